@@ -1,0 +1,170 @@
+"""The configuration as plain dataclasses, and `validate`, which finds every fault at once.
+
+Importing this module loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, List, Optional, Tuple
+
+# OmegaConf reads these annotations: it needs typing's List, Optional and Tuple spelled out.
+
+
+@dataclass
+class ModelConfig:
+    """SAM 2's network: where its weights lie, what trains, and its architecture fields."""
+
+    checkpoint_path: Optional[str] = None
+    config_path: str = "configs/sam2.1/sam2.1_hiera_t.yaml"
+    trainable_modules: List[str] = field(
+        default_factory=lambda: ["memory_attention", "memory_encoder", "mask_decoder"]
+    )
+    device: str = "auto"
+    num_maskmem: int = 7
+    image_size: int = 512
+    backbone_stride: int = 16
+    use_obj_ptrs_in_encoder: bool = True
+    max_obj_ptrs_in_encoder: int = 16
+    add_tpos_enc_to_obj_ptrs: bool = True
+    proj_tpos_enc_in_obj_ptrs: bool = True
+    use_signed_tpos_enc_to_obj_ptrs: bool = True
+    multimask_output_in_sam: bool = True
+    multimask_output_for_tracking: bool = True
+    max_objects: int = 3
+    # Correction clicks while training, on prompted frames of objects prompted by points or boxes.
+    num_correction_clicks: int = 0
+    correction_from_gt: float = 0.1  # share of clicks drawn from the mask instead of from the errors
+    # Frames after which the gradient through the memory is cut; null: never.
+    bptt_frames: Optional[int] = None
+    # While training, presence comes from the ground truth where it is known.
+    presence_from_gt: bool = True
+
+
+@dataclass
+class DatasetConfig:
+    """A dataset and how clips and prompts are drawn from it."""
+
+    dataset_type: str = "auto"
+    data_path: str = ""
+    image_size: Tuple[int, int] = (512, 512)
+    video_clip_length: int = 5
+    batch_size: int = 1
+    num_workers: int = 4
+    shuffle: bool = True
+    prompt_types: List[str] = field(default_factory=lambda: ["point", "box", "mask"])
+    num_of_pos_points: int = 1
+    num_of_neg_points: int = 0
+    include_center_point: bool = False
+    clips_per_video: int = 1
+    frame_stride: int = 1
+    # Frames of a clip on which an object is prompted: 1 to this many, drawn a clip.
+    max_conditioning_frames: int = 1
+    identity: str = "error"  # COCO without track ids: error, category or iou
+    image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
+
+
+@dataclass
+class ValDatasetConfig(DatasetConfig):
+    """The validation set; an empty `data_path` means the training set's, divided by `split`."""
+
+    shuffle: bool = False
+    prompt_types: List[str] = field(default_factory=lambda: ["mask"])
+    # DAVIS leaves the first and last frame of a video out of J and F; true scores them too.
+    score_first_and_last: bool = False
+
+
+@dataclass
+class LossConfig:
+    """Weights of the loss's terms; see `sam2vt.core.training.loss`."""
+
+    bce_weight: float = 1.0
+    dice_weight: float = 1.0
+    iou_weight: float = 0.5
+    temporal_weight: float = 0.1
+    smooth: float = 1e-6
+    iou_head_weight: float = 1.0
+    presence_weight: float = 1.0
+    focal_weight: float = 0.0
+
+
+@dataclass
+class OptimizerConfig:
+    type: str = "adamw"
+    lr: float = 5e-5
+    weight_decay: float = 0.1
+    betas: Tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    encoder_lr: Optional[float] = None  # null: lr
+    layer_decay: float = 1.0  # factor on the learning rate a trunk block away from the neck
+
+
+@dataclass
+class SchedulerConfig:
+    enabled: bool = True
+    type: str = "cosine"
+    T_max: Optional[int] = None  # optimizer steps; null: the run's total
+    eta_min: float = 0.0
+    step_size: int = 1000
+    gamma: float = 0.1
+    warmup_steps: int = 0
+
+
+@dataclass
+class TrainerConfig:
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    precision: str = "32-true"
+    max_epochs: int = 10
+    gradient_clip_val: float = 0.1
+    accumulate_grad_batches: int = 1
+    limit_train_batches: float = 1.0
+    limit_val_batches: float = 1.0
+    val_check_interval: float = 1.0
+    num_sanity_val_steps: int = 0
+    enable_checkpointing: bool = True
+    enable_progress_bar: bool = True
+    logger: bool = True
+    log_every_n_steps: int = 10
+    early_stopping_patience: Optional[int] = None
+    max_steps: int = -1
+    check_val_every_n_epoch: int = 1
+    num_overlay_videos: int = 4  # validation videos drawn as overlays at the end
+
+
+@dataclass
+class RayConfig:
+    """Where the steps run when `ray_jobs/train.py` runs them."""
+
+    address: Optional[str] = None  # null: the cluster of RAY_ADDRESS, else Ray on this machine
+    local_cpus: Optional[int] = None  # logical CPUs of a Ray started on this machine
+    num_workers: int = 2
+    cpus_per_worker: int = 1
+    use_gpu: bool = False
+    decode_actors: int = 1
+    prefetch_batches: int = 2
+    storage_path: Optional[str] = None  # null: output_dir's parent
+    name: Optional[str] = None  # null: output_dir's name
+    max_failures: int = 0
+
+
+@dataclass
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    valdataset: ValDatasetConfig = field(default_factory=ValDatasetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+    max_objects: int = 3
+    seed: int = 0
+    split: str = "none"  # none: validate on the training videos; video; time
+    val_fraction: float = 0.2  # share of the videos, or of each video's end, that split holds back
+    resume: Optional[str] = None  # a training checkpoint to go on from
+    use_wandb: bool = False
+    wandb_project: str = "sam2vt"
+    output_dir: str = "runs/default"
+    save_dir: str = ""  # empty: output_dir/checkpoints
+    log_level: str = "INFO"

@@ -1,0 +1,127 @@
+"""What the rooms hand to each other: a record becomes a clip, clips become a batch.
+
+Shape legend: B clips, T frames of a clip, N object slots of the batch (padded), O real objects of
+the batch (packed), H x W the model's square input, h x w = H/4 x W/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import torch
+
+PROMPT_TYPES = ("point", "box", "mask")
+
+
+class Prompt(TypedDict, total=False):
+    """What tells the model which object to follow, on one frame, for one object.
+
+    Points are pixels of the model's H x W input. Labels: 1 positive, 0 negative, 2 and 3 the top left
+    and bottom right corner of a box. A box prompt is two points with labels 2 and 3.
+    """
+
+    type: str  # "point", "box" or "mask"
+    point_coords: torch.Tensor  # float32 [P, 2], (x, y) in pixels
+    point_labels: torch.Tensor  # int32 [P]
+    mask: torch.Tensor  # bool [H, W], for type "mask"
+    object_index: int  # slot of the object in its clip; default: the prompt's place in the list
+    frame_index: int  # frame of the clip on which it is given; default 0
+
+
+class Clip(TypedDict):
+    """One drawn clip of a video: an item of a dataset."""
+
+    images: torch.Tensor  # uint8 [T, 3, H, W], RGB
+    masks: torch.Tensor  # bool [T, N, H, W]
+    valid_masks: torch.Tensor  # bool [T, N]: the object's mask on that frame is known
+    prompts: list[Prompt]  # at least one an object, each with object_index and frame_index
+    video_id: str
+    frame_indices: list[int]  # [T], of the source video
+    object_ids: list[int]  # [N], of the source annotation
+    original_size: tuple[int, int]  # (height, width) in pixels
+    num_objects: int
+
+
+class Batch(TypedDict):
+    """Clips stacked, object slots padded to the largest clip; what has no shape stays a list over B."""
+
+    images: torch.Tensor  # uint8 [B, T, 3, H, W]
+    masks: torch.Tensor  # bool [B, T, N, H, W]
+    valid_masks: torch.Tensor  # bool [B, T, N]; false in padded slots
+    prompts: list[list[Prompt]]
+    video_id: list[str]
+    frame_indices: list[list[int]]
+    object_ids: list[list[int]]
+    original_size: list[tuple[int, int]]
+    num_objects: list[int]
+
+
+@dataclass(frozen=True)
+class LabelImage:
+    """All masks of a frame in one PNG whose pixel values are object ids."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class ObjectImages:
+    """One binary PNG an object."""
+
+    paths: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Segmentations:
+    """COCO segmentations (RLE dicts or lists of polygons) an object; several are united."""
+
+    objects: dict[int, list[Any]]
+
+
+FrameAnnotation = LabelImage | ObjectImages | Segmentations
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """Where one video and its masks lie. Holds references, never frames or masks.
+
+    Frames come from `frame_paths` (an image a frame) or from `video_path` (a video file); exactly one
+    is set. `annotations` maps frame indices, which always count from the start of the whole video, to
+    where their masks lie; a frame without an entry is not annotated. `frame_range` limits what may be
+    used to frames start <= i < stop, so that two splits of one video never share a frame.
+    """
+
+    video_id: str
+    num_frames: int
+    height: int
+    width: int
+    annotations: dict[int, FrameAnnotation]
+    frame_paths: tuple[str, ...] | None = None
+    video_path: str | None = None
+    object_ids: tuple[int, ...] | None = None  # all ids, where the layout knows them without scanning
+    frame_range: tuple[int, int] | None = None
+    source: str = ""  # the folder or JSON it was read from, for messages
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert (self.frame_paths is None) != (self.video_path is None), self.video_id
+        assert self.frame_paths is None or len(self.frame_paths) == self.num_frames, self.video_id
+
+    @property
+    def frames(self) -> range:
+        """The indices of the frames that may be used."""
+        start, stop = self.frame_range or (0, self.num_frames)
+        return range(start, stop)
+
+    @property
+    def annotated_frames(self) -> list[int]:
+        """The indices of the usable frames whose masks are known, in time order."""
+        return [i for i in self.frames if i in self.annotations]
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which draw of an epoch a clip is: everything random about it follows from (seed, epoch, index)."""
+
+    epoch: int
+    index: int  # 0 <= index < number of videos x clips_per_video; the video is index % number of videos
