@@ -1,0 +1,21 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("SAM2VT_TEST_DATA") or REPO.parent / "shared" / "data")
+    if not folder.is_dir():
+        if os.environ.get("SAM2VT_REQUIRE_TEST_DATA") == "1":
+            pytest.fail(f"real clips are required but {folder} does not exist")
+        pytest.skip(f"real clips are not at {folder}; set SAM2VT_TEST_DATA to where they are")
+    return folder
