@@ -1,0 +1,104 @@
+"""Which objects on which frames count in the loss, and the numbers that its means divide by.
+
+An entry is (b,t,n): object n of clip b on frame t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Step(Protocol):
+    """One call of the mask decoder on K objects, as the model returns it in `steps`."""
+
+    @property
+    def index(self) -> Tensor:
+        """long [K,3], rows (b, t, n)"""
+
+    @property
+    def multimasks(self) -> Tensor:
+        """[K,M,h,w] logits"""
+
+    @property
+    def ious(self) -> Tensor | None:
+        """[K,M] predicted IoUs; None: not known"""
+
+    @property
+    def object_score_logits(self) -> Tensor | None:
+        """[K,1]; None: not known"""
+
+
+@dataclass(frozen=True)
+class FinalMasks:
+    """The model's final masks in the form of a decoder call with one mask an object."""
+
+    index: Tensor
+    multimasks: Tensor
+    ious: Tensor | None
+    object_score_logits: Tensor | None
+
+
+class Counts(NamedTuple):
+    """Denominators of the means: over all ranks, divided by the number of ranks; never 0."""
+
+    valid: Tensor  # entries that count
+    present: Tensor  # those of them whose target is not empty
+    pairs: Tensor  # entries that count on frame t and on frame t + 1
+
+
+class Entries(NamedTuple):
+    """Which (b,t,n) count, and their targets."""
+
+    targets: Tensor  # [B,T,N,H,W]
+    counted: Tensor  # bool [B,T,N]
+    present: Tensor  # bool [B,T,N]: the target is not empty
+    counts: Counts
+
+
+def find_entries(
+    targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None, across_ranks: bool
+) -> Entries:
+    """The entries where both masks (bool [B,T,N] or None) are true; a collective if `across_ranks`."""
+    present = (targets > 0).flatten(3).any(3)
+    counted = torch.ones_like(present)
+    for mask in (valid_masks, scored):
+        if mask is not None:
+            counted = counted & mask.to(device=counted.device, dtype=torch.bool)
+    numbers = torch.stack([counted.sum(), (counted & present).sum(), pairs(counted).sum()]).float()
+    if across_ranks and dist.is_available() and dist.is_initialized():
+        dist.all_reduce(numbers)
+        numbers = numbers / dist.get_world_size()
+    numbers = torch.where(numbers == 0, torch.ones_like(numbers), numbers)
+    return Entries(targets, counted, present, Counts(*numbers))
+
+
+def pairs(counted: Tensor) -> Tensor:
+    """bool [B,T-1,N]: the entry counts on frame t and on frame t + 1."""
+    return counted[:, 1:] & counted[:, :-1]
+
+
+def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
+    """bool [B,T,N]: the entry occurs in a step."""
+    scored = torch.zeros(pred_masks.shape[:3], dtype=torch.bool, device=pred_masks.device)
+    for step in steps:
+        scored[tuple(step.index.unbind(1))] = True
+    return scored
+
+
+def final_masks(
+    pred_masks: Tensor, entries: Entries, ious: Tensor | None, object_score_logits: Tensor | None
+) -> FinalMasks:
+    """The entries that count of pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N]."""
+    counted = entries.counted
+    return FinalMasks(
+        counted.nonzero(),
+        pred_masks[counted][:, None],
+        None if ious is None else ious[counted][:, None],
+        None if object_score_logits is None else object_score_logits[counted][:, None],
+    )
