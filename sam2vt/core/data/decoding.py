@@ -1,0 +1,332 @@
+"""Frames out of video files and image folders, exactly by their index.
+
+Frame i is the i-th frame that decoding the whole file in order yields, whatever its times are: B-frames,
+uneven frame times, start offsets and frames that an edit list discards change nothing. To reach it
+without decoding everything before it, the packets are listed once (no pixel is decoded), which gives
+the presentation times and the key frames; every read then checks the times of what it decodes against
+that list. Where the list cannot be trusted, one pass over the decoded frames replaces it.
+
+Frames come upright: a rotation flag in the file is applied, because masks are drawn on frames as they are
+displayed. Non-square pixels are not stretched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, pairwise
+from math import inf
+from typing import Any
+
+import av
+import numpy as np
+
+from sam2vt.core.data.frame_index import FrameIndex
+from sam2vt.core.data.images import read_rgb, resize_frame
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_Frames = Generator[tuple[int, av.VideoFrame], None, None]
+
+# Codecs that may send a frame which is never shown as a packet of its own.
+_HIDDEN_FRAME_CODECS = {"vp8"}
+# Opening the file and seeking costs about as much as decoding this many frames.
+_FRAMES_WORTH_A_SEEK = 8
+
+
+@dataclass(frozen=True)
+class VideoProbe:
+    """What is known of a video file without decoding all of it. Sizes are in pixels, as displayed."""
+
+    path: str
+    num_frames: int
+    height: int
+    width: int
+    rotation: int  # degrees counter-clockwise that are applied: 0, 90, 180 or 270
+    codec: str
+
+
+class _IndexMismatch(Exception):
+    """The decoded frames are not those that the packets announced."""
+
+
+@dataclass
+class _CachedIndex:
+    """A file's index, replaced once by an exact one if it proves wrong."""
+
+    index: FrameIndex
+    exact: bool
+
+
+def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
+    """Frame count, size and rotation of a video file.
+
+    The count is that of the frames which the packets announce (discarded ones left out), or of those that
+    decode where packets do not tell; only the first frame is decoded otherwise. Raises DataError if the
+    file cannot be opened or has no frame.
+    """
+    path = os.fspath(path)
+    with closing(_exact_frames(path, [0])) as frames:
+        _, frame = next(frames)
+    quarter_turns = _quarter_turns(frame, path, 0)
+    height, width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
+    with _open_video(path) as (_, stream):
+        codec = stream.codec_context.name
+    num_frames = _cached_index(path).index.num_frames
+    return VideoProbe(path, num_frames, height, width, 90 * quarter_turns, codec)
+
+
+def read_frames(
+    record: VideoRecord, indices: Sequence[int], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The frames of these indices, uint8 RGB [K, h, w, 3], in the order asked for; repeats are allowed.
+
+    Indices count from the start of the whole video. `size` is (height, width) to resize to while
+    decoding; None keeps the record's. Raises DataError naming the file and the frame.
+    """
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        if not 0 <= index < record.num_frames:
+            raise DataError(
+                f"{record.video_path or record.source}: video {record.video_id} has no frame {index}; "
+                f"it has frames 0 to {record.num_frames - 1}"
+            )
+        places.setdefault(int(index), []).append(place)
+    height, width = size or (record.height, record.width)
+    frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+    for index, frame in _frames_of(record, sorted(places), size):
+        frames[places[index]] = frame
+    return frames
+
+
+def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    """Each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
+    for _, frame in _frames_of(record, record.frames, size):
+        yield frame
+
+
+def _frames_of(
+    record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, pixels) of ascending frame indices."""
+    if record.video_path is not None:
+        path = record.video_path
+        pixels = ((index, _upright(frame, path, index)) for index, frame in _exact_frames(path, targets))
+    else:
+        assert record.frame_paths is not None
+        paths = record.frame_paths
+        pixels = ((index, read_rgb(paths[index])) for index in targets)
+    for index, frame in pixels:
+        if frame.shape[:2] != (record.height, record.width):
+            where = record.video_path or (record.frame_paths or ())[index]
+            raise DataError(
+                f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "
+                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size"
+            )
+        yield index, frame if size is None else resize_frame(frame, size)
+
+
+def _exact_frames(path: str, targets: Sequence[int]) -> _Frames:
+    """(index, frame) of ascending frame indices of a video file."""
+    cached = _cached_index(path)
+    done = 0
+    while done < len(targets):
+        try:
+            for index, frame in _decode_targets(path, cached.index, targets[done:]):
+                yield index, frame
+                done += 1
+        except _IndexMismatch:
+            # Nothing wrong was yielded: each frame's time is checked first.
+            if cached.exact:
+                raise DataError(
+                    f"{path}: frame {targets[done]} cannot be found again: the file decodes differently "
+                    "from one pass to the next; re-encode it"
+                ) from None
+            cached.index, cached.exact = _scan(path, cached.index), True
+
+
+def _decode_targets(
+    path: str, index: FrameIndex, targets: Sequence[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes on from one target to the next, or seeks where that saves enough frames."""
+    if targets[-1] >= index.num_frames:
+        raise DataError(
+            f"{path}: frame {targets[-1]} does not decode: the file has {index.num_frames} frames "
+            f"(0 to {index.num_frames - 1}); cut the masks to them or re-encode the video"
+        )
+    done = 0
+    while done < len(targets):
+        with closing(_decode_from(path, index, targets[done])) as frames:
+            for position, frame in frames:
+                if position < targets[done]:
+                    continue
+                yield position, frame
+                done += 1
+                if done == len(targets):
+                    return
+                next_start = index.first_frame(index.key_place(targets[done]))
+                if next_start - position > _FRAMES_WORTH_A_SEEK:
+                    break
+            else:
+                raise _IndexMismatch
+
+
+def _decode_from(path: str, index: FrameIndex, target: int) -> _Frames:
+    """(index, frame) from the key frame before `target` on."""
+    with _open_video(path) as (container, stream):
+        key, packets = _seek(container, stream, index, target)
+        if key:
+            yield from _numbered(packets, path, index, index.first_frame(key))
+            return
+    with _open_video(path) as (container, stream):
+        yield from _numbered(container.demux(stream), path, index, None)
+
+
+def _seek(container: Any, stream: Any, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
+    """The key frame that was reached and the packets from it on; 0: read the file from its start.
+
+    A seek may land elsewhere than asked: only known key frames up to the wanted one are accepted.
+    """
+    wanted = index.key_place(target)
+    if wanted == 0:
+        return 0, iter(())
+    try:
+        container.seek(int(index.key_seeks[wanted]), stream=stream)
+        packets = container.demux(stream)
+        for packet in packets:
+            key = index.key_of(packet.pts, wanted) if packet.is_keyframe else None
+            if key is not None:
+                return key, chain([packet], packets)
+            if packet.dts is None or packet.dts > index.key_seeks[wanted]:
+                break
+    except av.FFmpegError:
+        pass  # not every container can seek
+    return 0, iter(())
+
+
+def _numbered(
+    packets: Iterator[Any], path: str, index: FrameIndex, sought: int | None
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes packets and numbers their frames, holding each to the time that the index has for it.
+
+    `sought` is the index of the first complete frame after a seek; None: from the start of the file.
+    """
+    position = sought or 0
+    try:
+        for packet in packets:
+            for frame in packet.decode():
+                if index.times is not None:
+                    at_start = sought is not None and position == sought
+                    if at_start and frame.pts is not None and frame.pts < index.times[sought]:
+                        continue  # shown before the key frame: it depends on frames before the seek
+                    if position >= index.num_frames or frame.pts != index.times[position]:
+                        raise _IndexMismatch
+                if frame.is_corrupt:
+                    raise _damaged(path, position, "the decoder marks it as corrupt")
+                yield position, frame
+                position += 1
+    except av.FFmpegError as error:
+        raise _damaged(path, position, str(error.strerror)) from None
+
+
+def _damaged(path: str, position: int, reason: str) -> DataError:
+    return DataError(
+        f"{path}: frame {position} cannot be decoded: {reason}; the file is damaged: re-encode it, or cut "
+        "video and masks to the frames before"
+    )
+
+
+def _quarter_turns(frame: av.VideoFrame, path: str, index: int) -> int:
+    """How often a frame is turned by 90 degrees counter-clockwise to be displayed, 0 to 3."""
+    if frame.rotation % 90:
+        raise DataError(
+            f"{path}: frame {index} is flagged as rotated by {frame.rotation} degrees; allowed are "
+            "multiples of 90: re-encode the video upright"
+        )
+    return (frame.rotation // 90) % 4
+
+
+def _upright(frame: av.VideoFrame, path: str, index: int) -> np.ndarray:
+    pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame, path, index)))
+
+
+@contextmanager
+def _open_video(path: str) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream, decoding in one thread: workers are the parallelism."""
+    try:
+        container = av.open(path)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: cannot be opened as a video: {error.strerror}") from None
+    with container:
+        # Cover pictures are video streams, too.
+        pictures = av.stream.Disposition.attached_pic
+        streams = [each for each in container.streams.video if not each.disposition & pictures]
+        if not streams:
+            kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
+            raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
+        streams[0].codec_context.thread_count = 1
+        yield container, streams[0]
+
+
+def _cached_index(path: str) -> _CachedIndex:
+    """The file's index from the cache of this process; a file that changed is indexed anew."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{path}: the video cannot be read: {error.strerror}") from None
+    return _index_file(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _index_file(path: str, mtime_ns: int, num_bytes: int) -> _CachedIndex:
+    index, trusted = _list_packets(path)
+    if not trusted:
+        index = _scan(path, index)
+    if index.num_frames == 0:
+        raise DataError(f"{path}: the file has a video stream without a frame; re-encode it")
+    return _CachedIndex(index, exact=not trusted)
+
+
+def _list_packets(path: str) -> tuple[FrameIndex, bool]:
+    """The index that the packets announce, and whether they can be trusted to give one frame each."""
+    times: list[int] = []
+    keys: list[tuple[int, int]] = []
+    num_packets, odd = 0, False
+    with _open_video(path) as (container, stream):
+        announced, codec = stream.frames, stream.codec_context.name
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0 and packet.pts is None and packet.dts is None:
+                    continue  # the end of the file
+                num_packets += 1
+                odd |= packet.pts is None or packet.size == 0 or packet.is_corrupt
+                if packet.pts is not None and packet.is_keyframe:
+                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+                if packet.pts is not None and not packet.is_discard:
+                    times.append(packet.pts)
+        except av.FFmpegError:
+            odd = True  # decoding will tell where
+    times.sort()
+    keys.sort()
+    unique = len(set(times)) == len(times)
+    trusted = unique and not odd and codec not in _HIDDEN_FRAME_CODECS and announced in (0, num_packets)
+    index = FrameIndex(
+        num_frames=len(times),
+        times=np.array(times, dtype=np.int64),
+        key_times=np.array([time for time, _ in keys], dtype=np.int64),
+        key_seeks=np.array([seek for _, seek in keys], dtype=np.int64),
+    )
+    return index, trusted
+
+
+def _scan(path: str, listed: FrameIndex) -> FrameIndex:
+    """The exact index, by decoding every frame once. Raises DataError where decoding fails."""
+    counting = replace(listed, times=None)
+    with _open_video(path) as (container, stream):
+        times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]
+    rising = all(a is not None and b is not None and a < b for a, b in pairwise([*times, inf]))
+    return replace(listed, num_frames=len(times), times=np.array(times, dtype=np.int64) if rising else None)

@@ -1,0 +1,125 @@
+"""COCO segmentations to masks, with every count checked before anything is painted.
+
+pycocotools trusts what it is given: counts that do not fit the size make it write past its buffers.
+Run lengths are therefore decoded here; only polygons, once checked, are handed to it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sam2vt.errors import DataError
+
+_MAX_CHARS_A_COUNT = 7  # 5 bits a character: counts beyond 2^34 have no image
+
+
+def decode_counts(text: str | bytes) -> np.ndarray:
+    """The run lengths, int64 [R], of COCO's compressed `counts` string.
+
+    A count is written in characters of 5 bits, lowest first, bit 6 set on all but its last; from the
+    fourth count on it is the difference to the count two before. Raises ValueError on anything else.
+    """
+    raw = text.encode("ascii", "replace") if isinstance(text, str) else text
+    codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
+    if codes.size == 0:
+        raise ValueError("the counts string is empty")
+    if codes.min() < 0 or codes.max() > 63:
+        bad = int(np.flatnonzero((codes < 0) | (codes > 63))[0])
+        raise ValueError(f"the counts string has a character outside '0' to 'o' at position {bad}")
+    last = (codes & 32) == 0
+    if not last[-1]:
+        raise ValueError("the counts string ends in the middle of a count")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > _MAX_CHARS_A_COUNT:
+        raise ValueError("the counts string has a count that is larger than any image")
+    place = np.arange(codes.size) - np.repeat(starts, lengths)
+    counts = np.add.reduceat((codes & 31) << (5 * place), starts)
+    # The sign bit of the last character extends to all higher bits.
+    counts -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    counts[1::2] = np.cumsum(counts[1::2])
+    counts[2::2] = np.cumsum(counts[2::2])
+    return counts
+
+
+def _as_counts(value: Any) -> np.ndarray:
+    if isinstance(value, (str, bytes)):
+        return decode_counts(value)
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(f"counts are {type(value).__name__} {str(value)[:40]}")
+    if any(isinstance(count, bool) or not isinstance(count, int) for count in value):
+        raise ValueError("counts hold something that is not an integer")
+    if max(value) >= 2**40 or min(value) <= -(2**40):
+        raise ValueError("counts hold a number larger than any image")
+    return np.array(value, dtype=np.int64)
+
+
+def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+    size = rle.get("size")
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
+        raise DataError(
+            f"{where}: RLE size is {size}, the image is [height, width] = [{height}, {width}]; "
+            "write masks at the size of their frames"
+        )
+    try:
+        counts = _as_counts(rle.get("counts"))
+    except ValueError as error:
+        raise DataError(
+            f"{where}: RLE counts cannot be read: {error}; allowed are COCO's compressed string or a list of "
+            f"integers >= 0 that sum to height x width = {height * width}"
+        ) from None
+    if (counts < 0).any():
+        place = int(np.flatnonzero(counts < 0)[0])
+        raise DataError(
+            f"{where}: RLE count {place} is negative ({int(counts[place])}); counts must be >= 0 and sum "
+            f"to height x width = {height * width}"
+        )
+    if int(counts.sum()) != height * width:
+        raise DataError(
+            f"{where}: RLE counts sum to {int(counts.sum())}, but the image has height x width = "
+            f"{height} x {width} = {height * width} pixels; write the annotation anew"
+        )
+    runs = np.arange(counts.size) % 2 == 1
+    return np.repeat(runs, counts).reshape(width, height).T
+
+
+def _check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
+    if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
+        got = f"{len(polygon)} numbers" if isinstance(polygon, (list, tuple)) else type(polygon).__name__
+        raise DataError(
+            f"{where}: polygon {place} has {got}; a polygon is a flat list [x0, y0, x1, y1, ...] of at "
+            "least 3 points, so an even count of at least 6 numbers"
+        )
+    for x, y in zip(polygon[0::2], polygon[1::2]):
+        for value, name, limit in ((x, "x", width), (y, "y", height)):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            # A polygon may stick out of its image, but not by more than the image's own size.
+            if not number or not math.isfinite(value) or not -limit <= value <= 2 * limit:
+                raise DataError(
+                    f"{where}: polygon {place} has {name} = {value}; allowed are pixels of the image, "
+                    f"0 to {limit} (up to {limit} px outside are cut off)"
+                )
+
+
+def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
+    """The mask bool [height, width] of one COCO segmentation: an RLE dict or a list of polygons.
+
+    `where` (file, frame, object) begins every message. Raises DataError.
+    """
+    if isinstance(segmentation, dict):
+        return _rle_to_mask(segmentation, height, width, where)
+    if not isinstance(segmentation, (list, tuple)) or not segmentation:
+        raise DataError(
+            f"{where}: segmentation is {str(segmentation)[:60]!r}; allowed are an RLE dict with size and "
+            "counts, or a list of at least one polygon"
+        )
+    for place, polygon in enumerate(segmentation):
+        _check_polygon(polygon, place, height, width, where)
+    polygons = [[float(value) for value in polygon] for polygon in segmentation]
+    rles = coco_mask.frPyObjects(polygons, height, width)
+    return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
