@@ -1,12 +1,19 @@
 """The configuration as plain dataclasses, and `validate`, which finds every fault at once.
 
-Importing this module loads neither torch nor Ray.
+Importing this module loads neither torch nor Ray. What the values may be stands in `sam2vt.configuration`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, List, Optional, Tuple
+
+from sam2vt.configuration.conflicts import find_faults
+from sam2vt.configuration.reading import configs_dir as configs_dir
+from sam2vt.configuration.reading import plain, read, untuple
+from sam2vt.errors import ConfigError
 
 # OmegaConf reads these annotations: it needs typing's List, Optional and Tuple spelled out.
 
@@ -63,6 +70,9 @@ class DatasetConfig:
     identity: str = "error"  # COCO without track ids: error, category or iou
     image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
 
+    def __post_init__(self) -> None:
+        self.image_size = _pair(self.image_size, "image_size", "(height, width)")
+
 
 @dataclass
 class ValDatasetConfig(DatasetConfig):
@@ -90,7 +100,7 @@ class LossConfig:
 
 @dataclass
 class OptimizerConfig:
-    type: str = "adamw"
+    type: str = "adamw"  # adamw, adam or sgd, whose momentum is betas[0]
     lr: float = 5e-5
     weight_decay: float = 0.1
     betas: Tuple[float, float] = (0.9, 0.999)
@@ -98,13 +108,16 @@ class OptimizerConfig:
     encoder_lr: Optional[float] = None  # null: lr
     layer_decay: float = 1.0  # factor on the learning rate a trunk block away from the neck
 
+    def __post_init__(self) -> None:
+        self.betas = _pair(self.betas, "betas", "two numbers")
+
 
 @dataclass
 class SchedulerConfig:
     enabled: bool = True
-    type: str = "cosine"
+    type: str = "cosine"  # cosine, step or constant; all step per optimizer step
     T_max: Optional[int] = None  # optimizer steps; null: the run's total
-    eta_min: float = 0.0
+    eta_min: float = 0.0  # where the cosine ends for `optimizer.lr`; other groups keep their ratio to it
     step_size: int = 1000
     gamma: float = 0.1
     warmup_steps: int = 0
@@ -118,6 +131,7 @@ class TrainerConfig:
     max_epochs: int = 10
     gradient_clip_val: float = 0.1
     accumulate_grad_batches: int = 1
+    # An int counts batches, a float is a share of an epoch's, as in Lightning.
     limit_train_batches: float = 1.0
     limit_val_batches: float = 1.0
     val_check_interval: float = 1.0
@@ -150,6 +164,8 @@ class RayConfig:
 
 @dataclass
 class Config:
+    """Everything a run is; `load_config` makes one from YAML, `to_dict` takes it apart again."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     valdataset: ValDatasetConfig = field(default_factory=ValDatasetConfig)
@@ -158,6 +174,7 @@ class Config:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+    name: str = "default"  # of the experiment: the run folder's and the logger's
     max_objects: int = 3
     seed: int = 0
     split: str = "none"  # none: validate on the training videos; video; time
@@ -168,3 +185,54 @@ class Config:
     output_dir: str = "runs/default"
     save_dir: str = ""  # empty: output_dir/checkpoints
     log_level: str = "INFO"
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """Where checkpoints go."""
+        return Path(self.save_dir) if self.save_dir else Path(self.output_dir) / "checkpoints"
+
+
+def load_config(mapping: Mapping[str, Any]) -> Config:
+    """The configuration of a nested mapping or an OmegaConf `DictConfig`, checked.
+
+    Raises one `ConfigError` that lists every fault: unknown keys, wrong types, values that are not
+    allowed, settings without effect, paths that do not exist.
+    """
+    config, faults = read(Config, plain(mapping))
+    assert isinstance(config, Config)
+    unread = {name for fault in faults for name in fault.fields}
+    faults += [fault for fault in find_faults(config) if unread.isdisjoint(fault.fields)]
+    if faults:
+        lines = [f"  - {fault.text}" for fault in faults]
+        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n".join([f"the configuration has {number}:", *lines]))
+    return config
+
+
+def validate(config: Config) -> None:
+    """Raise one `ConfigError` that lists every fault: field, value and what is allowed."""
+    load_config(to_dict(config))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration, or a part of it, as plain containers: for YAML, checkpoints and workers."""
+    return untuple(asdict(config))
+
+
+def from_dict(mapping: Mapping[str, Any]) -> Config:
+    """The inverse of `to_dict`: keys and types are checked, values and paths are not.
+
+    For a configuration that was validated before, perhaps on another machine.
+    """
+    config, faults = read(Config, mapping)
+    if faults:
+        raise ConfigError("\n".join(fault.text for fault in faults))
+    assert isinstance(config, Config)
+    return config
+
+
+def _pair(values: Any, name: str, meaning: str) -> Tuple[Any, Any]:
+    """OmegaConf and YAML give a tuple back as a list of any length."""
+    if not isinstance(values, (list, tuple)) or len(values) != 2:
+        raise ConfigError(f"{name}={values!r}: must be {meaning}")
+    return (values[0], values[1])

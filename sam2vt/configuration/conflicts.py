@@ -1,0 +1,262 @@
+"""Which settings do not go together, and which paths have to exist.
+
+A setting that can have no effect beside another is a fault that names both; whether one was set at all
+is told by comparing it with its default.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam2vt.configuration.reading import Fault, configs_dir
+from sam2vt.configuration.report import Report
+from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values
+
+if TYPE_CHECKING:
+    from sam2vt.config import Config
+
+PATHS = (
+    "model.checkpoint_path",
+    "dataset.data_path",
+    "dataset.image_root",
+    "valdataset.data_path",
+    "valdataset.image_root",
+    "resume",
+)
+# Trainable parts that only work from the second frame of a clip on.
+MEMORY_PARTS = (
+    "memory_attention",
+    "memory_encoder",
+    "maskmem_tpos_enc",
+    "no_obj_embed_spatial",
+    "obj_ptr_proj",
+    "obj_ptr_tpos_proj",
+    "no_obj_ptr",
+)
+
+
+def find_faults(config: Config) -> list[Fault]:
+    """Every rule that the configuration breaks: single values first, then what does not go together."""
+    report = Report(config)
+    check_values(report)
+    for check in (_sizes, _paths, _model, _data, _validation, _optimizer, _scheduler, _trainer, _run):
+        check(config, report)
+    return report.faults
+
+
+def _sizes(config: Config, report: Report) -> None:
+    if config.model.max_objects != config.max_objects:
+        report.clash("model.max_objects", "max_objects", "must agree; the one at the root holds")
+    size = config.model.image_size
+    for section in ("dataset", "valdataset"):
+        height, width = report.value(f"{section}.image_size")
+        if height != width:
+            report.fault(f"{section}.image_size", "must be square, [S, S] with S = model.image_size")
+        elif height != size:
+            report.clash(f"{section}.image_size", "model.image_size", f"must be equal: [{size}, {size}]")
+
+
+def _paths(config: Config, report: Report) -> None:
+    """What is named has to be there, so that a long start does not end in a missing file."""
+    if not config.dataset.data_path:
+        report.fault("dataset.data_path", "has to be given: a folder of videos or a COCO JSON")
+    for name in PATHS:
+        path = report.value(name)
+        if path == "" and name in ("model.checkpoint_path", "resume"):
+            report.fault(name, "must be a path, or null for none")
+        elif path and "://" not in path and not Path(path).expanduser().exists():
+            report.fault(name, f"does not exist (looked in {Path.cwd()})")
+    if config.model.config_path and not _network_exists(config.model.config_path):
+        report.fault(
+            "model.config_path",
+            "must be a YAML file, a name below configs/ or one inside the sam2 package, such as "
+            "configs/sam2.1/sam2.1_hiera_t.yaml; is sam2 installed?",
+        )
+
+
+def _network_exists(config_path: str) -> bool:
+    spec = find_spec("sam2")  # finds without importing
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    candidates = [Path(config_path).expanduser(), configs_dir() / config_path]
+    return any(path.is_file() for path in candidates + [folder / config_path for folder in folders])
+
+
+def _model(config: Config, report: Report) -> None:
+    model, length = config.model, config.dataset.video_clip_length
+    if not model.use_obj_ptrs_in_encoder:
+        for name in (
+            "add_tpos_enc_to_obj_ptrs",
+            "proj_tpos_enc_in_obj_ptrs",
+            "use_signed_tpos_enc_to_obj_ptrs",
+        ):
+            if getattr(model, name):
+                report.clash(f"model.{name}", "model.use_obj_ptrs_in_encoder", "needs object pointers")
+        report.unused(
+            "model.max_obj_ptrs_in_encoder", "model.use_obj_ptrs_in_encoder", "needs object pointers"
+        )
+    elif not model.add_tpos_enc_to_obj_ptrs:
+        for name in ("proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"):
+            if getattr(model, name):
+                report.clash(f"model.{name}", "model.add_tpos_enc_to_obj_ptrs", "needs the time code")
+    if model.multimask_output_for_tracking and not model.multimask_output_in_sam:
+        report.clash(
+            "model.multimask_output_for_tracking", "model.multimask_output_in_sam", "needs several masks"
+        )
+    if model.trainable_modules and length == 1 and all(map(_is_memory, model.trainable_modules)):
+        report.clash(
+            "model.trainable_modules",
+            "dataset.video_clip_length",
+            "the memory is not used on single frames, so nothing would train; use clips of at least 2",
+        )
+    _gradient_length(config, report)
+    _correction(config, report)
+
+
+def _gradient_length(config: Config, report: Report) -> None:
+    frames, length = config.model.bptt_frames, config.dataset.video_clip_length
+    if frames is not None and frames >= length:
+        report.clash("model.bptt_frames", "dataset.video_clip_length", "never cuts anything; use null")
+    elif frames == 1 and any(
+        _reaches(p, "memory_encoder") and p != "*" for p in config.model.trainable_modules
+    ):
+        report.clash(
+            "model.bptt_frames",
+            "model.trainable_modules",
+            "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null",
+        )
+
+
+def _correction(config: Config, report: Report) -> None:
+    if config.model.num_correction_clicks == 0:
+        report.unused("model.correction_from_gt", "model.num_correction_clicks", "no clicks are drawn")
+    elif set(config.dataset.prompt_types) == {"mask"}:
+        report.clash(
+            "model.num_correction_clicks",
+            "dataset.prompt_types",
+            "only objects prompted by points or boxes are corrected; add point or box",
+        )
+
+
+def _data(config: Config, report: Report) -> None:
+    for section in ("dataset", "valdataset"):
+        _one_dataset(section, report)
+    if set(config.dataset.prompt_types) == {"mask"} and config.dataset.video_clip_length == 1:
+        report.clash(
+            "dataset.prompt_types",
+            "dataset.video_clip_length",
+            "a mask prompt is its frame's own answer, so nothing is left to learn; use clips of at least 2",
+        )
+
+
+def _one_dataset(section: str, report: Report) -> None:
+    data = report.value(section)
+    kinds, length = f"{section}.prompt_types", f"{section}.video_clip_length"
+    if data.prompt_types and "point" not in data.prompt_types:
+        for name in ("num_of_pos_points", "num_of_neg_points", "include_center_point"):
+            report.unused(f"{section}.{name}", kinds, "no points are drawn")
+    if data.video_clip_length == 1:
+        report.unused(f"{section}.frame_stride", length, "a single frame has no stride")
+    if data.max_conditioning_frames > data.video_clip_length:
+        report.clash(f"{section}.max_conditioning_frames", length, "a clip has no more frames than that")
+    if data.dataset_type == "video":
+        for name in ("identity", "image_root"):
+            report.unused(f"{section}.{name}", f"{section}.dataset_type", "it is for COCO files")
+
+
+def _validation(config: Config, report: Report) -> None:
+    val = config.valdataset
+    if val.shuffle:
+        report.fault("valdataset.shuffle", "must be false: validation compares the same clips every time")
+    if val.data_path and config.split != "none":
+        report.clash("valdataset.data_path", "split", "divides the training data; use one of the two")
+    if config.split == "none":
+        report.unused("val_fraction", "split", "nothing is held back")
+    if not val.data_path:
+        for name in ("dataset_type", "identity", "image_root"):
+            if getattr(val, name) != getattr(config.dataset, name):
+                report.unused(f"valdataset.{name}", "valdataset.data_path", "the training data is used")
+
+
+def _optimizer(config: Config, report: Report) -> None:
+    patterns = config.model.trainable_modules
+    if not any(_reaches(p, "image_encoder") for p in patterns):
+        report.unused("optimizer.encoder_lr", "model.trainable_modules", "no part of image_encoder trains")
+    if not any(_reaches(p, "image_encoder.trunk") for p in patterns):
+        report.unused(
+            "optimizer.layer_decay", "model.trainable_modules", "image_encoder.trunk does not train"
+        )
+    if config.optimizer.type == "sgd":
+        report.unused("optimizer.eps", "optimizer.type", "sgd has no eps")
+        if config.optimizer.betas[1] != 0.999:
+            report.clash(
+                "optimizer.betas", "optimizer.type", "sgd takes betas[0] as momentum, betas[1] has no use"
+            )
+    if not any(getattr(config.loss, name) > 0 for name in LOSS_WEIGHTS):
+        report.fault("loss.bce_weight", f"at least one of {', '.join(LOSS_WEIGHTS)} must be above 0")
+
+
+def _scheduler(config: Config, report: Report) -> None:
+    scheduler = config.scheduler
+    own = {"cosine": {"T_max", "eta_min"}, "step": {"step_size", "gamma"}}.get(scheduler.type, set())
+    for name in ("T_max", "eta_min", "step_size", "gamma", "warmup_steps"):
+        if not scheduler.enabled:
+            report.unused(f"scheduler.{name}", "scheduler.enabled", "the learning rate stays as it is")
+        elif name not in own and name != "warmup_steps" and scheduler.type in SCHEDULERS:
+            report.unused(f"scheduler.{name}", "scheduler.type", "it has no use for it")
+    if scheduler.type == "cosine" and scheduler.enabled:
+        if scheduler.T_max is not None and scheduler.T_max <= scheduler.warmup_steps:
+            report.clash("scheduler.T_max", "scheduler.warmup_steps", "the warm-up must end before T_max")
+        if scheduler.eta_min >= config.optimizer.lr:
+            report.clash("scheduler.eta_min", "optimizer.lr", "the cosine must end below its start")
+
+
+def _trainer(config: Config, report: Report) -> None:
+    trainer = config.trainer
+    if trainer.devices is None:
+        report.fault("trainer.devices", "must be auto, -1, a number of devices, or a list of device indices")
+    if trainer.max_epochs == -1 and trainer.max_steps == -1:
+        report.clash("trainer.max_epochs", "trainer.max_steps", "one of them must end the run")
+    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
+        report.clash(
+            "trainer.precision", "trainer.accelerator", "fp16 needs a GPU; use bf16-mixed or 32-true"
+        )
+    if trainer.accelerator == "cpu" and config.ray.use_gpu:
+        report.clash("ray.use_gpu", "trainer.accelerator", "must agree")
+    if trainer.limit_val_batches == 0:
+        for name in ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch"):
+            report.unused(f"trainer.{name}", "trainer.limit_val_batches", "there is no validation")
+    elif 0 < trainer.max_epochs < trainer.check_val_every_n_epoch:
+        report.clash("trainer.check_val_every_n_epoch", "trainer.max_epochs", "validation would never run")
+    if not trainer.enable_checkpointing and config.save_dir not in ("", f"{config.output_dir}/checkpoints"):
+        report.clash("save_dir", "trainer.enable_checkpointing", "no checkpoints are written")
+
+
+def _run(config: Config, report: Report) -> None:
+    if config.use_wandb and not config.trainer.logger:
+        report.clash("use_wandb", "trainer.logger", "there is no logger; set trainer.logger to true")
+    elif config.use_wandb and find_spec("wandb") is None:
+        report.fault("use_wandb", "wandb is not installed; `pip install 'sam2vt[wandb]'`")
+    if not config.use_wandb:
+        report.unused("wandb_project", "use_wandb", "nothing is sent to W&B")
+    if config.ray.address is not None:
+        report.unused("ray.local_cpus", "ray.address", "no Ray is started on this machine")
+
+
+def _literal_start(pattern: str) -> str:
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+
+
+def _is_memory(pattern: str) -> bool:
+    start = _literal_start(pattern)
+    return start.startswith("memory_") or any(f"{start}.".startswith(f"{part}.") for part in MEMORY_PARTS)
+
+
+def _reaches(pattern: str, part: str) -> bool:
+    """Whether a pattern of trainable modules may reach into `part` of the network."""
+    start = _literal_start(pattern)
+    if start != pattern:
+        return f"{part}.".startswith(start) or start.startswith(f"{part}.")
+    return f"{pattern}.".startswith(f"{part}.") or part.startswith(f"{pattern}.")

@@ -1,0 +1,112 @@
+"""Nested mappings become dataclasses; unknown keys and wrong types are collected, not raised one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from sam2vt.errors import ConfigError
+
+_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong, and the dotted names of the fields it concerns."""
+
+    fields: tuple[str, ...]
+    text: str
+
+
+def plain(mapping: Any) -> Any:
+    """An OmegaConf container resolved into dicts and lists; anything else as it is."""
+    if not type(mapping).__module__.startswith("omegaconf"):
+        return mapping
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(mapping, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be resolved: {error}") from error
+
+
+def untuple(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: untuple(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [untuple(inner) for inner in value]
+    return value
+
+
+def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
+    """An instance of the dataclass `kind`, and what was wrong; a faulty field keeps its default."""
+    if not isinstance(mapping, Mapping):
+        return kind(), [_wrong_type(where or "config", mapping, "a mapping of settings")]
+    hints = get_type_hints(kind)
+    faults = [_unknown(f"{where}{key}", str(key), list(hints)) for key in mapping if key not in hints]
+    values = {}
+    for name in hints:
+        if name in mapping:
+            value, found = _convert(mapping[name], hints[name], f"{where}{name}")
+            faults += found
+            if not found or is_dataclass(hints[name]):
+                values[name] = value
+    return kind(**values), faults
+
+
+def _convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(value, str) and value == "???":
+        return None, [Fault((where,), f"{where}: has to be given")]
+    if is_dataclass(hint):
+        return read(hint, value, f"{where}.")  # type: ignore[arg-type]
+    if origin is Union:
+        inner = next(a for a in arguments if a is not type(None))
+        return (None, []) if value is None else _convert(value, inner, where)
+    if origin in (list, tuple):
+        return _convert_sequence(value, origin, arguments, where)
+    if hint is Any or _is_a(value, hint):
+        return value, []
+    return None, [_wrong_type(where, value, _NAMES[hint])]
+
+
+def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tuple[Any, list[Fault]]:
+    fixed = len(arguments) if origin is tuple else None
+    expected = f"a list of {fixed or ''} {_NAMES[arguments[0]].split()[-1]}s".replace("  ", " ")
+    fits = isinstance(value, (list, tuple)) and len(value) == (fixed or len(value))
+    if not fits or not all(_is_a(item, arguments[0]) for item in value):
+        return None, [_wrong_type(where, value, expected)]
+    return origin(value), []
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """Whether a setting of type `kind` may be `value`; an integer is a number, true and false are not."""
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _wrong_type(where: str, value: Any, expected: str) -> Fault:
+    hint = ""
+    if isinstance(value, str) and expected == "a number":
+        hint = "; in YAML write it without quotes and with a point, such as 1.0e-4"
+    return Fault((where.rstrip("."),), f"{where.rstrip('.')}={value!r}: must be {expected}{hint}")
+
+
+def _unknown(where: str, key: str, allowed: list[str]) -> Fault:
+    close = get_close_matches(key, allowed, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return Fault((where,), f"{where}: unknown key{meant} Allowed here: {', '.join(allowed)}")
+
+
+def configs_dir() -> Path:
+    """The folder of the YAML files: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"the configs folder is neither in {package} nor beside it; reinstall sam2vt")

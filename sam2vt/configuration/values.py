@@ -1,0 +1,160 @@
+"""What each setting may be on its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from sam2vt.configuration.report import Report
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULERS = ("cosine", "step", "constant")
+DATASET_TYPES = ("auto", "video", "coco")
+SPLITS = ("none", "video", "time")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PROMPT_TYPES = ("point", "box", "bbox", "mask")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _at_least(low: float) -> Rule:
+    return (lambda value: low <= value < math.inf), f"at least {low}"
+
+
+def _above(low: float) -> Rule:
+    return (lambda value: low < value < math.inf), f"above {low}"
+
+
+def _one_of(*allowed: str) -> Rule:
+    return (lambda value: value in allowed), f"one of {', '.join(allowed)}"
+
+
+def _is_device(value: str) -> bool:
+    kind, _, index = value.partition(":")
+    return value in ("auto", "cpu", "mps") or (kind == "cuda" and (value == kind or index.isdecimal()))
+
+
+def _is_devices(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(index) is int and index >= 0 for index in value)
+    return value == "auto" or (type(value) is int and (value == -1 or value >= 1))
+
+
+def _is_amount(value: float) -> bool:
+    """Lightning's reading: an int counts batches, a float is a share."""
+    return value >= 1 if isinstance(value, int) else 0 < value <= 1
+
+
+_AMOUNT = "a share above 0.0 and up to 1.0, or an integer that counts batches"
+_MULTIPLE_OF_32: Rule = ((lambda v: v > 0 and v % 32 == 0), "a positive multiple of 32")
+_SHARE: Rule = ((lambda v: 0 <= v <= 1), "between 0 and 1")
+_NON_EMPTY: Rule = ((lambda v: len(v) > 0), "not empty")
+
+_MODEL: dict[str, Rule] = {
+    "config_path": _NON_EMPTY,
+    "trainable_modules": ((lambda v: bool(v) and all(v)), "a list of at least one name or pattern"),
+    "device": (_is_device, "auto, cpu, cuda, cuda:<index> or mps"),
+    "num_maskmem": _at_least(1),
+    "image_size": _MULTIPLE_OF_32,
+    "backbone_stride": ((lambda v: v == 16), "16, the stride from which masks are decoded"),
+    "max_obj_ptrs_in_encoder": _at_least(1),
+    "max_objects": _at_least(1),
+    "num_correction_clicks": _at_least(0),
+    "correction_from_gt": _SHARE,
+    "bptt_frames": _at_least(1),
+}
+_DATASET: dict[str, Rule] = {
+    "dataset_type": _one_of(*DATASET_TYPES),
+    "video_clip_length": _at_least(1),
+    "batch_size": _at_least(1),
+    "num_workers": _at_least(0),
+    "num_of_pos_points": _at_least(1),
+    "num_of_neg_points": _at_least(0),
+    "clips_per_video": _at_least(1),
+    "frame_stride": _at_least(1),
+    "max_conditioning_frames": _at_least(1),
+    "identity": _one_of("error", "category", "iou"),
+    "prompt_types": (
+        (lambda v: bool(v) and set(v) <= set(PROMPT_TYPES) and len(set(v)) == len(v)),
+        f"a list of {', '.join(PROMPT_TYPES)} without repeats",
+    ),
+}
+LOSS_WEIGHTS = (
+    "bce_weight",
+    "dice_weight",
+    "iou_weight",
+    "temporal_weight",
+    "iou_head_weight",
+    "presence_weight",
+    "focal_weight",
+)
+_RULES: dict[str, dict[str, Rule]] = {
+    "model": _MODEL,
+    "dataset": _DATASET,
+    "valdataset": _DATASET,
+    "loss": {name: _at_least(0) for name in LOSS_WEIGHTS} | {"smooth": _above(0)},
+    "optimizer": {
+        "type": _one_of(*OPTIMIZERS),
+        "lr": _above(0),
+        "weight_decay": _at_least(0),
+        "betas": ((lambda v: all(0 <= beta < 1 for beta in v)), "two numbers from 0 to below 1"),
+        "eps": _above(0),
+        "encoder_lr": ((lambda v: 0 < v < math.inf), "above 0; to freeze it, see model.trainable_modules"),
+        "layer_decay": ((lambda v: 0 < v <= 1), "above 0 and up to 1"),
+    },
+    "scheduler": {
+        "type": _one_of(*SCHEDULERS),
+        "T_max": _at_least(1),
+        "eta_min": _at_least(0),
+        "step_size": _at_least(1),
+        "gamma": ((lambda v: 0 < v <= 1), "above 0 and up to 1"),
+        "warmup_steps": _at_least(0),
+    },
+    "trainer": {
+        "accelerator": _one_of("auto", "cpu", "gpu", "cuda", "mps"),
+        "devices": (_is_devices, "auto, -1, a number of devices, or a list of device indices"),
+        "precision": _one_of(*PRECISIONS),
+        "max_epochs": ((lambda v: v == -1 or v >= 1), "at least 1, or -1 where max_steps ends the run"),
+        "max_steps": ((lambda v: v == -1 or v >= 1), "at least 1, or -1 for no limit"),
+        "gradient_clip_val": _at_least(0),
+        "accumulate_grad_batches": _at_least(1),
+        "limit_train_batches": (_is_amount, _AMOUNT),
+        "limit_val_batches": ((lambda v: v == 0 or _is_amount(v)), f"{_AMOUNT}; 0 for no validation"),
+        "val_check_interval": (_is_amount, _AMOUNT),
+        "num_sanity_val_steps": _at_least(-1),
+        "log_every_n_steps": _at_least(1),
+        "early_stopping_patience": _at_least(1),
+        "check_val_every_n_epoch": _at_least(1),
+        "num_overlay_videos": _at_least(0),
+    },
+    "ray": {
+        "local_cpus": _at_least(1),
+        "num_workers": _at_least(1),
+        "cpus_per_worker": _at_least(1),
+        "decode_actors": _at_least(1),
+        "prefetch_batches": _at_least(0),
+        "max_failures": _at_least(-1),
+    },
+    "": {
+        "name": _NON_EMPTY,
+        "max_objects": _at_least(1),
+        "seed": ((lambda v: 0 <= v < 2**32), "from 0 to 4294967295"),
+        "split": _one_of(*SPLITS),
+        "val_fraction": ((lambda v: 0 < v < 1), "above 0 and below 1"),
+        "wandb_project": _NON_EMPTY,
+        "output_dir": _NON_EMPTY,
+        "log_level": _one_of(*LOG_LEVELS),
+    },
+}
+
+
+def check_values(report: Report) -> None:
+    """Report every value that is not allowed, whatever the others are; null is for `reading` to judge."""
+    for section, rules in _RULES.items():
+        for name, (fits, allowed) in rules.items():
+            field = f"{section}.{name}".lstrip(".")
+            value = report.value(field)
+            if value is not None and not fits(value):
+                report.fault(field, f"must be {allowed}")
