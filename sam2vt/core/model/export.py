@@ -1,0 +1,47 @@
+"""A training checkpoint becomes a checkpoint and a YAML that stock SAM 2 loads strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from sam2vt.core.model import build
+from sam2vt.core.model.sam2 import architecture_of
+from sam2vt.core.model.weights import load_weights, read_checkpoint
+from sam2vt.errors import CheckpointError
+
+
+def export_checkpoint(training_checkpoint: str | Path, out: str | Path) -> Path:
+    """Write the network's weights to `out` and its YAML beside it; returns the YAML's path.
+
+    Both load with `build_sam2("//<absolute path>.yaml", str(out))` and
+    `build_sam2_video_predictor` of SAM 2 itself. Raises `CheckpointError` for a file that is no
+    checkpoint of ours.
+    """
+    model_config = model_config_of(training_checkpoint)
+    config = build.network_config(
+        model_config["config_path"], model_config["image_size"], architecture_of(model_config)
+    )
+    network = build.build_network(config)
+    load_weights(network, str(training_checkpoint))
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": network.state_dict()}, out)
+    yaml = out.with_suffix(".yaml")
+    yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
+    return yaml
+
+
+def model_config_of(training_checkpoint: str | Path) -> dict[str, Any]:
+    """The model section of the configuration that a training checkpoint carries."""
+    content = read_checkpoint(str(training_checkpoint))
+    config = content.get("hyper_parameters", {}).get("config")
+    if not isinstance(config, dict) or "model" not in config:
+        raise CheckpointError(
+            f"{training_checkpoint}: is not a training checkpoint of sam2vt; it carries no configuration "
+            f"under hyper_parameters.config. Give a file of a run's checkpoints folder."
+        )
+    return config["model"]

@@ -1,0 +1,104 @@
+"""One frame's masks from its features: SAM 2's prompt encoder, mask decoder and object pointer.
+
+SAM 2 sets mask logits to -1024 where its object score is not positive, while training too: an object
+that is there but scored absent then costs a huge loss and its mask gets no gradient. Here the decoder's
+logits stay as they are and the presence gate is a step of its own, so that the caller decides what is
+gated and by which presence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# What SAM 2 writes where an object is absent.
+NO_OBJECT_LOGIT = -1024.0
+
+
+class DecoderStep(NamedTuple):
+    """One call of the mask decoder for K entries of a batch; what the loss supervises."""
+
+    index: Tensor  # long [K, 3], rows (clip, frame, object slot)
+    multimasks: Tensor  # [K, M, h, w] logits, M = 3 or 1
+    ious: Tensor  # [K, M]
+    object_score_logits: Tensor  # [K, 1]
+
+
+class Decoded(NamedTuple):
+    """What the mask decoder says of K objects on a frame, ungated."""
+
+    multimasks: Tensor  # float32 [K, M, h, w] logits
+    ious: Tensor  # [K, M]
+    masks: Tensor  # float32 [K, 1, h, w] logits, the mask of the highest predicted IoU
+    iou: Tensor  # [K], its predicted IoU
+    token: Tensor  # [K, C], the output token that becomes the object pointer
+    object_score_logits: Tensor  # [K, 1]
+
+
+def decode(
+    network: Any,
+    features: Tensor,
+    high_res_features: list[Tensor] | None,
+    points: dict[str, Tensor] | None,
+    mask_logits: Tensor | None,
+    multimask: bool,
+) -> Decoded:
+    """Run the prompt encoder and mask decoder on features [K, C, H/16, W/16].
+
+    `points` as `prompt_inputs.point_inputs` makes them, `mask_logits` [K, 1, h, w] a dense prompt at the
+    prompt encoder's size; either may be None.
+    """
+    if points is None:
+        count = features.shape[0]
+        coords = torch.zeros(count, 1, 2, device=features.device)
+        labels = -torch.ones(count, 1, dtype=torch.int32, device=features.device)
+    else:
+        coords, labels = points["point_coords"], points["point_labels"]
+    sparse, dense = network.sam_prompt_encoder(points=(coords, labels), boxes=None, masks=mask_logits)
+    multimasks, ious, tokens, scores = network.sam_mask_decoder(
+        image_embeddings=features,
+        image_pe=network.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+        repeat_image=False,
+        high_res_features=high_res_features,
+    )
+    multimasks = multimasks.float()
+    rows = torch.arange(ious.shape[0], device=ious.device)
+    best = ious.argmax(dim=-1)
+    token = tokens[rows, best] if tokens.shape[1] > 1 else tokens[:, 0]
+    return Decoded(multimasks, ious, multimasks[rows, best].unsqueeze(1), ious[rows, best], token, scores)
+
+
+def gate(mask_logits: Tensor, present: Tensor) -> Tensor:
+    """Logits [K, M, h, w] with absent objects' set to SAM 2's constant; present: bool [K, 1]."""
+    return torch.where(present[:, :, None, None], mask_logits, NO_OBJECT_LOGIT)
+
+
+def object_pointer(network: Any, token: Tensor, present: Tensor, score: Tensor | None = None) -> Tensor:
+    """The pointer [K, C] of an output token, replaced or mixed by the no-object pointer where absent.
+
+    `score` [K, 1] replaces the hard choice by the score's probability where the network is made so.
+    """
+    pointer = network.obj_ptr_proj(token)
+    if not network.pred_obj_scores:
+        return pointer
+    share = present.to(pointer.dtype)
+    if network.soft_no_obj_ptr and score is not None:
+        share = score.sigmoid()
+    return mix_no_object(network, pointer, share)
+
+
+def mix_no_object(network: Any, pointer: Tensor, share: Tensor) -> Tensor:
+    if network.fixed_no_obj_ptr:
+        pointer = share * pointer
+    return pointer + (1 - share) * network.no_obj_ptr
+
+
+def upsample(mask_logits: Tensor, size: int) -> Tensor:
+    """[K, M, h, w] to [K, M, size, size], bilinear."""
+    return F.interpolate(mask_logits, size=(size, size), mode="bilinear", align_corners=False)

@@ -1,0 +1,117 @@
+"""Our prompts become SAM 2's inputs: objects of all clips packed along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from sam2vt.core.types import PROMPT_TYPES, Prompt
+from sam2vt.errors import DataError
+
+PromptLists = Sequence[Sequence[Prompt]]
+
+
+class PackedObject(NamedTuple):
+    """One real object of the batch and the frames on which it is prompted."""
+
+    clip: int  # which of the B clips
+    slot: int  # which of the clip's N object slots
+    prompts: dict[int, Prompt]  # by frame of the clip
+
+    @property
+    def conditioning_frames(self) -> tuple[int, ...]:
+        return tuple(sorted(self.prompts))
+
+
+class PromptKind(NamedTuple):
+    """What must agree for prompts to share one call: SAM 2 decides these once a call."""
+
+    is_mask: bool
+    num_points: int
+
+
+def pack_objects(prompts: PromptLists, num_frames: int, size: int) -> list[PackedObject]:
+    """The prompted objects of all clips, ordered by (clip, slot).
+
+    `prompts` has a list a clip; `num_frames` is T and `size` H = W. Raises `DataError` for a prompt that
+    cannot be used, naming its clip and object.
+    """
+    packed: dict[tuple[int, int], dict[int, Prompt]] = {}
+    for clip, clip_prompts in enumerate(prompts):
+        for place, prompt in enumerate(clip_prompts):
+            slot = int(prompt.get("object_index", place))
+            frame = int(prompt.get("frame_index", 0))
+            where = f"prompt {place} of clip {clip} (object {slot}, frame {frame})"
+            _check_prompt(prompt, slot, frame, num_frames, size, where)
+            frames = packed.setdefault((clip, slot), {})
+            if frame in frames:
+                raise DataError(f"{where}: this object already has a prompt on this frame; give one a frame")
+            frames[frame] = prompt
+    return [PackedObject(clip, slot, packed[clip, slot]) for clip, slot in sorted(packed)]
+
+
+def nest_prompts(prompts: Any, num_clips: int) -> PromptLists:
+    """A list of lists as it is; a flat list of prompts as the list of the only clip."""
+    if prompts and isinstance(prompts[0], dict):
+        if num_clips != 1:
+            raise DataError(f"prompts: a flat list serves one clip only, got {num_clips} clips; nest it")
+        prompts = [prompts]
+    if len(prompts) != num_clips:
+        raise DataError(f"prompts: got lists for {len(prompts)} clips, the images hold {num_clips}")
+    return prompts
+
+
+def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[Prompt]]:
+    """The ground truth of frame 0 as mask prompts. masks: bool [B, T, N, H, W], valid_masks: [B, T, N]."""
+    known = torch.ones(masks.shape[:3], dtype=torch.bool) if valid_masks is None else valid_masks.bool().cpu()
+    return [
+        [
+            Prompt(type="mask", mask=masks[b, 0, n].bool(), object_index=n, frame_index=0)
+            for n in range(masks.shape[2])
+            if known[b, 0, n]
+        ]
+        for b in range(masks.shape[0])
+    ]
+
+
+def prompt_kind(prompt: Prompt) -> PromptKind:
+    if prompt["type"] == "mask":
+        return PromptKind(True, 0)
+    return PromptKind(False, int(prompt["point_labels"].shape[0]))
+
+
+def mask_inputs(prompts: Sequence[Prompt], device: torch.device) -> Tensor:
+    """float32 [K, 1, H, W] of K mask prompts."""
+    return torch.stack([prompt["mask"] for prompt in prompts]).unsqueeze(1).to(device, torch.float32)
+
+
+def point_inputs(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
+    """SAM 2's point inputs, float32 [K, P, 2] and int32 [K, P], of K prompts with P points each."""
+    coords = torch.stack([prompt["point_coords"] for prompt in prompts])
+    labels = torch.stack([prompt["point_labels"] for prompt in prompts])
+    return {"point_coords": coords.to(device, torch.float32), "point_labels": labels.to(device, torch.int32)}
+
+
+def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: int, where: str) -> None:
+    kind = prompt.get("type")
+    if kind == "bbox":
+        kind = "box"
+    if kind not in PROMPT_TYPES:
+        raise DataError(f"{where}: type {prompt.get('type')!r}; allowed are {', '.join(PROMPT_TYPES)}")
+    if slot < 0:
+        raise DataError(f"{where}: object_index must be 0 or more")
+    if not 0 <= frame < num_frames:
+        raise DataError(f"{where}: frame_index is outside the clip's 0 to {num_frames - 1}")
+    if kind == "mask":
+        shape = tuple(cast(Tensor, prompt["mask"]).shape) if "mask" in prompt else None
+        if shape != (size, size):
+            raise DataError(f"{where}: 'mask' has shape {shape}; the model's input is {(size, size)}")
+        return
+    coords, labels = prompt.get("point_coords"), prompt.get("point_labels")
+    if coords is None or labels is None or coords.ndim != 2 or coords.shape[-1] != 2:
+        raise DataError(f"{where}: needs 'point_coords' [P, 2] as (x, y) and 'point_labels' [P]")
+    if labels.shape != coords.shape[:1] or labels.shape[0] == 0:
+        raise DataError(f"{where}: {tuple(labels.shape)} labels for {tuple(coords.shape)} points")

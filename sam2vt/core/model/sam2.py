@@ -1,0 +1,376 @@
+"""`SAM2Model`: SAM 2's network with prompts in and differentiable masks out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sam2vt.config import ModelConfig
+from sam2vt.core.model import build, tracking, trainable, weights
+from sam2vt.core.model.frame_call import ClickSampler, FrameFeatures, GroundTruth, TrackingRules
+from sam2vt.core.model.memory import frames_read_back
+from sam2vt.core.model.outputs import assemble
+from sam2vt.core.model.prompt_inputs import (
+    PackedObject,
+    nest_prompts,
+    pack_objects,
+    prompts_from_masks,
+)
+from sam2vt.core.types import Prompt
+from sam2vt.errors import CheckpointError, ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+# What SAM 2 was trained with, for images scaled to 0..1.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
+# Fields of ModelConfig that shape training rather than the network.
+TRAINING_FIELDS = ("num_correction_clicks", "correction_from_gt", "bptt_frames", "presence_from_gt")
+
+
+class FramePrediction(NamedTuple):
+    """What `propagate` says of one frame, for the K objects prompted so far."""
+
+    frame_index: int
+    object_indices: list[int]  # K slots
+    masks: Tensor  # [K, H, W] logits
+    ious: Tensor  # [K]
+    object_score_logits: Tensor  # [K]
+
+
+class SAM2Model(nn.Module):
+    """SAM 2 around which one trains: weights, what trains, forward over clips and over whole videos.
+
+    Nothing is read before `load()`. Further keywords are SAM 2's own architecture fields (such as
+    `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
+    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        checkpoint_path: str | None = None,
+        config_path: str | None = None,
+        trainable_modules: Sequence[str] | None = None,
+        device: str = "cuda",
+        image_size: int = 512,
+        num_maskmem: int = 7,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if image_size <= 0 or image_size % 32:
+            raise ConfigError(f"model.image_size: {image_size} is not a positive multiple of 32")
+        self.checkpoint_path = checkpoint_path
+        self.config_path = config_path or DEFAULT_CONFIG
+        self.trainable_modules = None if trainable_modules is None else list(trainable_modules)
+        self.device = device
+        self.image_size = image_size
+        self.num_maskmem = num_maskmem
+        self.num_correction_clicks = int(kwargs.pop("num_correction_clicks", 0))
+        self.correction_from_gt = float(kwargs.pop("correction_from_gt", 0.1))
+        self.bptt_frames: int | None = kwargs.pop("bptt_frames", None)
+        self.presence_from_gt = bool(kwargs.pop("presence_from_gt", True))
+        self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **kwargs}
+        self.click_sampler: ClickSampler = uniform_clicks
+        self.loaded = False
+        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
+
+    def load(self, device: str | torch.device | None = None) -> SAM2Model:
+        """Build the network, load the checkpoint, choose what trains, move to `device`; returns self."""
+        target = resolve_device(str(device or self.device))
+        config = build.network_config(self.config_path, self.image_size, self.architecture)
+        self.network = build.build_network(config)
+        if not getattr(self.network, "use_mask_input_as_output_without_sam", False):
+            raise ConfigError(
+                f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
+            )
+        if self.checkpoint_path is None:
+            log.warning("model.checkpoint_path is null: the network starts from random weights")
+        else:
+            weights.load_weights(self.network, self.checkpoint_path)
+        self.loaded = True
+        if self.trainable_modules is not None:
+            self.configure_for_training(self.trainable_modules)
+        self.to(target)
+        self.device = str(target)
+        return self
+
+    def configure_for_training(self, trainable_modules: Sequence[str]) -> None:
+        """Freeze everything but what these names or glob patterns over module paths match."""
+        self._require_network()
+        trainable.select_trainable(self.network, trainable_modules)
+        self.trainable_modules = list(trainable_modules)
+        self.train(self.training)
+
+    def freeze_all_parameters(self) -> None:
+        self._require_network()
+        trainable.freeze_all(self.network)
+        self.train(self.training)
+
+    def count_trainable_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def count_total_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def train(self, mode: bool = True) -> SAM2Model:
+        """Train mode for what trains; frozen parts stay in eval mode (no dropout, no drop path)."""
+        super().train(mode)
+        if mode and self.loaded:
+            for module in self.network.modules():
+                parameters = list(module.parameters())
+                if parameters and module is not self.network and not any(p.requires_grad for p in parameters):
+                    module.eval()
+        return self
+
+    def forward(
+        self,
+        images: Tensor | None,
+        masks: Tensor | None = None,
+        prompts: Any = None,
+        batched_video_datapoint: Any = None,
+        *,
+        valid_masks: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Track the prompted objects through the clips.
+
+        Args:
+            images: uint8 [B, T, 3, H, W], normalised here, or float, taken as already normalised.
+            masks: bool [B, T, N, H, W] ground truth, for presence and correction clicks while training;
+                without `prompts` also the mask prompts, from frame 0.
+            prompts: a list a clip of prompt dicts (see `sam2vt.core.types.Prompt`); a flat list if B is 1.
+            batched_video_datapoint: SAM 2's `BatchedVideoDatapoint`, instead of images and masks.
+            valid_masks: bool [B, T, N]; where false, the ground truth is not used for anything.
+
+        Returns a dict:
+            pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits;
+            iou_predictions, object_score_logits [B, T, N];
+            scored bool [B, T, N]: where the model predicted something of its own;
+            steps: a `DecoderStep` for every call of the mask decoder, clicks included.
+
+        Raises `CheckpointError` before `load()`, `DataError` for inputs that do not fit.
+        """
+        self._require_network()
+        if batched_video_datapoint is not None:
+            images, masks, valid_masks = from_datapoint(batched_video_datapoint)
+        if images is None:
+            raise DataError("images: give images, or a batched_video_datapoint")
+        self._check_shapes(images, masks, valid_masks)
+        num_clips, num_frames = images.shape[:2]
+        if prompts is None:
+            if masks is None:
+                raise DataError("prompts: give prompts, or masks whose first frame becomes the prompts")
+            prompts = prompts_from_masks(masks, valid_masks)
+        objects = pack_objects(nest_prompts(prompts, num_clips), num_frames, self.image_size)
+        num_slots = self._num_slots(objects, masks)
+        truth = self._ground_truth(objects, masks, valid_masks) if self.training else None
+        features = self.encode(images.flatten(0, 1))
+        outputs = tracking.track_clips(self.network, features, objects, num_frames, self._rules(), truth)
+        shape = (num_clips, num_frames, num_slots)
+        return assemble(outputs, objects, shape, self.image_size, features.levels[0].device)
+
+    def encode(self, images: Tensor) -> FrameFeatures:
+        """Features of images [I, 3, H, W], uint8 or already normalised."""
+        return tracking.encode_images(self.network, self._normalise(images))
+
+    @torch.no_grad()
+    def propagate(
+        self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int
+    ) -> Iterator[FramePrediction]:
+        """Track objects through a whole video, one frame in memory at a time.
+
+        `frames` yields [3, H, W] images in order, uint8 or normalised; `prompts` carry `object_index` and
+        `frame_index` in the video. Frames are seen in time order, so that a later prompt of an object
+        does not reach back. Runs in eval mode, with SAM 2's object-score gate.
+        """
+        self._require_network()
+        was_training = self.training
+        self.eval()
+        try:
+            yield from self._propagate(frames, prompts, num_frames)
+        finally:
+            self.train(was_training)
+
+    def _propagate(
+        self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int
+    ) -> Iterator[FramePrediction]:
+        objects = pack_objects([prompts], num_frames, self.image_size)
+        cohorts = tracking.make_cohorts(objects)
+        reach = frames_read_back(self.network)
+        for frame, image in enumerate(frames):
+            active = [c for c in cohorts if c.conditioning_frames[0] <= frame]
+            outputs = []
+            if active:
+                features = self.encode(image.unsqueeze(0).to(self.pixel_mean.device))
+            for cohort in active:
+                repeat = torch.zeros(len(cohort.rows), dtype=torch.long, device=self.pixel_mean.device)
+                outputs += tracking.track_frame(
+                    self.network, cohort, frame, features.of(repeat), num_frames, TrackingRules()
+                )
+                cohort.bank.forget_before(frame + 1 - reach)
+            yield _frame_prediction(frame, outputs, objects, self.image_size, self.pixel_mean.device)
+
+    def _rules(self) -> TrackingRules:
+        stock = not self.presence_from_gt
+        return TrackingRules(
+            gate_outputs=stock or not self.training,
+            gate_steps=stock,
+            num_clicks=self.num_correction_clicks if self.training else 0,
+            click_from_gt=self.correction_from_gt,
+            bptt_frames=self.bptt_frames if self.training else None,
+            click_sampler=self.click_sampler,
+        )
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            return (images.float() / 255.0 - self.pixel_mean) / self.pixel_std
+        return images
+
+    def _ground_truth(
+        self, objects: Sequence[PackedObject], masks: Tensor | None, valid_masks: Tensor | None
+    ) -> GroundTruth | None:
+        if masks is None or not objects:
+            return None
+        clips = [packed.clip for packed in objects]
+        slots = [packed.slot for packed in objects]
+        packed_masks = masks[clips, :, slots].transpose(0, 1).bool()
+        if valid_masks is None:
+            known = torch.ones(packed_masks.shape[:2], dtype=torch.bool, device=masks.device)
+        else:
+            known = valid_masks[clips, :, slots].transpose(0, 1).bool()
+        present = packed_masks.flatten(2).any(dim=2)
+        on_host = known.tolist() if self.num_correction_clicks else []
+        return GroundTruth(packed_masks, known, present, on_host, self.presence_from_gt)
+
+    def _num_slots(self, objects: Sequence[PackedObject], masks: Tensor | None) -> int:
+        needed = max((packed.slot + 1 for packed in objects), default=0)
+        if masks is None:
+            return needed
+        if needed > masks.shape[2]:
+            raise DataError(
+                f"prompts: object_index {needed - 1} is given, but masks hold {masks.shape[2]} object slots"
+            )
+        return masks.shape[2]
+
+    def _check_shapes(self, images: Tensor, masks: Tensor | None, valid_masks: Tensor | None) -> None:
+        size = self.image_size
+        if images.ndim != 5 or images.shape[2:] != (3, size, size):
+            raise DataError(
+                f"images: shape {tuple(images.shape)}; needed is [B, T, 3, {size}, {size}] for "
+                f"model.image_size {size}"
+            )
+        if masks is not None and (
+            masks.ndim != 5 or masks.shape[:2] != images.shape[:2] or masks.shape[3:] != (size, size)
+        ):
+            batch, frames = images.shape[:2]
+            raise DataError(
+                f"masks: shape {tuple(masks.shape)}; needed is [{batch}, {frames}, N, {size}, {size}]"
+            )
+        if valid_masks is not None and masks is not None and valid_masks.shape != masks.shape[:3]:
+            raise DataError(
+                f"valid_masks: shape {tuple(valid_masks.shape)}; the masks' is {tuple(masks.shape[:3])}"
+            )
+
+    def _require_network(self) -> None:
+        if not self.loaded:
+            raise CheckpointError("SAM2Model: the network is not built yet; call load() first")
+
+
+def create_sam2_model(
+    checkpoint_path: str | None,
+    config_path: str | None,
+    trainable_modules: Sequence[str] | None = None,
+    device: str = "cuda",
+    **kwargs: Any,
+) -> SAM2Model:
+    """A loaded `SAM2Model`; keywords as there."""
+    return SAM2Model(checkpoint_path, config_path, trainable_modules, device, **kwargs).load()
+
+
+def build_from_config(config: ModelConfig) -> SAM2Model:
+    """The configured model, not loaded yet."""
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "max_objects"}
+    return SAM2Model(**values)
+
+
+def uniform_clicks(masks: Tensor, predictions: Tensor | None) -> tuple[Tensor, Tensor]:
+    """A click an object, uniform over where prediction and mask differ; over the mask without one."""
+    from sam2.modeling.sam2_utils import get_next_point
+
+    return get_next_point(masks, predictions, "uniform")
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of "auto", "cpu", "cuda", "cuda:1", "mps"; an absent one is a `ConfigError`."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"model.device: {device!r} is no device; use auto, cpu, cuda or cuda:<n>"
+        ) from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"model.device: {device!r} was asked for, but no GPU is usable here; use cpu or auto"
+        )
+    return target
+
+
+def from_datapoint(datapoint: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """SAM 2's `BatchedVideoDatapoint` as images [B,T,3,H,W], masks [B,T,N,H,W] and valid_masks [B,T,N].
+
+    Its images are taken as normalised. An object's slot is its place among its video's objects.
+    """
+    images = datapoint.img_batch.transpose(0, 1)
+    video_of = datapoint.obj_to_frame_idx[0, :, 1].tolist()
+    counts = [0] * images.shape[0]
+    places = []
+    for video in video_of:
+        places.append(counts[video])
+        counts[video] += 1
+    num_frames, _, height, width = datapoint.masks.shape
+    masks = torch.zeros(
+        (images.shape[0], num_frames, max(counts), height, width), dtype=torch.bool, device=images.device
+    )
+    valid = torch.zeros(masks.shape[:3], dtype=torch.bool, device=images.device)
+    masks[video_of, :, places] = datapoint.masks.transpose(0, 1).bool()
+    valid[video_of, :, places] = True
+    return images, masks, valid
+
+
+def _frame_prediction(
+    frame: int,
+    outputs: Sequence[tracking.FrameOutput],
+    objects: Sequence[PackedObject],
+    size: int,
+    device: torch.device,
+) -> FramePrediction:
+    if not outputs:
+        empty = torch.empty(0, device=device)
+        return FramePrediction(frame, [], empty.reshape(0, size, size), empty, empty)
+    rows = torch.cat([output.rows for output in outputs])
+    order = torch.argsort(rows)
+    return FramePrediction(
+        frame,
+        [objects[row].slot for row in rows[order].tolist()],
+        torch.cat([output.masks_high_res for output in outputs])[order],
+        torch.cat([output.ious for output in outputs])[order],
+        torch.cat([output.object_score_logits for output in outputs])[order],
+    )
+
+
+def architecture_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture fields of a model configuration in plain containers."""
+    other = {"checkpoint_path", "config_path", "trainable_modules", "device", "image_size", "max_objects"}
+    return {name: value for name, value in config.items() if name not in other | set(TRAINING_FIELDS)}

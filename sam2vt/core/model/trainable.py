@@ -1,0 +1,82 @@
+"""Which parameters train: names or glob patterns over module paths."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from sam2vt.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+SHORT_NAMES = {"mask_decoder": "sam_mask_decoder", "prompt_encoder": "sam_prompt_encoder"}
+
+# Parameters that lie bare on the network but belong to a module's work: they follow that module.
+FOLLOWERS = {
+    "memory_attention": ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc"),
+    "memory_encoder": ("no_obj_embed_spatial",),
+    "sam_mask_decoder": ("no_obj_ptr",),
+}
+
+
+def freeze_all(network: nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+
+
+def select_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Freeze everything, then let train what the patterns match; returns the trained parameters' names.
+
+    A pattern matches whole module paths ("memory_attention", "image_encoder.trunk.blocks.1?", "*") or
+    single parameters. One that matches nothing is a `ConfigError` that lists what exists.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        chosen |= _matched(network, pattern)
+    chosen -= set(never_used(network))
+    freeze_all(network)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    log.info("what trains:\n%s", trainable_table(network))
+    return [name for name, _ in network.named_parameters() if name in chosen]
+
+
+def never_used(network: nn.Module) -> list[str]:
+    """Parameters that SAM 2 registers but reaches under no kind of prompt."""
+    return ["no_mem_pos_enc"] if getattr(network, "directly_add_no_mem_embed", False) else []
+
+
+def trainable_table(network: nn.Module) -> str:
+    """A line per top-level part: how many of its parameters train."""
+    totals: dict[str, list[int]] = {}
+    for name, parameter in network.named_parameters():
+        row = totals.setdefault(name.split(".")[0], [0, 0])
+        row[0] += parameter.numel() * parameter.requires_grad
+        row[1] += parameter.numel()
+    width = max(map(len, totals))
+    lines = [
+        f"  {part:<{width}}  {trained:>12,} of {total:>12,}" for part, (trained, total) in totals.items()
+    ]
+    return "\n".join(lines)
+
+
+def _matched(network: nn.Module, pattern: str) -> set[str]:
+    path = SHORT_NAMES.get(pattern, pattern)
+    parameters = [name for name, _ in network.named_parameters()]
+    modules = [name for name, _ in network.named_modules() if name and fnmatchcase(name, path)]
+    found = {name for name in parameters if fnmatchcase(name, path)}
+    for module in modules:
+        found |= {name for name in parameters if name.startswith(f"{module}.")}
+        found |= {name for name in FOLLOWERS.get(module, ()) if name in parameters}
+    if not found:
+        parts = [name for name, child in network.named_children() if any(True for _ in child.parameters())]
+        bare = [name for name in parameters if "." not in name]
+        raise ConfigError(
+            f"model.trainable_modules: {pattern!r} matches no module of the network; it has "
+            f"{', '.join(parts)}, the short names {', '.join(SHORT_NAMES)}, the bare parameters "
+            f"{', '.join(bare)}; deeper paths and * ? [] work, such as image_encoder.neck or *"
+        )
+    return found
