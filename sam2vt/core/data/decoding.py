@@ -55,10 +55,10 @@ class _IndexMismatch(Exception):
 
 @dataclass
 class _CachedIndex:
-    """A file's index, replaced once by an exact one if it proves wrong."""
+    """A file's index, replaced by a safer one if it proves wrong."""
 
     index: FrameIndex
-    exact: bool
+    exact: bool  # times are those of decoded frames, not of packets
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
@@ -140,12 +140,21 @@ def _exact_frames(path: str, targets: Sequence[int]) -> _Frames:
                 done += 1
         except _IndexMismatch:
             # Nothing wrong was yielded: each frame's time is checked first.
-            if cached.exact:
-                raise DataError(
-                    f"{path}: frame {targets[done]} cannot be found again: the file decodes differently "
-                    "from one pass to the next; re-encode it"
-                ) from None
-            cached.index, cached.exact = _scan(path, cached.index), True
+            _mend(path, cached, targets[done])
+
+
+def _mend(path: str, cached: _CachedIndex, target: int) -> None:
+    """Replaces an index that proved wrong: first by a decoded one, then by one that never seeks."""
+    if not cached.exact:
+        cached.index, cached.exact = _scan(path, cached.index), True
+    elif len(cached.index.key_times):
+        none = np.zeros(0, dtype=np.int64)
+        cached.index = replace(cached.index, key_times=none, key_seeks=none)
+    else:
+        raise DataError(
+            f"{path}: frame {target} cannot be found again: the file decodes differently from one pass to "
+            "the next; re-encode it"
+        )
 
 
 def _decode_targets(
