@@ -1,0 +1,285 @@
+"""`SAM2Model`: loading, inputs, whole videos, freezing."""
+
+from __future__ import annotations
+
+import inspect
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam2vt.config import ModelConfig
+from sam2vt.core.model.sam2 import SAM2Model, build_from_config, create_sam2_model, resolve_device
+from sam2vt.core.model.weights import network_state
+from sam2vt.errors import CheckpointError, ConfigError, DataError
+
+from .conftest import NANO, SIZE, make_clips, nano_model, prompt
+
+
+def test_nothing_runs_before_load():
+    images, masks = make_clips(1, 2, 1)
+    model = SAM2Model(None, NANO, image_size=SIZE)
+    assert not model.loaded
+    with pytest.raises(CheckpointError, match="load"):
+        model(images, masks)
+    with pytest.raises(CheckpointError, match="load"):
+        model.configure_for_training(["*"])
+    assert model.load("cpu") is model
+    assert model.loaded
+
+
+def test_attributes_hold_what_was_given():
+    model = SAM2Model("a.pt", "b.yaml", ["memory_attention"], "cpu", 256, 5)
+    assert (model.checkpoint_path, model.config_path, model.trainable_modules) == (
+        "a.pt",
+        "b.yaml",
+        ["memory_attention"],
+    )
+    assert (model.device, model.image_size, model.num_maskmem) == ("cpu", 256, 5)
+    names = list(inspect.signature(create_sam2_model).parameters)
+    assert names == ["checkpoint_path", "config_path", "trainable_modules", "device", "kwargs"]
+
+
+def test_mask_prompts_on_frame_zero_are_the_default():
+    images, masks = make_clips(2, 3, 2)
+    model = nano_model().eval()
+    with torch.no_grad():
+        given = [[prompt("mask", masks[b, 0, n], n) for n in range(2)] for b in range(2)]
+        assert torch.equal(model(images, masks)["pred_masks"], model(images, masks, given)["pred_masks"])
+        flat = model(images[:1], masks[:1], given[0])
+        assert torch.equal(flat["pred_masks"], model(images[:1], masks[:1], given[:1])["pred_masks"])
+    assert model(images, masks)["pred_masks_high_res"].shape == (2, 3, 2, SIZE, SIZE)
+
+
+def test_float_images_are_taken_as_normalised():
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model().eval()
+    normalised = (images.float() / 255 - model.pixel_mean) / model.pixel_std
+    with torch.no_grad():
+        assert torch.allclose(
+            model(images, masks)["pred_masks"], model(normalised, masks)["pred_masks"], atol=1e-5
+        )
+
+
+def test_a_datapoint_of_sam2_gives_the_same():
+    from training.utils.data_utils import BatchedVideoDatapoint, BatchedVideoMetaData
+
+    images, masks = make_clips(2, 3, 2)
+    model = nano_model().eval()
+    frames = torch.stack([torch.tensor([[t, 0], [t, 0], [t, 1], [t, 1]]) for t in range(3)])
+    point = BatchedVideoDatapoint(
+        img_batch=((images.float() / 255 - model.pixel_mean) / model.pixel_std).transpose(0, 1),
+        obj_to_frame_idx=frames.int(),
+        masks=masks.permute(1, 0, 2, 3, 4).flatten(1, 2),
+        metadata=BatchedVideoMetaData(
+            unique_objects_identifier=torch.zeros(3, 4, 3, dtype=torch.long),
+            frame_orig_size=torch.zeros(3, 4, 2, dtype=torch.long),
+        ),
+        dict_key="all",
+        batch_size=[3],
+    )
+    with torch.no_grad():
+        ours = model(images, masks)["pred_masks"]
+        assert torch.allclose(model(None, batched_video_datapoint=point)["pred_masks"], ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i, m, p: (i[:, :, :, :64], m, p), r"images: shape .*\[B, T, 3, 128, 128\]"),
+        (lambda i, m, p: (i, m[..., :64], p), r"masks: shape"),
+        (lambda i, m, p: (i, None, None), "give prompts"),
+        (lambda i, m, p: (i, m, [p, p]), "lists for 2 clips, the images hold 1"),
+        (lambda i, m, p: (i, m, [[{**p[0], "type": "scribble"}]]), "scribble.*point, box, mask"),
+        (lambda i, m, p: (i, m, [[{**p[0], "frame_index": 7}]]), "frame_index is outside the clip's 0 to 1"),
+        (lambda i, m, p: (i, m, [[{**p[0], "object_index": 3}]]), "masks hold 1 object slots"),
+        (lambda i, m, p: (i, m, [[p[0], p[0]]]), "already has a prompt"),
+        (lambda i, m, p: (i, m, [[{**p[0], "mask": m[0, 0, 0, :9]}]]), "'mask' has shape"),
+        (lambda i, m, p: (i, m, [[{"type": "point"}]]), "point_coords"),
+    ],
+)
+def test_inputs_that_do_not_fit_say_why(change, message):
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model().eval()
+    images, masks, prompts = change(images, masks, [prompt("mask", masks[0, 0, 0], 0)])
+    with pytest.raises(DataError, match=message):
+        model(images, masks, prompts)
+
+
+def test_a_whole_video_equals_the_clip():
+    images, masks = make_clips(1, 6, 3)
+    given = [
+        prompt("mask", masks[0, 0, 0], 0),
+        prompt("point", masks[0, 0, 1], 1),
+        prompt("box", masks[0, 2, 2], 2, 2),
+    ]
+    model = nano_model().eval()
+    with torch.no_grad():
+        clip = model(images, masks, given)
+    frames = list(model.propagate(images[0], given, 6))
+    assert [f.object_indices for f in frames] == [[0, 1]] * 2 + [[0, 1, 2]] * 4
+    for frame in frames:
+        expected = clip["pred_masks_high_res"][0, frame.frame_index, frame.object_indices]
+        torch.testing.assert_close(frame.masks, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_a_long_video_keeps_a_bounded_memory():
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model(num_maskmem=3, max_obj_ptrs_in_encoder=4).train()
+    import sam2vt.core.model.memory as memory
+
+    sizes = []
+    forget = memory.MemoryBank.forget_before
+
+    def counting(bank, frame):
+        forget(bank, frame)
+        sizes.append(len(bank.others) + len(bank.conditioning))
+
+    memory.MemoryBank.forget_before = counting
+    try:
+        frames = (images[0, i % 2] for i in range(30))
+        assert len(list(model.propagate(frames, [prompt("mask", masks[0, 0, 0], 0)], 30))) == 30
+    finally:
+        memory.MemoryBank.forget_before = forget
+    assert max(sizes) == sizes[-1] <= 6
+    assert model.training
+
+
+def test_forgetting_changes_nothing():
+    images, masks = make_clips(1, 14, 1)
+    model = nano_model(num_maskmem=3, max_obj_ptrs_in_encoder=4).eval()
+    with torch.no_grad():
+        clip = model(images, masks)["pred_masks_high_res"][0, :, 0]
+    streamed = torch.cat(
+        [f.masks for f in model.propagate(images[0], [prompt("mask", masks[0, 0, 0], 0)], 14)]
+    )
+    torch.testing.assert_close(streamed, clip, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "trains", "frozen"),
+    [
+        (
+            ["memory_attention"],
+            ["memory_attention.norm.weight", "maskmem_tpos_enc"],
+            ["memory_encoder.out_proj.bias"],
+        ),
+        (
+            ["mask_decoder"],
+            ["sam_mask_decoder.conv_s0.weight", "no_obj_ptr"],
+            ["sam_prompt_encoder.no_mask_embed.weight"],
+        ),
+        (["image_encoder.neck"], ["image_encoder.neck.convs.0.conv.bias"], ["image_encoder.trunk.pos_embed"]),
+        (
+            ["image_encoder.trunk.blocks.[34]"],
+            ["image_encoder.trunk.blocks.4.norm1.bias"],
+            ["image_encoder.trunk.blocks.2.norm1.bias"],
+        ),
+        (["*"], ["image_encoder.trunk.pos_embed", "no_mem_embed"], ["no_mem_pos_enc"]),
+        ([], [], ["no_mem_embed"]),
+    ],
+)
+def test_patterns_choose_what_trains(patterns, trains, frozen):
+    state = {n: p.requires_grad for n, p in nano_model(trainable_modules=patterns).network.named_parameters()}
+    assert all(state[name] for name in trains)
+    assert not any(state[name] for name in frozen)
+
+
+def test_a_pattern_without_a_match_lists_what_exists():
+    with pytest.raises(ConfigError, match="memory_atention.*memory_attention, memory_encoder.*no_obj_ptr"):
+        nano_model(trainable_modules=["memory_atention"])
+
+
+def test_counts_and_freezing():
+    model = nano_model(trainable_modules=["memory_encoder"])
+    assert 0 < model.count_trainable_parameters() < model.count_total_parameters()
+    assert 1_000_000 <= model.count_total_parameters() <= 2_000_000
+    model.freeze_all_parameters()
+    assert model.count_trainable_parameters() == 0
+
+
+def test_a_wrong_field_size_or_device_is_one_clear_error():
+    with pytest.raises(ConfigError, match="num_memories.*num_maskmem"):
+        nano_model(num_memories=3)
+    with pytest.raises(ConfigError, match="100 is not a positive multiple of 32"):
+        SAM2Model(None, NANO, image_size=100)
+    with pytest.raises(ConfigError, match="no network YAML at 'nowhere.yaml'"):
+        SAM2Model(None, "nowhere.yaml").load("cpu")
+    with pytest.raises(ConfigError, match="warp9"):
+        resolve_device("warp9")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU"):
+            resolve_device("cuda")
+
+
+def test_a_network_yaml_may_not_call_other_code(tmp_path):
+    evil = tmp_path / "evil.yaml"
+    evil.write_text(Path(NANO).read_text().replace("sam2.modeling.memory_encoder.Fuser", "os.system"))
+    with pytest.raises(ConfigError, match="os.system"):
+        SAM2Model(None, str(evil), image_size=SIZE).load("cpu")
+
+
+def test_the_configuration_reaches_the_network():
+    config = ModelConfig(
+        config_path=NANO, image_size=SIZE, device="cpu", num_maskmem=4, max_obj_ptrs_in_encoder=5,
+        multimask_output_in_sam=False, multimask_output_for_tracking=False,
+        use_signed_tpos_enc_to_obj_ptrs=False, num_correction_clicks=2, bptt_frames=3,
+    )  # fmt: skip
+    model = build_from_config(config)
+    assert not model.loaded
+    network = model.load().network
+    assert (network.num_maskmem, network.max_obj_ptrs_in_encoder) == (4, 5)
+    assert not network.multimask_output_in_sam
+    assert not network.use_signed_tpos_enc_to_obj_ptrs
+    assert (model.num_correction_clicks, model.bptt_frames) == (2, 3)
+
+
+def test_checkpoints_load_strictly_from_all_layouts(tmp_path):
+    source = nano_model(seed=1)
+    state = source.network.state_dict()
+    layouts = {
+        "meta": {"model": state},
+        "bare": state,
+        "training": {"state_dict": {f"model.network.{n}": v for n, v in state.items()}},
+    }
+    for name, content in layouts.items():
+        path = tmp_path / f"{name}.pt"
+        torch.save(content, path)
+        for location in (str(path), path.as_uri()):
+            loaded = SAM2Model(location, NANO, device="cpu", image_size=SIZE).load()
+            assert all(torch.equal(v, state[n]) for n, v in loaded.network.state_dict().items())
+
+
+def test_a_shorter_memory_keeps_the_fitting_position_codes(tmp_path):
+    source = nano_model(seed=1)
+    torch.save({"model": source.network.state_dict()}, tmp_path / "a.pt")
+    short = SAM2Model(str(tmp_path / "a.pt"), NANO, device="cpu", image_size=SIZE, num_maskmem=3).load()
+    codes = source.network.maskmem_tpos_enc
+    assert torch.equal(short.network.maskmem_tpos_enc, torch.cat([codes[:2], codes[-1:]]))
+
+
+def test_bad_checkpoints_say_what_is_wrong(tmp_path):
+    path = tmp_path / "c.pt"
+
+    def load():
+        return SAM2Model(str(path), NANO, device="cpu", image_size=SIZE).load()
+
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load()
+    torch.save({"model": Fraction(1, 2)}, path)
+    with pytest.raises(CheckpointError, match="plain tensors"):
+        load()
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="cannot be read|plain tensors"):
+        load()
+    state = dict(nano_model().network.state_dict())
+    state["memory_encoder.out_proj.bias"] = torch.zeros(3)
+    del state["no_mem_embed"]
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError, match=r"missing no_mem_embed.*out_proj.bias is \(3,\)"):
+        load()
+    torch.save({"model": {}}, path)
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        load()
+    assert network_state({"model": {"a": torch.ones(1)}}, "x").keys() == {"a"}
