@@ -1,0 +1,154 @@
+"""Masks of an annotated frame, each checked when it is loaded.
+
+An object that is not visible has no entry in what `load_masks` returns; whether that means that it is
+known to be absent is `known_objects`' matter.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from sam2vt.core.data.images import image_size
+from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
+from sam2vt.core.data.rle import segmentation_to_mask
+from sam2vt.core.types import LabelImage, ObjectImages, Segmentations, VideoRecord
+from sam2vt.errors import DataError
+
+
+def load_masks(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
+    """The visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
+
+    Masks of different objects may overlap where each has a mask of its own. Void is no object. Raises
+    DataError naming file, frame and object for a mask that is missing, damaged, of another size than its
+    frame, or no mask at all.
+    """
+    annotation = _annotation(record, frame_index)
+    if isinstance(annotation, LabelImage):
+        masks = _label_masks(record, frame_index, annotation.path)
+    elif isinstance(annotation, ObjectImages):
+        masks = {key: _object_mask(record, frame_index, key, path) for key, path in annotation.paths.items()}
+    else:
+        masks = {key: _united(record, frame_index, key, annotation) for key in annotation.objects}
+    return {key: masks[key] for key in sorted(masks) if masks[key].any()}
+
+
+def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
+    """Where an annotated frame is void, bool [height, width]; None where nothing is."""
+    annotation = _annotation(record, frame_index)
+    if isinstance(annotation, Segmentations):
+        return None
+    if isinstance(annotation, LabelImage):
+        paths = [annotation.path]
+    else:
+        paths = [annotation.paths[key] for key in sorted(annotation.paths)]
+    void = np.zeros((record.height, record.width), dtype=bool)
+    for path in paths:
+        labels = _read_checked(record, frame_index, path)
+        if isinstance(annotation, LabelImage):
+            objects = _label_objects(record, frame_index, path, labels)
+        else:
+            objects = object_values(labels, path)
+        if labels.pixels.dtype == np.uint8 and VOID in labels.values and VOID not in objects.values():
+            void |= labels.pixels == VOID
+    return void if void.any() else None
+
+
+def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | None:
+    """The objects of which an annotated frame tells whether they are visible; None: all of them.
+
+    With a file an object, only objects that have a file for the frame are known there.
+    """
+    annotation = _annotation(record, frame_index)
+    return frozenset(annotation.paths) if isinstance(annotation, ObjectImages) else None
+
+
+def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
+    """The ids of all objects on the usable annotated frames, ascending; reads every one of their masks.
+
+    Raises DataError if there is no object at all.
+    """
+    found: set[int] = set()
+    for frame_index in record.annotated_frames:
+        found.update(load_masks(record, frame_index))
+    if not found:
+        raise DataError(
+            f"{record.source}: video {record.video_id}: the {len(record.annotated_frames)} annotated frames "
+            "show no object: all their masks are empty; leave the video out or annotate an object"
+        )
+    return tuple(sorted(found))
+
+
+def _annotation(record: VideoRecord, frame_index: int) -> LabelImage | ObjectImages | Segmentations:
+    if frame_index not in record.annotations:
+        raise DataError(
+            f"{record.source}: video {record.video_id}: frame {frame_index} is not annotated; "
+            f"{len(record.annotations)} of its {record.num_frames} frames are"
+        )
+    return record.annotations[frame_index]
+
+
+def _where(record: VideoRecord, frame_index: int) -> str:
+    return f"video {record.video_id}, frame {frame_index}"
+
+
+def _read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
+    """The label image, of its frame's size."""
+    try:
+        height, width = image_size(path, "mask")
+        if (height, width) != (record.height, record.width):
+            raise DataError(
+                f"{path}: the mask is {width}x{height} (width x height), its frame is {record.width}x"
+                f"{record.height}; both must have one size: resize the mask by nearest neighbour"
+            )
+        return read_labels(path)
+    except DataError as error:
+        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+
+
+def _label_objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
+    """Object id -> pixel value of a label image that shows several objects."""
+    alone = labels.values == (VOID,) and not labels.coloured
+    try:
+        return object_values(labels, path, _is_binary(record) if alone else None)
+    except DataError as error:
+        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+
+
+def _label_masks(record: VideoRecord, frame_index: int, path: str) -> dict[int, np.ndarray]:
+    labels = _read_checked(record, frame_index, path)
+    objects = _label_objects(record, frame_index, path, labels)
+    return {key: labels.pixels == value for key, value in objects.items()}
+
+
+def _is_binary(record: VideoRecord) -> bool:
+    """Whether 255 is the object of this video: its first annotated frame has no other id."""
+    first = record.annotations[min(record.annotations)]
+    assert isinstance(first, LabelImage)
+    return _values(first.path) in ((), (VOID,))
+
+
+@lru_cache(maxsize=4096)
+def _values(path: str) -> tuple[int, ...]:
+    return read_labels(path).values
+
+
+def _object_mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> np.ndarray:
+    """The one object of a file: whatever is neither 0 nor void."""
+    labels = _read_checked(record, frame_index, path)
+    objects = object_values(labels, path)
+    if len(objects) > 1:
+        raise DataError(
+            f"{path}: the mask of object {object_id} has the values {sorted(objects.values())}; a file that "
+            f"holds one object has one value besides 0 (and 255 as void) ({_where(record, frame_index)})"
+        )
+    return np.isin(labels.pixels, list(objects.values()))
+
+
+def _united(record: VideoRecord, frame_index: int, object_id: int, annotation: Segmentations) -> np.ndarray:
+    where = f"{record.source}: {_where(record, frame_index)}, object {object_id}"
+    mask = np.zeros((record.height, record.width), dtype=bool)
+    for segmentation in annotation.objects[object_id]:
+        mask |= segmentation_to_mask(segmentation, record.height, record.width, where)
+    return mask
