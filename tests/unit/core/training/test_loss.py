@@ -534,7 +534,8 @@ for case in torch.load(f"{folder}/cases.pt"):
     mean = loss.detach().clone()
     dist.all_reduce(mean)
     alone = SAM2TrainingLoss().eval()(case["pred"][part], case["target"][part], case["valid"][part])
-    results.append({"gradient": model.module.scale.grad.item(), "loss": mean.item() / 2, "alone": alone.item()})
+    gradient = model.module.scale.grad.item()
+    results.append({"gradient": gradient, "loss": mean.item() / 2, "alone": alone.item()})
 torch.save(results, f"{folder}/rank{rank}.pt")
 dist.destroy_process_group()
 """
