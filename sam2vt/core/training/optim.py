@@ -1,0 +1,137 @@
+"""Which parameters learn how fast: optimizers, their parameter groups, and learning rates over time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from sam2vt.config import OptimizerConfig, SchedulerConfig
+from sam2vt.errors import ConfigError
+
+ENCODER = "image_encoder."
+_BLOCK = re.compile(r"^image_encoder\.trunk\.blocks\.(\d+)\.")
+_PATCHES = "image_encoder.trunk.patch_embed."
+
+Curve = Callable[[int], float]
+
+
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """The optimizer over the parameters of SAM 2's network that require a gradient.
+
+    Raises ConfigError for an unknown type, and where no parameter trains.
+    """
+    groups = parameter_groups(network, config)
+    if not groups:
+        raise ConfigError(
+            "optimizer: no parameter trains; name parts of the network in model.trainable_modules"
+        )
+    return _choose("optimizer.type", config.type, _OPTIMIZERS)(groups, config)
+
+
+def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trainable parameters that share a learning rate and a weight decay, as torch.optim takes them."""
+    num_blocks = 1 + max((_block(name) for name, _ in network.named_parameters()), default=-1)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for module_name, module in network.named_modules():
+        for own_name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            name = f"{module_name}.{own_name}" if module_name else own_name
+            lr = learning_rate(name, num_blocks, config)
+            decay = config.weight_decay if _is_decayed(own_name, parameter, module) else 0.0
+            group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
+            group["params"].append(parameter)
+    # The fastest group first: it is the one that logs show.
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+def learning_rate(name: str, num_blocks: int, config: OptimizerConfig) -> float:
+    """The learning rate of a parameter, by its name in SAM 2's network.
+
+    The trunk's blocks are slower by `layer_decay` for each block that lies between them and the neck,
+    counting themselves; the patch embedding lies below the first. Position codes are not slowed down.
+    """
+    if not name.startswith(ENCODER):
+        return config.lr
+    lr = config.lr if config.encoder_lr is None else config.encoder_lr
+    block = _block(name)
+    if block >= 0:
+        return lr * config.layer_decay ** (num_blocks - block)
+    return lr * config.layer_decay ** (num_blocks + 1) if name.startswith(_PATCHES) else lr
+
+
+def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: int) -> LRScheduler | None:
+    """The schedule, to be stepped once an optimizer step; None where it is not enabled.
+
+    Every group follows the same curve times its own learning rate, so `eta_min` is where `optimizer.lr`
+    ends and other groups keep their ratio to it. The warm-up is linear and reaches the full rate at its
+    last step; then the curve begins. Raises ConfigError for an unknown type.
+    """
+    make = _choose("scheduler.type", config.type, _CURVES)
+    if not config.enabled:
+        return None
+    warmup = config.warmup_steps
+    curve = make(config, (config.T_max or total_steps) - warmup, optimizer.defaults["lr"])
+
+    def factor(step: int) -> float:
+        return (step + 1) / warmup if step < warmup else curve(step - warmup)
+
+    return LambdaLR(optimizer, factor)
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    return Adam(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+
+
+def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    return SGD(groups, lr=config.lr, momentum=config.betas[0])
+
+
+def _cosine(config: SchedulerConfig, length: int, lr: float) -> Curve:
+    """Half a cosine from 1 to eta_min / lr over `length` steps, where it stays."""
+    floor = min(1.0, config.eta_min / lr)
+
+    def curve(step: int) -> float:
+        share = min(1.0, step / max(1, length))
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    return curve
+
+
+def _step(config: SchedulerConfig, length: int, lr: float) -> Curve:
+    return lambda step: config.gamma ** (step // config.step_size)
+
+
+def _constant(config: SchedulerConfig, length: int, lr: float) -> Curve:
+    return lambda step: 1.0
+
+
+_OPTIMIZERS = {"adamw": _adamw, "adam": _adam, "sgd": _sgd}
+_CURVES = {"cosine": _cosine, "step": _step, "constant": _constant}
+
+
+def _choose(field: str, name: str, choices: dict[str, Any]) -> Any:
+    if name not in choices:
+        raise ConfigError(f"{field}={name!r}: must be one of {', '.join(choices)}")
+    return choices[name]
+
+
+def _block(name: str) -> int:
+    """The trunk's block that a parameter belongs to, or -1."""
+    found = _BLOCK.match(name)
+    return int(found.group(1)) if found else -1
+
+
+def _is_decayed(own_name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
+    """Weights of layers are; biases, norms, embeddings and bare codes such as `pos_embed` are not."""
+    return parameter.ndim > 1 and own_name.endswith("weight") and not isinstance(module, nn.Embedding)
