@@ -1,0 +1,210 @@
+"""Which frames and which objects make a clip: a pure function of (records, spec, key)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sam2vt.core.data.decoding import read_frames
+from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.transforms import resize_mask
+from sam2vt.core.types import Clip, Prompt, SampleKey, VideoRecord
+from sam2vt.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+FrameMasks = dict[int, np.ndarray]  # visible objects of one frame: object id -> bool [height, width]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How clips are drawn. Raises ConfigError naming the field that cannot be used."""
+
+    image_size: tuple[int, int]  # (H, W) in pixels, square, a multiple of 32
+    clip_length: int  # T
+    prompts: PromptGenerator
+    seed: int = 0
+    frame_stride: int = 1  # frames of the video from one frame of the clip to the next
+    max_objects: int | None = None  # None: all that are visible
+    max_conditioning_frames: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.image_size) != 2 or self.image_size[0] != self.image_size[1]:
+            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W)")
+        if self.image_size[0] < 32 or self.image_size[0] % 32:
+            raise ConfigError(f"image_size={self.image_size}: must be a multiple of 32")
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more")
+        for name in ("clip_length", "frame_stride", "max_objects", "max_conditioning_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: must be at least 1")
+
+    @property
+    def span(self) -> int:
+        """How many frames of the video a whole clip reaches over."""
+        return (self.clip_length - 1) * self.frame_stride + 1
+
+
+def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> Clip:
+    """The clip of one draw, from video `key.index % len(records)`.
+
+    Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
+    The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
+    A video shorter than the clip is padded by the clip's last frame, not valid there. Only the frames
+    of the clip are decoded. Raises DataError for a video in which no object is ever visible.
+    """
+    record = records[key.index % len(records)]
+    rng = np.random.default_rng(np.random.SeedSequence([spec.seed, key.epoch, key.index]))
+    frames, visible = _choose_window(record, spec, rng)
+    object_ids = _choose_objects(frames, visible, spec.max_objects, rng)
+    masks = _stack_masks(frames, visible, object_ids, spec)
+    known = [t < len(frames) and frames[t] in visible for t in range(spec.clip_length)]
+    valid_masks = torch.tensor(known)[:, None].repeat(1, len(object_ids))
+    padding = [frames[-1]] * (spec.clip_length - len(frames))
+    return {
+        "images": _read_images(record, frames, spec),
+        "masks": torch.from_numpy(masks),
+        "valid_masks": valid_masks,
+        "prompts": _draw_prompts(masks, spec, rng),
+        "video_id": record.video_id,
+        "frame_indices": frames + padding,
+        "object_ids": object_ids,
+        "original_size": (record.height, record.width),
+        "num_objects": len(object_ids),
+    }
+
+
+def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
+    """Logs one warning for each video that is shorter than a clip.
+
+    For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
+    """
+    for record in records:
+        if len(record.frames) < spec.span:
+            log.warning(
+                "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "
+                "frame stride %d): its clips are padded by their last frame, which counts nowhere",
+                record.video_id,
+                record.source,
+                len(record.frames),
+                spec.span,
+                spec.clip_length,
+                spec.frame_stride,
+            )
+
+
+def _choose_window(
+    record: VideoRecord, spec: ClipSpec, rng: np.random.Generator
+) -> tuple[list[int], dict[int, FrameMasks]]:
+    """The clip's frames, and the visible objects of those of them that are annotated.
+
+    Windows are tried in random order until one shows an object; no frame's masks are read twice.
+    """
+    empty: set[int] = set()
+    for start in rng.permutation(_window_starts(record, spec)).tolist():
+        frames = list(range(start, min(start + spec.span, record.frames.stop), spec.frame_stride))
+        annotated = [i for i in frames if i in record.annotations]
+        visible = {i: {} if i in empty else _visible_objects(record, i) for i in annotated}
+        if any(visible.values()):
+            return frames, visible
+        empty.update(annotated)
+    where = f"video {record.video_id} ({record.source}), frames {record.frames.start} to {record.frames[-1]}"
+    num = len(record.annotated_frames)
+    raise DataError(
+        f"{where}: no object is visible on any of the {num} annotated frames, so no clip can be drawn: "
+        "leave the video out, or check its masks and the split"
+    )
+
+
+def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
+    """The first frames of all windows that hold an annotated frame.
+
+    In a video shorter than a clip, one window for each phase of the stride.
+    """
+    start, length = record.frames.start, len(record.frames)
+    if not length:
+        raise DataError(f"video {record.video_id} ({record.source}) has no usable frame")
+    num_starts = length - spec.span + 1 if length >= spec.span else min(spec.frame_stride, length)
+    annotated = np.zeros(num_starts + spec.span, dtype=bool)
+    places = np.array(record.annotated_frames, dtype=np.int64) - start
+    annotated[places[places < len(annotated)]] = True
+    held = np.zeros(num_starts, dtype=bool)
+    for offset in range(0, spec.span, spec.frame_stride):
+        held |= annotated[offset : offset + num_starts]
+    return start + np.flatnonzero(held)
+
+
+def _visible_objects(record: VideoRecord, frame_index: int) -> FrameMasks:
+    return {i: mask for i, mask in load_masks(record, frame_index).items() if mask.any()}
+
+
+def _choose_objects(
+    frames: list[int],
+    visible: dict[int, FrameMasks],
+    max_objects: int | None,
+    rng: np.random.Generator,
+) -> list[int]:
+    """The ids of the clip's objects in order, at most `max_objects`.
+
+    An object that only appears on the last frame leaves nothing to track: it is taken only when there
+    is no other.
+    """
+    early = {i for frame, masks in visible.items() if frame != frames[-1] for i in masks}
+    candidates = sorted(early or {i for masks in visible.values() for i in masks})
+    if max_objects is not None and len(candidates) > max_objects:
+        candidates = sorted(rng.choice(candidates, size=max_objects, replace=False).tolist())
+    return candidates
+
+
+def _stack_masks(
+    frames: list[int], visible: dict[int, FrameMasks], object_ids: list[int], spec: ClipSpec
+) -> np.ndarray:
+    """bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
+    masks = np.zeros((spec.clip_length, len(object_ids), *spec.image_size), dtype=bool)
+    for t, frame in enumerate(frames):
+        for n, object_id in enumerate(object_ids):
+            mask = visible.get(frame, {}).get(object_id)
+            if mask is not None:
+                masks[t, n] = resize_mask(mask, spec.image_size)
+    return masks
+
+
+def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[Prompt]:
+    """Each object's prompt on its first visible frame, in slot order, then those on further frames.
+
+    Further frames are drawn for the clip, not for each object, so that objects share their conditioning
+    frames; an object keeps its kind of prompt.
+    """
+    is_visible = masks.any(axis=(2, 3))  # [T, N]
+    first = is_visible.argmax(axis=0)
+    prompts = [_prompt(masks, int(t), n, spec, rng) for n, t in enumerate(first)]
+    later = is_visible & (np.arange(len(masks))[:, None] > first)
+    num_extra = int(rng.integers(spec.max_conditioning_frames))
+    candidates = np.flatnonzero(later.any(axis=1))
+    extra = sorted(rng.choice(candidates, size=min(num_extra, len(candidates)), replace=False).tolist())
+    for t in extra:
+        for n in np.flatnonzero(later[t]).tolist():
+            prompts.append(_prompt(masks, t, n, spec, rng, prompts[n]["type"]))
+    return prompts
+
+
+def _prompt(
+    masks: np.ndarray, t: int, n: int, spec: ClipSpec, rng: np.random.Generator, kind: str | None = None
+) -> Prompt:
+    prompt = spec.prompts.generate_prompts(masks[t, n], rng=rng, prompt_type=kind)
+    prompt["object_index"] = n
+    prompt["frame_index"] = t
+    return prompt
+
+
+def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> torch.Tensor:
+    """uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
+    images = torch.from_numpy(read_frames(record, frames, size=spec.image_size))
+    places = [min(t, len(frames) - 1) for t in range(spec.clip_length)]
+    return images.permute(0, 3, 1, 2)[places].contiguous()

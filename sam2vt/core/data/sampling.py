@@ -1,0 +1,91 @@
+"""Which clip comes at which place: one endless sequence of draws, cut into epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from sam2vt.core.types import SampleKey
+from sam2vt.errors import ConfigError
+
+_SHUFFLE_STREAM = 1  # keeps the order's random numbers apart from those of the clips
+
+
+def sample_at(position: int, num_videos: int, clips_per_video: int, seed: int, shuffle: bool) -> SampleKey:
+    """The draw at a position counted over all epochs; an epoch is num_videos x clips_per_video long."""
+    epoch, place = divmod(position, num_videos * clips_per_video)
+    if not shuffle:
+        return SampleKey(epoch, place)
+    return SampleKey(epoch, int(_permutation(num_videos * clips_per_video, seed, epoch)[place]))
+
+
+def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_size: int) -> int:
+    """How many clips of an epoch are visited: what does not divide by world_size x batch_size is dropped.
+
+    Dropped at the epoch's end, never repeated, so that every rank gets equally many full batches.
+    Raises ConfigError where an epoch has not even one batch for each rank.
+    """
+    assert num_videos > 0
+    total, together = num_videos * clips_per_video, world_size * batch_size
+    if total < together:
+        raise ConfigError(
+            f"an epoch has {num_videos} videos x {clips_per_video} clips_per_video = {total} clips, fewer "
+            f"than {world_size} ranks x batch_size {batch_size} = {together}: "
+            f"set clips_per_video to at least {-(-together // num_videos)}"
+        )
+    return total - total % together
+
+
+class ClipSampler(Sampler[SampleKey]):
+    """Yields an epoch's draws of one rank.
+
+    A step's world_size x batch_size clips lie next to each other in the epoch's order; rank r takes the
+    r-th batch of them. `set_epoch` moves to another epoch, also under persistent workers: the epoch
+    travels inside each key. With shuffle the order is a permutation seeded by (seed, epoch).
+    """
+
+    def __init__(
+        self,
+        num_videos: int,
+        clips_per_video: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        epoch: int = 0,
+        *,
+        batch_size: int = 1,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank={rank}: must be at least 0 and below world_size={world_size}")
+        self.num_videos = num_videos
+        self.clips_per_video = clips_per_video
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = epoch
+        self.batch_size = batch_size
+        self._usable = usable_clips(num_videos, clips_per_video, world_size, batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._usable // self.world_size
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        first = self.epoch * self.num_videos * self.clips_per_video
+        step = self.world_size * self.batch_size
+        for start in range(first + self.rank * self.batch_size, first + self._usable, step):
+            for position in range(start, start + self.batch_size):
+                yield sample_at(position, self.num_videos, self.clips_per_video, self.seed, self.shuffle)
+
+
+@lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    sequence = np.random.SeedSequence([seed, epoch], spawn_key=(_SHUFFLE_STREAM,))
+    return np.random.default_rng(sequence).permutation(length)
