@@ -1,0 +1,20 @@
+"""A validation of the model before any step: the row that every later one is compared with."""
+
+from __future__ import annotations
+
+import lightning as L
+
+
+class FirstValidation(L.Callback):
+    """Runs the fit's own validation loop once before the first step; not when a run goes on.
+
+    Unlike Lightning's sanity check it is a whole validation: its metrics are logged, and early stopping
+    counts from it.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.global_step > 0 or not trainer.enable_validation:
+            return
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True

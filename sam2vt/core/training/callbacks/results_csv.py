@@ -1,0 +1,102 @@
+"""`results.csv`: a row a validation, the first before any step."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+FIRST_COLUMNS = ("step", "epoch", "seconds")
+Row = dict[str, Any]
+
+
+class ResultsCsv(L.Callback):
+    """Writes step, epoch, seconds of the run, the mean `train/*` parts since the last row, and `val/*`.
+
+    A resumed run keeps the rows up to the step it goes on from; a new run in the same folder puts an
+    older file aside as `results-<n>.csv`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.rows: list[Row] = []
+        self._sums: dict[str, torch.Tensor] = {}
+        self._batches = 0
+        self._started = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.rows = []
+        if trainer.is_global_zero:
+            self._read_or_put_aside(trainer.global_step)
+        self._started = time.monotonic() - (float(self.rows[-1]["seconds"]) if self.rows else 0.0)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for name, value in outputs["components"].items():
+            name = "loss" if name == "total" else name
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
+        self._batches += 1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        train = self._train_means(trainer)
+        if not trainer.is_global_zero:
+            return
+        val = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+        row: Row = {
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "seconds": round(time.monotonic() - self._started, 1),
+        }
+        self.rows.append({**row, **train, **dict(sorted(val.items()))})
+        write_rows(self.path, self.rows)
+
+    def _train_means(self, trainer: L.Trainer) -> dict[str, float]:
+        """Over the batches since the last row and over the ranks; every rank must take part."""
+        sums, batches, self._sums, self._batches = self._sums, self._batches, {}, 0
+        if not batches:
+            return {}
+        values = torch.stack([value.float() for value in sums.values()]) / batches
+        values = trainer.strategy.reduce(values, reduce_op="mean")
+        return {f"train/{name}": value for name, value in zip(sums, values.tolist())}
+
+    def _read_or_put_aside(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        if step:
+            self.rows = [row for row in read_rows(self.path) if int(row["step"]) <= step]
+        else:
+            self.path.rename(_free_name(self.path))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file; a value that is not there is absent from its row."""
+    with path.open(newline="") as file:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the whole file anew and put it in place at once: nobody reads half a row."""
+    names = dict.fromkeys([*FIRST_COLUMNS, *sorted({name for row in rows for name in row})])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(names), restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (free := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+        number += 1
+    return free

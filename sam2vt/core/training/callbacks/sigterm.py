@@ -1,0 +1,48 @@
+"""On SIGTERM: save `last.ckpt`, then end with exit code 143."""
+
+from __future__ import annotations
+
+import logging
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint
+
+log = logging.getLogger(__name__)
+
+SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
+
+
+class SaveOnSigterm(L.Callback):
+    """Lightning notes the signal and raises a SystemExit between two steps, whose exit code is 0.
+
+    This saves first and gives that exit its code; a signal that comes after the last step ends the
+    process with the same code once the fit is over.
+    """
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if not isinstance(exception, SIGTERMException):
+            return
+        exception.code = SIGTERM_EXIT_CODE
+        if trainer.validating:
+            _repeat_validation(trainer)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                log.warning("SIGTERM at step %d: saved %s", trainer.global_step, callback.save(trainer))
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.received_sigterm:
+            raise SystemExit(SIGTERM_EXIT_CODE)
+
+
+def _repeat_validation(trainer: L.Trainer) -> None:
+    """Let a resumed run do the whole interrupted validation again, whose rows are lost.
+
+    These counters are what Lightning takes for a validation stopped in its first batch.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.reset()
+    progress.total.ready = progress.total.started = 1
