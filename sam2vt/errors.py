@@ -1,5 +1,11 @@
 """Errors that a user can meet. Each says what was got, what is allowed, where, and what to do."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Sam2vtError(Exception):
     """Base of every error this package raises on purpose.
@@ -26,3 +32,13 @@ class TrainingError(Sam2vtError, RuntimeError):
     """A training that had to stop, such as on a non-finite loss."""
 
     exit_code = 3
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """End the process with the error's message on stderr and its exit code, without a traceback."""
+    try:
+        yield
+    except Sam2vtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

@@ -99,8 +99,8 @@ def _wrong_type(where: str, value: Any, expected: str) -> Fault:
 
 def _unknown(where: str, key: str, allowed: list[str]) -> Fault:
     close = get_close_matches(key, allowed, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return Fault((where,), f"{where}: unknown key{meant} Allowed here: {', '.join(allowed)}")
+    meant = f", did you mean {close[0]}?" if close else ""
+    return Fault((where,), f"{where}: unknown key{meant}; allowed here: {', '.join(allowed)}")
 
 
 def configs_dir() -> Path:

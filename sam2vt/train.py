@@ -1,0 +1,213 @@
+"""Training from a configuration: `sam2vt train`, or `train(config)` from Python.
+
+Heavy packages are imported where they are used: composing and checking a configuration takes no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam2vt.config import Config, configs_dir, load_config, to_dict, validate
+from sam2vt.errors import CheckpointError, ConfigError, exit_on_error
+
+if TYPE_CHECKING:
+    import lightning as L
+    from lightning.pytorch.loggers import Logger
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+HYDRA_VERSION_BASE = "1.3"
+
+
+def setup_logging(log_level: str = "INFO") -> None:
+    """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging."""
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    if log_level not in levels:
+        raise ConfigError(f"log_level={log_level!r}: must be one of {', '.join(levels)}")
+    package = logging.getLogger("sam2vt")
+    package.setLevel(log_level)
+    if not package.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+        package.addHandler(handler)
+
+
+def train(config: Config) -> L.Trainer:
+    """Train as configured and return the trainer; the run lies in `config.output_dir`.
+
+    Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
+    training had to stop. After SIGTERM it saves and raises SystemExit with code 143.
+    """
+    validate(config)
+    import lightning as L
+
+    from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = SAM2LightningModule(config)
+    datamodule = SAM2LightningDataModule(config)
+    trainer = create_trainer(config)
+    if trainer.is_global_zero:
+        write_config(config)
+    trainer.fit(module, datamodule=datamodule, **_resume_from(config.resume, trainer))
+    return trainer
+
+
+def create_trainer(config: Config, callbacks: Sequence[L.Callback] | None = None) -> L.Trainer:
+    """Lightning's Trainer as configured, with `callbacks` or else the default ones.
+
+    Raises ConfigError where this machine lacks what the configuration asks for.
+    """
+    import lightning as L
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from sam2vt.core.training.callbacks import default_callbacks
+
+    chosen = default_callbacks(config) if callbacks is None else list(callbacks)
+    try:
+        return L.Trainer(callbacks=chosen, **trainer_kwargs(config))
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"trainer: {error}") from error
+
+
+def trainer_kwargs(config: Config) -> dict[str, Any]:
+    """The configuration as arguments of Lightning's Trainer, all but the callbacks.
+
+    A Ray worker replaces accelerator, devices and strategy by its own.
+    """
+    settings = to_dict(config.trainer)
+    for name in ("early_stopping_patience", "num_overlay_videos"):
+        del settings[name]  # the callbacks'
+    return {
+        **settings,
+        "gradient_clip_val": config.trainer.gradient_clip_val or None,
+        "logger": build_loggers(config) if config.trainer.logger else False,
+        "strategy": _strategy(config),
+        "default_root_dir": config.output_dir,
+        "use_distributed_sampler": False,  # our sampler divides the clips itself
+        "enable_model_summary": False,  # the table of what trains says more
+    }
+
+
+def build_loggers(config: Config) -> list[Logger]:
+    """W&B where it is asked for, else TensorBoard."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    if not config.use_wandb:
+        return [TensorBoardLogger(config.output_dir, name="", version="tensorboard")]
+    try:
+        return [WandbLogger(project=config.wandb_project, name=config.name, save_dir=config.output_dir)]
+    except ModuleNotFoundError as error:
+        raise ConfigError("use_wandb=true: wandb is not installed; `pip install 'sam2vt[wandb]'`") from error
+
+
+def write_config(config: Config) -> Path:
+    """Write the resolved configuration into the run folder; returns the file."""
+    from omegaconf import OmegaConf
+
+    path = Path(config.output_dir) / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(to_dict(config)), path)
+    return path
+
+
+def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
+    """What `sam2vt train` composes from `overrides`, where Hydra does not run the program.
+
+    Hydra's global state is left as it was: importing `sam2` initialises it.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    state = GlobalHydra.instance()
+    before = state.hydra
+    state.clear()
+    try:
+        with initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE):
+            return compose("config", overrides=list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"the configuration cannot be composed: {error}") from error
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def hydra_main(cfg: DictConfig) -> None:
+    """Train from a composed configuration; under Hydra the run folder is Hydra's."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    if HydraConfig.initialized():
+        with open_dict(cfg):
+            # The same in all processes of a run, which a time in the name would not be.
+            cfg.output_dir = HydraConfig.get().runtime.output_dir
+    config = load_config(cfg)
+    setup_logging(config.log_level)
+    train(config)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run under Hydra with `arguments`, by default the command line's.
+
+    Ends with exit code 2 where the configuration or the data cannot be used, 3 where training failed.
+    """
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    command, started = list(sys.argv), []
+
+    def task(cfg: DictConfig) -> None:
+        started.append(True)
+        sys.argv = command  # Lightning starts further processes by repeating the whole command
+        with exit_on_error():
+            hydra_main(cfg)
+
+    GlobalHydra.instance().clear()
+    if arguments is not None:
+        sys.argv = [command[0], *arguments]
+    run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
+    try:
+        run(task)()
+    except SystemExit as end:
+        # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
+        raise SystemExit(2 if end.code == 1 and not started else end.code) from None
+    finally:
+        sys.argv = command
+
+
+def _strategy(config: Config) -> str:
+    """Several devices: DDP that bears parameters which a batch's kinds of prompt leave unused."""
+    import torch
+
+    devices = config.trainer.devices
+    if devices in ("auto", -1):
+        several = config.trainer.accelerator not in ("cpu", "mps") and torch.cuda.device_count() > 1
+    else:
+        several = (len(devices) if isinstance(devices, (list, tuple)) else devices) > 1
+    return "ddp_find_unused_parameters_true" if several else "auto"
+
+
+def _resume_from(path: str | None, trainer: L.Trainer) -> dict[str, Any]:
+    """The arguments of `Trainer.fit` that go on from a training checkpoint of plain tensors."""
+    if path is None:
+        return {}
+    from sam2vt.core.model.weights import read_checkpoint
+
+    missing = {"state_dict", "optimizer_states", "loops"} - read_checkpoint(path).keys()
+    if missing:
+        raise CheckpointError(
+            f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
+            f"weights alone as model.checkpoint_path"
+        )
+    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
+    return {"ckpt_path": path, **({"weights_only": True} if "weights_only" in known else {})}
+
+
+if __name__ == "__main__":
+    main()
