@@ -1,0 +1,76 @@
+"""Row numbers -> packed clips, in actors of Ray Data.
+
+Ray's own manager processes load this module to pass the pipeline on; it imports no torch, so that
+they start in a second. What a decoder needs lies in the object store and is read by decoders alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import ray
+import ray.data
+
+from sam2vt.distributed.plan import StreamPlan
+
+if TYPE_CHECKING:
+    from sam2vt.core.data.clips import ClipSpec
+    from sam2vt.core.types import VideoRecord
+
+_INDEX_BLOCK_ROWS = 8192  # row numbers read by one task
+
+
+class DecodeJob(NamedTuple):
+    """What turns a position of the stream into a clip; the same for every row of a run."""
+
+    records: list[VideoRecord]
+    spec: ClipSpec
+    sampling: dict[str, Any]  # the arguments of `sample_at` after the position
+
+
+class ClipDecoder:
+    """What a decode actor runs. `first_row` is the stream's row that comes as number 0."""
+
+    def __init__(self, job: ray.ObjectRef, plan: StreamPlan, first_row: int) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # an actor is given one CPU
+        self.job: DecodeJob = ray.get(job)
+        self.plan, self.first_row = plan, first_row
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        from sam2vt.core.data.clips import make_clip
+        from sam2vt.core.data.sampling import sample_at
+        from sam2vt.distributed.wire import pack_clips
+
+        rows = [int(number) + self.first_row for number in batch["id"]]
+        keys = [sample_at(self.plan.position(row), **self.job.sampling) for row in rows]
+        return pack_clips([make_clip(self.job.records, key, self.job.spec) for key in keys], rows)
+
+
+def build_dataset(
+    job: ray.ObjectRef, plan: StreamPlan, *, first_row: int = 0, decode_actors: int = 1
+) -> ray.data.Dataset:
+    """The rows `first_row` to the run's last as packed clips, lazily, in blocks of one batch each.
+
+    `job` refers to a `DecodeJob`. Columns are those of `sam2vt.distributed.wire`.
+    """
+    num_rows = plan.total_rows - first_row
+    index = ray.data.range(num_rows, override_num_blocks=max(1, math.ceil(num_rows / _INDEX_BLOCK_ROWS)))
+    blocks = index.repartition(target_num_rows_per_block=plan.batch_size, strict=True)
+    return blocks.map_batches(
+        ClipDecoder,
+        fn_constructor_args=(job, plan, first_row),
+        batch_size=plan.batch_size,
+        compute=ray.data.ActorPoolStrategy(size=decode_actors),
+        num_cpus=1,
+    )
+
+
+def quiet_ray_data() -> None:
+    """Turn off progress bars and notices of Ray Data for what this process starts."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

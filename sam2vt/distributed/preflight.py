@@ -1,0 +1,67 @@
+"""Refuses, with the arithmetic, what would hang or starve on the cluster.
+
+Ray Train takes its share first. What is left may be too little for Ray Data, which then waits without
+an error while the workers wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ray
+
+from sam2vt.config import Config
+from sam2vt.distributed.storage import RunStorage, check_writable
+from sam2vt.errors import ConfigError
+
+_INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
+
+
+def check_cluster(config: Config, storage: RunStorage) -> None:
+    """Raises one ConfigError with every reason why the run could not go on. Ray must be initialised."""
+    faults = find_faults(config, cluster_capacity())
+    try:
+        check_writable(storage)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
+
+
+def find_faults(config: Config, capacity: Mapping[str, float]) -> list[str]:
+    """What the configuration asks for beyond `capacity`, which maps CPU and GPU to their numbers."""
+    settings = config.ray
+    worker_cpus = settings.num_workers * settings.cpus_per_worker
+    cpus = worker_cpus + settings.decode_actors + _INDEX_CPUS
+    faults = []
+    if cpus > capacity.get("CPU", 0):
+        faults.append(
+            f"CPUs: ray.num_workers={settings.num_workers} x ray.cpus_per_worker="
+            f"{settings.cpus_per_worker} + ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed "
+            f"them = {cpus}, but the cluster has {capacity.get('CPU', 0):g}; the workers would take theirs "
+            f"and wait for data for ever. Lower one of them, add nodes, or for Ray on this machine set "
+            f"ray.local_cpus={cpus}"
+        )
+    gpus = settings.num_workers if settings.use_gpu else 0
+    if gpus > capacity.get("GPU", 0):
+        faults.append(
+            f"GPUs: ray.num_workers={settings.num_workers} x 1 = {gpus}, but the cluster has "
+            f"{capacity.get('GPU', 0):g}; lower ray.num_workers, add nodes, or set ray.use_gpu=false"
+        )
+    return faults
+
+
+def cluster_capacity() -> dict[str, float]:
+    """Resources of the cluster: what is there, or where it scales by itself, what may come."""
+    capacity = dict(ray.cluster_resources())
+    for name, most in (_autoscaling_limits() or {}).items():
+        capacity[name] = max(capacity.get(name, 0), most)
+    return capacity
+
+
+def _autoscaling_limits() -> Mapping[str, float] | None:
+    # Ray has no public call for what its autoscaler may add; Ray Train asks the same one.
+    from ray._private.state import state
+
+    limits = getattr(state, "get_max_resources_from_cluster_config", None)
+    return limits() if limits else None

@@ -1,0 +1,140 @@
+"""What a run is doing, from the first worker to the terminal of whoever started it.
+
+Rank 0 posts to a small actor; the driver reads it a few times a second. On a terminal that is a live
+bar, elsewhere a line now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from threading import Event, Thread
+from typing import Any, TextIO, TypedDict
+
+import ray
+from tqdm import tqdm
+
+_POLL_SECONDS = 0.5
+_BAR_LAYOUT = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}]{postfix}"
+_LINE_SECONDS = 20.0  # between two lines where there is no terminal
+
+
+class Status(TypedDict, total=False):
+    """Where a run stands; a post replaces only what it names."""
+
+    phase: str
+    step: int
+    total_steps: int
+    metrics: dict[str, float]  # shown behind the bar
+
+
+class Board:
+    """The newest status of a run, and the log lines that nobody has read yet. Runs as an actor."""
+
+    def __init__(self) -> None:
+        self._status: Status = {}
+        self._lines: list[str] = []
+
+    def post(self, status: Status, lines: list[str]) -> None:
+        metrics = {**self._status.get("metrics", {}), **status.get("metrics", {})}
+        self._status = {**self._status, **status, "metrics": metrics}
+        self._lines += lines
+
+    def read(self) -> tuple[Status, list[str]]:
+        lines, self._lines = self._lines, []
+        return self._status, lines
+
+
+def start_board() -> Any:
+    """A handle on a new `Board`; the actor ends with its last handle."""
+    return ray.remote(num_cpus=0)(Board).remote()
+
+
+class BoardHandler(logging.Handler):
+    """Sends log records of a worker to the board, so that the driver shows them."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__()
+        self._board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.post.remote({}, [self.format(record)])
+
+
+class Display:
+    """Shows a board while its `with` block runs."""
+
+    def __init__(self, board: Any, stream: TextIO | None = None, live: bool | None = None) -> None:
+        self._board = board
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty() if live is None else live
+        self._started = time.monotonic()
+        self._last_line = (0.0, "")
+        self._bar: tqdm | None = None
+        self._done = Event()
+        self._thread = Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._bar = tqdm(
+                total=1, file=self._stream, bar_format=_BAR_LAYOUT, dynamic_ncols=True, leave=False
+            )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(timeout=5)
+        if self._bar is not None:
+            self._bar.close()
+
+    def _run(self) -> None:
+        while not self._done.wait(_POLL_SECONDS):
+            self._refresh()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            status, lines = ray.get(self._board.read.remote(), timeout=5)
+        except ray.exceptions.RayError:
+            return  # a display that fails must not end a run
+        for line in lines:
+            self._write(line)
+        if self._bar is not None:
+            _draw(self._bar, status)
+        elif status:
+            self._say(status)
+
+    def _say(self, status: Status) -> None:
+        """A line at each new phase, and every so often within one."""
+        now, phase = time.monotonic() - self._started, status.get("phase", "")
+        if phase != self._last_line[1] or now - self._last_line[0] >= _LINE_SECONDS:
+            self._last_line = (now, phase)
+            self._write(f"[{now:5.0f} s] {describe(status)}")
+
+    def _write(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.write(line, file=self._stream)
+        else:
+            print(line, file=self._stream, flush=True)
+
+
+def describe(status: Status) -> str:
+    """One line: phase, step and numbers."""
+    parts = [status.get("phase", "starting")]
+    if status.get("total_steps"):
+        parts.append(f"step {status.get('step', 0)}/{status['total_steps']}")
+    return ", ".join([*parts, *_numbers(status.get("metrics", {}))])
+
+
+def _draw(bar: tqdm, status: Status) -> None:
+    bar.total = status.get("total_steps") or 1
+    bar.n = status.get("step", 0)
+    bar.set_description_str(status.get("phase", "starting"), refresh=False)
+    bar.set_postfix_str(", ".join(_numbers(status.get("metrics", {}))), refresh=True)
+
+
+def _numbers(metrics: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.3g}" for name, value in metrics.items()]

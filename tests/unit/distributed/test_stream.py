@@ -1,0 +1,136 @@
+"""Batches out of Ray Data against those of the local loader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+import ray.data
+import torch
+from torch.utils.data import DataLoader
+
+from sam2vt.config import Config
+from sam2vt.core.data.clips import ClipSpec, make_clip
+from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.types import Batch, VideoRecord
+from sam2vt.distributed.decode import DecodeJob, build_dataset, quiet_ray_data
+from sam2vt.distributed.plan import StreamPlan, plan_stream
+from sam2vt.distributed.stream import StreamLoader, data_config
+from sam2vt.errors import TrainingError
+
+CLIPS_PER_VIDEO, EPOCHS, SEED = 3, 2, 5
+SPEC = ClipSpec(
+    image_size=(64, 64),
+    clip_length=4,
+    prompts=PromptGenerator(["point", "box", "mask"], num_of_pos_points=2, num_of_neg_points=1),
+    seed=SEED,
+    max_objects=2,
+    max_conditioning_frames=2,
+)
+
+
+class Clips(torch.utils.data.Dataset):
+    def __init__(self, records: list[VideoRecord]) -> None:
+        self.records = records
+
+    def __getitem__(self, key: Any) -> Any:
+        return make_clip(self.records, key, SPEC)
+
+
+def plan_of(world_size: int, batch_size: int) -> StreamPlan:
+    config = Config()
+    config.ray.num_workers, config.dataset.batch_size = world_size, batch_size
+    config.dataset.clips_per_video, config.trainer.max_epochs = CLIPS_PER_VIDEO, EPOCHS
+    return plan_stream(config, num_videos=3)
+
+
+def job_of(records: list[VideoRecord]) -> ray.ObjectRef:
+    sampling = {"num_videos": 3, "clips_per_video": CLIPS_PER_VIDEO, "seed": SEED, "shuffle": True}
+    return ray.put(DecodeJob(records, SPEC, sampling))
+
+
+def stream_loaders(records: list[VideoRecord], plan: StreamPlan, first_step: int = 0) -> list[StreamLoader]:
+    """One loader a rank, split as Ray Train splits."""
+    quiet_ray_data()
+    dataset = build_dataset(job_of(records), plan, first_row=first_step * plan.rows_per_step)
+    shards = data_config().configure({"train": dataset}, plan.world_size, None, None)
+    loaders = [
+        StreamLoader(shard["train"], plan, rank, first_step=first_step) for rank, shard in enumerate(shards)
+    ]
+    for loader in loaders:
+        loader.start()  # ranks begin together
+    return loaders
+
+
+def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> list[Batch]:
+    batches = []
+    for epoch in range(EPOCHS):
+        sampler = ClipSampler(
+            3, CLIPS_PER_VIDEO, SEED, True, rank, plan.world_size, epoch, batch_size=plan.batch_size
+        )
+        batches += list(
+            DataLoader(
+                Clips(records), plan.batch_size, sampler=sampler, collate_fn=collate_fn, drop_last=True
+            )
+        )
+    return batches
+
+
+def assert_same(left: Any, right: Any) -> None:
+    assert type(left) is type(right)
+    if isinstance(left, torch.Tensor):
+        assert left.dtype == right.dtype
+        assert left.shape == right.shape
+        assert left.numpy().tobytes() == right.numpy().tobytes()
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right)
+        for a, b in zip(left, right):
+            assert_same(a, b)
+    else:
+        assert left == right
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(("world_size", "batch_size"), [(1, 2), (2, 2)])
+def test_equal_to_the_local_loader(records: list[VideoRecord], world_size: int, batch_size: int) -> None:
+    plan = plan_of(world_size, batch_size)
+    for rank, loader in enumerate(stream_loaders(records, plan)):
+        got = [batch for _ in range(EPOCHS) for batch in loader]
+        expected = local_batches(records, plan, rank)
+        assert len(expected) == EPOCHS * (9 // (world_size * batch_size)) == EPOCHS * len(loader)
+        assert_same(got, expected)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_goes_on_from_the_middle_of_an_epoch(records: list[VideoRecord]) -> None:
+    plan = plan_of(2, 1)
+    for rank, loader in enumerate(stream_loaders(records, plan, first_step=3)):
+        expected = local_batches(records, plan, rank)
+        assert_same(list(loader), expected[3:4])  # what is left of the first epoch's four steps
+        assert_same(list(loader), expected[4:])
+        assert list(loader) == []
+
+
+class Shard:
+    """Gives fixed rows in place of a Ray iterator."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def iter_batches(self, **_: Any) -> Any:
+        return iter(self.rows)
+
+
+@pytest.mark.parametrize(("positions", "found"), [([[1]], r"\[1\]"), ([], r"\[\]")])
+def test_refuses_rows_that_are_not_its_own(positions: list[list[int]], found: str) -> None:
+    rows = [{"position": torch.tensor(row).numpy()} for row in positions]
+    loader = StreamLoader(Shard(rows), plan_of(1, 1), rank=0)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=f"rows {found} at step 0 instead of"):
+        next(iter(loader))
