@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from sam2vt.core.data.decoding import read_frames
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks import known_objects, load_masks
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.transforms import resize_mask
 from sam2vt.core.types import Clip, Prompt, SampleKey, VideoRecord
@@ -64,13 +64,11 @@ def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     frames, visible = _choose_window(record, spec, rng)
     object_ids = _choose_objects(frames, visible, spec.max_objects, rng)
     masks = _stack_masks(frames, visible, object_ids, spec)
-    known = [t < len(frames) and frames[t] in visible for t in range(spec.clip_length)]
-    valid_masks = torch.tensor(known)[:, None].repeat(1, len(object_ids))
     padding = [frames[-1]] * (spec.clip_length - len(frames))
     return {
         "images": _read_images(record, frames, spec),
         "masks": torch.from_numpy(masks),
-        "valid_masks": valid_masks,
+        "valid_masks": torch.from_numpy(_stack_valid(record, frames, object_ids, spec)),
         "prompts": _draw_prompts(masks, spec, rng),
         "video_id": record.video_id,
         "frame_indices": frames + padding,
@@ -110,7 +108,7 @@ def _choose_window(
     for start in rng.permutation(_window_starts(record, spec)).tolist():
         frames = list(range(start, min(start + spec.span, record.frames.stop), spec.frame_stride))
         annotated = [i for i in frames if i in record.annotations]
-        visible = {i: {} if i in empty else _visible_objects(record, i) for i in annotated}
+        visible = {i: {} if i in empty else load_masks(record, i) for i in annotated}
         if any(visible.values()):
             return frames, visible
         empty.update(annotated)
@@ -138,10 +136,6 @@ def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
     for offset in range(0, spec.span, spec.frame_stride):
         held |= annotated[offset : offset + num_starts]
     return start + np.flatnonzero(held)
-
-
-def _visible_objects(record: VideoRecord, frame_index: int) -> FrameMasks:
-    return {i: mask for i, mask in load_masks(record, frame_index).items() if mask.any()}
 
 
 def _choose_objects(
@@ -173,6 +167,16 @@ def _stack_masks(
             if mask is not None:
                 masks[t, n] = resize_mask(mask, spec.image_size)
     return masks
+
+
+def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], spec: ClipSpec) -> np.ndarray:
+    """bool [T, N]: where an object's mask is known, be it there or absent."""
+    valid = np.zeros((spec.clip_length, len(object_ids)), dtype=bool)
+    for t, frame in enumerate(frames):
+        if frame in record.annotations:
+            known = known_objects(record, frame)
+            valid[t] = [known is None or object_id in known for object_id in object_ids]
+    return valid
 
 
 def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[Prompt]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import cv2
 import numpy as np
@@ -43,7 +42,7 @@ class PromptGenerator:
     def __init__(
         self,
         prompt_types: Sequence[str] | None = None,
-        num_of_pos_points: int | tuple[int, int] = 1,
+        num_of_pos_points: int | Sequence[int] = 1,
         include_center: bool = False,
         num_of_neg_points: int = 0,
     ) -> None:
@@ -105,8 +104,9 @@ class PromptGenerator:
 
 
 def _inclusive_range(number: int | Sequence[int]) -> tuple[int, int]:
-    bounds = (number, number) if isinstance(number, Integral) else tuple(number)
-    if len(bounds) != 2 or not all(isinstance(n, Integral) for n in bounds) or not 1 <= bounds[0] <= bounds[1]:
+    bounds = list(number) if isinstance(number, Sequence) else [number, number]
+    whole = all(isinstance(bound, int | np.integer) for bound in bounds)
+    if len(bounds) != 2 or not whole or not 1 <= bounds[0] <= bounds[1]:
         raise ConfigError(
             f"number of positive points {number!r}: must be a whole number of at least 1, "
             "or a pair (least, most) of them with least <= most"

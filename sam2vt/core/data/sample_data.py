@@ -216,7 +216,7 @@ def _draw_corners(
         # Speeds in sides of the image over the video: 2 is 4 pixels a frame of 60 at 128 pixels.
         if (ways / np.diff(times)).max() < 2.0 and ways.sum() > 1.0 and np.hypot(*(end - start)) > radius:
             return np.column_stack([times, places])
-    raise DataError(f"no path was found for an object of radius {radius:.3f} in an image of aspect {aspect:.2f}")
+    raise DataError(f"no path was found for an object of {radius=:.3f} in an image of {aspect=:.2f}")
 
 
 _ROUNDING = 0.06  # half the time over which a path's corner is rounded

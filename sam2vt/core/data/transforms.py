@@ -14,7 +14,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if mask.shape == tuple(size):
         return mask.copy()
-    coverage = mask.astype(np.float32)
+    coverage: np.ndarray = mask.astype(np.float32)
     # Sides that shrink first, by area, then those that grow: linear sampling alone skips thin objects.
     smaller = (min(size[0], mask.shape[0]), min(size[1], mask.shape[1]))
     if smaller != mask.shape:

@@ -1,0 +1,65 @@
+"""Whole videos as evaluation needs them: where objects are prompted, frame after frame, ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from sam2vt.core.data.decoding import iterate_frames
+from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.transforms import resize_mask
+from sam2vt.core.types import Prompt, VideoRecord
+from sam2vt.errors import DataError
+
+
+def first_prompts(
+    record: VideoRecord,
+    image_size: int | tuple[int, int],
+    generator: PromptGenerator,
+    rng: np.random.Generator,
+) -> tuple[list[Prompt], list[int]]:
+    """Each object's prompt on its first visible frame, and the objects' ids in order.
+
+    `frame_index` of a prompt counts from `record.frames.start`, its coordinates are those of the model's
+    input. Masks are read until all objects that the record names have been seen, one frame at a time.
+    Raises DataError if no object is ever visible.
+    """
+    prompts: dict[int, Prompt] = {}
+    for index in record.annotated_frames:
+        if record.object_ids is not None and prompts.keys() >= set(record.object_ids):
+            break
+        for object_id, mask in load_masks(record, index).items():
+            if object_id not in prompts:
+                prompt = generator.generate_prompts(resize_mask(mask, _size(image_size)), rng=rng)
+                prompt["frame_index"] = index - record.frames.start
+                prompts[object_id] = prompt
+    if not prompts:
+        raise DataError(
+            f"video {record.video_id} ({record.source}): no object is visible on any of its "
+            f"{len(record.annotated_frames)} annotated frames, so there is nothing to prompt"
+        )
+    object_ids = sorted(prompts)
+    for n, object_id in enumerate(object_ids):
+        prompts[object_id]["object_index"] = n
+    return [prompts[object_id] for object_id in object_ids], object_ids
+
+
+def video_frames(record: VideoRecord, image_size: int | tuple[int, int]) -> Iterator[torch.Tensor]:
+    """The frames of `record.frames` in order, uint8 [3, H, W] at the model's size, in constant memory."""
+    for frame in iterate_frames(record, size=_size(image_size)):
+        yield torch.from_numpy(frame).permute(2, 0, 1).contiguous()
+
+
+def ground_truth(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
+    """The visible objects of an annotated frame: object id -> bool [height, width] at the video's size.
+
+    `frame_index` counts from the start of the whole video. Raises DataError if it is not annotated.
+    """
+    return load_masks(record, frame_index)
+
+
+def _size(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
