@@ -8,7 +8,7 @@ rounded up. Both are 1 where both masks are empty.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +31,24 @@ class ObjectScore(NamedTuple):
     f: float
     jf: float
     num_frames: int
+
+
+class MeanScore(NamedTuple):
+    """Means over objects; NaN where none was scored."""
+
+    j: float
+    f: float
+    jf: float
+    num_objects: int
+
+
+def mean_score(scores: Iterable[ObjectScore]) -> MeanScore:
+    """The mean over the objects that were scored on some frame, each counting the same, as DAVIS does."""
+    scored = [score for score in scores if score.num_frames]
+    if not scored:
+        return MeanScore(math.nan, math.nan, math.nan, 0)
+    j, f = (sum(values) / len(scored) for values in zip(*((score.j, score.f) for score in scored)))
+    return MeanScore(j, f, (j + f) / 2, len(scored))
 
 
 def jaccard(pred: Mask, gt: Mask, void: Mask | None = None) -> float:

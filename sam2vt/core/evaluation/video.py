@@ -1,0 +1,201 @@
+"""J and F of a model over a whole video, frame after frame in constant memory.
+
+What counts: annotated frames, without the first and the last of them (as DAVIS; an option keeps them),
+and of an object only frames from its first prompt on. The frame on which an object is given by its mask
+never counts for that object, since the model returns that mask. Objects that a frame's annotation says
+nothing about are not scored there; void pixels count on neither side.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from sam2vt.core.data.masks import known_objects, load_void
+from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
+from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, VideoScore, mean_score
+from sam2vt.core.evaluation.overlaps import settle_overlaps
+from sam2vt.core.types import Prompt, VideoRecord
+
+Masks = Mapping[int, np.ndarray]  # object id -> bool [height,width]
+# Frame index in the video, RGB uint8 [H,W,3] as the model saw it, predictions and ground truth at the
+# video's own size; the ground truth of a frame that is not annotated is empty.
+OnFrame = Callable[[int, np.ndarray, Masks, Masks], Any]
+
+
+class Prediction(Protocol):
+    """What a tracker says about one frame, for K objects prompted so far."""
+
+    @property
+    def frame_index(self) -> int:
+        """Counted from the first frame that it was given."""
+
+    @property
+    def object_indices(self) -> Sequence[int]:
+        """[K], the `object_index` of the prompts."""
+
+    @property
+    def masks(self) -> Tensor:
+        """[K,h,w] logits; any size"""
+
+
+class Tracker(Protocol):
+    """Anything that follows prompted objects through frames, such as `SAM2Model`."""
+
+    def propagate(
+        self, frames: Iterable[Tensor], prompts: list[Prompt], num_frames: int
+    ) -> Iterable[Prediction]:
+        """One prediction a frame, in order; frames are uint8 [3,H,W]."""
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """The scores of one video, an object a row; an object that no frame counts for has NaN and 0 frames."""
+
+    video_id: str
+    scores: list[ObjectScore]
+    num_frames: int  # frames that were tracked, scored or not
+    seconds: float  # wall clock of the whole evaluation, reading and scoring included
+
+    @property
+    def mean(self) -> MeanScore:
+        return mean_score(self.scores)
+
+
+def evaluate_video(
+    model: Tracker,
+    record: VideoRecord,
+    image_size: int,
+    generator: PromptGenerator,
+    seed: int,
+    score_first_and_last: bool = False,
+    on_frame: OnFrame | None = None,
+) -> VideoResult:
+    """Prompt each object where it is first visible, track it to the end, and score J and F.
+
+    The prompts follow from (seed, video id) alone. Predictions are brought to the video's size, and a
+    pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
+    Raises DataError where frames or masks cannot be read.
+    """
+    started = time.perf_counter()
+    prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
+    scorer = _Scorer(record, _given_frames(record, prompts, object_ids), score_first_and_last)
+    frames = _LastSeen(video_frames(record, image_size), keep=on_frame is not None)
+    for prediction in model.propagate(frames, prompts, len(record.frames)):
+        index = record.frames.start + prediction.frame_index
+        image = frames.take(prediction.frame_index)
+        annotated = index in record.annotations
+        if not annotated and image is None:
+            continue
+        owner = settle_overlaps(prediction.masks, (record.height, record.width))
+        masks = {object_ids[o]: owner == k for k, o in enumerate(prediction.object_indices)}
+        truth = ground_truth(record, index) if annotated else {}
+        if annotated:
+            scorer.add(index, masks, truth)
+        if on_frame is not None and image is not None:
+            on_frame(index, image, masks, truth)
+    return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
+
+
+def hold_first_mask(
+    record: VideoRecord,
+    image_size: int,
+    generator: PromptGenerator,
+    seed: int,
+    score_first_and_last: bool = False,
+    on_frame: None = None,
+) -> VideoResult:
+    """The baseline that any tracker must beat: the mask of each object's prompted frame, repeated.
+
+    Arguments as for `evaluate_video`, with which it shares the prompted frames. The prompted frame never
+    counts, whatever the kind of prompt.
+    """
+    started = time.perf_counter()
+    prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
+    given = _given_frames(record, prompts, object_ids)
+    given = {object_id: _Given(frame, is_mask=True) for object_id, (frame, _) in given.items()}
+    scorer = _Scorer(record, given, score_first_and_last)
+    held: dict[int, np.ndarray] = {}
+    for index in record.annotated_frames:
+        truth = ground_truth(record, index)
+        held.update({i: truth[i] for i, (frame, _) in given.items() if frame == index and i in truth})
+        scorer.add(index, held, truth)
+    return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
+
+
+class _Given(NamedTuple):
+    """Where an object is prompted."""
+
+    frame: int  # index in the video
+    is_mask: bool
+
+
+class _Scorer:
+    """A `VideoScore` that knows which objects count on which frame."""
+
+    def __init__(self, record: VideoRecord, given: dict[int, _Given], score_first_and_last: bool) -> None:
+        self._record = record
+        self._given = given
+        self._score = VideoScore(score_first_and_last, video_id=record.video_id)
+
+    def add(self, index: int, predictions: Masks, truth: Masks) -> None:
+        known = known_objects(self._record, index)
+        left_out = {i for i in {*truth, *self._given} if not self._counts(i, index, known)}
+        self._score.add(index, predictions, truth, load_void(self._record, index), left_out)
+
+    def result(self) -> list[ObjectScore]:
+        rows = {row.object_id: row for row in self._score.result()}
+        video_id = self._record.video_id
+        for object_id in set(self._given).difference(rows):
+            rows[object_id] = ObjectScore(video_id, object_id, math.nan, math.nan, math.nan, 0)
+        return [rows[object_id] for object_id in sorted(rows)]
+
+    def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:
+        if object_id not in self._given or (known is not None and object_id not in known):
+            return False
+        frame, is_mask = self._given[object_id]
+        return index > frame or (index == frame and not is_mask)
+
+
+class _LastSeen:
+    """Frames on their way to the model; keeps those that it has taken and not yet answered."""
+
+    def __init__(self, frames: Iterable[Tensor], keep: bool) -> None:
+        self._frames = frames
+        self._keep = keep
+        self._images: dict[int, Tensor] = {}
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for i, frame in enumerate(self._frames):
+            if self._keep:
+                self._images[i] = frame
+            yield frame
+
+    def take(self, i: int) -> np.ndarray | None:
+        """uint8 [H,W,3] of frame i, once; None where nothing is kept."""
+        image = self._images.pop(i, None)
+        return None if image is None else image.permute(1, 2, 0).cpu().numpy()
+
+
+def _given_frames(
+    record: VideoRecord, prompts: Sequence[Prompt], object_ids: Sequence[int]
+) -> dict[int, _Given]:
+    given: dict[int, _Given] = {}
+    for place, prompt in enumerate(prompts):
+        object_id = object_ids[prompt.get("object_index", place)]
+        frame = record.frames.start + prompt.get("frame_index", 0)
+        if object_id not in given or frame < given[object_id].frame:
+            given[object_id] = _Given(frame, prompt.get("type") == "mask")
+    return given
+
+
+def _rng(seed: int, record: VideoRecord) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
