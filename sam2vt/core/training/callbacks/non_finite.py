@@ -74,7 +74,7 @@ def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
 def _message(trainer: L.Trainer, faults: list[Any]) -> str:
     where = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
     return (
-        f"step {trainer.global_step + 1}{where}: {'; '.join(faults)}. The run stopped before this update, the "
-        f"weights are those of step {trainer.global_step}. Look at these clips and their masks, or lower "
+        f"step {trainer.global_step + 1}{where}: {'; '.join(faults)}. The run stopped before this update, "
+        f"the weights are those of step {trainer.global_step}. Look at these clips and their masks, or lower "
         f"optimizer.lr, set trainer.gradient_clip_val, or use trainer.precision=32-true"
     )

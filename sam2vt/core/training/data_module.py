@@ -1,0 +1,206 @@
+"""The clips to train on, and the clips and whole videos to validate on, as Lightning asks for them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sam2vt.config import Config, from_dict
+from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.dataset import dataset_from_config
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.splits import split_records
+from sam2vt.core.training.position import Position, ResumableSampler
+from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
+from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
+from sam2vt.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# A run that stopped within an epoch can only go on in the same sequence of clips.
+SAME_SEQUENCE = ("clips_per_step", "clips_per_epoch", "seed", "shuffle")
+
+
+class SAM2LightningDataModule(L.LightningDataModule):
+    """Training clips of this rank; validation clips and whole videos, divided among the ranks.
+
+    `config` is a `Config` or the plain dict of one. Its state is the run's position in the sequence of
+    clips: a resumed run goes on with exactly the clip after the last one trained on. Lightning must
+    not replace the samplers (`use_distributed_sampler=False`).
+    """
+
+    def __init__(self, config: Config | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.config = as_config(config)
+        self.train_records: list[VideoRecord] = []
+        self.val_records: list[VideoRecord] = []
+        self.train_dataset: Dataset | None = None
+        self.val_dataset: Dataset | None = None
+        self._start = Position(0, 0)
+        self._seen_at_start = 0
+        self._batches_at_start = 0
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find the videos and divide them; a second call does nothing."""
+        if self.train_dataset is not None:
+            return
+        config = self.config
+        self.train_records, self.val_records = find_records(config)
+        log.info("%d videos to train on, %d to validate on", len(self.train_records), len(self.val_records))
+        shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
+        self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
+        self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
+
+    def train_dataloader(self) -> Any:
+        """Batches of clips, from the run's position on."""
+        settings = self.config.dataset
+        rank, world_size = self._rank_and_world_size()
+        sampler = ClipSampler(
+            len(self.train_records),
+            settings.clips_per_video,
+            self.config.seed,
+            settings.shuffle,
+            rank,
+            world_size,
+            batch_size=settings.batch_size,
+        )
+        return DataLoader(
+            _require(self.train_dataset),
+            batch_size=settings.batch_size,
+            sampler=ResumableSampler(sampler, self.position),
+            collate_fn=collate_fn,
+            drop_last=True,
+            persistent_workers=settings.num_workers > 0,
+            **_loader_kwargs(settings.num_workers),
+        )
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """[batches of clips, whole videos] of this rank; fill-ups are None."""
+        settings = self.config.valdataset
+        rank, world_size = self._rank_and_world_size()
+        keys = [SampleKey(0, i) for i in range(len(self.val_records) * settings.clips_per_video)]
+        clips: DataLoader = DataLoader(
+            _require(self.val_dataset),
+            batch_sampler=RankBatches(keys, settings.batch_size, rank, world_size),
+            collate_fn=_collate_or_none,
+            **_loader_kwargs(settings.num_workers),
+        )
+        videos: DataLoader = DataLoader(
+            WholeVideos(self.val_records),
+            batch_sampler=RankBatches(range(len(self.val_records)), 1, rank, world_size),
+            collate_fn=_first_or_none,
+        )
+        return [clips, videos]
+
+    def position(self) -> Position:
+        """The next clip to train on, counted over all ranks."""
+        num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
+        return self._start.advanced(self._clips_trained(), num_batches * self._clips_per_step())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, `samples_seen` (clips trained on in the whole run), and what it depends on."""
+        position = self.position()
+        return {
+            "epoch": position.epoch,
+            "clips": position.clips,
+            "samples_seen": self._seen_at_start + self._clips_trained(),
+            "batches_seen": self._batches_processed(),
+            **self._sequence(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises ConfigError where a run stopped within an epoch and would now see other clips."""
+        own = self._sequence()
+        changed = [name for name in SAME_SEQUENCE if own[name] != state_dict.get(name)]
+        if state_dict["clips"] and changed:
+            was = ", ".join(f"{name} was {state_dict.get(name)}, is {own[name]}" for name in changed)
+            raise ConfigError(
+                f"resume: the checkpoint lies {state_dict['clips']} clips into epoch {state_dict['epoch']}, "
+                f"but {was}. Go on with the same dataset, dataset.batch_size, dataset.clips_per_video, "
+                f"dataset.shuffle, seed and number of processes, or from a checkpoint at an epoch's end"
+            )
+        # Lightning does not know that these loaders go on where they were.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+        self._start = Position(state_dict["epoch"], state_dict["clips"])
+        self._seen_at_start = state_dict["samples_seen"]
+        self._batches_at_start = state_dict["batches_seen"]
+
+    def _sequence(self) -> dict[str, Any]:
+        settings = self.config.dataset
+        return {
+            "clips_per_step": self._clips_per_step(),
+            "clips_per_epoch": len(self.train_records) * settings.clips_per_video,
+            "seed": self.config.seed,
+            "shuffle": settings.shuffle,
+        }
+
+    def _clips_trained(self) -> int:
+        """Since the start or the resume, over all ranks."""
+        # Before Lightning has restored its own counters they are behind the checkpoint's.
+        batches = max(0, self._batches_processed() - self._batches_at_start)
+        return batches * self._clips_per_step()
+
+    def _batches_processed(self) -> int:
+        """Batches of this rank whose update is done, in the whole run."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def _clips_per_step(self) -> int:
+        return self.config.dataset.batch_size * self._rank_and_world_size()[1]
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def as_config(config: Config | Mapping[str, Any]) -> Config:
+    return config if isinstance(config, Config) else from_dict(config)
+
+
+def find_records(config: Config) -> tuple[list[VideoRecord], list[VideoRecord]]:
+    """(train, validation): the two data paths, or `dataset.data_path` divided by `split`."""
+    train, val = config.dataset, config.valdataset
+    records = load_records(
+        train.dataset_type, train.data_path, identity=train.identity, image_root=train.image_root
+    )
+    if not val.data_path:
+        return split_records(records, config.split, config.val_fraction, config.seed)
+    return records, load_records(
+        val.dataset_type, val.data_path, identity=val.identity, image_root=val.image_root
+    )
+
+
+def _loader_kwargs(num_workers: int) -> dict[str, Any]:
+    return {
+        "num_workers": num_workers,
+        "worker_init_fn": _init_worker,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _init_worker(worker_id: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)  # the workers are the parallelism
+
+
+def _collate_or_none(clips: Sequence[Clip]) -> Batch | None:
+    return collate_fn(clips) if clips else None
+
+
+def _first_or_none(videos: Sequence[WholeVideo]) -> WholeVideo | None:
+    return videos[0] if videos else None
+
+
+def _require(dataset: Dataset | None) -> Dataset:
+    assert dataset is not None, "call setup() first"
+    return dataset

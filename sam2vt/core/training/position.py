@@ -1,0 +1,47 @@
+"""Where a run stands in its sequence of clips, so that it can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from torch.utils.data import Sampler
+
+from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.types import SampleKey
+
+
+class Position(NamedTuple):
+    """The next clip to train on: which epoch, and how many of its clips all ranks have had."""
+
+    epoch: int
+    clips: int
+
+    def advanced(self, clips: int, clips_per_epoch: float) -> Position:
+        """The position so many clips later; an epoch's end is the next one's beginning."""
+        clips += self.clips
+        if clips < clips_per_epoch:
+            return Position(self.epoch, clips)
+        return Position(self.epoch + int(clips // clips_per_epoch), int(clips % clips_per_epoch))
+
+
+class ResumableSampler(Sampler[SampleKey]):
+    """An epoch's clips of one rank, from the run's position to the epoch's end.
+
+    Its epoch is the position's, not the one Lightning counts: Lightning makes the first iterator of a
+    resumed run before it has restored its own counters. The length is always that of a whole epoch,
+    as Lightning expects.
+    """
+
+    def __init__(self, sampler: ClipSampler, position: Callable[[], Position]) -> None:
+        self.sampler = sampler
+        self.position = position
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, clips = self.position()
+        self.sampler.set_epoch(epoch)
+        return islice(iter(self.sampler), clips // self.sampler.world_size, None)

@@ -1,0 +1,104 @@
+"""What a validation collects on each rank, and how the ranks' parts become one result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+import torch.distributed as dist
+from torch.utils.data import Dataset
+
+from sam2vt.core.evaluation.jf import ObjectScore
+from sam2vt.core.types import VideoRecord
+
+Item = TypeVar("Item")
+
+
+class WholeVideo:
+    """A record on its way through a data loader; Lightning looks into dataclasses, not into this."""
+
+    def __init__(self, record: VideoRecord) -> None:
+        self.record = record
+
+
+class WholeVideos(Dataset[WholeVideo]):
+    """The records of a validation set, a whole video an item."""
+
+    def __init__(self, records: Sequence[VideoRecord]) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> WholeVideo:
+        return WholeVideo(self.records[index])
+
+
+class RankBatches(Generic[Item]):
+    """Batch sampler: every world_size-th batch of the items, none twice and none left out.
+
+    Each rank gets equally many, because a wrapped model synchronises at every step: where batches do
+    not divide, the last ones are empty lists.
+    """
+
+    def __init__(self, items: Sequence[Item], batch_size: int, rank: int, world_size: int) -> None:
+        batches = [list(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
+        own = batches[rank::world_size]
+        self.batches: list[list[Item]] = own + [[]] * (math.ceil(len(batches) / world_size) - len(own))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        return iter(self.batches)
+
+
+class LossRow(NamedTuple):
+    """A validation batch's loss components."""
+
+    batch: int  # number of the batch over all ranks
+    num_entries: int  # objects on frames that counted
+    components: dict[str, float]
+
+
+@dataclass
+class ValidationRows:
+    """Rows of one validation: of this rank while it runs, of all ranks after `gathered`."""
+
+    losses: list[LossRow] = field(default_factory=list)
+    scores: list[ObjectScore] = field(default_factory=list)
+    hold_first: list[ObjectScore] = field(default_factory=list)
+
+    def gathered(self) -> ValidationRows:
+        """The rows of all ranks in the order of a single process; every rank must take part."""
+        parts = _all_gather(self)
+        return ValidationRows(
+            losses=sorted((row for part in parts for row in part.losses), key=lambda row: row.batch),
+            scores=sorted_scores(row for part in parts for row in part.scores),
+            hold_first=sorted_scores(row for part in parts for row in part.hold_first),
+        )
+
+    def mean_losses(self) -> dict[str, float]:
+        """Components over all batches, each weighted by the entries that counted; {} without any."""
+        total = sum(row.num_entries for row in self.losses)
+        if not total:
+            return {}
+        names = sorted({name for row in self.losses for name in row.components})
+        return {
+            name: sum(row.num_entries * row.components.get(name, 0.0) for row in self.losses) / total
+            for name in names
+        }
+
+
+def sorted_scores(rows: Iterable[ObjectScore]) -> list[ObjectScore]:
+    return sorted(rows, key=lambda row: (row.video_id, row.object_id))
+
+
+def _all_gather(item: Item) -> list[Item]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return [item]
+    parts: list[Item | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, item)
+    return [part for part in parts if part is not None]
