@@ -1,0 +1,142 @@
+"""COCO video JSON: images with `video_id` and an order, annotations with `segmentation` and an identity.
+
+- Frames of a video are ordered by `order_in_video`, else `frame_id`, else by their names.
+- Files are found by `path`, else `file_name`, under the JSON's folder or `image_root`.
+- Segmentations are RLE, compressed or not, or polygons; who is who is `coco_identity`'s matter.
+- An image is annotated if it has an annotation. One without any is not annotated, since nothing tells
+  whether somebody looked, unless images carry a flag that does (`is_annotated`, `annotated`,
+  `is_det_keyframe`, `is_keyframe`): where it is true, an image without annotations is known to be empty.
+- Crowd regions (`iscrowd`) are no objects; the log says how many were left out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sam2vt.core.data.formats.coco_identity import assign_object_ids
+from sam2vt.core.data.formats.coco_json import Entry, group_by_image, read_json
+from sam2vt.core.data.formats.listing import natural_key, some
+from sam2vt.core.data.images import image_size
+from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.errors import DataError
+
+_ORDER_FIELDS = ("order_in_video", "frame_id")
+_FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
+
+
+def load_coco(json_path: str, identity: str = "error", image_root: str | None = None) -> list[VideoRecord]:
+    """A record of every video of a JSON. Raises DataError naming the image or annotation."""
+    data = read_json(json_path)
+    images, annotations = data["images"], data["annotations"]
+    by_image = group_by_image(json_path, images, annotations)
+    names = {each.get("id"): each.get("name") for each in data.get("categories") or []}
+    roots = [os.path.abspath(image_root)] if image_root else []
+    roots.append(os.path.dirname(os.path.abspath(json_path)))
+    records = []
+    for video_id, frames in sorted(_videos(json_path, images).items()):
+        where = f"{json_path}: video {video_id}"
+        frames = _in_order(frames, where)
+        paths = [_find_file(frame, roots, where) for frame in frames]
+        _check_files(paths, frames, roots, where)
+        height, width = _size(frames, paths, where)
+        known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
+        objects, object_names = assign_object_ids(known, identity, names, (height, width), where)
+        segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
+        ids = sorted({key for each in objects.values() for key in each})
+        if not ids:
+            raise DataError(
+                f"{where}: none of its {len(frames)} images has an annotation; annotate an object or leave "
+                "the video out"
+            )
+        records.append(
+            VideoRecord(
+                video_id=video_id,
+                num_frames=len(frames),
+                height=height,
+                width=width,
+                annotations=segmented,
+                frame_paths=tuple(path for path in paths if path),
+                object_ids=tuple(ids),
+                source=json_path,
+                extra={"object_names": object_names} if object_names else {},
+            )
+        )
+    return records
+
+
+def _videos(json_path: str, images: list[Entry]) -> dict[str, list[Entry]]:
+    """Video id, as text -> its images."""
+    videos: dict[str, list[Entry]] = {}
+    for place, image in enumerate(images):
+        video_id = image.get("video_id")
+        if isinstance(video_id, bool) or not isinstance(video_id, (int, str)) or video_id == "":
+            raise DataError(
+                f"{json_path}: images[{place}] (id {image['id']}, {image.get('file_name')}) has video_id "
+                f"{video_id!r}; every image of a COCO video JSON needs the number or name of its video"
+            )
+        videos.setdefault(str(video_id), []).append(image)
+    return videos
+
+
+def _in_order(frames: list[Entry], where: str) -> list[Entry]:
+    for field in _ORDER_FIELDS:
+        values = [frame.get(field) for frame in frames]
+        if all(value is None for value in values):
+            continue
+        wrong = next((i for i, value in enumerate(values) if not isinstance(value, (int, float))), None)
+        if wrong is not None:
+            raise DataError(
+                f"{where}: image {frames[wrong]['id']} has {field} {values[wrong]!r}, others of the video "
+                "have numbers; allowed is a number in every image of a video, or in none"
+            )
+        twice = (
+            next((value for value in values if values.count(value) > 1), None) if _repeats(values) else None
+        )
+        if twice is not None:
+            raise DataError(f"{where}: two images have {field} {twice}; the order must be clear")
+        return sorted(frames, key=lambda frame: frame[field])
+    return sorted(frames, key=lambda frame: natural_key(_names(frame, where)[0]))
+
+
+def _repeats(values: list[Any]) -> bool:
+    return len(set(values)) < len(values)
+
+
+def _names(frame: Entry, where: str) -> list[str]:
+    names = [str(frame[field]) for field in ("path", "file_name") if frame.get(field)]
+    if not names:
+        raise DataError(f"{where}: image {frame['id']} has neither path nor file_name")
+    return names
+
+
+def _find_file(frame: Entry, roots: list[str], where: str) -> str | None:
+    candidates = (os.path.join(root, name) for root in roots for name in _names(frame, where))
+    return next((path for path in candidates if os.path.isfile(path)), None)
+
+
+def _check_files(paths: list[str | None], frames: list[Entry], roots: list[str], where: str) -> None:
+    missing = [_names(frame, where)[0] for frame, path in zip(frames, paths) if path is None]
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
+            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root"
+        )
+
+
+def _size(frames: list[Entry], paths: list[str | None], where: str) -> tuple[int, int]:
+    """(height, width) of the first file, which every image of the video must have."""
+    assert paths[0] is not None
+    size = image_size(paths[0], "frame")
+    for frame in frames:
+        stated = (frame.get("height", size[0]), frame.get("width", size[1]))
+        if stated != size:
+            raise DataError(
+                f"{where}: image {frame['id']} states height x width {stated[0]} x {stated[1]}, but "
+                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size"
+            )
+    return size
+
+
+def _is_annotated(frame: Entry, by_image: dict[Any, list[Entry]]) -> bool:
+    return bool(by_image[frame["id"]]) or any(frame.get(flag) is True for flag in _FLAGS)

@@ -1,0 +1,138 @@
+"""Which annotations of a COCO video show the same object; never guessed.
+
+An annotation says it by `track_id`, `instance_id` or `attributes.track_id`. Where none does, the user may
+choose identity=category, one object a category, whose masks on a frame are united, or identity=iou: from
+one annotated frame to the next, masks of a category are linked greedily by the largest overlap, from an
+intersection over union of 0.3 on; what is linked to nothing begins a new object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sam2vt.core.data.formats.listing import natural_key
+from sam2vt.core.data.rle import segmentation_to_mask
+from sam2vt.errors import DataError
+
+IDENTITIES = ("error", "category", "iou")
+MIN_LINK_IOU = 0.3
+
+Annotations = dict[int, list[dict[str, Any]]]  # of a video: frame index -> annotations
+Objects = dict[int, dict[int, list[Any]]]  # frame index -> object id -> segmentations
+
+
+def assign_object_ids(
+    annotations: Annotations,
+    identity: str,
+    category_names: dict[Any, Any],
+    size: tuple[int, int],
+    where: str,
+) -> tuple[Objects, dict[int, str]]:
+    """The segmentations of each object on each annotated frame, and the objects' names, where they have any.
+
+    `size` is (height, width) of the frames. Raises DataError naming the annotation without identity.
+    """
+    if identity == "category":
+        return _by_category(annotations, category_names, where)
+    if identity == "iou":
+        return _by_overlap(annotations, size, where), {}
+    return _by_track(annotations, where)
+
+
+def _track_of(annotation: dict[str, Any]) -> int | str | None:
+    attributes = annotation.get("attributes")
+    candidates = [annotation.get("track_id"), annotation.get("instance_id")]
+    candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
+    return next((each for each in candidates if isinstance(each, (int, str)) and each != ""), None)
+
+
+def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, str]]:
+    tracks = {}
+    for frame, each in annotations.items():
+        for annotation in each:
+            track = _track_of(annotation)
+            if track is None:
+                raise DataError(
+                    f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "
+                    "shows: it has no track_id, instance_id or attributes.track_id. Add one, or choose "
+                    "dataset.identity=category (one object per category) or dataset.identity=iou (masks are "
+                    "linked by overlap from annotated frame to annotated frame)"
+                )
+            tracks[id(annotation)] = track
+    unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
+    numbered = all(each.lstrip("-").isdecimal() for each in unique) and len(set(map(int, unique))) == len(
+        unique
+    )
+    if numbered:
+        ids = {track: int(track) for track in tracks.values()}
+    else:
+        numbers = {name: number for number, name in enumerate(unique, start=1)}
+        ids = {track: numbers[str(track)] for track in tracks.values()}
+    objects: Objects = {frame: {} for frame in annotations}
+    for frame, each in annotations.items():
+        for annotation in each:
+            _add(objects, frame, ids[tracks[id(annotation)]], annotation)
+    return objects, {} if numbered else {number: str(track) for track, number in ids.items()}
+
+
+def _by_category(
+    annotations: Annotations, names: dict[Any, Any], where: str
+) -> tuple[Objects, dict[int, str]]:
+    objects: Objects = {frame: {} for frame in annotations}
+    for frame, each in annotations.items():
+        for annotation in each:
+            _add(objects, frame, _category_of(annotation, frame, where), annotation)
+    present = {key for each in objects.values() for key in each}
+    return objects, {key: str(names[key]) for key in sorted(present) if names.get(key)}
+
+
+def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> Objects:
+    objects: Objects = {}
+    previous: list[tuple[int, int, np.ndarray]] = []  # object id, category, mask
+    num_objects = 0
+    for frame in sorted(annotations):
+        objects[frame] = {}
+        masks = []
+        for annotation in annotations[frame]:
+            name = f"{where}, frame {frame}, annotation {annotation.get('id')}"
+            mask = segmentation_to_mask(annotation["segmentation"], *size, name)
+            masks.append((_category_of(annotation, frame, where), mask))
+        linked = _link(previous, masks)
+        previous = []
+        for place, (category, mask) in enumerate(masks):
+            if place not in linked:
+                num_objects += 1
+            object_id = linked.get(place, num_objects)
+            previous.append((object_id, category, mask))
+            _add(objects, frame, object_id, annotations[frame][place])
+    return objects
+
+
+def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np.ndarray]]) -> dict[int, int]:
+    """Place of a mask -> the object that it continues: the best pair first, each used once."""
+    overlaps = []
+    for place, (category, mask) in enumerate(masks):
+        for object_id, other_category, other in previous:
+            if category == other_category and (union := int((mask | other).sum())):
+                overlaps.append((-int((mask & other).sum()) / union, object_id, place))
+    linked: dict[int, int] = {}
+    for overlap, object_id, place in sorted(overlaps):
+        if -overlap >= MIN_LINK_IOU and place not in linked and object_id not in linked.values():
+            linked[place] = object_id
+    return linked
+
+
+def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
+    category = annotation.get("category_id")
+    if isinstance(category, bool) or not isinstance(category, int):
+        raise DataError(
+            f"{where}, frame {frame}: annotation {annotation.get('id')} has category_id {category!r}; "
+            "dataset.identity=category and dataset.identity=iou need its number"
+        )
+    return category
+
+
+def _add(objects: Objects, frame: int, object_id: int, annotation: dict[str, Any]) -> None:
+    objects[frame].setdefault(object_id, []).append(annotation["segmentation"])

@@ -1,0 +1,143 @@
+"""A folder of masks of one video: one label image a frame, or a subfolder of images an object."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sam2vt.core.data.formats.listing import (
+    IMAGE_EXTENSIONS,
+    MASK_EXTENSIONS,
+    files_in,
+    last_number,
+    some,
+    stem,
+    subfolders,
+)
+from sam2vt.core.data.images import image_size
+from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
+from sam2vt.errors import DataError
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """The masks of one video by the name of their frame, in natural order; at least one."""
+
+    path: str
+    by_name: dict[str, FrameAnnotation]
+    object_ids: tuple[int, ...] | None  # None: only the images tell
+    object_names: dict[int, str]  # of objects whose subfolder's name is not a number
+
+
+def holds_masks(folder: str) -> bool:
+    """Whether a folder has mask images in it, or in its subfolders."""
+    return bool(files_in(folder, MASK_EXTENSIONS)) or any(
+        files_in(os.path.join(folder, name), MASK_EXTENSIONS) for name in subfolders(folder)
+    )
+
+
+def read_mask_folder(folder: str) -> MaskFolder:
+    """Lists the masks in a folder, opening none. Raises DataError if there is none."""
+    files = files_in(folder, MASK_EXTENSIONS)
+    objects = [name for name in subfolders(folder) if files_in(os.path.join(folder, name), MASK_EXTENSIONS)]
+    if files and objects:
+        raise DataError(
+            f"{folder}: holds both masks ({files[0]}, ...) and subfolders of masks ({some(objects)}); "
+            "allowed is one label image a frame or one subfolder an object, not both"
+        )
+    if files:
+        by_name = _by_stem(folder, files)
+        labels: dict[str, FrameAnnotation] = {name: LabelImage(path) for name, path in by_name.items()}
+        return MaskFolder(folder, labels, None, {})
+    if objects:
+        return _read_object_folders(folder, objects)
+    images = files_in(folder, IMAGE_EXTENSIONS)
+    hint = f"; it has images that lose ids ({some(images, 2)}): save masks as PNG" if images else ""
+    raise DataError(
+        f"{folder}: no mask is in it; a video needs at least one annotated frame. Allowed are "
+        f"{', '.join(MASK_EXTENSIONS)} files named as their frames, or one such subfolder an object{hint}"
+    )
+
+
+def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
+    """Folder names that are all numbers are the object ids; others are counted from 1."""
+    numbered = all(name.isdecimal() for name in names)
+    ids = [int(name) for name in names] if numbered else list(range(1, len(names) + 1))
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            f"{folder}: two subfolders have the same number, so the same object id: {some(names)}"
+        )
+    paths: dict[str, dict[int, str]] = {}
+    for object_id, name in zip(ids, names):
+        object_folder = os.path.join(folder, name)
+        for frame, path in _by_stem(object_folder, files_in(object_folder, MASK_EXTENSIONS)).items():
+            paths.setdefault(frame, {})[object_id] = path
+    by_name: dict[str, FrameAnnotation] = {frame: ObjectImages(each) for frame, each in paths.items()}
+    return MaskFolder(folder, by_name, tuple(sorted(ids)), {} if numbered else dict(zip(ids, names)))
+
+
+def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for name in files:
+        if stem(name) in paths:
+            raise DataError(f"{folder}: two masks are named {stem(name)}: a frame has one label image")
+        paths[stem(name)] = os.path.join(folder, name)
+    return paths
+
+
+def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, FrameAnnotation]:
+    """Masks by frame index, where frames have names: by the name without its extension.
+
+    Where no name fits at all, by the last number in the names, if that tells all frames apart.
+    """
+    indices: dict[object, int] = {name: index for index, name in enumerate(frame_names)}
+    keys: dict[object, str] = {name: name for name in masks.by_name}
+    if not indices.keys() & keys.keys():
+        indices = {last_number(name): index for index, name in enumerate(frame_names)}
+        keys = {last_number(name): name for name in masks.by_name}
+        unclear = len(indices) < len(frame_names) or len(keys) < len(masks.by_name) or None in keys
+        indices = {} if unclear else indices
+    lost = [name for key, name in keys.items() if key not in indices]
+    if lost:
+        raise DataError(
+            f"{masks.path}: {len(lost)} of {len(masks.by_name)} masks belong to no frame: {some(lost)}; "
+            f"masks are named as their frames, which are {some(frame_names, 3)}"
+        )
+    return {indices[key]: masks.by_name[name] for key, name in keys.items()}
+
+
+def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> dict[int, FrameAnnotation]:
+    """Masks by frame index, where frames have no names, as in a video file.
+
+    As many masks as frames belong to them in order; else the last number in a mask's name is its frame's
+    index, counted from 0.
+    """
+    names = list(masks.by_name)
+    if len(names) == num_frames:
+        return {index: masks.by_name[name] for index, name in enumerate(names)}
+    numbers = {name: last_number(name) for name in names}
+    bad = [name for name, number in numbers.items() if number is None or number >= num_frames]
+    if bad or len(set(numbers.values())) < len(names):
+        what = f"named for no frame of it: {some(bad)}" if bad else "not told apart by their numbers"
+        raise DataError(
+            f"{masks.path}: {len(bad) or len(names)} of {len(names)} masks are {what}; {video_path} has "
+            f"{num_frames} frames. Allowed are {num_frames} masks, one a frame, or masks whose number is the "
+            f"frame's index, 0 to {num_frames - 1}"
+        )
+    return {number: masks.by_name[name] for name, number in numbers.items() if number is not None}
+
+
+def check_first_mask(annotations: dict[int, FrameAnnotation], size: tuple[int, int], frames: str) -> None:
+    """Holds the first mask's size, by its header, to the frames' (height, width)."""
+    first = annotations[min(annotations)]
+    if isinstance(first, LabelImage):
+        path = first.path
+    else:
+        assert isinstance(first, ObjectImages)
+        path = next(iter(first.paths.values()))
+    mask_size = image_size(path, "mask")
+    if mask_size != size:
+        raise DataError(
+            f"{path}: the mask is {mask_size[1]}x{mask_size[0]} (width x height), its frames ({frames}) are "
+            f"{size[1]}x{size[0]}; both must have one size: resize the masks by nearest neighbour"
+        )

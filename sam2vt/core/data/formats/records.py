@@ -1,0 +1,70 @@
+"""A video and its masks, once found, as a record."""
+
+from __future__ import annotations
+
+import os
+
+from sam2vt.core.data.decoding import probe_video
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, stem
+from sam2vt.core.data.formats.mask_folders import (
+    MaskFolder,
+    check_first_mask,
+    match_frame_names,
+    match_frame_numbers,
+    read_mask_folder,
+)
+from sam2vt.core.data.images import image_size
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+
+def record_from_frames(video_id: str, frame_folder: str, mask_folder: str) -> VideoRecord:
+    """A folder of images, one a frame in natural order, and a folder of masks."""
+    names = files_in(frame_folder, IMAGE_EXTENSIONS)
+    if not names:
+        raise DataError(
+            f"{frame_folder}: no frame is in it; allowed are {', '.join(IMAGE_EXTENSIONS)} files, one a frame"
+        )
+    stems = [stem(name) for name in names]
+    if len(set(stems)) < len(stems):
+        twice = next(name for name in stems if stems.count(name) > 1)
+        raise DataError(f"{frame_folder}: two frames are named {twice}; remove one of the files")
+    paths = tuple(os.path.join(frame_folder, name) for name in names)
+    masks = read_mask_folder(mask_folder)
+    annotations = match_frame_names(masks, stems)
+    height, width = image_size(paths[0], "frame")
+    check_first_mask(annotations, (height, width), paths[0])
+    return VideoRecord(
+        video_id=video_id,
+        num_frames=len(paths),
+        height=height,
+        width=width,
+        annotations=annotations,
+        frame_paths=paths,
+        object_ids=masks.object_ids,
+        source=frame_folder,
+        extra=_extra(masks),
+    )
+
+
+def record_from_video(video_id: str, video_path: str, mask_folder: str) -> VideoRecord:
+    """A video file and a folder of masks."""
+    masks = read_mask_folder(mask_folder)
+    probe = probe_video(video_path)
+    annotations = match_frame_numbers(masks, probe.num_frames, video_path)
+    check_first_mask(annotations, (probe.height, probe.width), video_path)
+    return VideoRecord(
+        video_id=video_id,
+        num_frames=probe.num_frames,
+        height=probe.height,
+        width=probe.width,
+        annotations=annotations,
+        video_path=video_path,
+        object_ids=masks.object_ids,
+        source=video_path,
+        extra=_extra(masks),
+    )
+
+
+def _extra(masks: MaskFolder) -> dict[str, object]:
+    return {"object_names": masks.object_names} if masks.object_names else {}

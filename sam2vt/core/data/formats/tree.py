@@ -1,0 +1,120 @@
+"""DAVIS, MOSE and YouTube-VOS: JPEGImages/<video>/* and Annotations/<video>/*.
+
+Between them and the videos there may be a level of resolution (480p), around them train/ or valid/. In place
+of a folder of frames JPEGImages may hold a video file, <video>.mp4. Annotations/<video> holds a label image
+a frame, or a subfolder an object. Frames without a mask are not annotated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from sam2vt.core.data.formats.listing import (
+    IMAGE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    files_in,
+    some,
+    stem,
+    subfolders,
+)
+from sam2vt.core.data.formats.records import record_from_frames, record_from_video
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+FRAMES, MASKS = "JPEGImages", "Annotations"
+_SPLITS = ("train", "valid", "val", "test")
+
+
+def find_tree(path: str) -> tuple[str, str] | None:
+    """The folders of frames and of masks: in `path`, in its only split, or `path` is one of the former."""
+    above, name = os.path.split(path)
+    if name == FRAMES and os.path.isdir(os.path.join(above, MASKS)):
+        return path, os.path.join(above, MASKS)
+    if os.path.basename(above) == FRAMES:
+        return _level(path, os.path.join(os.path.dirname(above), MASKS))
+    if _is_tree(path):
+        return os.path.join(path, FRAMES), os.path.join(path, MASKS)
+    splits = [name for name in _SPLITS if _is_tree(os.path.join(path, name))]
+    if len(splits) > 1:
+        raise DataError(
+            f"{path}: holds several splits ({', '.join(splits)}); data_path must name one of them, such as "
+            f"{os.path.join(path, splits[0])}"
+        )
+    return find_tree(os.path.join(path, splits[0])) if splits else None
+
+
+def load_tree(frame_root: str, mask_root: str) -> list[VideoRecord]:
+    """A record of every video. Raises DataError where frames or masks of a video are missing."""
+    frame_root, mask_root = _choose_level(frame_root, mask_root)
+    sources = _sources(frame_root)
+    masks = subfolders(mask_root)
+    _check_both(frame_root, sorted(sources), mask_root, masks)
+    records = []
+    for name, path in sources.items():
+        build = record_from_frames if os.path.isdir(path) else record_from_video
+        records.append(build(name, path, os.path.join(mask_root, name)))
+    return records
+
+
+def _is_tree(path: str) -> bool:
+    return os.path.isdir(os.path.join(path, FRAMES)) and os.path.isdir(os.path.join(path, MASKS))
+
+
+def _sources(frame_root: str) -> dict[str, str]:
+    """Video -> its folder of frames or its file; the folder where it has both."""
+    sources = {}
+    for name in files_in(frame_root, VIDEO_EXTENSIONS):
+        if stem(name) in sources:
+            raise DataError(f"{frame_root}: two files are the video {stem(name)}; remove or rename one")
+        sources[stem(name)] = os.path.join(frame_root, name)
+    for name in subfolders(frame_root):
+        if name in sources:
+            log.info("video %s: its frames are read from %s/, not from %s", name, name, sources[name])
+        sources[name] = os.path.join(frame_root, name)
+    return dict(sorted(sources.items()))
+
+
+def _check_both(frame_root: str, videos: list[str], mask_root: str, masks: list[str]) -> None:
+    if not videos:
+        raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")
+    without_masks = [name for name in videos if name not in masks]
+    without_frames = [name for name in masks if name not in videos]
+    if without_masks:
+        raise DataError(
+            f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of masks: "
+            f"{some(without_masks)}; add their masks or remove their frames"
+        )
+    if without_frames:
+        raise DataError(
+            f"{frame_root}: {len(without_frames)} videos have masks but no frames: {some(without_frames)}; "
+            "add their frames or remove their masks"
+        )
+
+
+def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
+    """Goes down a level of resolution, where there is one."""
+    names = subfolders(frame_root)
+    folders = [os.path.join(frame_root, name) for name in names]
+    levels = [
+        name
+        for name, folder in zip(names, folders)
+        if subfolders(folder) and not files_in(folder, IMAGE_EXTENSIONS)
+    ]
+    if not levels:
+        return frame_root, mask_root
+    annotated = [name for name in levels if os.path.isdir(os.path.join(mask_root, name))] or levels
+    if len(annotated) > 1 or len(levels) < len(names):
+        raise DataError(
+            f"{frame_root}: holds several levels of resolution, or levels beside videos ({some(names)}); "
+            f"data_path must name one, such as {os.path.join(frame_root, annotated[0])}"
+        )
+    return _level(os.path.join(frame_root, annotated[0]), mask_root)
+
+
+def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
+    """A level's frames with its masks, which may lie without the level."""
+    masks = os.path.join(mask_root, os.path.basename(frame_root))
+    return frame_root, masks if os.path.isdir(masks) else mask_root

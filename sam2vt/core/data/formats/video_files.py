@@ -1,0 +1,95 @@
+"""Video files beside folders of masks.
+
+A file's masks lie in a folder of its name, in the same folder or in Annotations/ or masks/; a folder whose
+name the file's begins with (clip/ for clip_orig.mp4) serves, too, and a single file with a single folder
+of masks needs no common name. Files may lie in videos/.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.mask_folders import holds_masks
+from sam2vt.core.data.formats.records import record_from_video
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_VIDEO_FOLDERS = ("", "videos", "Videos")
+_MASK_FOLDERS = ("Annotations", "annotations", "masks", "Masks", "")
+_SEPARATORS = "_-. "
+
+
+def find_video_files(path: str) -> list[str]:
+    """Paths of the video files of a dataset folder, or the one that `path` itself is."""
+    if os.path.isfile(path):
+        return [path] if path.lower().endswith(VIDEO_EXTENSIONS) else []
+    return list(
+        dict.fromkeys(
+            os.path.join(path, folder, name) if folder else os.path.join(path, name)
+            for folder in _VIDEO_FOLDERS
+            for name in files_in(os.path.join(path, folder), VIDEO_EXTENSIONS)
+        )
+    )
+
+
+def load_video_files(path: str, videos: list[str]) -> list[VideoRecord]:
+    """A record of every file. Raises DataError for a file without masks, or masks without a file."""
+    root = os.path.dirname(path) if os.path.isfile(path) else path
+    folders = find_mask_folders(root)
+    pairs = {video: _find_masks(video, folders) for video in videos}
+    lonely = [os.path.basename(video) for video, found in pairs.items() if found is None]
+    if lonely and len(videos) == len(folders) == 1:
+        pairs, lonely = {videos[0]: folders[0]}, []
+    if lonely:
+        raise DataError(
+            f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: {some(lonely)}; "
+            f"looked for a folder of the file's name in {root}, Annotations/ and masks/, found "
+            f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}"
+        )
+    _check_used(path, root, folders, pairs)
+    names = [stem(os.path.basename(video)) for video in pairs]
+    if len(set(names)) < len(names):
+        raise DataError(f"{root}: two video files have the same name: {some(sorted(pairs))}; rename one")
+    return [record_from_video(name, video, found or "") for name, (video, found) in zip(names, pairs.items())]
+
+
+def _check_used(path: str, root: str, folders: list[str], pairs: dict[str, str | None]) -> None:
+    used = [found for found in pairs.values() if found]
+    twice = [folder for folder in used if used.count(folder) > 1]
+    if twice:
+        raise DataError(
+            f"{twice[0]}: several video files share this folder of masks: "
+            f"{some(os.path.basename(video) for video, found in pairs.items() if found == twice[0])}; name "
+            "each folder of masks as its video"
+        )
+    unused = [os.path.relpath(folder, root) for folder in folders if folder not in used]
+    if unused and path == root:
+        raise DataError(
+            f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them as "
+            "their videos, add the videos or remove the masks"
+        )
+
+
+def find_mask_folders(root: str) -> list[str]:
+    """Folders that hold the masks of one video."""
+    found = []
+    for name in _MASK_FOLDERS:
+        above = os.path.join(root, name) if name else root
+        inner = [os.path.join(above, each) for each in subfolders(above)]
+        inner = [each for each in inner if each not in found and os.path.basename(each) not in _MASK_FOLDERS]
+        holding = [folder for folder in inner if holds_masks(folder)]
+        # Masks of a single video may lie in Annotations/ itself.
+        found += [above] if name and not holding and holds_masks(above) else holding
+    return list({os.path.realpath(folder): folder for folder in found}.values())
+
+
+def _find_masks(video: str, folders: list[str]) -> str | None:
+    """The folder of a video's name, else the one of the longest name that the video's begins with."""
+    name = stem(os.path.basename(video))
+    by_name = {os.path.basename(folder): folder for folder in folders}
+    for wanted in (name, f"{name}_masks", f"{name}_mask"):
+        if wanted in by_name:
+            return by_name[wanted]
+    begins = [each for each in by_name if name.startswith(each) and name[len(each)] in _SEPARATORS]
+    return by_name[max(begins, key=len)] if begins else None
