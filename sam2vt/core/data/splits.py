@@ -70,8 +70,8 @@ def _split_time(record: VideoRecord, val_fraction: float) -> tuple[VideoRecord, 
             raise DataError(
                 f"{record.source}: video {record.video_id}: none of the frames {side.frames.start} to "
                 f"{side.frames.stop - 1}, which split=time with val_fraction={val_fraction} gives to {name}, "
-                f"is annotated; its annotated frames are {_some(record.annotated_frames)}. Change val_fraction, "
-                "or use split=video or split=none"
+                f"is annotated; its annotated frames are {_some(record.annotated_frames)}. Change "
+                "val_fraction, or use split=video or split=none"
             )
     return sides
 
