@@ -1,0 +1,387 @@
+"""Reading and checking the configuration."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from sam2vt.config import (
+    Config,
+    DatasetConfig,
+    OptimizerConfig,
+    configs_dir,
+    from_dict,
+    load_config,
+    to_dict,
+    validate,
+)
+from sam2vt.errors import ConfigError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """A configuration without faults, as plain containers."""
+    config = Config()
+    config.dataset.data_path = str(tmp_path)
+    return to_dict(config)
+
+
+def change(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    for name, value in changes.items():
+        *parents, last = name.split(".")
+        node = settings
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return settings
+
+
+def faults(settings: dict[str, Any]) -> list[str]:
+    """The lines of the message, one a fault; none where the configuration is right."""
+    try:
+        load_config(settings)
+    except ConfigError as error:
+        return str(error).splitlines()[1:]
+    return []
+
+
+def test_defaults_lack_the_data_only() -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(Config())
+    assert str(caught.value).splitlines() == [
+        "the configuration has 1 fault:",
+        "  - dataset.data_path='': has to be given: a folder of videos or a COCO JSON",
+    ]
+
+
+def test_to_dict_is_plain_and_goes_back(settings: dict[str, Any]) -> None:
+    assert settings["dataset"]["image_size"] == [512, 512]
+    assert settings["optimizer"]["betas"] == [0.9, 0.999]
+    config = from_dict(settings)
+    assert config.dataset.image_size == (512, 512)
+    assert to_dict(config) == settings
+    assert load_config(OmegaConf.create(settings)) == config
+
+
+def test_from_dict_does_not_look_at_values_or_paths() -> None:
+    config = from_dict({"dataset": {"data_path": "/not/on/this/machine"}, "max_objects": 5})
+    assert (config.dataset.data_path, config.max_objects) == ("/not/on/this/machine", 5)
+    with pytest.raises(ConfigError, match=r"max_objects='five': must be an integer"):
+        from_dict({"max_objects": "five"})
+
+
+def test_omegaconf_reads_the_dataclasses() -> None:
+    assert OmegaConf.to_object(OmegaConf.structured(Config)) == Config()
+
+
+def test_tuples_are_made_from_lists_and_have_two_numbers() -> None:
+    assert DatasetConfig(image_size=[64, 64]).image_size == (64, 64)  # type: ignore[arg-type]
+    assert OptimizerConfig(betas=[0.5, 0.9]).betas == (0.5, 0.9)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="image_size"):
+        DatasetConfig(image_size=(64,))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="betas"):
+        OptimizerConfig(betas=(0.9, 0.99, 0.999))  # type: ignore[arg-type]
+
+
+def test_all_faults_come_in_one_message(settings: dict[str, Any]) -> None:
+    change(
+        settings,
+        {
+            "optimizer.lr": -1.0,
+            "optimizer.typ": "adamw",
+            "max_objects": "three",
+            "trainer.precision": "fp8",
+            "dataset.data_path": "/does/not/exist",
+            "model.checkpoint_path": "/nor/this.pt",
+        },
+    )
+    found = faults(settings)
+    assert len(found) == 6
+    for name in ("optimizer.lr", "optimizer.typ", "max_objects", "trainer.precision", "dataset.data_path"):
+        assert sum(line.startswith(f"  - {name}") for line in found) == 1
+    assert "did you mean type?" in "\n".join(found)
+
+
+WRONG_TYPES = [
+    ("model", 3, "a mapping"),
+    ("model.num_maskmem", 7.0, "an integer"),
+    ("model.num_maskmem", True, "an integer"),
+    ("model.use_obj_ptrs_in_encoder", 1, "true or false"),
+    ("model.trainable_modules", "memory_attention", "a list of strings"),
+    ("model.trainable_modules", [1], "a list of strings"),
+    ("dataset.image_size", [512], "a list of 2 integers"),
+    ("dataset.image_size", [512.0, 512.0], "a list of 2 integers"),
+    ("dataset.data_path", None, "a string"),
+    ("optimizer.lr", "1e-4", "without quotes"),
+    ("optimizer.betas", [0.9, "0.99"], "a list of 2 numbers"),
+    ("trainer.max_epochs", None, "an integer"),
+    ("output_dir", "???", "has to be given"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG_TYPES)
+def test_wrong_types(settings: dict[str, Any], name: str, value: Any, expected: str) -> None:
+    found = faults(change(settings, {name: value}))
+    assert any(line.startswith(f"  - {name}") and expected in line for line in found), found
+
+
+def test_an_integer_is_a_number_and_stays_one(settings: dict[str, Any]) -> None:
+    config = load_config(change(settings, {"trainer.limit_train_batches": 1, "optimizer.lr": 1}))
+    assert type(config.trainer.limit_train_batches) is int
+    assert config.optimizer.lr == 1
+
+
+WRONG_VALUES = [
+    ("model.trainable_modules", []),
+    ("model.trainable_modules", [""]),
+    ("model.device", "gpu"),
+    ("model.device", "cuda:one"),
+    ("model.num_maskmem", 0),
+    ("model.backbone_stride", 8),
+    ("model.max_obj_ptrs_in_encoder", 0),
+    ("model.num_correction_clicks", -1),
+    ("model.checkpoint_path", ""),
+    ("model.config_path", "configs/sam2.1/no_such_network.yaml"),
+    ("dataset.dataset_type", "davis"),
+    ("dataset.video_clip_length", 0),
+    ("dataset.batch_size", 0),
+    ("dataset.num_workers", -1),
+    ("dataset.prompt_types", []),
+    ("dataset.prompt_types", ["scribble"]),
+    ("dataset.prompt_types", ["mask", "mask"]),
+    ("dataset.num_of_pos_points", 0),
+    ("dataset.identity", "track"),
+    ("dataset.image_root", "/does/not/exist"),
+    ("dataset.image_size", [512, 256]),
+    ("valdataset.data_path", "/does/not/exist"),
+    ("valdataset.shuffle", True),
+    ("loss.dice_weight", -0.1),
+    ("loss.smooth", 0.0),
+    ("loss.bce_weight", float("nan")),
+    ("optimizer.type", "lion"),
+    ("optimizer.lr", 0),
+    ("optimizer.lr", float("inf")),
+    ("optimizer.betas", [0.9, 1.0]),
+    ("optimizer.encoder_lr", 0.0),
+    ("optimizer.layer_decay", 1.5),
+    ("scheduler.type", "poly"),
+    ("scheduler.T_max", 0),
+    ("scheduler.gamma", 0.0),
+    ("trainer.accelerator", "tpu"),
+    ("trainer.devices", 0),
+    ("trainer.devices", []),
+    ("trainer.devices", None),
+    ("trainer.devices", "all"),
+    ("trainer.precision", "16-true"),
+    ("trainer.max_epochs", 0),
+    ("trainer.gradient_clip_val", -1.0),
+    ("trainer.limit_train_batches", 0),
+    ("trainer.limit_train_batches", 2.5),
+    ("trainer.limit_val_batches", 1.5),
+    ("trainer.val_check_interval", 0.0),
+    ("trainer.early_stopping_patience", 0),
+    ("ray.num_workers", 0),
+    ("ray.max_failures", -2),
+    ("seed", -1),
+    ("split", "random"),
+    ("val_fraction", 1.0),
+    ("resume", "/does/not/exist.ckpt"),
+    ("log_level", "info"),
+    ("output_dir", ""),
+    ("name", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_VALUES)
+def test_a_value_that_is_not_allowed_is_one_fault(settings: dict[str, Any], name: str, value: Any) -> None:
+    found = faults(change(settings, {name: value}))
+    assert len(found) == 1
+    assert found[0].startswith(f"  - {name}=")
+
+
+def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
+    (found,) = faults(change(settings, {"optimizer.type": "lion"}))
+    assert found == "  - optimizer.type='lion': must be one of adamw, adam, sgd"
+
+
+CONFLICTS = [
+    ({"model.max_objects": 4}, ("model.max_objects", "max_objects")),
+    ({"dataset.image_size": [256, 256]}, ("dataset.image_size", "model.image_size")),
+    ({"valdataset.image_size": [256, 256]}, ("valdataset.image_size", "model.image_size")),
+    (
+        {"model.add_tpos_enc_to_obj_ptrs": False},
+        ("model.proj_tpos_enc_in_obj_ptrs", "model.add_tpos_enc_to_obj_ptrs"),
+    ),
+    (
+        {"model.use_obj_ptrs_in_encoder": False},
+        ("model.add_tpos_enc_to_obj_ptrs", "model.use_obj_ptrs_in_encoder"),
+    ),
+    (
+        {"model.multimask_output_in_sam": False},
+        ("model.multimask_output_for_tracking", "model.multimask_output_in_sam"),
+    ),
+    (
+        {"dataset.video_clip_length": 1, "model.trainable_modules": ["memory_attention", "memory_encoder"]},
+        ("model.trainable_modules", "dataset.video_clip_length"),
+    ),
+    (
+        {"dataset.video_clip_length": 1, "dataset.prompt_types": ["mask"]},
+        ("dataset.prompt_types", "dataset.video_clip_length"),
+    ),
+    ({"model.bptt_frames": 5}, ("model.bptt_frames", "dataset.video_clip_length")),
+    ({"model.bptt_frames": 1}, ("model.bptt_frames", "model.trainable_modules")),
+    ({"model.correction_from_gt": 0.5}, ("model.correction_from_gt", "model.num_correction_clicks")),
+    (
+        {"model.num_correction_clicks": 2, "dataset.prompt_types": ["mask"]},
+        ("model.num_correction_clicks", "dataset.prompt_types"),
+    ),
+    (
+        {"dataset.include_center_point": True, "dataset.prompt_types": ["box"]},
+        ("dataset.include_center_point", "dataset.prompt_types"),
+    ),
+    (
+        {"dataset.num_of_neg_points": 1, "dataset.prompt_types": ["mask", "box"]},
+        ("dataset.num_of_neg_points", "dataset.prompt_types"),
+    ),
+    ({"valdataset.num_of_pos_points": 3}, ("valdataset.num_of_pos_points", "valdataset.prompt_types")),
+    (
+        {"dataset.max_conditioning_frames": 6},
+        ("dataset.max_conditioning_frames", "dataset.video_clip_length"),
+    ),
+    (
+        {"dataset.video_clip_length": 1, "dataset.frame_stride": 2},
+        ("dataset.frame_stride", "dataset.video_clip_length"),
+    ),
+    (
+        {"dataset.dataset_type": "video", "dataset.identity": "iou"},
+        ("dataset.identity", "dataset.dataset_type"),
+    ),
+    ({"valdataset.identity": "iou"}, ("valdataset.identity", "valdataset.data_path")),
+    ({"valdataset.data_path": "/", "split": "video"}, ("valdataset.data_path", "split")),
+    ({"val_fraction": 0.5}, ("val_fraction", "split")),
+    ({"optimizer.encoder_lr": 1e-6}, ("optimizer.encoder_lr", "model.trainable_modules")),
+    (
+        {"optimizer.layer_decay": 0.9, "model.trainable_modules": ["image_encoder.neck"]},
+        ("optimizer.layer_decay", "model.trainable_modules"),
+    ),
+    ({"optimizer.type": "sgd", "optimizer.eps": 1e-6}, ("optimizer.eps", "optimizer.type")),
+    ({"optimizer.type": "sgd", "optimizer.betas": [0.9, 0.99]}, ("optimizer.betas", "optimizer.type")),
+    ({"scheduler.gamma": 0.5}, ("scheduler.gamma", "scheduler.type")),
+    ({"scheduler.type": "step", "scheduler.T_max": 10}, ("scheduler.T_max", "scheduler.type")),
+    (
+        {"scheduler.enabled": False, "scheduler.warmup_steps": 5},
+        ("scheduler.warmup_steps", "scheduler.enabled"),
+    ),
+    ({"scheduler.T_max": 10, "scheduler.warmup_steps": 10}, ("scheduler.T_max", "scheduler.warmup_steps")),
+    ({"scheduler.eta_min": 1.0}, ("scheduler.eta_min", "optimizer.lr")),
+    ({"trainer.max_epochs": -1}, ("trainer.max_epochs", "trainer.max_steps")),
+    (
+        {"trainer.precision": "16-mixed", "trainer.accelerator": "cpu"},
+        ("trainer.precision", "trainer.accelerator"),
+    ),
+    (
+        {"trainer.limit_val_batches": 0, "trainer.early_stopping_patience": 3},
+        ("trainer.early_stopping_patience", "trainer.limit_val_batches"),
+    ),
+    (
+        {"trainer.check_val_every_n_epoch": 11},
+        ("trainer.check_val_every_n_epoch", "trainer.max_epochs"),
+    ),
+    (
+        {"trainer.enable_checkpointing": False, "save_dir": "elsewhere"},
+        ("save_dir", "trainer.enable_checkpointing"),
+    ),
+    ({"trainer.accelerator": "cpu", "ray.use_gpu": True}, ("ray.use_gpu", "trainer.accelerator")),
+    ({"ray.address": "auto", "ray.local_cpus": 4}, ("ray.local_cpus", "ray.address")),
+    ({"use_wandb": True, "trainer.logger": False}, ("use_wandb", "trainer.logger")),
+    ({"wandb_project": "mine"}, ("wandb_project", "use_wandb")),
+]
+
+
+@pytest.mark.parametrize(("changes", "names"), CONFLICTS)
+def test_settings_that_do_not_go_together_are_named_both(
+    settings: dict[str, Any], changes: dict[str, Any], names: tuple[str, str]
+) -> None:
+    found = faults(change(settings, changes))
+    first, second = names
+    assert any(line.startswith(f"  - {first}=") and f" with {second}=" in line for line in found), found
+
+
+def test_no_loss_at_all_is_refused(settings: dict[str, Any]) -> None:
+    weights = {f"loss.{name}": 0.0 for name in settings["loss"] if name.endswith("_weight")}
+    (found,) = faults(change(settings, weights))
+    assert "at least one of" in found
+
+
+ALLOWED = [
+    {"dataset.video_clip_length": 1, "valdataset.video_clip_length": 1},
+    {"dataset.prompt_types": ["bbox"]},
+    {"dataset.num_of_pos_points": 3, "dataset.num_of_neg_points": 2, "dataset.include_center_point": True},
+    {"model.num_correction_clicks": 7, "model.correction_from_gt": 0.5},
+    {"model.bptt_frames": 2},
+    {"model.trainable_modules": ["*"], "optimizer.encoder_lr": 1e-6, "optimizer.layer_decay": 0.9},
+    {"model.trainable_modules": ["*.blocks.1?"], "optimizer.layer_decay": 0.9},
+    {"model.trainable_modules": ["image_encoder.trunk.blocks.11"], "optimizer.layer_decay": 0.9},
+    {"model.checkpoint_path": "hf://facebook/sam2.1-hiera-tiny"},
+    {"dataset.data_path": "s3://bucket/videos"},
+    {"optimizer.type": "sgd", "optimizer.betas": [0.8, 0.999]},
+    {"scheduler.type": "constant", "scheduler.warmup_steps": 5},
+    {"scheduler.enabled": False},
+    {"split": "time", "val_fraction": 0.5},
+    {"trainer.max_epochs": -1, "trainer.max_steps": 10},
+    {"trainer.limit_val_batches": 0},
+    {"trainer.limit_train_batches": 2, "trainer.val_check_interval": 2},
+    {"trainer.devices": [0, 2]},
+    {"trainer.devices": -1},
+    {"model.device": "cuda:1"},
+]
+
+
+@pytest.mark.parametrize("changes", ALLOWED)
+def test_what_is_allowed_passes(settings: dict[str, Any], changes: dict[str, Any]) -> None:
+    assert faults(change(settings, changes)) == []
+
+
+def test_memory_parts_beside_others_may_see_single_frames(settings: dict[str, Any]) -> None:
+    changes = {
+        "dataset.video_clip_length": 1,
+        "model.trainable_modules": ["memory_attention", "mask_decoder"],
+    }
+    assert faults(change(settings, changes)) == []
+
+
+def test_a_faulty_field_gives_no_second_fault(settings: dict[str, Any]) -> None:
+    (found,) = faults(change(settings, {"optimizer.lr": -1, "scheduler.eta_min": 0.0}))
+    assert found.startswith("  - optimizer.lr=")
+
+
+def test_validate_finds_wrong_types_in_a_hand_made_config(tmp_path: Path) -> None:
+    config = Config(max_objects="3")  # type: ignore[arg-type]
+    config.dataset.data_path = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"max_objects='3': must be an integer"):
+        validate(config)
+
+
+def test_an_interpolation_that_leads_nowhere_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="cannot be resolved"):
+        load_config(OmegaConf.create({"max_objects": "${nowhere}"}))
+
+
+def test_checkpoints_go_below_the_run_folder_by_default() -> None:
+    assert Config(output_dir="runs/one").checkpoint_dir == Path("runs/one/checkpoints")
+    assert Config(output_dir="runs/one", save_dir="kept").checkpoint_dir == Path("kept")
+
+
+def test_the_configs_folder_is_found() -> None:
+    assert (configs_dir() / "config.yaml").is_file()
+
+
+def test_importing_the_configuration_loads_neither_torch_nor_ray() -> None:
+    code = "import sys, sam2vt.config; print([m for m in ('torch', 'ray', 'lightning') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
