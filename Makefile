@@ -1,0 +1,46 @@
+# `make demo` and `make test` do everything on a fresh machine with Python >= 3.10 and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?=
+OUT ?= runs/demo
+
+export SAM2_BUILD_CUDA := 0
+
+.PHONY: setup demo test test-fault check format clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else "sam2vt needs Python 3.10 to 3.13, this is %d.%d; set PYTHON=python3.x" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	# SAM 2 builds against the torch that is installed, so torch comes first.
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision numpy
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation sam2
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+# The whole job on a small generated dataset, or on DATA=<folder>: train through Ray, judge, export.
+demo: $(READY)
+	$(BIN)/python ray_jobs/demo.py --out $(OUT) $(if $(DATA),--data $(DATA))
+
+test: $(READY)
+	$(BIN)/python -m pytest tests --ignore=tests/fault
+
+test-fault: $(READY)
+	$(BIN)/python -m pytest tests/fault
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) runs outputs
