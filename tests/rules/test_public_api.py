@@ -199,10 +199,9 @@ def test_config_attributes_and_their_types(name: str) -> None:
     import sam2vt.config
 
     cls = getattr(sam2vt.config, name)
-    hints = get_type_hints(cls)
-    assert {attribute: hints.get(attribute) for attribute in CONFIG_ATTRIBUTES[name]} == CONFIG_ATTRIBUTES[
-        name
-    ]
+    hints = {attribute: type_name(hint) for attribute, hint in get_type_hints(cls).items()}
+    expected = CONFIG_ATTRIBUTES[name]
+    assert {attribute: hints.get(attribute) for attribute in expected} == expected
 
 
 def test_config_sections() -> None:
