@@ -57,7 +57,7 @@ def build_dataset(
 
     `job` refers to a `DecodeJob`. Columns are those of `sam2vt.distributed.wire`.
     """
-    num_rows = plan.total_rows - first_row
+    num_rows = max(plan.total_rows - first_row, plan.rows_per_step)  # a finished run reads none of them
     index = ray.data.range(num_rows, override_num_blocks=max(1, math.ceil(num_rows / _INDEX_BLOCK_ROWS)))
     blocks = index.repartition(target_num_rows_per_block=plan.batch_size, strict=True)
     return blocks.map_batches(

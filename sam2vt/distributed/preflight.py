@@ -17,6 +17,23 @@ from sam2vt.errors import ConfigError
 _INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
 
 
+def check_config(config: Config) -> None:
+    """Raises ConfigError for settings of a single machine that Ray's own replace."""
+    faults, trainer = [], config.trainer
+    if trainer.devices not in ("auto", 1):
+        faults.append(
+            f"trainer.devices={trainer.devices} and ray.num_workers={config.ray.num_workers}: under Ray "
+            "the second says how many processes train; leave the first at auto"
+        )
+    if trainer.accelerator not in ("auto", "gpu" if config.ray.use_gpu else "cpu"):
+        faults.append(
+            f"trainer.accelerator={trainer.accelerator} and ray.use_gpu={config.ray.use_gpu}: must "
+            "agree; leave the first at auto"
+        )
+    if faults:
+        raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
+
+
 def check_cluster(config: Config, storage: RunStorage) -> None:
     """Raises one ConfigError with every reason why the run could not go on. Ray must be initialised."""
     faults = find_faults(config, cluster_capacity())
@@ -37,10 +54,10 @@ def find_faults(config: Config, capacity: Mapping[str, float]) -> list[str]:
     if cpus > capacity.get("CPU", 0):
         faults.append(
             f"CPUs: ray.num_workers={settings.num_workers} x ray.cpus_per_worker="
-            f"{settings.cpus_per_worker} + ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed "
-            f"them = {cpus}, but the cluster has {capacity.get('CPU', 0):g}; the workers would take theirs "
-            f"and wait for data for ever. Lower one of them, add nodes, or for Ray on this machine set "
-            f"ray.local_cpus={cpus}"
+            f"{settings.cpus_per_worker} + ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to "
+            f"feed them = {cpus}, but the cluster has {capacity.get('CPU', 0):g}; the workers would take "
+            "theirs and wait for data for ever. Lower one of them, add nodes, or for Ray on this machine "
+            f"set ray.local_cpus={cpus}"
         )
     gpus = settings.num_workers if settings.use_gpu else 0
     if gpus > capacity.get("GPU", 0):

@@ -36,11 +36,17 @@ class Board:
     def __init__(self) -> None:
         self._status: Status = {}
         self._lines: list[str] = []
+        self._stop = False
 
-    def post(self, status: Status, lines: list[str]) -> None:
+    def post(self, status: Status, lines: list[str]) -> bool:
+        """True where the run should save and stop."""
         metrics = {**self._status.get("metrics", {}), **status.get("metrics", {})}
         self._status = {**self._status, **status, "metrics": metrics}
         self._lines += lines
+        return self._stop
+
+    def stop(self) -> None:
+        self._stop = True
 
     def read(self) -> tuple[Status, list[str]]:
         lines, self._lines = self._lines, []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from pyarrow import fs
@@ -41,6 +43,19 @@ class RunStorage:
         selector = fs.FileSelector(folder, allow_not_found=True)
         used = {posixpath.basename(info.path) for info in filesystem.get_file_info(selector)}
         return next(name for number in range(1, len(used) + 2) if (name := f"attempt_{number}") not in used)
+
+
+def newest_metrics(attempt: str) -> dict[str, Any] | None:
+    """The metrics that came with the newest checkpoint of an attempt; None before the first.
+
+    Read from Ray Train's own record, the one by which it chooses the checkpoint to go on from.
+    """
+    filesystem, path = open_path(posixpath.join(attempt, "checkpoint_manager_snapshot.json"))
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+        return None
+    with filesystem.open_input_stream(path) as stream:
+        newest = json.loads(stream.read()).get("latest_checkpoint_result")
+    return newest["metrics"] if newest else None
 
 
 def run_storage(config: Config) -> RunStorage:

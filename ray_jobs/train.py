@@ -1,0 +1,28 @@
+"""Training on Ray: what `ray job submit -- python ray_jobs/train.py experiment=...` runs.
+
+Takes the overrides of `sam2vt train`. Without a cluster (`ray.address`, RAY_ADDRESS) it starts Ray on this
+machine. Exit codes: 0 done, 2 configuration or data that cannot be used, 3 training failed, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sam2vt.config import load_config
+from sam2vt.errors import exit_on_error
+from sam2vt.train import compose_config, setup_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compose on the driver, since workers change their folder; train; print what came of it."""
+    with exit_on_error():
+        config = load_config(compose_config(sys.argv[1:] if arguments is None else arguments))
+        setup_logging(config.log_level)
+        from sam2vt.distributed.launch import fit  # a bad configuration need not wait for Ray
+
+        print(f"\n{fit(config)}")
+
+
+if __name__ == "__main__":
+    main()

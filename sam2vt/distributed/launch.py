@@ -1,0 +1,211 @@
+"""The driver: from a configuration to a finished run on a Ray cluster, or on a Ray of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import ray
+import ray.data
+import ray.train
+
+from sam2vt.config import Config, to_dict
+from sam2vt.distributed.decode import DecodeJob, build_dataset, quiet_ray_data
+from sam2vt.distributed.job import Job, train_on_worker
+from sam2vt.distributed.plan import StreamPlan, plan_stream
+from sam2vt.distributed.preflight import check_cluster, check_config
+from sam2vt.distributed.progress import Display, start_board
+from sam2vt.distributed.resuming import first_step_of
+from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, newest_metrics, run_storage
+from sam2vt.distributed.summary import RunSummary, summarise
+from sam2vt.errors import Sam2vtError, TrainingError
+
+log = logging.getLogger(__name__)
+
+SCORE = "val/J&F"
+SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
+# Ray Train lets a run report only once in two seconds by default.
+RAY_ENVIRONMENT = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+
+
+def fit(config: Config) -> RunSummary:
+    """Train as configured on the workers of a Ray cluster.
+
+    Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
+    training failed. After SIGTERM the workers save, and SystemExit with code 143 is raised.
+    """
+    check_config(config)
+    storage = run_storage(config)
+    config = with_absolute_paths(config, storage)
+    with ray_session(config):
+        check_cluster(config, storage)
+        board = start_board()
+        live = None if config.trainer.enable_progress_bar else False
+        with Display(board, live=live), _stop_on_sigterm(board):
+            outcome = _run(_create_trainer(config, storage, board))
+    if outcome["stopped"]:
+        raise SystemExit(SIGTERM_EXIT_CODE)
+    return summarise(config, storage, outcome)
+
+
+@contextmanager
+def ray_session(config: Config) -> Iterator[None]:
+    """Connect to the configured cluster, or start Ray on this machine and end it with the block."""
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    # The numbers are for a Ray that starts here; a running one has its own.
+    local: dict[str, Any] = {"num_cpus": config.ray.local_cpus or os.cpu_count(), "include_dashboard": False}
+    shown = config.log_level == "DEBUG"
+    level = logging.INFO if shown else logging.ERROR
+    own: dict[str, Any] = {} if address else local
+    ray.init(address=address or "local", logging_level=level, log_to_driver=shown, **own)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
+    """Paths that hold in a worker's own working directory; the run folder is the storage's if local."""
+    output_dir = str(Path(config.output_dir).absolute())
+    default_save_dir = config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
+    if not storage.is_remote:
+        output_dir = storage.root
+    return replace(
+        config,
+        output_dir=output_dir,
+        save_dir=os.path.join(output_dir, "checkpoints") if default_save_dir else _absolute(config.save_dir),
+        resume=_absolute(config.resume),
+        model=replace(config.model, checkpoint_path=_absolute(config.model.checkpoint_path)),
+        dataset=_with_absolute_data(config.dataset),
+        valdataset=_with_absolute_data(config.valdataset),
+    )
+
+
+def _with_absolute_data(dataset: Any) -> Any:
+    paths = {"data_path": _absolute(dataset.data_path), "image_root": _absolute(dataset.image_root)}
+    return replace(dataset, **paths)
+
+
+def _absolute(path: Any) -> Any:
+    return str(Path(path).expanduser().absolute()) if path and "://" not in path else path
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Builds the stream for each group of workers, from where the newest checkpoint stands."""
+
+    job: ray.ObjectRef  # of a DecodeJob
+    plan: StreamPlan
+    first_step: int  # without a checkpoint of this run
+    decode_actors: int
+    attempt: str  # where Ray Train keeps this run's state
+
+    def __call__(self) -> ray.data.Dataset:
+        quiet_ray_data()
+        newest = newest_metrics(self.attempt)
+        step = self.plan.step_at(int(newest["epoch"]), int(newest["clips"])) if newest else self.first_step
+        first_row = step * self.plan.rows_per_step
+        return build_dataset(self.job, self.plan, first_row=first_row, decode_actors=self.decode_actors)
+
+
+def _prepare_stream(config: Config, attempt: str) -> _Stream:
+    from sam2vt.core.data.dataset import clip_spec
+    from sam2vt.core.training.data_module import find_records
+
+    settings, seed = config.dataset, config.seed
+    records, _ = find_records(config)
+    plan = plan_stream(config, len(records))
+    spec = clip_spec(settings, seed, config.max_objects, records)
+    sampling = {
+        "num_videos": len(records),
+        "clips_per_video": settings.clips_per_video,
+        "seed": seed,
+        "shuffle": settings.shuffle,
+    }
+    job = ray.put(DecodeJob(records, spec, sampling))
+    return _Stream(job, plan, first_step_of(plan, config.resume), config.ray.decode_actors, attempt)
+
+
+def _create_trainer(config: Config, storage: RunStorage, board: Any) -> Any:
+    from ray.train.torch import TorchTrainer
+
+    from sam2vt.distributed.stream import data_config
+
+    settings, attempt = config.ray, storage.next_attempt()
+    stream = _prepare_stream(config, storage.join(RAY_FOLDER, attempt))
+    job = Job(config=to_dict(config), plan=stream.plan, storage=storage, board=board)
+    resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.use_gpu else {})}
+    # Beside the best, Ray Train always keeps the newest, from which it goes on after a failure.
+    kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=SCORE)
+    return TorchTrainer(
+        cast(Any, train_on_worker),
+        train_loop_config=cast(dict, job),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources
+        ),
+        datasets={"train": stream},
+        dataset_config=data_config(),
+        run_config=ray.train.RunConfig(
+            storage_path=storage.join(RAY_FOLDER),
+            name=attempt,
+            checkpoint_config=kept,
+            failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+
+
+def _run(trainer: Any) -> dict[str, Any]:
+    """What rank 0 returned. An error of ours in a worker is raised as itself, any other as TrainingError."""
+    try:
+        return trainer.fit().return_value
+    except ray.train.TrainingFailedError as error:
+        own = own_error(error)
+        if own is not None:
+            raise own from error
+        raise TrainingError(str(error)) from error
+
+
+def own_error(error: BaseException | None) -> Sam2vtError | None:
+    """The error of this package that lies at the bottom of what Ray wrapped around it, if there is one."""
+    if error is None or isinstance(error, Sam2vtError):
+        return error
+    inner = [*getattr(error, "worker_failures", {}).values()]
+    inner += [
+        getattr(error, name, None) for name in ("cause", "controller_failure", "_base_exc", "__cause__")
+    ]
+    found = (own_error(e) for e in inner if isinstance(e, BaseException) and e is not error)
+    return next((e for e in found if e is not None), None)
+
+
+@contextmanager
+def _stop_on_sigterm(board: Any) -> Iterator[None]:
+    """On SIGTERM the workers are told to save and stop; a second one ends the driver at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[bool] = []
+
+    def stop(*_: object) -> None:
+        if asked:
+            raise SystemExit(SIGTERM_EXIT_CODE)
+        asked.append(True)
+        board.stop.remote()
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

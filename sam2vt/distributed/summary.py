@@ -1,0 +1,70 @@
+"""What a finished run says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2vt.config import Config
+from sam2vt.distributed.storage import RunStorage
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Scores are mappings with step, J, F and J&F; None where there was no validation."""
+
+    run_folder: str
+    steps: int
+    clips_per_second: float
+    judged_on_training_videos: bool
+    first: dict[str, float] | None = None  # before any step
+    best: dict[str, float] | None = None
+    last: dict[str, float] | None = None
+    hold_first: dict[str, float] | None = None  # repeating each object's first mask
+    files: dict[str, str] = field(default_factory=dict)  # what lies where
+
+    def __str__(self) -> str:
+        lines = [*_table(self), "", f"clips a second    {self.clips_per_second:.2f} over {self.steps} steps"]
+        lines += [f"{name:<18}{path}" for name, path in {"run folder": self.run_folder, **self.files}.items()]
+        if self.judged_on_training_videos:
+            lines += ["", _ON_TRAINING_VIDEOS]
+        return "\n".join(lines)
+
+
+_ON_TRAINING_VIDEOS = (
+    "These are scores on the very videos that were trained on: they show that the model learns, not that\n"
+    "it generalises. Hold videos back with split=video or split=time, or give valdataset.data_path."
+)
+
+
+def summarise(config: Config, storage: RunStorage, outcome: dict[str, Any]) -> RunSummary:
+    """`outcome` is what rank 0 returned."""
+    files = {"curves": "results.png", "numbers": "results.csv", "overlays": "overlays"}
+    if outcome["exported"]:
+        files["SAM 2 checkpoint"] = outcome["exported"]
+    return RunSummary(
+        run_folder=storage.root,
+        steps=outcome["steps"],
+        clips_per_second=outcome["clips_per_second"],
+        judged_on_training_videos=not config.valdataset.data_path and config.split == "none",
+        first=outcome["first"],
+        best=outcome["best"],
+        last=outcome["last"],
+        hold_first=outcome["hold_first"],
+        files={name: storage.join(path) for name, path in files.items()},
+    )
+
+
+def _table(summary: RunSummary) -> list[str]:
+    rows = {
+        "before training": summary.first,
+        "after (best)": summary.best,
+        "after (last)": summary.last,
+        "first mask held": summary.hold_first,
+    }
+    lines = [f"{'':<18}{'J':>7}{'F':>7}{'J&F':>7}"]
+    for name, scores in rows.items():
+        if scores is not None:
+            step = f"   step {scores['step']:.0f}" if "step" in scores else ""
+            lines.append(f"{name:<18}" + "".join(f"{scores[key]:7.3f}" for key in ("J", "F", "J&F")) + step)
+    return lines

@@ -1,0 +1,143 @@
+"""What runs in each Ray Train worker: the local training with batches from Ray Data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import ray.train
+import ray.train.lightning
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from sam2vt.config import Config, from_dict
+from sam2vt.core.evaluation.jf import ObjectScore, mean_score
+from sam2vt.core.model.export import export_checkpoint
+from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.callbacks.checkpoints import MONITOR
+from sam2vt.core.training.callbacks.log_lines import LogLines
+from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+from sam2vt.core.training.data_module import SAM2LightningDataModule
+from sam2vt.core.training.trainer import SAM2LightningModule
+from sam2vt.distributed.checkpointing import NAMES, ReportCheckpoint, clips_per_second
+from sam2vt.distributed.job import Job
+from sam2vt.distributed.plan import StreamPlan
+from sam2vt.distributed.reporting import PostProgress, send_logs
+from sam2vt.distributed.resuming import DATA_STATE, first_step_of, newest_checkpoint
+from sam2vt.distributed.stream import StreamLoader
+from sam2vt.train import _resume_from, trainer_kwargs, write_config
+
+log = logging.getLogger(__name__)
+
+
+class StreamDataModule(SAM2LightningDataModule):
+    """The local data module with its training batches from a stream."""
+
+    def __init__(self, config: Config, loader: StreamLoader) -> None:
+        super().__init__(config)
+        self._loader = loader
+
+    def train_dataloader(self) -> StreamLoader:
+        return self._loader
+
+
+# Lightning files a data module's state under its class's name: a run may go on with or without Ray.
+StreamDataModule.__qualname__ = DATA_STATE
+
+
+def train_loop(job: Job) -> dict[str, Any] | None:
+    """Train as one rank. Rank 0 returns what `RunSummary` is made of; others return None."""
+    config, context = from_dict(job["config"]), ray.train.get_context()
+    torch.set_num_threads(config.ray.cpus_per_worker)
+    if context.get_world_rank() == 0:
+        send_logs(job["board"], config.log_level)
+    with newest_checkpoint(config.resume) as resume:
+        loader = _open_stream(config, job["plan"], context.get_world_rank(), resume)
+        return _fit(config, job, loader, resume)
+
+
+def _open_stream(config: Config, plan: StreamPlan, rank: int, resume: str | None) -> StreamLoader:
+    """The rank's batches from the recorded position on, already being read."""
+    first_step = first_step_of(plan, resume)
+    shard = ray.train.get_dataset_shard("train")
+    loader = StreamLoader(shard, plan, rank, first_step=first_step, prefetch=config.ray.prefetch_batches)
+    loader.start()
+    return loader
+
+
+def _fit(config: Config, job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module, datamodule = SAM2LightningModule(config), StreamDataModule(config, loader)
+    trainer = _create_trainer(config, job)
+    if trainer.is_global_zero:
+        write_config(config)
+    try:
+        trainer.fit(module, datamodule=datamodule, **_resume_from(resume, trainer))
+    except SIGTERMException:
+        return {"stopped": True}
+    if not trainer.is_global_zero:
+        return None
+    exported = _export(config)
+    if job["storage"].is_remote:
+        job["storage"].upload(config.output_dir)
+    return {**_outcome(trainer, module), "exported": exported}
+
+
+def _create_trainer(config: Config, job: Job) -> L.Trainer:
+    callbacks = [
+        callback
+        for callback in default_callbacks(config)
+        if not isinstance(callback, (ProgressBar, LogLines))
+    ]
+    callbacks.append(PostProgress(job["board"], job["plan"].total_steps))
+    callbacks.append(ReportCheckpoint(config.checkpoint_dir, job["storage"]))
+    arguments = {
+        **trainer_kwargs(config),
+        "accelerator": "gpu" if config.ray.use_gpu else "cpu",
+        "devices": "auto",
+        # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
+        "strategy": ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
+        "plugins": [ray.train.lightning.RayLightningEnvironment()],
+        "enable_progress_bar": False,
+    }
+    return ray.train.lightning.prepare_trainer(L.Trainer(callbacks=callbacks, **arguments))
+
+
+def _export(config: Config) -> str | None:
+    """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
+    for path in (config.checkpoint_dir / name for name in NAMES):
+        if path.exists():
+            out = Path(config.output_dir) / "export" / "sam2.pt"
+            export_checkpoint(path, out)
+            return str(out.relative_to(config.output_dir))
+    return None
+
+
+def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
+    """Scores before training, of the best and of the last validation, and of repeating the first mask."""
+    rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
+    scored = [row for row in rows if MONITOR in row]
+    trained = [row for row in scored if int(row["step"]) > 0]
+    return {
+        "stopped": False,
+        "steps": trainer.global_step,
+        "first": _scores(scored[0]) if scored else None,
+        "best": _scores(max(trained, key=lambda row: float(row[MONITOR]))) if trained else None,
+        "last": _scores(trained[-1]) if trained else None,
+        "hold_first": _means(module.hold_first_scores) if module.hold_first_scores else None,
+        "clips_per_second": clips_per_second(trainer),
+    }
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    """A results row's step, J, F and J&F."""
+    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in ("J", "F", "J&F")}}
+
+
+def _means(scores: Sequence[ObjectScore]) -> dict[str, float]:
+    mean = mean_score(scores)
+    return {"J": mean.j, "F": mean.f, "J&F": mean.jf}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import ray.exceptions
+import ray.train
+
+from sam2vt.config import Config, DatasetConfig, ModelConfig, RayConfig
+from sam2vt.distributed.launch import own_error, with_absolute_paths
+from sam2vt.distributed.storage import run_storage
+from sam2vt.errors import ConfigError, DataError
+
+
+def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Config(
+        output_dir="runs/a",
+        resume="old/last.ckpt",
+        model=ModelConfig(checkpoint_path="hf://facebook/sam2.1-hiera-tiny"),
+        dataset=DatasetConfig(data_path="videos"),
+    )
+    config = with_absolute_paths(config, run_storage(config))
+    assert config.output_dir == str(tmp_path / "runs" / "a")
+    assert config.save_dir == str(tmp_path / "runs" / "a" / "checkpoints")
+    assert config.resume == str(tmp_path / "old" / "last.ckpt")
+    assert config.model.checkpoint_path == "hf://facebook/sam2.1-hiera-tiny"
+    assert config.dataset.data_path == str(tmp_path / "videos")
+    assert config.valdataset.data_path == ""
+    assert config.dataset.image_root is None
+
+
+def test_local_storage_is_the_run_folder(tmp_path: Path) -> None:
+    config = Config(output_dir="runs/a", save_dir="kept", ray=RayConfig(storage_path=str(tmp_path), name="b"))
+    config = with_absolute_paths(config, run_storage(config))
+    assert config.output_dir == str(tmp_path / "b")
+    assert config.save_dir == str(Path("kept").absolute())
+
+
+def test_finds_our_error_in_what_ray_wraps_around_it() -> None:
+    own = DataError("video v: no mask")
+    task_error = ray.exceptions.RayTaskError("f", "traceback", own)
+    failed = ray.train.WorkerGroupError("failed", {0: RuntimeError("other"), 1: task_error})
+    assert own_error(failed) is own
+
+
+def test_finds_it_behind_an_exception_of_the_worker() -> None:
+    error = RuntimeError("wrapped")
+    error.__cause__ = ConfigError("seed")
+    assert own_error(ray.train.WorkerGroupError("failed", {0: error})) is error.__cause__
+
+
+def test_other_errors_are_not_ours() -> None:
+    assert own_error(ray.train.WorkerGroupError("failed", {0: RuntimeError("segfault")})) is None
