@@ -110,7 +110,7 @@ CONFIG_ATTRIBUTES: dict[str, dict[str, str]] = {
     "DatasetConfig": DATASET,
     "ValDatasetConfig": DATASET,
     "LossConfig": dict.fromkeys(
-        ("bce_weight", "dice_weight", "iou_weight", "temporal_weight", "smooth"), float
+        ("bce_weight", "dice_weight", "iou_weight", "temporal_weight", "smooth"), "float"
     ),
     "OptimizerConfig": {
         "type": "str",

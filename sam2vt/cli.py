@@ -1,0 +1,110 @@
+"""The command line: one verb a job, `sam2vt <verb> --help` for its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sam2vt.errors import exit_on_error
+
+TRAIN_HELP = (
+    "train from Hydra overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one verb. Exit codes: 0 done, 2 bad input, 3 training failed, 143 ended by SIGTERM."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["train"]:  # the rest is Hydra's, its options too
+        from sam2vt import train
+
+        return train.main(given[1:])
+    options = build_parser().parse_args(given)
+    with exit_on_error():
+        options.run(options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("sam2vt", description="Fine-tune SAM 2 for video object segmentation.")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs.add_parser("train", help=TRAIN_HELP)
+
+    evaluate = verbs.add_parser("evaluate", help="J and F of a checkpoint on whole videos, with overlays")
+    evaluate.add_argument("checkpoint", help="a training checkpoint, exported or Meta's weights; path or URI")
+    evaluate.add_argument("data", help="a folder of videos or a COCO JSON")
+    evaluate.add_argument("--out", default="runs/evaluate", help="folder to write to (default: %(default)s)")
+    evaluate.add_argument("--prompt", default="mask", help="mask, box or point (default: %(default)s)")
+    evaluate.add_argument("--points", type=int, default=1, help="positive points of a point prompt")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
+    evaluate.add_argument("--network", help="the network's YAML, for weights alone")
+    evaluate.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
+    evaluate.add_argument("--dataset-type", default="auto", help="auto, video or coco")
+    evaluate.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
+    evaluate.add_argument("--image-root", help="COCO: where file_name starts")
+    evaluate.add_argument("--all-frames", action="store_true", help="score first and last frames too")
+    evaluate.add_argument("--overlays", type=int, default=4, help="videos to draw (default: %(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the prompts drawn")
+    evaluate.set_defaults(run=_evaluate)
+
+    export = verbs.add_parser("export", help="write a checkpoint that stock SAM 2 loads, and its YAML")
+    export.add_argument("checkpoint", help="a training checkpoint")
+    export.add_argument("out", help="the file to write, such as tuned.pt")
+    export.set_defaults(run=_export)
+
+    sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
+    sample.add_argument("out", help="the folder to write")
+    sample.add_argument("--videos", type=int, default=3, help="how many (default: %(default)s)")
+    sample.add_argument("--frames", type=int, default=60, help="of each (default: %(default)s)")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.set_defaults(run=_sample_data)
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from sam2vt.evaluate import EvaluationSettings, evaluate_checkpoint
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    settings = EvaluationSettings(
+        prompt=options.prompt,
+        num_points=options.points,
+        seed=options.seed,
+        score_first_and_last=options.all_frames,
+        dataset_type=options.dataset_type,
+        identity=options.identity,
+        image_root=options.image_root,
+        num_overlay_videos=options.overlays,
+    )
+    found = evaluate_checkpoint(
+        options.checkpoint,
+        options.data,
+        options.out,
+        settings,
+        device=options.device,
+        config_path=options.network,
+        image_size=options.image_size,
+    )
+    print(found.table)
+    print(f"scores and overlays: {found.folder}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from sam2vt.core.model.export import export_checkpoint
+
+    yaml = Path(export_checkpoint(options.checkpoint, options.out)).resolve()
+    print(f"weights: {options.out}\nnetwork: {yaml}")
+    print(f'build_sam2_video_predictor("/{yaml}", "{options.out}") of SAM 2 loads them')
+
+
+def _sample_data(options: argparse.Namespace) -> None:
+    from sam2vt.core.data.sample_data import write_sample_data
+
+    write_sample_data(options.out, num_videos=options.videos, num_frames=options.frames, seed=options.seed)
+    print(f"{options.videos} videos of {options.frames} frames: {options.out}")
+
+
+if __name__ == "__main__":
+    main()
