@@ -1,7 +1,7 @@
 """COCO segmentations to masks, with every count checked before anything is painted.
 
 pycocotools trusts what it is given: counts that do not fit the size make it write past its buffers.
-Run lengths are therefore decoded here; only polygons, once checked, are handed to it.
+Run lengths are therefore decoded and painted here; it only outlines polygons, once they are checked.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
             f"{where}: RLE counts sum to {int(counts.sum())}, but the image has height x width = "
             f"{height} x {width} = {height * width} pixels; write the annotation anew"
         )
+    return _paint(counts, height, width)
+
+
+def _paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Runs of 0 and 1 in turn, column by column; the counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 
@@ -121,5 +126,5 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
     for place, polygon in enumerate(segmentation):
         _check_polygon(polygon, place, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
-    rles = coco_mask.frPyObjects(polygons, height, width)
-    return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return _paint(decode_counts(rle["counts"]), height, width)

@@ -110,7 +110,8 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
         _LOOKED_FOR_COCO if dataset_type != "video" else ()
     )
     holds = f"holds {some(sorted(os.listdir(path)), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
-    if os.path.isdir(os.path.join(path, FRAMES)):
+    lacks_masks = not os.path.isdir(os.path.join(path, MASKS))
+    if dataset_type != "coco" and lacks_masks and os.path.isdir(os.path.join(path, FRAMES)):
         holds += f": frames in {FRAMES}, but no masks, since there is no {MASKS}"
     wanted = "; ".join(f"({number}) {each}" for number, each in enumerate(looked, start=1))
     return DataError(

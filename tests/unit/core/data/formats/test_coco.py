@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import load_masks
+from sam2vt.errors import DataError
+
+SQUARE = [[2, 2, 10, 2, 10, 10, 2, 10]]
+
+
+@pytest.fixture
+def coco(tmp_path, frame):
+    """Writes a JSON of one video; `change` edits the content before it is written."""
+
+    def write(num_frames=4, change=None, files=True):
+        images = [
+            {"id": 10 + i, "video_id": 1, "file_name": f"{i}.jpg", "height": 24, "width": 32}
+            for i in range(num_frames)
+        ]
+        annotations = [
+            {"id": 100 + i, "image_id": 10 + i, "category_id": 1, "track_id": 5, "segmentation": SQUARE}
+            for i in range(num_frames)
+        ]
+        data = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "tool"}]}
+        if change:
+            change(data)
+        for image in data.get("images", []) if files else []:
+            frame(tmp_path / image.get("path", image["file_name"]))
+        (tmp_path / "video.json").write_text(json.dumps(data))
+        return tmp_path
+
+    return write
+
+
+def test_json_or_its_folder(coco):
+    root = coco()
+    (record,) = load_records("coco", root)
+    assert (record.video_id, record.num_frames, record.height, record.width) == ("1", 4, 24, 32)
+    assert record.object_ids == (5,)
+    assert record.frame_paths == tuple(str(root / f"{i}.jpg") for i in range(4))
+    assert load_records("auto", root / "video.json") == [record]
+
+
+def test_polygons_equal_pycocotools(coco):
+    (record,) = load_records("coco", coco())
+    expected = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(SQUARE, 24, 32))).astype(bool)
+    assert np.array_equal(load_masks(record, 2)[5], expected)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_rle_equals_pycocotools(coco, compressed):
+    mask = np.random.default_rng(0).random((24, 32)) < 0.3
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    if compressed:
+        counts = rle["counts"].decode()
+    else:
+        flat = np.concatenate([[0], mask.T.ravel().astype(int), [-1]])
+        edges = np.flatnonzero(np.diff(flat))
+        counts = np.diff(np.concatenate([[0], edges + 0])).tolist()
+    segmentation = {"size": [24, 32], "counts": counts}
+    root = coco(change=lambda data: data["annotations"][1].update(segmentation=segmentation))
+    assert np.array_equal(load_masks(load_records("coco", root)[0], 1)[5], mask)
+
+
+@pytest.mark.parametrize("field", ["order_in_video", "frame_id"])
+def test_order_of_frames(coco, field):
+    def change(data):
+        for i, image in enumerate(data["images"]):
+            image[field] = 100 - 10 * i
+
+    (record,) = load_records("coco", coco(change=change))
+    assert [path[-5] for path in record.frame_paths] == ["3", "2", "1", "0"]
+
+
+def test_order_by_name_counts_numbers(coco):
+    def change(data):
+        for image, name in zip(data["images"], ("f10", "f9", "f100", "f1")):
+            image.update(file_name=f"{name}.jpg", order_in_video=None)
+
+    (record,) = load_records("coco", coco(change=change))
+    assert [path.split("/f")[-1] for path in record.frame_paths] == ["1.jpg", "9.jpg", "10.jpg", "100.jpg"]
+    assert load_records("coco", record.source)[0].annotated_frames == [0, 1, 2, 3]
+
+
+def test_video_ids_may_be_numbers_or_names(coco):
+    def change(data):
+        for image, video in zip(data["images"], ("b", "a", 7, "b")):
+            image["video_id"] = video
+
+    records = load_records("coco", coco(change=change))
+    assert [(record.video_id, record.num_frames) for record in records] == [("7", 1), ("a", 1), ("b", 2)]
+
+
+def test_path_and_image_root(coco, tmp_path, frame):
+    root = coco(change=lambda data: data["images"][0].update(path="deep/er/x0.jpg"))
+    assert load_records("coco", root)[0].frame_paths[3].endswith("deep/er/x0.jpg")
+    coco(files=False)
+    for i in range(4):
+        frame(tmp_path / f"elsewhere/{i}.jpg")
+    (record,) = load_records("coco", root, image_root=str(tmp_path / "elsewhere"))
+    assert record.frame_paths[0] == str(tmp_path / "elsewhere/0.jpg")
+
+
+def test_a_flag_tells_empty_from_not_annotated(coco):
+    def change(data):
+        data["annotations"] = data["annotations"][:1]
+        data["images"][2]["is_det_keyframe"] = True
+        data["images"][3]["is_det_keyframe"] = False
+
+    (record,) = load_records("coco", coco(change=change))
+    assert record.annotated_frames == [0, 2]
+    assert load_masks(record, 2) == {}
+
+
+def test_crowd_regions_are_left_out_and_said(coco, caplog):
+    def change(data):
+        data["annotations"][3].update(iscrowd=1)
+
+    (record,) = load_records("coco", coco(change=change))
+    assert record.annotated_frames == [0, 1, 2]
+    assert "1 crowd annotations" in caplog.text
+
+
+def set_image(**fields):
+    return lambda data: data["images"][2].update(fields)
+
+
+def set_annotation(**fields):
+    return lambda data: data["annotations"][2].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["images"][2].pop("video_id"), r"images\[2\] \(id 12, 2\.jpg\) has video_id None;"),
+        (set_image(id=11), r"two images have the id 11"),
+        (set_image(frame_id=1), r"image 10 has frame_id None, others of the video have numbers"),
+        (set_image(height=25), r"image 12 states height x width 25 x 32, but .*0\.jpg is 24 x 32"),
+        (set_annotation(image_id=99), r"annotations\[2\] \(id 102\) belongs to image 99, which images does"),
+        (set_annotation(segmentation=[]), r"annotations\[2\] \(id 102\) of image 12 has no segmentation"),
+        (lambda data: data.update(annotations=[]), r"video 1: none of its 4 images has an annotation"),
+        (lambda data: data.update(images=[]), r"images is empty"),
+        (
+            lambda data: data.pop("images"),
+            r"lacks the list\(s\) images; it holds the keys annotations, categ",
+        ),
+        (lambda data: data["annotations"].append("x"), r"annotations\[4\] is 'x', not an object"),
+    ],
+)
+def test_faults_are_named(coco, change, message):
+    with pytest.raises(DataError, match=message):
+        load_records("coco", coco(change=change, files=True))
+
+
+def test_equal_places_in_the_order_are_refused(coco):
+    with pytest.raises(DataError, match="two images have order_in_video 3"):
+        load_records(
+            "coco", coco(change=lambda data: [image.update(order_in_video=3) for image in data["images"]])
+        )
+
+
+def test_missing_files_are_named(coco):
+    root = coco()
+    (root / "1.jpg").unlink()
+    (root / "3.jpg").unlink()
+    with pytest.raises(
+        DataError, match=rf"video 1: 2 of 4 image files do not exist: 1\.jpg, 3\.jpg; .*{root}"
+    ):
+        load_records("coco", root)
+
+
+def test_several_json_files_are_listed(coco):
+    root = coco()
+    (root / "other.json").write_text("{}")
+    with pytest.raises(DataError, match=r"several JSON files \(other\.json, video\.json\)"):
+        load_records("coco", root)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read as JSON"), ("[1]", "it holds a list")])
+def test_what_is_no_coco(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_records("auto", tmp_path)
+
+
+def test_masklets_are_named_as_not_supported(shared_data):
+    with pytest.raises(
+        DataError, match=r"sav_000001_\w+\.json: this is an SA-V masklet JSON, .*not supported"
+    ):
+        load_records("auto", shared_data / "sav_json_only")
+
+
+def test_real_keyframes(shared_data):
+    (record,) = load_records("auto", shared_data / "endoscapes_coco", identity="category")
+    assert (record.video_id, record.num_frames, record.height, record.width) == ("4", 120, 480, 854)
+    assert record.annotated_frames == [29, 59, 89, 119]
+    assert record.extra["object_names"][6] == "tool"
+    data = json.loads((shared_data / "endoscapes_coco/sample_annotations.json").read_text())
+    frames = {image["id"]: image["order_in_video"] for image in data["images"]}
+    expected: dict[int, dict[int, np.ndarray]] = {}
+    for each in data["annotations"]:
+        of_frame = expected.setdefault(frames[each["image_id"]], {})
+        mask = coco_mask.decode(each["segmentation"]).astype(bool)
+        of_frame[each["category_id"]] = of_frame.get(each["category_id"], False) | mask
+    for index in record.annotated_frames:
+        masks = load_masks(record, index)
+        assert masks.keys() == expected[index].keys()
+        assert all(np.array_equal(masks[key], expected[index][key]) for key in masks)
+
+
+def test_frames_have_the_size_of_the_json(shared_data):
+    (record,) = load_records("coco", shared_data / "endoscapes_coco", identity="iou")
+    with Image.open(record.frame_paths[29]) as image:
+        assert image.size == (record.width, record.height)

@@ -1,0 +1,85 @@
+"""`load_records`: which layout a path is, and what is said about it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from sam2vt.core.data import masks
+from sam2vt.core.data.formats import load_records
+from sam2vt.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize(
+    ("folder", "identity", "what"),
+    [
+        ("davis17_bmx-trees", "error", "recognised as a tree of frames and masks, because .*JPEGImages"),
+        ("pumavos_chair", "error", "recognised as a single clip, because images lie in"),
+        (
+            "davis17_schoolgirls_mp4",
+            "error",
+            "recognised as video files.*because it has schoolgirls_orig.mp4",
+        ),
+        ("endoscapes_coco", "category", "recognised as COCO video JSON, because sample_annotations.json has"),
+    ],
+)
+def test_the_log_says_what_was_recognised(shared_data, caplog, folder, identity, what):
+    import re
+
+    with caplog.at_level(logging.INFO):
+        load_records("auto", shared_data / folder, identity=identity)
+    assert re.search(what, caplog.text)
+
+
+def test_loading_decodes_no_mask(shared_data, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a mask was decoded")
+
+    monkeypatch.setattr(masks, "read_labels", refuse)
+    monkeypatch.setattr("sam2vt.core.data.rle.segmentation_to_mask", refuse)
+    monkeypatch.setattr("sam2vt.core.data.images.read_pixels", refuse)
+    for folder in ("davis17_bmx-trees", "davis17_schoolgirls_mp4", "pumavos_chair", "endoscapes_coco"):
+        identity = "category" if folder == "endoscapes_coco" else "error"
+        assert load_records("auto", shared_data / folder, identity=identity)
+
+
+def test_relative_paths_become_absolute(tree, monkeypatch):
+    root = tree({"a": 1})
+    monkeypatch.chdir(root.parent)
+    (record,) = load_records("auto", root.name)
+    monkeypatch.chdir("/")
+    assert os.path.isfile(record.frame_paths[0])
+    assert os.path.isfile(record.annotations[0].path)
+
+
+def test_failure_lists_what_was_looked_for(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError) as caught:
+        load_records("auto", tmp_path)
+    message = str(caught.value)
+    assert f"{tmp_path} is no dataset of type auto: it holds notes.txt" in message
+    assert all(word in message for word in ("JPEGImages/<video>", "single clip", "mp4", "COCO video JSON"))
+
+
+def test_only_the_type_asked_for_is_looked_for(tree, tmp_path):
+    root = tree({"a": 1})
+    with pytest.raises(DataError, match=r"type coco: it holds Annotations, JPEGImages\. Looked for \(1\)"):
+        load_records("coco", root)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"type video: it holds a\.json\. Looked for \(1\) JPEGImages"):
+        load_records("video", tmp_path / "data")
+
+
+def test_values_that_are_not_allowed(tree):
+    with pytest.raises(ConfigError, match="dataset_type='davis': allowed are auto, video, coco"):
+        load_records("davis", ".")
+    with pytest.raises(ConfigError, match="identity='guess': allowed are error, category, iou"):
+        load_records("coco", ".", identity="guess")
+    root = tree({"a": 1})
+    with pytest.raises(ConfigError, match="identity=iou is for COCO JSON, but data_path"):
+        load_records("auto", root, identity="iou")
+    with pytest.raises(ConfigError, match="image_root=/x is for COCO JSON"):
+        load_records("video", root, image_root="/x")

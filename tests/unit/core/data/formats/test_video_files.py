@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2vt.core.data.decoding import write_video
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import find_object_ids
+from sam2vt.errors import DataError
+
+
+@pytest.fixture
+def video():
+    def write(path, num_frames=4):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, (np.full((24, 32, 3), 20 * i, np.uint8) for i in range(num_frames)), 10)
+
+    return write
+
+
+@pytest.mark.parametrize("folder", ["a", "Annotations/a", "masks/a", "a_masks", "elsewhere"])
+def test_masks_of_one_video_are_found(tmp_path, video, mask, folder):
+    video(tmp_path / "a.mp4")
+    for i in range(4):
+        mask(tmp_path / folder / f"{i:05d}.png")
+    (record,) = load_records("auto", tmp_path)
+    assert (record.video_id, record.video_path) == ("a", str(tmp_path / "a.mp4"))
+    assert (record.num_frames, record.height, record.width) == (4, 24, 32)
+    assert record.annotated_frames == [0, 1, 2, 3]
+    assert load_records("video", tmp_path / "a.mp4") == [record]
+
+
+def test_several_videos_are_paired_by_name(tmp_path, video, mask):
+    for name, folder in (("cat_v2", "cat"), ("cat_big", "cat_big"), ("dog", "dog")):
+        video(tmp_path / f"{name}.mp4")
+        mask(tmp_path / folder / "0002.png")
+    records = load_records("auto", tmp_path)
+    paired = {record.video_id: record.annotations[2].path.split("/")[-2] for record in records}
+    assert paired == {"cat_v2": "cat", "cat_big": "cat_big", "dog": "dog"}
+
+
+def test_fewer_masks_than_frames_go_by_their_numbers(tmp_path, video, mask):
+    video(tmp_path / "a.mp4", 6)
+    for i in (0, 5):
+        mask(tmp_path / f"a/{i}.png")
+    assert load_records("auto", tmp_path)[0].annotated_frames == [0, 5]
+    mask(tmp_path / "a/6.png")
+    with pytest.raises(
+        DataError, match=r"1 of 3 masks are named for no frame of it: 6; .*a\.mp4 has 6 frames"
+    ):
+        load_records("auto", tmp_path)
+
+
+def test_as_many_masks_as_frames_go_in_order(tmp_path, video, mask):
+    video(tmp_path / "a.mp4", 3)
+    for i in (1, 2, 3):
+        mask(tmp_path / f"a/{i}.png")
+    (record,) = load_records("auto", tmp_path)
+    assert [record.annotations[i].path[-5] for i in range(3)] == ["1", "2", "3"]
+
+
+def test_objects_in_subfolders(tmp_path, video, mask):
+    video(tmp_path / "a.mp4")
+    mask(tmp_path / "a/4/0001.png")
+    mask(tmp_path / "a/9/0003.png")
+    (record,) = load_records("auto", tmp_path)
+    assert (record.object_ids, record.annotated_frames) == ((4, 9), [1, 3])
+
+
+def test_missing_partners_are_named(tmp_path, video, mask):
+    video(tmp_path / "a.mp4")
+    video(tmp_path / "b.mp4")
+    mask(tmp_path / "a/0.png")
+    with pytest.raises(DataError, match=r"1 of 2 video files have no folder of masks: b\.mp4; .*found a$"):
+        load_records("auto", tmp_path)
+    mask(tmp_path / "b/0.png")
+    mask(tmp_path / "c/0.png")
+    with pytest.raises(DataError, match=r"1 folders of masks belong to no video file: c;"):
+        load_records("auto", tmp_path)
+
+
+def test_two_videos_never_share_masks(tmp_path, video, mask):
+    video(tmp_path / "a_1.mp4")
+    video(tmp_path / "a_2.mp4")
+    mask(tmp_path / "a/0.png")
+    with pytest.raises(DataError, match=r"share this folder of masks: a_1\.mp4, a_2\.mp4"):
+        load_records("auto", tmp_path)
+
+
+def test_real_video_beside_its_masks(shared_data):
+    (record,) = load_records("auto", shared_data / "davis17_schoolgirls_mp4")
+    assert record.video_path.endswith("schoolgirls_orig.mp4")
+    assert (record.num_frames, record.height, record.width) == (80, 240, 432)
+    assert record.annotated_frames == list(range(80))
+    assert find_object_ids(record) == (1, 2, 3, 4, 5, 6, 7)
+
+
+def test_real_video_instead_of_its_frames(shared_data):
+    (record,) = load_records("auto", shared_data / "pumavos_chair" / "chair.mp4")
+    assert (record.video_id, record.num_frames, len(record.annotations)) == ("chair", 60, 60)
