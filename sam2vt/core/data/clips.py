@@ -34,6 +34,7 @@ class ClipSpec:
     max_conditioning_frames: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
         if len(self.image_size) != 2 or self.image_size[0] != self.image_size[1]:
             raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W)")
         if self.image_size[0] < 32 or self.image_size[0] % 32:

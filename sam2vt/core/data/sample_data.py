@@ -237,7 +237,7 @@ def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
         area[:, 0].min() > 0.085
         and (area.sum(axis=1) / (area > 0).sum(axis=1)).min() > 0.085
         and area[:-1].min() > 0.03
-        and 0.03 < (area[-1] == 0).mean() < 0.14
+        and 0.04 < (area[-1] == 0).mean() < 0.14
         and (area[:-1] / area_alone[:-1]).min() < 0.6
         and _held_mask_jaccard(seen) < 0.27
     )

@@ -57,12 +57,12 @@ def test_shapes_types_and_contents(make_video):
 
 def test_every_window_can_come_and_epochs_and_seeds_differ(make_video):
     record = make_video("v", [{1: LEFT}] * 8)
-    starts = {clip["frame_indices"][0] for clip in draws(record, SPEC, 60)}
+    starts = {clip["frame_indices"][0] for clip in draws(record, SPEC, 30)}
     assert starts == set(range(5))
 
     def order(epoch: int, seed: int) -> list[int]:
         spec = replace(SPEC, seed=seed)
-        return [make_clip([record], SampleKey(epoch, i), spec)["frame_indices"][0] for i in range(12)]
+        return [make_clip([record], SampleKey(epoch, i), spec)["frame_indices"][0] for i in range(8)]
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(1, 0)
@@ -80,25 +80,9 @@ def test_another_process_draws_the_same_clip(make_video):
     spec = replace(SPEC, prompts=PromptGenerator(None, (1, 3), num_of_neg_points=1), max_objects=2, seed=7)
     keys = [SampleKey(epoch, index) for epoch in (0, 3) for index in range(4)]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        there = pool.starmap(_plain_clip, [([record], key, spec) for key in reversed(keys)])
-    for key, plain in zip(keys, reversed(there)):
-        assert_equal(make_clip([record], key, spec), _from_plain(plain))
-
-
-def _plain_clip(records, key, spec):
-    """Without torch's shared memory, which needs the other process to live on."""
-    return {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in _numpy_prompts(records, key, spec)}
-
-
-def _numpy_prompts(records, key, spec):
-    clip = make_clip(records, key, spec)
-    prompts = [{k: v.numpy() if torch.is_tensor(v) else v for k, v in p.items()} for p in clip["prompts"]]
-    return [*((k, v) for k, v in clip.items() if k != "prompts"), ("prompts", prompts)]
-
-
-def _from_plain(plain):
-    clip = {k: torch.from_numpy(plain[k]) for k in ("images", "masks", "valid_masks")}
-    return {**plain, **clip}
+        there = pool.starmap(make_clip, [([record], key, spec) for key in reversed(keys)])
+    for key, clip in zip(keys, reversed(there)):
+        assert_equal(make_clip([record], key, spec), clip)
 
 
 def test_a_short_video_is_padded_by_its_last_frame(make_video, caplog):
@@ -132,7 +116,7 @@ def test_stride(make_video):
     assert {tuple(clip["frame_indices"]) for clip in draws(record, spec)} == {(0, 3, 6, 9), (1, 4, 7, 10)}
     # Too short for the stride: either phase, padded.
     short = replace(record, frame_range=(0, 5))
-    found = {tuple(clip["frame_indices"]) for clip in draws(short, spec, 40)}
+    found = {tuple(clip["frame_indices"]) for clip in draws(short, spec, 16)}
     assert found == {(0, 3, 3, 3), (1, 4, 4, 4), (2, 2, 2, 2)}
 
 
@@ -208,9 +192,9 @@ def test_a_video_without_a_visible_object_is_an_error(make_video):
 def test_the_two_parts_of_a_video_split_in_time_share_no_frame(make_video):
     whole = make_video("v", [{1: LEFT}] * 20)
     train, val = replace(whole, frame_range=(0, 14)), replace(whole, frame_range=(14, 20))
-    for stride in (1, 2, 6):
+    for stride in (1, 6):
         spec = replace(SPEC, frame_stride=stride)
-        seen = [{i for clip in draws(part, spec, 40) for i in clip["frame_indices"]} for part in (train, val)]
+        seen = [{i for clip in draws(part, spec, 16) for i in clip["frame_indices"]} for part in (train, val)]
         assert seen[0] <= set(range(14))
         assert seen[1] <= set(range(14, 20))
         assert max(seen[0]) > 11

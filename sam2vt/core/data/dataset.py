@@ -1,0 +1,303 @@
+"""The datasets and the loader that users program against, thin over clips, prompts and formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from inspect import signature
+from typing import Any
+
+import cv2
+from torch.utils.data import DataLoader, Dataset
+
+from sam2vt.config import DatasetConfig
+from sam2vt.core.data.clips import ClipSpec, make_clip, warn_short_videos
+from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.formats.coco import _in_order, _videos
+from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
+from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
+from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.types import Clip, SampleKey, Segmentations, VideoRecord
+from sam2vt.errors import ConfigError, DataError
+
+__all__ = [
+    "COCODataset",
+    "ClipDataset",
+    "PromptGenerator",
+    "VideoDataset",
+    "clip_spec",
+    "collate_fn",
+    "create_dataloader",
+    "dataset_from_config",
+]
+
+
+class ClipDataset(Dataset[Clip]):
+    """Clips drawn from a list of videos; `len` is the number of videos.
+
+    `dataset[i]` draws a clip of video i in the epoch of `set_epoch` (0 at first); `dataset[SampleKey]`
+    draws that of the key. A draw is a pure function of (seed, epoch, index). Logs one warning for each
+    video that is shorter than a clip. Raises DataError where there is no video.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord], spec: ClipSpec) -> None:
+        if not records:
+            raise DataError("a dataset needs at least one video, got none; check data_path and the split")
+        self.records = list(records)
+        self.spec = spec
+        self.epoch = 0
+        warn_short_videos(self.records, spec)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.spec.image_size
+
+    @property
+    def video_clip_length(self) -> int:
+        return self.spec.clip_length
+
+    @property
+    def prompt_generator(self) -> PromptGenerator:
+        return self.spec.prompts
+
+    def set_epoch(self, epoch: int) -> None:
+        """For `dataset[i]` only: the keys of a `ClipSampler` carry their own epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int | SampleKey) -> Clip:
+        if isinstance(index, SampleKey):
+            return make_clip(self.records, index, self.spec)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"video {index} of a dataset of {len(self)} videos")
+        return make_clip(self.records, SampleKey(self.epoch, index % len(self)), self.spec)
+
+
+class VideoDataset(ClipDataset):
+    """Folders of frames or video files, with masks.
+
+    `number_of_points` is the inclusive range of positive points drawn for an object. Further keywords
+    are those of `ClipSpec`; `records` replaces what lies at `data_path`, as for one side of a split.
+    """
+
+    def __init__(
+        self,
+        data_path: str,
+        image_size: tuple[int, int] = (512, 512),
+        video_clip_length: int = 5,
+        prompt_types: Sequence[str] | None = None,
+        number_of_points: tuple[int, int] = (1, 3),
+        include_center: bool = False,
+        num_of_neg_points: int = 0,
+        *,
+        records: Sequence[VideoRecord] | None = None,
+        **clip_options: Any,
+    ) -> None:
+        generator = PromptGenerator(prompt_types, number_of_points, include_center, num_of_neg_points)
+        spec = ClipSpec(image_size, video_clip_length, generator, **clip_options)
+        super().__init__(load_records("video", data_path) if records is None else records, spec)
+        self.data_path = data_path
+
+
+class COCODataset(ClipDataset):
+    """A COCO video JSON. Objects are told apart by track ids, or as `identity` says.
+
+    Further keywords as for `VideoDataset`; `image_root` is where file names start. The JSON's content is
+    read again when one of `images` (list), `annotations` (list), `video_to_images` (video id -> images in
+    order) and `image_id_to_annotations` is first asked for.
+    """
+
+    def __init__(
+        self,
+        coco_json_path: str,
+        image_size: tuple[int, int] = (512, 512),
+        video_clip_length: int = 5,
+        prompt_types: Sequence[str] | None = None,
+        num_of_pos_points: int = 1,
+        include_center: bool = False,
+        num_of_neg_points: int = 0,
+        *,
+        identity: str = "error",
+        image_root: str | None = None,
+        records: Sequence[VideoRecord] | None = None,
+        **clip_options: Any,
+    ) -> None:
+        generator = PromptGenerator(prompt_types, num_of_pos_points, include_center, num_of_neg_points)
+        spec = ClipSpec(image_size, video_clip_length, generator, **clip_options)
+        if records is None:
+            records = load_records("coco", coco_json_path, identity=identity, image_root=image_root)
+        super().__init__(records, spec)
+        self.coco_json_path = coco_json_path
+
+    @cached_property
+    def _json_path(self) -> str:
+        path = find_json(self.coco_json_path)
+        if path is None:
+            raise DataError(f"{self.coco_json_path}: is no JSON file, and no folder that holds one")
+        return path
+
+    @cached_property
+    def _json(self) -> dict[str, Any]:
+        return read_json(self._json_path)
+
+    @property
+    def images(self) -> list[Entry]:
+        return self._json["images"]
+
+    @property
+    def annotations(self) -> list[Entry]:
+        return self._json["annotations"]
+
+    @cached_property
+    def video_to_images(self) -> dict[str, list[Entry]]:
+        videos = _videos(self._json_path, self.images)
+        return {
+            video: _in_order(images, f"{self._json_path}: video {video}") for video, images in videos.items()
+        }
+
+    @cached_property
+    def image_id_to_annotations(self) -> dict[Any, list[Entry]]:
+        return group_by_image(self._json_path, self.images, self.annotations)
+
+
+def dataset_from_config(
+    cfg: DatasetConfig,
+    *,
+    records: Sequence[VideoRecord] | None = None,
+    seed: int = 0,
+    max_objects: int | None = None,
+) -> VideoDataset | COCODataset:
+    """The dataset of a configuration, over `records` where they are given.
+
+    `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
+    """
+    if records is None:
+        records = load_records(
+            cfg.dataset_type, cfg.data_path, identity=cfg.identity, image_root=cfg.image_root
+        )
+    if not records:
+        raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
+    options: dict[str, Any] = {
+        "image_size": cfg.image_size,
+        "video_clip_length": cfg.video_clip_length,
+        "prompt_types": cfg.prompt_types,
+        "include_center": cfg.include_center_point,
+        "num_of_neg_points": cfg.num_of_neg_points,
+        "records": records,
+        "seed": seed,
+        "max_objects": max_objects,
+        "frame_stride": cfg.frame_stride,
+        "max_conditioning_frames": cfg.max_conditioning_frames,
+    }
+    path = cfg.data_path or records[0].source
+    if _is_coco(cfg.dataset_type, records):
+        return COCODataset(path, num_of_pos_points=cfg.num_of_pos_points, **options)
+    return VideoDataset(path, number_of_points=(1, cfg.num_of_pos_points), **options)
+
+
+def clip_spec(
+    cfg: DatasetConfig, seed: int, max_objects: int | None, records: Sequence[VideoRecord]
+) -> ClipSpec:
+    """How the configuration's dataset over these records draws its clips, for other engines."""
+    return dataset_from_config(cfg, records=records, seed=seed, max_objects=max_objects).spec
+
+
+def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
+    """With "auto", by the kind of mask, which only a COCO JSON has."""
+    if dataset_type != "auto":
+        return dataset_type == "coco"
+    return any(isinstance(next(iter(record.annotations.values()), None), Segmentations) for record in records)
+
+
+# What `create_dataloader` takes beside the settings of torch's DataLoader.
+_CONFIG_OPTIONS = (
+    "image_size",
+    "video_clip_length",
+    "clips_per_video",
+    "frame_stride",
+    "max_conditioning_frames",
+    "identity",
+    "image_root",
+)
+_DRAW_OPTIONS = ("seed", "max_objects", "records")
+_SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
+_SET_HERE = (
+    "self",
+    "dataset",
+    "batch_size",
+    "shuffle",
+    "sampler",
+    "batch_sampler",
+    "num_workers",
+    "collate_fn",
+)
+
+
+def create_dataloader(
+    dataset_type: str,
+    dataset_path: str,
+    prompt_types: Sequence[str] | None,
+    batch_size: int = 1,
+    num_workers: int = 4,
+    shuffle: bool = True,
+    num_of_pos_points: int = 1,
+    include_center: bool = False,
+    num_of_neg_points: int = 0,
+    **kwargs: Any,
+) -> DataLoader[Any]:
+    """Batches of a dataset, the same for any number of workers.
+
+    Further keywords: image_size, video_clip_length, clips_per_video, frame_stride,
+    max_conditioning_frames, identity, image_root, records, seed, max_objects; rank, world_size and epoch
+    of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
+    `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
+    without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
+    """
+    kwargs = dict(kwargs)
+    options, draw, sampling = (
+        {name: kwargs.pop(name) for name in names if name in kwargs}
+        for names in (_CONFIG_OPTIONS, _DRAW_OPTIONS, _SAMPLER_OPTIONS)
+    )
+    _check_loader_options(kwargs)
+    cfg = DatasetConfig(
+        dataset_type=dataset_type,
+        data_path=dataset_path,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        shuffle=shuffle,
+        prompt_types=list(normalise_prompt_types(prompt_types)),
+        num_of_pos_points=num_of_pos_points,
+        num_of_neg_points=num_of_neg_points,
+        include_center_point=include_center,
+        **options,
+    )
+    dataset = dataset_from_config(cfg, **draw)
+    sampler = ClipSampler(
+        len(dataset),
+        cfg.clips_per_video,
+        dataset.spec.seed,
+        shuffle,
+        **sampling,
+        batch_size=batch_size if shuffle else 1,
+    )
+    kwargs["worker_init_fn"] = partial(_init_worker, kwargs.get("worker_init_fn"))
+    return DataLoader(
+        dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **kwargs
+    )
+
+
+def _check_loader_options(options: dict[str, Any]) -> None:
+    loader_options = [name for name in signature(DataLoader.__init__).parameters if name not in _SET_HERE]
+    unknown = [name for name in options if name not in loader_options]
+    if unknown:
+        allowed = [*_CONFIG_OPTIONS, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
+        raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+
+
+def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism
+    if then is not None:
+        then(worker_id)
