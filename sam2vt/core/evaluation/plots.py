@@ -1,0 +1,173 @@
+"""The curves of a run's `results.csv` as one picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from sam2vt.errors import DataError
+
+TRAIN, VAL = "train/", "val/"
+SCORES = ("J&F", "J", "F")
+# One colour a quantity on all panels; training is drawn thin, validation with markers.
+COLOURS = {
+    "loss": "#1f4e79",
+    "bce": "#d1495b",
+    "dice": "#2e8b57",
+    "iou": "#e08e1b",
+    "temporal": "#7b5ea7",
+    "focal": "#8c564b",
+    "iou_head": "#3a9fbf",
+    "presence": "#c95aa5",
+    "J&F": "#1f4e79",
+    "J": "#2e8b57",
+    "F": "#e08e1b",
+}
+Curve = tuple[list[float], list[float]]  # steps, values
+
+
+def plot_results(csv_path: str | Path, png_path: str | Path) -> None:
+    """Draws loss, its parts, J and F beside the baseline, and learning rates against the step.
+
+    The CSV has a column `step`, columns `train/*`, `val/*` and learning rates (`lr`, or `.../lr` with any
+    ending); empty cells are left out. Panels without a value are not drawn. Raises DataError where there
+    is nothing to draw.
+    """
+    curves = read_curves(csv_path)
+    drawers: list[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], None]]] = [
+        (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
+        (_is_part, _draw_parts),
+        (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in SCORES, _draw_scores),
+        (_is_rate, _draw_rates),
+    ]
+    panels = []
+    for belongs, draw in drawers:
+        chosen = {name: curve for name, curve in curves.items() if belongs(name)}
+        if chosen:
+            panels.append((draw, chosen))
+    if not panels:
+        raise DataError(f"{csv_path}: no loss, score or learning rate to plot; columns: {sorted(curves)}")
+    figure = Figure(
+        figsize=(6.2 * min(len(panels), 2), 4.2 * math.ceil(len(panels) / 2)),
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
+    )
+    FigureCanvasAgg(figure)
+    for place, (draw, chosen) in enumerate(panels, start=1):
+        axes = figure.add_subplot(math.ceil(len(panels) / 2), min(len(panels), 2), place)
+        _style(axes)
+        draw(axes, chosen)
+    _save(figure, Path(png_path))
+
+
+def read_curves(csv_path: str | Path) -> dict[str, Curve]:
+    """Column -> (steps, values) of its filled cells; columns that are not numbers are left out."""
+    with open(csv_path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "step" not in rows[0]:
+        raise DataError(f"{csv_path}: a column 'step' and at least one row are needed to plot")
+    curves: dict[str, Curve] = {}
+    for name in rows[0]:
+        cells = [(row["step"], row[name]) for row in rows if row[name]]
+        try:
+            points = [(float(step), float(value)) for step, value in cells]
+        except ValueError:
+            continue
+        if points and name != "step":
+            curves[name] = ([step for step, _ in points], [value for _, value in points])
+    return curves
+
+
+def _quantity(name: str) -> str:
+    return name.split("/", 1)[-1]
+
+
+def _is_rate(name: str) -> bool:
+    return name == "lr" or name.startswith("lr-") or "/lr" in name
+
+
+def _is_part(name: str) -> bool:
+    known = _quantity(name) in COLOURS and _quantity(name) not in ("loss", *SCORES)
+    return known and name.startswith((TRAIN, VAL))
+
+
+def _draw_loss(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("loss")
+    for name, curve in curves.items():
+        _line(axes, name, curve)
+    axes.legend(frameon=False)
+
+
+def _draw_parts(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("parts of the loss, unweighted")
+    for name, curve in curves.items():
+        is_only = name.startswith(TRAIN) or f"{TRAIN}{_quantity(name)}" not in curves
+        _line(axes, name, curve, label=_quantity(name) if is_only else "_")
+    values = [value for _, ys in curves.values() for value in ys if value > 0]
+    if values and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+    if any(name.startswith(VAL) for name in curves) and any(name.startswith(TRAIN) for name in curves):
+        axes.plot([], [], color="0.3", label="train")
+        axes.plot([], [], color="0.3", marker="o", markersize=4, linestyle="--", label="val")
+    axes.legend(frameon=False, ncols=2, fontsize="small")
+
+
+def _draw_scores(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("J and F on whole validation videos")
+    for name, curve in sorted(curves.items(), key=lambda item: _quantity(item[0]).split("_")):
+        quantity, _, baseline = _quantity(name).partition("_")
+        if not baseline:
+            _line(axes, name, curve, label=quantity, linewidth=2.2 if quantity == "J&F" else 1.2)
+    for name, (_, values) in curves.items():
+        quantity, _, baseline = _quantity(name).partition("_")
+        if baseline:
+            label = f"{quantity} of repeating the first mask"
+            axes.axhline(values[-1], color=COLOURS[quantity], linestyle=":", label=label)
+    if (best := curves.get(f"{VAL}J&F")) is not None:
+        step, value = max(zip(*best), key=lambda point: point[1])
+        axes.set_title(f"J and F on whole videos: best J&F {value:.3f} at step {step:.0f}")
+        axes.plot([step], [value], marker="o", markersize=10, fillstyle="none", color=COLOURS["J&F"])
+    axes.set_ylim(0, 1.05)
+    axes.legend(frameon=False)
+
+
+def _draw_rates(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("learning rate")
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, label=name, marker="o" if len(steps) == 1 else None)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+
+
+def _line(axes: Axes, name: str, curve: Curve, label: str | None = None, linewidth: float = 1.5) -> None:
+    is_val = name.startswith(VAL)
+    axes.plot(
+        *curve,
+        color=COLOURS[_quantity(name)],
+        linestyle="--" if is_val and _quantity(name) not in SCORES else "-",
+        marker="o" if is_val or len(curve[0]) == 1 else None,
+        markersize=4,
+        linewidth=linewidth,
+        label=name if label is None else label,
+    )
+
+
+def _style(axes: Axes) -> None:
+    axes.set_xlabel("optimizer step")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Put in place at once: a viewer never opens half a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    figure.savefig(temporary, dpi=120, format="png")
+    os.replace(temporary, path)
