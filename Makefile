@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DATA ?=
-OUT ?= runs/demo
+DATA ?= runs/sample-data
+OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
@@ -23,9 +23,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# The whole job on a small generated dataset, or on DATA=<folder>: train through Ray, judge, export.
+# The whole job, through Ray with two workers: on generated videos, or on DATA=<folder>.
 demo: $(READY)
-	$(BIN)/python ray_jobs/demo.py --out $(OUT) $(if $(DATA),--data $(DATA))
+	test -e $(DATA) || $(BIN)/sam2vt sample-data $(DATA)
+	$(BIN)/python ray_jobs/train.py experiment=demo dataset.data_path=$(abspath $(DATA)) output_dir=$(OUT)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests --ignore=tests/fault
