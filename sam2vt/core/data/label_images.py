@@ -23,6 +23,8 @@ VOID = 255
 _LABEL_MODES = ("P", "L", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
 # Ids of gray images are small numbers; values from here on beside 255 are shades, not ids beside void.
 _SMALLEST_SHADE = 100
+# A mask that is worth smoothing is drawn with at least this value.
+_SMALLEST_SMOOTHED = 32
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
     Smoothing puts between two areas pixels of intermediate values, so a value counts as a shade when at
     least four fifths of its pixels have both a lower and a higher value among their 8 neighbours. An
     object that thin may happen, and two; an image is refused when at least 3 of its values are shades and
-    they are at least as many as its other values besides 0.
+    they are at least as many as its other values besides 0. Images whose values stay below 32 are never
+    refused: numbers that low are ids.
     """
-    if len(values) < 4:
+    if len(values) < 4 or values[-1] < _SMALLEST_SMOOTHED:
         return False
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     kernel = np.ones((3, 3), dtype=np.uint8)

@@ -23,7 +23,8 @@ def decode_counts(text: str | bytes) -> np.ndarray:
     A count is written in characters of 5 bits, lowest first, bit 6 set on all but its last; from the
     fourth count on it is the difference to the count two before. Raises ValueError on anything else.
     """
-    raw = text.encode("ascii", "replace") if isinstance(text, str) else text
+    # utf-8 writes what is not ASCII in bytes that are refused below.
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
     if codes.size == 0:
         raise ValueError("the counts string is empty")

@@ -1,0 +1,217 @@
+"""What a user can get wrong about data ends in one message that names it; nothing is dropped silently."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2vt.core.data.decoding import iterate_frames, read_frames, write_video
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import find_object_ids, load_masks
+from sam2vt.errors import DataError
+
+SIZE = (24, 32)
+
+
+def label(value=1):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[4:20, 5:25] = value
+    return labels
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """JPEGImages/clip and Annotations/clip, three frames, one object."""
+    for i in range(3):
+        frame, mask = tmp_path / f"JPEGImages/clip/{i}.jpg", tmp_path / f"Annotations/clip/{i}.png"
+        for path, pixels in ((frame, np.full((*SIZE, 3), 80, np.uint8)), (mask, label())):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+@pytest.fixture
+def coco(dataset):
+    """The same as COCO video JSON, with what `change` does to it; returns its path."""
+
+    def write(change):
+        rle = {"size": list(SIZE), "counts": [100, 7, 24 * 32 - 107]}
+        data = {
+            "images": [{"id": i, "video_id": "clip", "file_name": f"clip/{i}.jpg"} for i in range(3)],
+            "annotations": [
+                {
+                    "id": i,
+                    "image_id": i,
+                    "track_id": 6,
+                    "segmentation": {"size": list(SIZE), "counts": counts},
+                }
+                for i in range(3)
+            ],
+            "categories": [],
+        }
+        change(data)
+        path = dataset / "JPEGImages" / "clip.json"
+        path.write_text(json.dumps(data))
+        return path
+
+    return write
+
+
+def refusal(call, *arguments, **keywords) -> str:
+    with pytest.raises(DataError) as caught:
+        call(*arguments, **keywords)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def has(message: str, *parts: object) -> None:
+    missing = [part for part in map(str, parts) if part not in message]
+    assert not missing, f"{missing} is not in: {message}"
+
+
+def test_wrong_path(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    message = refusal(load_records, "auto", tmp_path / "datasat")
+    has(message, tmp_path / "datasat", "does not exist", f"{tmp_path} holds dataset")
+    has(refusal(load_records, "auto", ""), "data_path is empty")
+
+
+def test_empty_folder(tmp_path):
+    message = refusal(load_records, "auto", tmp_path)
+    has(message, tmp_path, "holds nothing", "JPEGImages", "mp4", "COCO video JSON")
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "Annotations").mkdir()
+    has(refusal(load_records, "auto", tmp_path), tmp_path / "JPEGImages", "empty")
+
+
+def test_a_video_without_frames(dataset):
+    for path in (dataset / "JPEGImages/clip").iterdir():
+        path.unlink()
+    has(refusal(load_records, "auto", dataset), dataset / "JPEGImages/clip", "no frame is in it", ".jpg")
+
+
+def test_frames_without_masks(dataset):
+    shutil.rmtree(dataset / "Annotations/clip")
+    has(refusal(load_records, "auto", dataset), dataset / "Annotations", "no folder of masks: clip")
+    shutil.rmtree(dataset / "Annotations")
+    has(refusal(load_records, "auto", dataset), dataset, "no masks, since there is no Annotations")
+
+
+def test_masks_saved_as_jpeg(dataset):
+    for i in range(3):
+        (dataset / f"Annotations/clip/{i}.png").unlink()
+        Image.fromarray(label(255)).save(dataset / f"Annotations/clip/{i}.jpg")
+    has(refusal(load_records, "auto", dataset), dataset / "Annotations/clip", "0.jpg", "save masks as PNG")
+
+
+def test_first_mask_of_another_size(dataset):
+    Image.fromarray(label()[:-4]).save(dataset / "Annotations/clip/0.png")
+    message = refusal(load_records, "auto", dataset)
+    has(message, dataset / "Annotations/clip/0.png", "32x20", "32x24", "nearest neighbour")
+
+
+def test_later_mask_of_another_size(dataset):
+    Image.fromarray(label()[:, :-2]).save(dataset / "Annotations/clip/2.png")
+    (record,) = load_records("auto", dataset)
+    load_masks(record, 0)
+    message = refusal(load_masks, record, 2)
+    has(message, dataset / "Annotations/clip/2.png", "30x24", "32x24", "video clip, frame 2")
+
+
+def test_masks_of_another_size_than_their_video(dataset):
+    shutil.rmtree(dataset / "JPEGImages/clip")
+    write_video(dataset / "JPEGImages/clip.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, fps=5)
+    has(refusal(load_records, "auto", dataset), "Annotations/clip/0.png", "32x24", "64x48", "clip.mp4")
+
+
+def test_frame_of_another_size(dataset):
+    Image.new("RGB", (40, 24)).save(dataset / "JPEGImages/clip/1.jpg")
+    (record,) = load_records("auto", dataset)
+    message = refusal(read_frames, record, [0, 1])
+    has(message, dataset / "JPEGImages/clip/1.jpg", "frame 1 is 40x24", "32x24")
+    assert refusal(list, iterate_frames(record)) == message
+
+
+def test_rgb_mask(dataset):
+    Image.fromarray(label()).convert("RGB").save(dataset / "Annotations/clip/1.png")
+    message = refusal(load_masks, load_records("auto", dataset)[0], 1)
+    has(message, dataset / "Annotations/clip/1.png", "RGB", "palette (P)", "gray", "video clip, frame 1")
+
+
+def test_anti_aliased_mask(dataset):
+    large = Image.fromarray(label(255)).resize((200, 150), Image.Resampling.NEAREST).rotate(20)
+    large.resize(SIZE[::-1], Image.Resampling.LANCZOS).save(dataset / "Annotations/clip/1.png")
+    message = refusal(load_masks, load_records("auto", dataset)[0], 1)
+    has(message, dataset / "Annotations/clip/1.png", "anti-aliased", "object ids", "video clip, frame 1")
+
+
+def test_ids_beside_a_shade(dataset):
+    labels = label(255)
+    labels[10:12] = 130
+    Image.fromarray(labels).save(dataset / "Annotations/clip/1.png")
+    message = refusal(load_masks, load_records("auto", dataset)[0], 1)
+    has(message, "1.png", "130, 255", "void", "video clip, frame 1")
+
+
+def test_zero_objects(dataset):
+    for i in range(3):
+        Image.fromarray(label(0)).save(dataset / f"Annotations/clip/{i}.png")
+    message = refusal(find_object_ids, load_records("auto", dataset)[0])
+    has(message, dataset / "JPEGImages/clip", "video clip", "3 annotated frames show no object")
+
+
+def test_mask_deleted_after_indexing(dataset):
+    (record,) = load_records("auto", dataset)
+    (dataset / "Annotations/clip/2.png").unlink()
+    has(refusal(load_masks, record, 2), dataset / "Annotations/clip/2.png", "does not exist", "frame 2")
+
+
+def test_frame_deleted_after_indexing(dataset):
+    (record,) = load_records("auto", dataset)
+    (dataset / "JPEGImages/clip/2.jpg").unlink()
+    has(refusal(read_frames, record, [2]), dataset / "JPEGImages/clip/2.jpg", "does not exist")
+
+
+def test_coco_without_video_id(coco):
+    path = coco(lambda data: data["images"][1].pop("video_id"))
+    message = refusal(load_records, "coco", path)
+    has(message, path, "images[1] (id 1, clip/1.jpg)", "video_id None", "number or name of its video")
+
+
+def test_coco_naming_missing_files(coco, dataset):
+    path = coco(lambda data: data["images"][2].update(file_name="clip/9.jpg"))
+    message = refusal(load_records, "coco", path)
+    has(message, path, "video clip: 1 of 3 image files", "clip/9.jpg", dataset / "JPEGImages", "image_root")
+
+
+def test_coco_without_objects(coco):
+    path = coco(lambda data: data.update(annotations=[]))
+    has(refusal(load_records, "coco", path), path, "video clip", "none of its 3 images has an annotation")
+
+
+def test_coco_without_identity(coco):
+    path = coco(lambda data: data["annotations"][1].pop("track_id"))
+    message = refusal(load_records, "coco", path)
+    has(message, path, "frame 1: annotation 1", "track_id", "identity=category", "identity=iou")
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "parts"),
+    [
+        ({"size": [24, 32], "counts": [100, 7, 60]}, ("counts sum to 167", "24 x 32 = 768")),
+        ({"size": [24, 32], "counts": [800, -40, 8]}, ("count 1 is negative (-40)", "768")),
+        ({"size": [32, 24], "counts": [768]}, ("RLE size is [32, 24]", "[24, 32]")),
+        ({"size": [24, 32], "counts": "zz"}, ("outside '0' to 'o' at position 0", "768")),
+        ([[1, 2, 3, 4, 5]], ("polygon 0 has 5 numbers", "even count of at least 6")),
+        ([[1, 2, 3, 4]], ("polygon 0 has 4 numbers", "even count of at least 6")),
+    ],
+)
+def test_bad_segmentations(coco, segmentation, parts):
+    path = coco(lambda data: data["annotations"][2].update(segmentation=segmentation))
+    (record,) = load_records("coco", path)
+    load_masks(record, 1)
+    has(refusal(load_masks, record, 2), path, "video clip, frame 2, object 6", *parts)
