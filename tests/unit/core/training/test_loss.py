@@ -280,6 +280,40 @@ def test_steps_gradient_equals_a_direct_graph():
             assert torch.allclose(step.multimasks.grad[k], leaf.grad[0], atol=1e-10)
 
 
+def test_equals_sam2s_own_loss_with_its_weights():
+    """SAM 2 sums over frames and divides by the objects of a frame; on one frame that is our mean."""
+    loss_fns = pytest.importorskip("training.loss_fns")
+    weights = {"loss_mask": 20.0, "loss_dice": 1.0, "loss_iou": 1.0, "loss_class": 1.0}
+    peer = loss_fns.MultiStepMultiMasksAndIous(
+        weights, supervise_all_iou=True, iou_use_l1_loss=True, pred_obj_scores=True
+    )
+    pred, target, everything, _ = random_case(12, shape=(1, 1, 4), target_size=(8, 10), dtype=torch.float32)
+    target[..., :2, :2] = True
+    everything[:] = True
+    steps = [
+        random_steps(everything, seed, num_masks=(m,), dtype=torch.float32)[0] for seed, m in ((0, 3), (1, 1))
+    ]
+    theirs = peer(
+        [
+            {
+                "multistep_pred_multimasks_high_res": [upsample(s.multimasks, (8, 10)) for s in steps],
+                "multistep_pred_ious": [s.ious for s in steps],
+                "multistep_object_score_logits": [s.object_score_logits for s in steps],
+            }
+        ],
+        target[:, 0],
+    )
+    theirs["core_loss"].backward()
+    want = [tensor.grad.clone() for s in steps for tensor in (s.multimasks, s.ious, s.object_score_logits)]
+    for s in steps:
+        s.multimasks.grad = s.ious.grad = s.object_score_logits.grad = None
+    ours = SAM2TrainingLoss(0.0, 1.0, 0.0, 0.0, smooth=1.0, focal_weight=20.0)(pred, target, steps=steps)
+    ours.backward()
+    got = [tensor.grad for s in steps for tensor in (s.multimasks, s.ious, s.object_score_logits)]
+    assert ours.item() == pytest.approx(theirs["core_loss"].item(), rel=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(got, want))
+
+
 @pytest.mark.parametrize("with_steps", [False, True])
 def test_gradcheck(with_steps):
     pred, target, valid, scored = random_case(4, shape=(1, 2, 2), size=(3, 3), target_size=(6, 6))
