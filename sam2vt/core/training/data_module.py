@@ -151,7 +151,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         """Batches of this rank whose update is done, in the whole run."""
         if self.trainer is None:
             return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
     def _clips_per_step(self) -> int:
         return self.config.dataset.batch_size * self._rank_and_world_size()[1]

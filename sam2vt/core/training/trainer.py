@@ -162,7 +162,7 @@ class SAM2LightningModule(L.LightningModule):
             values = self.trainer.strategy.reduce(values, reduce_op="mean")
         parts = {f"train/{_loss_name(name)}": value for name, value in zip(components, values)}
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)
-        rate = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/lr", rate, on_step=True, on_epoch=False, batch_size=num_clips)
 
     def _mean_score(self, scores: Sequence[ObjectScore]) -> MeanScore:
@@ -171,8 +171,8 @@ class SAM2LightningModule(L.LightningModule):
             bounds = "" if self.config.valdataset.score_first_and_last else " and before the last one"
             raise DataError(
                 f"validation: none of {len(scores)} objects has a frame to be scored on. Each needs an "
-                f"annotated frame after the one that it is prompted on{bounds}: give longer or more densely annotated "
-                f"videos, or set valdataset.score_first_and_last"
+                f"annotated frame after the one that it is prompted on{bounds}: give longer or more densely "
+                f"annotated videos, or set valdataset.score_first_and_last"
             )
         return mean
 
@@ -183,11 +183,22 @@ class SAM2LightningModule(L.LightningModule):
         torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def _score_video(self, record: VideoRecord) -> None:
-        arguments = (record, self.config.model.image_size, _prompt_generator(self.config), self.config.seed)
+        arguments = (record, self.config.model.image_size, self.val_prompts, self.config.seed)
         first_and_last = self.config.valdataset.score_first_and_last
         self._rows.scores += evaluate_video(self, *arguments, first_and_last).scores
         if self.hold_first_scores is None:
             self._rows.hold_first += hold_first_mask(*arguments, first_and_last).scores
+
+    @property
+    def val_prompts(self) -> PromptGenerator:
+        """How objects are prompted on whole validation videos."""
+        settings = self.config.valdataset
+        return PromptGenerator(
+            settings.prompt_types,
+            settings.num_of_pos_points,
+            settings.include_center_point,
+            settings.num_of_neg_points,
+        )
 
     def propagate(
         self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int
@@ -227,13 +238,3 @@ def freeze_unreached_heads(model: SAM2Model, loss: LossConfig) -> list[str]:
 
 def _loss_name(component: str) -> str:
     return "loss" if component == "total" else component
-
-
-def _prompt_generator(config: Config) -> PromptGenerator:
-    settings = config.valdataset
-    return PromptGenerator(
-        settings.prompt_types,
-        settings.num_of_pos_points,
-        settings.include_center_point,
-        settings.num_of_neg_points,
-    )

@@ -29,7 +29,7 @@ class LogLines(L.Callback):
     ) -> None:
         self.meter.add(len(batch["video_id"]) * trainer.world_size)
         done = trainer.fit_loop.total_batch_idx + 1
-        if not trainer.is_global_zero or done % trainer.log_every_n_steps:
+        if not trainer.is_global_zero or done % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         log.info(
             "epoch %d, step %d of %s: loss %.4f, %.2f clips/s, %s left",

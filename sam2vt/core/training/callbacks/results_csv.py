@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 class ResultsCsv(L.Callback):
-    """Writes step, epoch, seconds of the run, the mean `train/*` parts since the last row, and `val/*`.
+    """Writes step, epoch, seconds of the run, `train/*` (means since the last row; `lr` as it is), `val/*`.
 
     A resumed run keeps the rows up to the step it goes on from; a new run in the same folder puts an
     older file aside as `results-<n>.csv`.
@@ -66,7 +66,9 @@ class ResultsCsv(L.Callback):
             return {}
         values = torch.stack([value.float() for value in sums.values()]) / batches
         values = trainer.strategy.reduce(values, reduce_op="mean")
-        return {f"train/{name}": value for name, value in zip(sums, values.tolist())}
+        means = {f"train/{name}": value for name, value in zip(sums, values.tolist())}
+        rate = trainer.callback_metrics.get("train/lr")
+        return means if rate is None else {**means, "train/lr": float(rate)}
 
     def _read_or_put_aside(self, step: int) -> None:
         if not self.path.exists():

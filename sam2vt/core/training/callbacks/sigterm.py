@@ -45,4 +45,4 @@ def _repeat_validation(trainer: L.Trainer) -> None:
     """
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     progress.reset()
-    progress.total.ready = progress.total.started = 1
+    progress.total.load_state_dict({"ready": 1, "started": 1, "processed": 0, "completed": 0})

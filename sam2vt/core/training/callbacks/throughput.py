@@ -56,7 +56,7 @@ class Throughput(L.Callback):
         clips = len(batch["video_id"]) * trainer.world_size
         self.total.add(clips)
         self.interval.add(clips)
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self.interval.clips_per_second
             pl_module.log("train/clips_per_second", rate, on_step=True, on_epoch=False, batch_size=clips)
             self.interval = Meter()

@@ -1,0 +1,38 @@
+"""At the end of the fit: prediction against ground truth as pictures, for a few validation videos."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from sam2vt.core.evaluation.overlays import OverlayRecorder
+from sam2vt.core.evaluation.video import evaluate_video
+
+log = logging.getLogger(__name__)
+
+
+class ValidationOverlays(L.Callback):
+    """A PNG grid and a short GIF each for the first `num_videos` validation videos, by the last weights.
+
+    Rank zero draws; the others wait for it where the last checkpoint is written.
+    """
+
+    def __init__(self, folder: Path, num_videos: int) -> None:
+        self.folder = folder
+        self.num_videos = num_videos
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        records = trainer.datamodule.val_records[: self.num_videos]  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or not trainer.enable_validation or not records:
+            return
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            for record in records:
+                recorder = OverlayRecorder(record)
+                arguments = (pl_module.config.model.image_size, pl_module.val_prompts, pl_module.config.seed)
+                evaluate_video(pl_module, record, *arguments, on_frame=recorder)
+                recorder.save(self.folder, note=f"step {trainer.global_step}")
+        log.info("overlays of %d videos: %s", len(records), self.folder)
