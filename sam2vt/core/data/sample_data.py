@@ -230,6 +230,8 @@ def _place(corners: np.ndarray, time: float) -> np.ndarray:
 
 def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
     """Whether all are in view at first, cross and go far; only the one in front leaves, briefly."""
+    if not 0.04 < _share_out_of_view(things[-1], size) < 0.12:
+        return False
     alone = _trial_masks(things, size)  # [things, times, h, w]
     seen = alone & ~(np.cumsum(alone[::-1], axis=0)[::-1] > alone)
     area, area_alone = seen.mean(axis=(2, 3)), alone.mean(axis=(2, 3))
@@ -237,10 +239,16 @@ def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
         area[:, 0].min() > 0.085
         and (area.sum(axis=1) / (area > 0).sum(axis=1)).min() > 0.085
         and area[:-1].min() > 0.03
-        and 0.04 < (area[-1] == 0).mean() < 0.14
         and (area[:-1] / area_alone[:-1]).min() < 0.6
         and _held_mask_jaccard(seen) < 0.27
     )
+
+
+def _share_out_of_view(thing: Thing, size: tuple[int, int]) -> float:
+    """Of the time; a sliver at the image's edge, between the pixels of the trial, is in view."""
+    grid = _grid((_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0])))
+    depths = [thing.local(time, grid)[1].max() for time in _TRIAL_TIMES]
+    return float(np.mean(np.array(depths) < -0.7 / _TRIAL_HEIGHT))
 
 
 def _trial_masks(things: list[Thing], size: tuple[int, int]) -> np.ndarray:
