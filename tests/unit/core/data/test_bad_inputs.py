@@ -47,7 +47,7 @@ def coco(dataset):
                     "id": i,
                     "image_id": i,
                     "track_id": 6,
-                    "segmentation": {"size": list(SIZE), "counts": counts},
+                    "segmentation": rle,
                 }
                 for i in range(3)
             ],
