@@ -1,0 +1,1 @@
+"""Records to clips to batches; nothing here knows the model."""

@@ -95,7 +95,7 @@ def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
     totals = np.bincount(pixels.ravel(), minlength=256)
     between = np.bincount(pixels[lower & higher], minlength=256)
     num_shades = sum(between[value] >= 0.8 * totals[value] for value in values)
-    return num_shades >= 3 and num_shades >= len(values) - num_shades
+    return bool(num_shades >= 3 and num_shades >= len(values) - num_shades)
 
 
 def _is_gray_ramp(image: Image.Image) -> bool:
