@@ -25,6 +25,7 @@ _MAX_TRIES = 3000
 _TRIAL_TIMES = np.linspace(0, 1, 40)
 _TRIAL_HEIGHT = 24
 _AREA = (0.12, 0.15)  # of an object, as a share of the image
+_ROUNDING = 0.06  # half the time over which a path's corner is rounded
 _PATTERNS = ("stripes", "checks", "dots", "rings")
 
 
@@ -217,9 +218,6 @@ def _draw_corners(
         if (ways / np.diff(times)).max() < 2.0 and ways.sum() > 1.0 and np.hypot(*(end - start)) > radius:
             return np.column_stack([times, places])
     raise DataError(f"no path was found for an object of {radius=:.3f} in an image of {aspect=:.2f}")
-
-
-_ROUNDING = 0.06  # half the time over which a path's corner is rounded
 
 
 def _place(corners: np.ndarray, time: float) -> np.ndarray:
