@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,14 +29,15 @@ from sam2vt.errors import Sam2vtError, TrainingError
 
 log = logging.getLogger(__name__)
 
+TrainFn = Callable[[Job], Mapping[str, Any] | None]
 SCORE = "val/J&F"
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
 # Ray Train lets a run report only once in two seconds by default.
 RAY_ENVIRONMENT = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 
 
-def fit(config: Config) -> RunSummary:
-    """Train as configured on the workers of a Ray cluster.
+def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
+    """Train as configured on the workers of a Ray cluster; each worker runs `train_fn`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training failed. After SIGTERM the workers save, and SystemExit with code 143 is raised.
@@ -49,7 +50,7 @@ def fit(config: Config) -> RunSummary:
         board = start_board()
         live = None if config.trainer.enable_progress_bar else False
         with Display(board, live=live), _stop_on_sigterm(board):
-            outcome = _run(_create_trainer(config, storage, board))
+            outcome = _run(_create_trainer(config, storage, board, train_fn))
     if outcome["stopped"]:
         raise SystemExit(SIGTERM_EXIT_CODE)
     return summarise(config, storage, outcome)
@@ -139,7 +140,7 @@ def _prepare_stream(config: Config, attempt: str) -> _Stream:
     return _Stream(job, plan, first_step_of(plan, config.resume), config.ray.decode_actors, attempt)
 
 
-def _create_trainer(config: Config, storage: RunStorage, board: Any) -> Any:
+def _create_trainer(config: Config, storage: RunStorage, board: Any, train_fn: TrainFn) -> Any:
     from ray.train.torch import TorchTrainer
 
     from sam2vt.distributed.stream import data_config
@@ -151,7 +152,7 @@ def _create_trainer(config: Config, storage: RunStorage, board: Any) -> Any:
     # Beside the best, Ray Train always keeps the newest, from which it goes on after a failure.
     kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=SCORE)
     return TorchTrainer(
-        cast(Any, train_on_worker),
+        cast(Any, train_fn),
         train_loop_config=cast(dict, job),
         scaling_config=ray.train.ScalingConfig(
             num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources

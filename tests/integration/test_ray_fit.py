@@ -1,0 +1,156 @@
+"""The whole training on a Ray of this machine: two workers, a crash, bad data, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from sam2vt.config import Config, load_config
+from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.distributed.launch import RAY_ENVIRONMENT, fit
+from sam2vt.distributed.summary import RunSummary
+from sam2vt.errors import DataError
+from sam2vt.train import compose_config
+
+REPO = Path(__file__).resolve().parents[2]
+STEPS, CRASH_AFTER = 7, 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "videos"
+    write_sample_data(folder, num_videos=2, num_frames=6)
+    return folder
+
+
+def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
+    """Epochs of 5 steps, validated after their second and fourth: a run ends within its second epoch."""
+    common = [
+        "experiment=demo",
+        f"dataset.data_path={videos}",
+        f"output_dir={output_dir}",
+        "dataset.clips_per_video=5",
+        "dataset.video_clip_length=2",
+        "dataset.num_workers=0",
+        "valdataset.num_workers=0",
+        "trainer.max_epochs=10",
+        f"trainer.max_steps={STEPS}",
+        "trainer.val_check_interval=2",
+        "trainer.num_overlay_videos=1",
+        "scheduler.warmup_steps=1",
+    ]
+    return load_config(compose_config([*common, *overrides]))
+
+
+@pytest.fixture(scope="module")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, fit(config_of(videos, folder))
+
+
+def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]) -> None:
+    folder, summary = finished
+    assert summary.steps == STEPS
+    assert (summary.first or {})["step"] == 0
+    assert (summary.last or {})["step"] == STEPS
+    assert (summary.hold_first or {})["J"] > 0
+    assert summary.clips_per_second > 0
+    with (folder / "results.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == [0, 2, 4, 7]
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == STEPS
+    assert last["SAM2LightningDataModule"]["samples_seen"] == STEPS * 2
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    for path in summary.files.values():
+        assert Path(path).exists(), path
+    assert summary.judged_on_training_videos
+
+
+def test_ray_train_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:
+    folder, _ = finished
+    kept = sorted((folder / "ray" / "attempt_1").glob("checkpoint_*/last.ckpt"))
+    assert 1 <= len(kept) <= 2  # the best and the newest
+    assert torch.load(kept[-1], weights_only=True)["global_step"] == STEPS
+
+
+def test_goes_on_after_a_crash_with_the_same_result(
+    finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path
+) -> None:
+    marker = tmp_path / "crashed"
+
+    def crash_once(job: Any) -> Any:
+        """`train_loop`, in which rank 1 dies once, between two validations."""
+        import os
+
+        import lightning as L
+
+        from sam2vt.distributed import worker
+
+        class Crash(L.Callback):
+            def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+                if trainer.global_step == CRASH_AFTER and trainer.global_rank == 1 and not marker.exists():
+                    marker.touch()
+                    os._exit(1)
+
+        default = worker.default_callbacks
+        worker.default_callbacks = lambda config: [Crash(), *default(config)]
+        return worker.train_loop(job)
+
+    summary = fit(config_of(videos, tmp_path / "run", "ray.max_failures=1"), crash_once)
+    assert marker.exists()
+    assert summary.steps == STEPS
+    whole, resumed = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        for folder in (finished[0], tmp_path / "run")
+    )
+    assert resumed["SAM2LightningDataModule"] == whole["SAM2LightningDataModule"]
+    assert resumed["state_dict"].keys() == whole["state_dict"].keys()
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], tensor), name
+
+
+def test_bad_data_ends_with_its_own_error(videos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "videos"
+    shutil.copytree(videos, broken)
+    frames = sorted((broken / "JPEGImages").rglob("*.jpg")) + sorted((broken / "JPEGImages").rglob("*.png"))
+    for frame in frames:
+        frame.write_bytes(frame.read_bytes()[:200])
+    with pytest.raises(DataError, match=str(frames[0].parent.parent)):
+        fit(config_of(broken, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("optimizer.type=lion", "optimizer.type"), ("no_such_key=1", "no_such_key")],
+)
+def test_exit_code_of_a_bad_configuration(videos: Path, tmp_path: Path, override: str, message: str) -> None:
+    command = [sys.executable, str(REPO / "ray_jobs" / "train.py"), "experiment=demo", override]
+    result = subprocess.run(
+        [*command, f"dataset.data_path={videos}", f"output_dir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
