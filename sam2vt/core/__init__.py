@@ -1,0 +1,1 @@
+"""Torch, Lightning and SAM 2; never Ray, never Hydra."""

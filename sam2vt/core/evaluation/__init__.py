@@ -1,0 +1,1 @@
+"""J and F over whole videos, overlays, tables and curves."""

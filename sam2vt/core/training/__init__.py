@@ -1,0 +1,1 @@
+"""The loss, the optimizer, and Lightning around them."""
