@@ -1,0 +1,98 @@
+"""Runs that must stop, and how they end."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from sam2vt.config import Config, to_dict
+from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
+from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+from sam2vt.errors import TrainingError
+from sam2vt.train import create_trainer
+
+
+@pytest.fixture
+def config(tiny_config, tmp_path) -> Config:
+    config = copy.deepcopy(tiny_config)
+    config.output_dir = str(tmp_path / "run")
+    return config
+
+
+class PoisonAt(L.Callback):
+    """Makes an image not a number at one step; keeps the weights from before it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.clip = ""
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            batch["images"] = torch.full(batch["images"].shape, float("nan"))
+            self.clip = f"{batch['video_id'][0]} frames {batch['frame_indices'][0]}"
+            self.weights = copy.deepcopy(pl_module.state_dict())
+
+
+def test_a_non_finite_loss_stops_before_the_update_and_names_the_clip(config) -> None:
+    config.trainer.limit_val_batches = 0.0
+    poison, module = PoisonAt(1), SAM2LightningModule(config)
+    trainer = create_trainer(config, [poison, StopOnNonFinite()])
+    with pytest.raises(TrainingError) as caught:
+        trainer.fit(module, datamodule=SAM2LightningDataModule(config))
+    assert caught.value.exit_code == 3
+    assert str(caught.value).startswith(f"step 2: loss nan on {poison.clip}.")
+    assert all(torch.equal(value, poison.weights[name]) for name, value in module.state_dict().items())
+
+
+SCRIPT = """
+import sys, yaml
+from sam2vt.config import from_dict
+from sam2vt.errors import exit_on_error
+from sam2vt.train import setup_logging, train
+config = from_dict(yaml.safe_load(open(sys.argv[1])))
+setup_logging("INFO")
+with exit_on_error():
+    train(config)
+"""
+
+
+def test_sigterm_saves_and_exits_with_143(config, tmp_path) -> None:
+    import yaml
+
+    config.dataset.clips_per_video = 1000
+    config.trainer.limit_val_batches = 1  # type: ignore[assignment]
+    settings, log = tmp_path / "config.yaml", tmp_path / "log"
+    settings.write_text(yaml.safe_dump(to_dict(config)))
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(settings)], stdout=output, stderr=output, env=os.environ
+        )
+    try:
+        _wait_for("step 2 of", log, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143, log.read_text()
+    finally:
+        process.kill()
+    last = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)
+    assert last["global_step"] >= 2
+    assert last["SAM2LightningDataModule"]["samples_seen"] == last["global_step"]
+    assert "SIGTERM at step" in log.read_text()
+
+
+def _wait_for(text: str, log: Path, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if text in log.read_text():
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the run did not get to {text!r}:\n{log.read_text()}")

@@ -1,0 +1,118 @@
+"""The whole local path: data on disk, training, validation, and what lies in the run folder afterwards."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+import torch.distributed as dist
+
+from sam2vt.config import Config
+from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+from sam2vt.train import train, trainer_kwargs
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_config, tmp_path_factory) -> tuple[Config, L.Trainer]:
+    config = copy.deepcopy(tiny_config)
+    config.output_dir = str(tmp_path_factory.mktemp("runs") / "run")
+    config.trainer.max_epochs = 2
+    config.trainer.logger = True
+    config.trainer.num_overlay_videos = 1
+    return config, train(config)
+
+
+def test_the_run_folder(fitted) -> None:
+    config, _ = fitted
+    folder = Path(config.output_dir)
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "config.yaml",
+        "results.csv",
+        "results.png",
+        "val_scores.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "overlays/sample_00.png",
+        "overlays/sample_00.gif",
+    } <= names
+    assert any(name.startswith("tensorboard/events") for name in names)
+
+
+def test_results_have_a_row_a_validation_from_step_0_on(fitted) -> None:
+    config, trainer = fitted
+    with open(Path(config.output_dir) / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "3", "6"]
+    assert trainer.global_step == 6
+    for row in rows:
+        assert 0 <= float(row["val/J"]) <= 1
+        assert float(row["val/J&F"]) == pytest.approx((float(row["val/J"]) + float(row["val/F"])) / 2)
+        assert row["val/J_hold_first"] == rows[0]["val/J_hold_first"]
+        assert float(row["val/loss"]) > 0
+    assert rows[0]["train/loss"] == ""
+    assert float(rows[1]["train/loss"]) > float(rows[2]["train/loss"]) > 0
+
+
+def test_scores_by_object_agree_with_the_mean(fitted) -> None:
+    config, trainer = fitted
+    with open(Path(config.output_dir) / "val_scores.csv") as file:
+        rows = list(csv.DictReader(file))
+    objects = [row for row in rows if row["object"] != "mean"]
+    assert {row["video"] for row in objects} == {"sample_00", "sample_01", "sample_02"}
+    mean = sum(float(row["J"]) for row in objects) / len(objects)
+    assert float(trainer.callback_metrics["val/J"]) == pytest.approx(mean, abs=1e-6)
+    assert "J_hold_first" in rows[0]
+
+
+def test_checkpoints_load_as_plain_tensors_and_validate_the_same(fitted) -> None:
+    config, trainer = fitted
+    last = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)
+    best = torch.load(config.checkpoint_dir / "best.ckpt", weights_only=True)
+    assert last["global_step"] == 6
+    assert best["global_step"] in (3, 6)
+    module = SAM2LightningModule.load_from_checkpoint(config.checkpoint_dir / "last.ckpt")
+    again = L.Trainer(**{**trainer_kwargs(config), "logger": False, "enable_checkpointing": False})
+    (metrics,) = again.validate(module, datamodule=SAM2LightningDataModule(config), verbose=False)[:1]
+    for name in ("val/J&F", "val/loss"):
+        assert metrics[name] == pytest.approx(float(trainer.callback_metrics[name]), abs=1e-6)
+
+
+class Report(L.Callback):
+    """Writes what each rank has after validation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        report = {
+            "metrics": metrics,
+            "scores": [list(score) for score in pl_module.last_scores],
+            "best_val_loss": pl_module.best_val_loss,
+            "world_size": dist.get_world_size() if dist.is_initialized() else 1,
+        }
+        (self.folder / f"{trainer.world_size}-{trainer.global_rank}.json").write_text(json.dumps(report))
+
+
+def test_two_processes_validate_as_one(tiny_config, tmp_path) -> None:
+    """Three videos over two ranks: one has a video and a batch of clips less than the other."""
+    for devices in (1, 2):
+        settings = {
+            **trainer_kwargs(tiny_config),
+            "devices": devices,
+            "strategy": "ddp_spawn" if devices > 1 else "auto",
+            "enable_checkpointing": False,
+        }
+        module, data = SAM2LightningModule(tiny_config), SAM2LightningDataModule(tiny_config)
+        L.Trainer(callbacks=[Report(tmp_path)], **settings).validate(module, datamodule=data, verbose=False)
+    single, *ranks = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("1-0", "2-0", "2-1"))
+    assert [report.pop("world_size") for report in ranks] == [2, 2]
+    del single["world_size"]
+    assert len({score[0] for score in single["scores"]}) == 3
+    assert ranks[0] == ranks[1] == single
