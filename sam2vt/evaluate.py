@@ -61,12 +61,13 @@ def evaluate_checkpoint(
     from sam2vt.core.data.formats import load_records
     from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
-    settings = settings or EvaluationSettings()
+    settings, folder = settings or EvaluationSettings(), Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder to write scores and overlays into")
     records = load_records(
         settings.dataset_type, data, identity=settings.identity, image_root=settings.image_root
     )
     model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size)
-    folder = Path(out)
     scores, baseline = _score_videos(model, records, settings, folder / "overlays")
     write_scores_csv(folder / "scores.csv", scores, baseline)
     return Evaluation(format_scores(scores, baseline), folder, scores, baseline)
@@ -97,8 +98,8 @@ def load_model(
         config = from_dict(saved).model
         config.checkpoint_path, config.device = checkpoint, device
         config.image_size = image_size or config.image_size
-        config.trainable_modules = []
         model = build_from_config(config)
+        model.trainable_modules = None  # nothing trains here
     return model.load().eval()
 
 

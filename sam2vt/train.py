@@ -55,7 +55,7 @@ def train(config: Config) -> L.Trainer:
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
-    trainer.fit(module, datamodule=datamodule, **_resume_from(config.resume, trainer))
+    trainer.fit(module, datamodule=datamodule, **resume_kwargs(config.resume, trainer))
     return trainer
 
 
@@ -69,9 +69,12 @@ def create_trainer(config: Config, callbacks: Sequence[L.Callback] | None = None
 
     from sam2vt.core.training.callbacks import default_callbacks
 
+    if logging.getLogger().handlers:
+        logging.getLogger("lightning").handlers.clear()  # it would say everything twice
     chosen = default_callbacks(config) if callbacks is None else list(callbacks)
+    arguments = trainer_kwargs(config)
     try:
-        return L.Trainer(callbacks=chosen, **trainer_kwargs(config))
+        return L.Trainer(callbacks=chosen, **arguments)
     except (MisconfigurationException, ValueError) as error:
         raise ConfigError(f"trainer: {error}") from error
 
@@ -105,6 +108,25 @@ def build_loggers(config: Config) -> list[Logger]:
         return [WandbLogger(project=config.wandb_project, name=config.name, save_dir=config.output_dir)]
     except ModuleNotFoundError as error:
         raise ConfigError("use_wandb=true: wandb is not installed; `pip install 'sam2vt[wandb]'`") from error
+
+
+def resume_kwargs(path: str | None, trainer: L.Trainer) -> dict[str, Any]:
+    """Arguments of `Trainer.fit` that go on from a training checkpoint; none where `path` is None.
+
+    Raises CheckpointError for a file that is not one, or that holds more than plain tensors.
+    """
+    if path is None:
+        return {}
+    from sam2vt.core.model.weights import read_checkpoint
+
+    missing = {"state_dict", "optimizer_states", "loops"} - read_checkpoint(path).keys()
+    if missing:
+        raise CheckpointError(
+            f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
+            f"weights alone as model.checkpoint_path"
+        )
+    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
+    return {"ckpt_path": path, **({"weights_only": True} if "weights_only" in known else {})}
 
 
 def write_config(config: Config) -> Path:
@@ -193,20 +215,7 @@ def _strategy(config: Config) -> str:
     return "ddp_find_unused_parameters_true" if several else "auto"
 
 
-def _resume_from(path: str | None, trainer: L.Trainer) -> dict[str, Any]:
-    """The arguments of `Trainer.fit` that go on from a training checkpoint of plain tensors."""
-    if path is None:
-        return {}
-    from sam2vt.core.model.weights import read_checkpoint
-
-    missing = {"state_dict", "optimizer_states", "loops"} - read_checkpoint(path).keys()
-    if missing:
-        raise CheckpointError(
-            f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
-            f"weights alone as model.checkpoint_path"
-        )
-    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
-    return {"ckpt_path": path, **({"weights_only": True} if "weights_only" in known else {})}
+_resume_from = resume_kwargs
 
 
 if __name__ == "__main__":

@@ -1,0 +1,256 @@
+"""From a configuration to a trainer, and the Hydra entry with its exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from sam2vt import train
+from sam2vt.config import Config, load_config, to_dict
+from sam2vt.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    config = Config(output_dir=str(tmp_path / "run"))
+    config.dataset.data_path = str(tmp_path)
+    config.trainer.accelerator = "cpu"
+    config.trainer.devices = 1
+    return config
+
+
+@pytest.fixture
+def package_log() -> Iterator[logging.Logger]:
+    """The package's logger, left as it was found."""
+    package = logging.getLogger("sam2vt")
+    level, handlers = package.level, list(package.handlers)
+    yield package
+    package.setLevel(level)
+    package.handlers[:] = handlers
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sam2vt.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_logging_has_the_level_asked_for_and_one_handler(
+    package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    package_log.handlers.clear()
+    train.setup_logging("WARNING")
+    train.setup_logging("DEBUG")
+    assert package_log.level == logging.DEBUG
+    assert len(package_log.handlers) == 1
+
+
+def test_logging_leaves_a_handler_that_is_there_alone(
+    package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
+    package_log.handlers.clear()
+    train.setup_logging()
+    assert package_log.handlers == []
+    assert package_log.level == logging.INFO
+
+
+def test_an_unknown_log_level_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"log_level='LOUD'.*DEBUG, INFO"):
+        train.setup_logging("LOUD")
+
+
+def test_trainer_arguments_are_lightning_s(config: Config) -> None:
+    known = inspect.signature(L.Trainer.__init__).parameters
+    assert set(train.trainer_kwargs(config)) <= set(known)
+
+
+TRAINER_SETTINGS: dict[str, Any] = {
+    "max_epochs": 3,
+    "max_steps": 7,
+    "gradient_clip_val": 0.5,
+    "accumulate_grad_batches": 4,
+    "limit_train_batches": 2,
+    "limit_val_batches": 0.5,
+    "val_check_interval": 0.25,
+    "num_sanity_val_steps": 2,
+    "log_every_n_steps": 3,
+    "check_val_every_n_epoch": 2,
+    "precision": "bf16-mixed",
+}
+
+
+def test_every_setting_reaches_the_trainer(config: Config) -> None:
+    for name, value in TRAINER_SETTINGS.items():
+        setattr(config.trainer, name, value)
+    trainer = train.create_trainer(config, callbacks=[])
+    assert {name: getattr(trainer, name) for name in TRAINER_SETTINGS} == TRAINER_SETTINGS
+    assert trainer.default_root_dir == config.output_dir
+
+
+def test_switches_reach_the_trainer(config: Config) -> None:
+    on = train.create_trainer(config, callbacks=[])
+    assert on.progress_bar_callback is not None
+    assert on.checkpoint_callback is not None
+    assert on.logger is not None
+    config.trainer.enable_progress_bar = config.trainer.enable_checkpointing = config.trainer.logger = False
+    off = train.create_trainer(config, callbacks=[])
+    assert off.progress_bar_callback is None
+    assert off.checkpoint_callback is None
+    assert off.logger is None
+
+
+def test_no_clipping_is_none_for_lightning(config: Config) -> None:
+    config.trainer.gradient_clip_val = 0.0
+    assert train.trainer_kwargs(config)["gradient_clip_val"] is None
+
+
+def test_callbacks_given_replace_the_default_ones(config: Config) -> None:
+    class Mine(L.Callback):
+        pass
+
+    mine = Mine()
+    given = train.create_trainer(config, callbacks=[mine])
+    assert mine in given.callbacks
+    default = train.create_trainer(config)
+    assert not any(isinstance(callback, Mine) for callback in default.callbacks)
+    assert len(default.callbacks) > len(given.callbacks)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [(1, "auto"), ("auto", "auto"), (2, "ddp_find_unused_parameters_true"), ([0], "auto")],
+)
+def test_several_devices_train_with_ddp(config: Config, devices: Any, expected: str) -> None:
+    config.trainer.devices = devices
+    assert train.trainer_kwargs(config)["strategy"] == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_a_config_error(config: Config) -> None:
+    config.trainer.accelerator = "gpu"
+    with pytest.raises(ConfigError, match="trainer"):
+        train.create_trainer(config, callbacks=[])
+
+
+def test_tensorboard_is_the_logger_and_writes_into_the_run_folder(config: Config) -> None:
+    (logger,) = train.build_loggers(config)
+    assert type(logger).__name__ == "TensorBoardLogger"
+    assert Path(logger.log_dir or "") == Path(config.output_dir) / "tensorboard"
+
+
+def test_wandb_without_the_package_is_a_config_error(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch import loggers
+
+    def missing(**_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'wandb'")
+
+    monkeypatch.setattr(loggers, "WandbLogger", missing)
+    config.use_wandb = True
+    with pytest.raises(ConfigError, match=r"pip install 'sam2vt\[wandb\]'"):
+        train.create_trainer(config, callbacks=[])
+
+
+def test_wandb_gets_project_and_name(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch import loggers
+
+    monkeypatch.setattr(loggers, "WandbLogger", lambda **settings: settings)
+    config.use_wandb, config.wandb_project, config.name = True, "surgery", "first"
+    expected = {"project": "surgery", "name": "first", "save_dir": config.output_dir}
+    assert train.build_loggers(config) == [expected]
+
+
+def test_the_resolved_configuration_lies_in_the_run_folder(config: Config) -> None:
+    path = train.write_config(config)
+    assert path == Path(config.output_dir) / "config.yaml"
+    assert load_config(OmegaConf.load(path)) == config  # type: ignore[arg-type]
+
+
+def test_training_starts_with_all_faults_of_its_configuration(config: Config) -> None:
+    config.optimizer.lr = -1.0
+    config.dataset.data_path = "/does/not/exist"
+    with pytest.raises(ConfigError, match=r"(?s)2 faults.*optimizer\.lr.*dataset\.data_path") as caught:
+        train.train(config)
+    assert not Path(config.output_dir).exists(), caught
+
+
+def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) -> None:
+    trainer = train.create_trainer(config, callbacks=[])
+    assert train.resume_kwargs(None, trainer) == {}
+    weights = tmp_path / "weights.pt"
+    torch.save({"model": {"weight": torch.zeros(1)}}, weights)
+    with pytest.raises(CheckpointError, match=r"it has no loops, optimizer_states.*model\.checkpoint_path"):
+        train.resume_kwargs(str(weights), trainer)
+    full = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(1)}, "optimizer_states": [], "loops": {}}, full)
+    assert train.resume_kwargs(str(full), trainer)["ckpt_path"] == str(full)
+
+
+def test_composing_leaves_hydra_as_it_was(tmp_path: Path) -> None:
+    import sam2  # noqa: F401  # initialises Hydra's global state
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    cfg = train.compose_config(["experiment=demo", f"dataset.data_path='{tmp_path}'"])
+    assert load_config(cfg).name == "demo"
+    assert GlobalHydra.instance().hydra is before
+
+
+def test_composing_what_is_not_there_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="experiment/nothing"):
+        train.compose_config(["experiment=nothing"])
+    with pytest.raises(ConfigError, match="optimizer.rate"):
+        train.compose_config(["optimizer.rate=1"])
+
+
+def test_hydra_main_takes_a_composed_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Config] = []
+    monkeypatch.setattr(train, "train", seen.append)
+    cfg = train.compose_config(["model=nano", f"dataset.data_path='{tmp_path}'", "output_dir=here"])
+    train.hydra_main(cfg)
+    assert seen[0].output_dir == "here"
+    assert seen[0].model.image_size == 128
+
+
+def test_the_command_prints_the_composed_configuration() -> None:
+    done = run("experiment=demo", "dataset.data_path=videos", "--cfg", "job", "--resolve")
+    assert done.returncode == 0
+    shown = OmegaConf.create(done.stdout)
+    assert shown.dataset.data_path == "videos"
+    assert shown.dataset.image_size == [128, 128]
+    assert set(shown) == set(to_dict(Config()))
+
+
+@pytest.mark.parametrize("override", ["optimizer.rate=1", "experiment=nothing", "optimizer"])
+def test_overrides_that_do_not_compose_end_with_2(override: str) -> None:
+    done = run(override)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert override.split("=")[0].split(".")[-1] in done.stderr
+
+
+def test_bad_settings_end_with_2_and_one_message(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = run("optimizer.lr=-1", "dataset.data_path=/does/not/exist", f"output_dir={folder}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the configuration has 2 faults:")
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, sam2vt.train; "
+        "print([m for m in ('torch', 'ray', 'lightning', 'hydra', 'sam2') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
