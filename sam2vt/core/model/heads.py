@@ -8,6 +8,7 @@ gated and by which presence.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ from torch import Tensor
 NO_OBJECT_LOGIT = -1024.0
 
 
-class DecoderStep(NamedTuple):
+@dataclass(frozen=True)
+class DecoderStep:
     """One call of the mask decoder for K entries of a batch; what the loss supervises."""
 
     index: Tensor  # long [K, 3], rows (clip, frame, object slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def assemble(
         "object_score_logits": dense([o.object_score_logits for o in every], fill=NO_OBJECT_LOGIT),
         "scored": dense(scored, fill=0.0) > 0,
         "steps": [
-            step._replace(index=_batch_index(frame, output.rows, slots))
+            replace(step, index=_batch_index(frame, output.rows, slots))
             for frame, output in outputs
             for step in output.steps
         ],

@@ -132,8 +132,8 @@ def _groups(
     groups: dict[_CallKey, list[int]] = {}
     for place, (row, packed) in enumerate(zip(cohort.rows, cohort.objects)):
         kind = prompt_kind(packed.prompts[frame])
-        clickable = rules.num_clicks > 0 and truth is not None and not kind.is_mask
-        corrected = clickable and truth.known_on_host[frame][row]
+        known = truth is not None and rules.num_clicks > 0 and truth.known_on_host[frame][row]
+        corrected = known and not kind.is_mask
         groups.setdefault(_CallKey(kind, corrected), []).append(place)
     return groups
 
