@@ -99,6 +99,21 @@ def test_twice_stopped_with_a_loader_process(config, whole) -> None:
     assert_equal(weights, whole[1])
 
 
+def test_stopped_between_two_updates(config) -> None:
+    """The gradient of an unfinished accumulation is lost: its clips come again."""
+    config.trainer.accumulate_grad_batches = 2
+    whole, weights = run(config)
+    last = config.checkpoint_dir / "last.ckpt"
+    for stop_at, lost in ((1, 1), (2, 0), (4, 1)):  # an epoch has two updates, after 2 and 3 clips
+        last.unlink()
+        first, _ = run(config, stop_at)
+        saved = torch.load(last, weights_only=True)
+        assert saved["SAM2LightningDataModule"]["samples_seen"] == stop_at - lost
+        rest, again = run(config, resume=last)
+        assert first[: stop_at - lost] + rest == whole
+        assert_equal(again, weights)
+
+
 def test_a_finished_run_goes_on_for_more_epochs(config, whole) -> None:
     config.trainer.max_epochs = 2
     first, _ = run(config)

@@ -17,7 +17,7 @@ from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.splits import split_records
-from sam2vt.core.training.position import Position, ResumableSampler
+from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError
@@ -99,19 +99,23 @@ class SAM2LightningDataModule(L.LightningDataModule):
         )
         return [clips, videos]
 
-    def position(self) -> Position:
-        """The next clip to train on, counted over all ranks."""
+    def position(self, waiting: int = 0) -> Position:
+        """The next clip to train on, counted over all ranks.
+
+        Of the clips trained on, the last `waiting` batches of each rank are not counted.
+        """
         num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
-        return self._start.advanced(self._clips_trained(), num_batches * self._clips_per_step())
+        return self._start.advanced(self._clips_trained(waiting), num_batches * self._clips_per_step())
 
     def state_dict(self) -> dict[str, Any]:
         """The position, `samples_seen` (clips trained on in the whole run), and what it depends on."""
-        position = self.position()
+        waiting = 0 if self.trainer is None else batches_since_step(self.trainer)
+        position = self.position(waiting)
         return {
             "epoch": position.epoch,
             "clips": position.clips,
-            "samples_seen": self._seen_at_start + self._clips_trained(),
-            "batches_seen": self._batches_processed(),
+            "samples_seen": self._seen_at_start + self._clips_trained(waiting),
+            "batches_seen": self._batches_processed() - waiting,
             **self._sequence(),
         }
 
@@ -141,10 +145,10 @@ class SAM2LightningDataModule(L.LightningDataModule):
             "shuffle": settings.shuffle,
         }
 
-    def _clips_trained(self) -> int:
+    def _clips_trained(self, waiting: int = 0) -> int:
         """Since the start or the resume, over all ranks."""
         # Before Lightning has restored its own counters they are behind the checkpoint's.
-        batches = max(0, self._batches_processed() - self._batches_at_start)
+        batches = max(0, self._batches_processed() - self._batches_at_start - waiting)
         return batches * self._clips_per_step()
 
     def _batches_processed(self) -> int:

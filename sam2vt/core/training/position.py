@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import lightning as L
 from torch.utils.data import Sampler
 
 from sam2vt.core.data.sampling import ClipSampler
@@ -24,6 +25,22 @@ class Position(NamedTuple):
         if clips < clips_per_epoch:
             return Position(self.epoch, clips)
         return Position(self.epoch + int(clips // clips_per_epoch), int(clips % clips_per_epoch))
+
+
+def batches_since_step(trainer: L.Trainer) -> int:
+    """Batches of this epoch whose gradient waits for the next update; a checkpoint does not hold it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if progress.is_last_batch or progress.current.ready == trainer.num_training_batches:
+        return 0  # an epoch's last batch always makes a step
+    return progress.current.ready % trainer.accumulate_grad_batches
+
+
+def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
+    """Take so many trained batches off the counters that Lightning has put into a checkpoint."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counters in (progress["total"], progress["current"]):
+        for name in counters:
+            counters[name] -= num_batches
 
 
 class ResumableSampler(Sampler[SampleKey]):

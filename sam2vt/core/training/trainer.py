@@ -22,6 +22,7 @@ from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2Ligh
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
+from sam2vt.core.training.position import batches_since_step, rewind_loops
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError, DataError
@@ -59,8 +60,9 @@ class SAM2LightningModule(L.LightningModule):
         """Build the model and load its weights, and choose what trains; a second call does nothing."""
         if not self.model.loaded:
             self._load_model()
-        # Frozen parts are in eval mode on purpose; Lightning warns about each.
+        # Frozen parts are in eval mode on purpose, and validation has joined its ranks' rows itself.
         warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training")
+        warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('val/")
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model.network, self.config.optimizer)
@@ -124,6 +126,8 @@ class SAM2LightningModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["best_val_loss"] = self.best_val_loss
+        # A resumed run makes an unfinished accumulation anew, from its first batch.
+        rewind_loops(checkpoint, batches_since_step(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best_val_loss = float(checkpoint.get("best_val_loss", self.best_val_loss))

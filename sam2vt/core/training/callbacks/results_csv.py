@@ -51,6 +51,8 @@ class ResultsCsv(L.Callback):
         if not trainer.is_global_zero:
             return
         val = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+        # Validated again, as after a resume between two steps: the newer row stands.
+        self.rows = [row for row in self.rows if int(row["step"]) != trainer.global_step]
         row: Row = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,

@@ -35,7 +35,7 @@ class SaveOnSigterm(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.received_sigterm:
-            raise SystemExit(SIGTERM_EXIT_CODE)
+            raise SIGTERMException(SIGTERM_EXIT_CODE)
 
 
 def _repeat_validation(trainer: L.Trainer) -> None:
