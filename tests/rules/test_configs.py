@@ -24,7 +24,7 @@ def load(tmp_path: Path, *overrides: str) -> Config:
 
 
 def test_the_folder_is_the_repository_s() -> None:
-    assert configs_dir() == FOLDER
+    assert configs_dir().samefile(FOLDER)
 
 
 @pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: str(file.relative_to(FOLDER)))
