@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from sam2vt.core.data.sampling import ClipSampler
-from sam2vt.core.training.position import Position, ResumableSampler
+from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step, rewind_loops
 
 
 def sampler(rank: int = 0, world_size: int = 1) -> ClipSampler:
@@ -50,3 +52,22 @@ def test_asks_for_the_position_each_time() -> None:
 
 def test_lightning_finds_no_epoch_to_set() -> None:
     assert not hasattr(ResumableSampler(sampler(), lambda: Position(0, 0)), "set_epoch")
+
+
+@pytest.mark.parametrize(
+    ("ready", "is_last", "expected"),
+    [(0, False, 0), (1, False, 1), (3, False, 0), (5, False, 2), (7, True, 0), (8, False, 0)],
+)
+def test_batches_since_step(ready, is_last, expected) -> None:
+    progress = SimpleNamespace(is_last_batch=is_last, current=SimpleNamespace(ready=ready))
+    epoch_loop = SimpleNamespace(batch_progress=progress)
+    fit_loop = SimpleNamespace(epoch_loop=epoch_loop)
+    trainer = SimpleNamespace(fit_loop=fit_loop, num_training_batches=8, accumulate_grad_batches=3)
+    assert batches_since_step(trainer) == expected
+
+
+def test_rewind_loops() -> None:
+    progress = {"total": {"ready": 9, "completed": 9}, "current": {"ready": 4, "completed": 4}}
+    checkpoint = {"loops": {"fit_loop": {"epoch_loop.batch_progress": progress}}}
+    rewind_loops(checkpoint, 2)
+    assert progress == {"total": {"ready": 7, "completed": 7}, "current": {"ready": 2, "completed": 2}}

@@ -68,9 +68,7 @@ def test_random_weights_follow_from_the_seed_alone(config) -> None:
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
-@pytest.mark.parametrize(
-    ("weight", "head"), [("presence_weight", OBJECT_SCORE), ("iou_head_weight", IOU)]
-)
+@pytest.mark.parametrize(("weight", "head"), [("presence_weight", OBJECT_SCORE), ("iou_head_weight", IOU)])
 def test_a_head_that_no_loss_term_reaches_is_frozen(config, weight, head) -> None:
     assert trains(loaded(config), head) == {True}
     setattr(config.loss, weight, 0.0)
@@ -123,7 +121,7 @@ class Watch(L.Callback):
 def test_only_what_trains_changes_and_frozen_parts_stay_in_eval_mode(config, tmp_path) -> None:
     module, watch = loaded(config), Watch()
     before = copy.deepcopy(module.model.network.state_dict())
-    trainer = make_trainer(tmp_path, watch, limit_train_batches=2, val_check_interval=1)
+    trainer = make_trainer(tmp_path, watch, limit_train_batches=2, limit_val_batches=1, val_check_interval=1)
     trainer.fit(module, datamodule=SAM2LightningDataModule(config))
     assert watch.modes == [(False, True)] * 2  # the second comes after a validation
     after = module.model.network.state_dict()

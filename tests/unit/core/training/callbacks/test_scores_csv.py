@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import csv
+import logging
+
+from sam2vt.core.evaluation.jf import ObjectScore
+from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
+
+
+def score(video: str, j: float) -> ObjectScore:
+    return ObjectScore(video, 1, j, j, j, 4)
+
+
+def test_rows_of_the_last_validation_beside_the_baseline(fit, one_weight, tmp_path, caplog) -> None:
+    module = one_weight()
+    module.last_scores = [score("a", 0.5), score("b", 0.25)]
+    module.hold_first_scores = [score("a", 0.125), score("b", 0.375)]
+    path = tmp_path / "val_scores.csv"
+    with caplog.at_level(logging.INFO):
+        fit(module, [ScoresCsv(path)])
+    rows = {row["video"]: row for row in csv.DictReader(path.open())}
+    assert (rows["a"]["J"], rows["a"]["J_hold_first"]) == ("0.5", "0.125")
+    assert (rows["all"]["J"], rows["all"]["J_hold_first"]) == ("0.375", "0.25")
+    assert "the last validation:\nvideo" in caplog.text
+
+
+def test_nothing_is_written_without_scores(fit, one_weight, tmp_path) -> None:
+    module = one_weight()
+    module.last_scores, module.hold_first_scores = [], None
+    fit(module, [ScoresCsv(tmp_path / "val_scores.csv")])
+    assert not (tmp_path / "val_scores.csv").exists()
