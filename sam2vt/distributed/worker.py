@@ -29,7 +29,7 @@ from sam2vt.distributed.plan import StreamPlan
 from sam2vt.distributed.reporting import PostProgress, send_logs
 from sam2vt.distributed.resuming import DATA_STATE, first_step_of, newest_checkpoint
 from sam2vt.distributed.stream import StreamLoader
-from sam2vt.train import _resume_from, trainer_kwargs, write_config
+from sam2vt.train import resume_kwargs, trainer_kwargs, write_config
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def _fit(config: Config, job: Job, loader: StreamLoader, resume: str | None) -> 
     if trainer.is_global_zero:
         write_config(config)
     try:
-        trainer.fit(module, datamodule=datamodule, **_resume_from(resume, trainer))
+        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
     except SIGTERMException:
         return {"stopped": True}
     if not trainer.is_global_zero:
