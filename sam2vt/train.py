@@ -215,8 +215,5 @@ def _strategy(config: Config) -> str:
     return "ddp_find_unused_parameters_true" if several else "auto"
 
 
-_resume_from = resume_kwargs
-
-
 if __name__ == "__main__":
     main()
