@@ -48,9 +48,7 @@ def test_a_single_process_gathers_its_own_rows_in_order() -> None:
 
 
 def _gather(rank: int, world_size: int, folder: str) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size
-    )
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
     # Three batches and one video: the last rank has no video, and fewer batches.
     rows = ValidationRows(
         losses=[LossRow(n, n + 1, {"bce": 0.1 * n}) for n in range(rank, 3, world_size)],
