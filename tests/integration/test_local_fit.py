@@ -89,6 +89,9 @@ class Report(L.Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def setup(self, trainer, pl_module, stage) -> None:
+        torch.set_num_threads(1)  # a forked process has not its parent's threads
+
     def on_validation_end(self, trainer, pl_module) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         report = {
@@ -106,7 +109,7 @@ def test_two_processes_validate_as_one(tiny_config, tmp_path) -> None:
         settings = {
             **trainer_kwargs(tiny_config),
             "devices": devices,
-            "strategy": "ddp_spawn" if devices > 1 else "auto",
+            "strategy": "ddp_fork" if devices > 1 else "auto",
             "enable_checkpointing": False,
         }
         module, data = SAM2LightningModule(tiny_config), SAM2LightningDataModule(tiny_config)

@@ -56,7 +56,8 @@ class StopOnNonFinite(L.Callback):
         ]
         if not faults and not scaled and not math.isfinite(values[0]):
             clips = "; ".join(clip for item in seen for clip in item.clips)
-            faults = [f"gradient norm {values[0]} with a finite loss, on {clips}"]
+            elsewhere = " (or on another rank's clips: see its message)" if trainer.world_size > 1 else ""
+            faults = [f"gradient norm {values[0]} with a finite loss, on {clips}{elsewhere}"]
         if faults:
             raise TrainingError(_message(trainer, faults))
         pl_module.log("train/grad_norm", values[0], on_step=True, on_epoch=False, batch_size=1)
