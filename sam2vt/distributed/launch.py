@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import ray
-import ray.data
 import ray.train
 
 from sam2vt.config import Config, to_dict
-from sam2vt.distributed.decode import DecodeJob, build_dataset, quiet_ray_data
 from sam2vt.distributed.job import Job, train_on_worker
-from sam2vt.distributed.plan import StreamPlan, plan_stream
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
-from sam2vt.distributed.resuming import first_step_of
-from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, newest_metrics, run_storage
+from sam2vt.distributed.session import ray_session
+from sam2vt.distributed.source import ClipSource, Stream, find_clips
+from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage
 from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.errors import Sam2vtError, TrainingError
-
-log = logging.getLogger(__name__)
 
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 SCORE = "val/J&F"
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
-# Ray Train lets a run report only once in two seconds by default.
-RAY_ENVIRONMENT = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
 
 
 def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
@@ -45,37 +39,17 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
     check_config(config)
     storage = run_storage(config)
     config = with_absolute_paths(config, storage)
-    with ray_session(config):
-        check_cluster(config, storage)
-        board = start_board()
-        live = None if config.trainer.enable_progress_bar else False
-        with Display(board, live=live), _stop_on_sigterm(board):
-            outcome = _run(_create_trainer(config, storage, board, train_fn))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        finding = pool.submit(find_clips, config)  # while Ray starts
+        with ray_session(config):
+            check_cluster(config, storage)
+            board = start_board()
+            live = None if config.trainer.enable_progress_bar else False
+            with Display(board, live=live), _stop_on_sigterm(board):
+                outcome = _run(_create_trainer(config, storage, finding.result(), board, train_fn))
     if outcome["stopped"]:
         raise SystemExit(SIGTERM_EXIT_CODE)
     return summarise(config, storage, outcome)
-
-
-@contextmanager
-def ray_session(config: Config) -> Iterator[None]:
-    """Connect to the configured cluster, or start Ray on this machine and end it with the block."""
-    if ray.is_initialized():
-        yield
-        return
-    for name, value in RAY_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    address = config.ray.address or os.environ.get("RAY_ADDRESS")
-    # The numbers are for a Ray that starts here; a running one has its own.
-    local: dict[str, Any] = {"num_cpus": config.ray.local_cpus or os.cpu_count(), "include_dashboard": False}
-    shown = config.log_level == "DEBUG"
-    level = logging.INFO if shown else logging.ERROR
-    own: dict[str, Any] = {} if address else local
-    ray.init(address=address or "local", logging_level=level, log_to_driver=shown, **own)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
@@ -104,50 +78,22 @@ def _absolute(path: Any) -> Any:
     return str(Path(path).expanduser().absolute()) if path and "://" not in path else path
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """Builds the stream for each group of workers, from where the newest checkpoint stands."""
-
-    job: ray.ObjectRef  # of a DecodeJob
-    plan: StreamPlan
-    first_step: int  # without a checkpoint of this run
-    decode_actors: int
-    attempt: str  # where Ray Train keeps this run's state
-
-    def __call__(self) -> ray.data.Dataset:
-        quiet_ray_data()
-        newest = newest_metrics(self.attempt)
-        step = self.plan.step_at(int(newest["epoch"]), int(newest["clips"])) if newest else self.first_step
-        first_row = step * self.plan.rows_per_step
-        return build_dataset(self.job, self.plan, first_row=first_row, decode_actors=self.decode_actors)
-
-
-def _prepare_stream(config: Config, attempt: str) -> _Stream:
-    from sam2vt.core.data.dataset import clip_spec
-    from sam2vt.core.training.data_module import find_records
-
-    settings, seed = config.dataset, config.seed
-    records, _ = find_records(config)
-    plan = plan_stream(config, len(records))
-    spec = clip_spec(settings, seed, config.max_objects, records)
-    sampling = {
-        "num_videos": len(records),
-        "clips_per_video": settings.clips_per_video,
-        "seed": seed,
-        "shuffle": settings.shuffle,
-    }
-    job = ray.put(DecodeJob(records, spec, sampling))
-    return _Stream(job, plan, first_step_of(plan, config.resume), config.ray.decode_actors, attempt)
-
-
-def _create_trainer(config: Config, storage: RunStorage, board: Any, train_fn: TrainFn) -> Any:
+def _create_trainer(
+    config: Config, storage: RunStorage, source: ClipSource, board: Any, train_fn: TrainFn
+) -> Any:
     from ray.train.torch import TorchTrainer
 
     from sam2vt.distributed.stream import data_config
 
     settings, attempt = config.ray, storage.next_attempt()
-    stream = _prepare_stream(config, storage.join(RAY_FOLDER, attempt))
-    job = Job(config=to_dict(config), plan=stream.plan, storage=storage, board=board)
+    stream = Stream(
+        ray.put(source.job),
+        source.plan,
+        source.first_step,
+        settings.decode_actors,
+        storage.join(RAY_FOLDER, attempt),
+    )
+    job = Job(config=to_dict(config), plan=source.plan, storage=storage, board=board)
     resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.use_gpu else {})}
     # Beside the best, Ray Train always keeps the newest, from which it goes on after a failure.
     kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=SCORE)

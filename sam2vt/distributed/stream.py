@@ -6,7 +6,7 @@ and step follow from the number too, and the reader checks that they do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Queue
 from threading import Thread
 from typing import Any
@@ -40,7 +40,7 @@ class StreamLoader:
 
     def __init__(
         self,
-        shard: ray.data.DataIterator,
+        open_shard: Callable[[], ray.data.DataIterator],
         plan: StreamPlan,
         rank: int,
         *,
@@ -48,7 +48,7 @@ class StreamLoader:
         prefetch: int = 2,
     ) -> None:
         self.plan, self.rank, self.step = plan, rank, first_step
-        self._shard, self._prefetch = shard, prefetch
+        self._open_shard, self._prefetch = open_shard, prefetch
         self._ready: Queue[Rows | Exception | None] | None = None
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class StreamLoader:
     def _read(self, ready: Queue[Any]) -> None:
         options: dict[str, Any] = {"batch_size": self.plan.batch_size, "batch_format": "numpy"}
         try:
-            for rows in self._shard.iter_batches(prefetch_batches=self._prefetch, **options):
+            for rows in self._open_shard().iter_batches(prefetch_batches=self._prefetch, **options):
                 ready.put(rows)
             ready.put(None)
         except Exception as error:  # raised again where the batch is asked for

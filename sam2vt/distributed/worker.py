@@ -25,9 +25,8 @@ from sam2vt.core.training.data_module import SAM2LightningDataModule
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.checkpointing import NAMES, ReportCheckpoint, clips_per_second
 from sam2vt.distributed.job import Job
-from sam2vt.distributed.plan import StreamPlan
 from sam2vt.distributed.reporting import PostProgress, send_logs
-from sam2vt.distributed.resuming import DATA_STATE, first_step_of, newest_checkpoint
+from sam2vt.distributed.resuming import DATA_STATE
 from sam2vt.distributed.stream import StreamLoader
 from sam2vt.train import resume_kwargs, trainer_kwargs, write_config
 
@@ -49,27 +48,15 @@ class StreamDataModule(SAM2LightningDataModule):
 StreamDataModule.__qualname__ = DATA_STATE
 
 
-def train_loop(job: Job) -> dict[str, Any] | None:
-    """Train as one rank. Rank 0 returns what `RunSummary` is made of; others return None."""
-    config, context = from_dict(job["config"]), ray.train.get_context()
+def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
+    """Train as one rank, from the checkpoint `resume` on if there is one.
+
+    Rank 0 returns what `RunSummary` is made of; others return None.
+    """
+    config = from_dict(job["config"])
     torch.set_num_threads(config.ray.cpus_per_worker)
-    if context.get_world_rank() == 0:
+    if ray.train.get_context().get_world_rank() == 0:
         send_logs(job["board"], config.log_level)
-    with newest_checkpoint(config.resume) as resume:
-        loader = _open_stream(config, job["plan"], context.get_world_rank(), resume)
-        return _fit(config, job, loader, resume)
-
-
-def _open_stream(config: Config, plan: StreamPlan, rank: int, resume: str | None) -> StreamLoader:
-    """The rank's batches from the recorded position on, already being read."""
-    first_step = first_step_of(plan, resume)
-    shard = ray.train.get_dataset_shard("train")
-    loader = StreamLoader(shard, plan, rank, first_step=first_step, prefetch=config.ray.prefetch_batches)
-    loader.start()
-    return loader
-
-
-def _fit(config: Config, job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
     L.seed_everything(config.seed, workers=True, verbose=False)
     module, datamodule = SAM2LightningModule(config), StreamDataModule(config, loader)
     trainer = _create_trainer(config, job)

@@ -1,10 +1,9 @@
-"""The whole training on a Ray of this machine: two workers, a crash, bad data, exit codes."""
+"""The whole training on a Ray of this machine: two workers, a crash, exit codes."""
 
 from __future__ import annotations
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +16,9 @@ import torch
 
 from sam2vt.config import Config, load_config
 from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.distributed.launch import RAY_ENVIRONMENT, fit
+from sam2vt.distributed.launch import fit
+from sam2vt.distributed.session import LOCAL_ENVIRONMENT
 from sam2vt.distributed.summary import RunSummary
-from sam2vt.errors import DataError
 from sam2vt.train import compose_config
 
 REPO = Path(__file__).resolve().parents[2]
@@ -27,8 +26,8 @@ STEPS, CRASH_AFTER = 7, 6
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    for name, value in RAY_ENVIRONMENT.items():
+def running_ray() -> Iterator[None]:
+    for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
@@ -99,11 +98,12 @@ def test_goes_on_after_a_crash_with_the_same_result(
     marker = tmp_path / "crashed"
 
     def crash_once(job: Any) -> Any:
-        """`train_loop`, in which rank 1 dies once, between two validations."""
+        """The training, in which rank 1 dies once, between two validations."""
         import os
 
         import lightning as L
 
+        from sam2vt.distributed import job as jobs
         from sam2vt.distributed import worker
 
         class Crash(L.Callback):
@@ -114,7 +114,7 @@ def test_goes_on_after_a_crash_with_the_same_result(
 
         default = worker.default_callbacks
         worker.default_callbacks = lambda config: [Crash(), *default(config)]
-        return worker.train_loop(job)
+        return jobs.train_on_worker(job)
 
     summary = fit(config_of(videos, tmp_path / "run", "ray.max_failures=1"), crash_once)
     assert marker.exists()
@@ -127,16 +127,6 @@ def test_goes_on_after_a_crash_with_the_same_result(
     assert resumed["state_dict"].keys() == whole["state_dict"].keys()
     for name, tensor in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], tensor), name
-
-
-def test_bad_data_ends_with_its_own_error(videos: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "videos"
-    shutil.copytree(videos, broken)
-    frames = sorted((broken / "JPEGImages").rglob("*.jpg")) + sorted((broken / "JPEGImages").rglob("*.png"))
-    for frame in frames:
-        frame.write_bytes(frame.read_bytes()[:200])
-    with pytest.raises(DataError, match=str(frames[0].parent.parent)):
-        fit(config_of(broken, tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import ray.data
@@ -16,10 +19,11 @@ from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.types import Batch, VideoRecord
-from sam2vt.distributed.decode import DecodeJob, build_dataset, quiet_ray_data
+from sam2vt.distributed.decode import ClipDecoder, DecodeJob, build_dataset, quiet_ray_data
+from sam2vt.distributed.launch import own_error
 from sam2vt.distributed.plan import StreamPlan, plan_stream
 from sam2vt.distributed.stream import StreamLoader, data_config
-from sam2vt.errors import TrainingError
+from sam2vt.errors import DataError, TrainingError
 
 CLIPS_PER_VIDEO, EPOCHS, SEED = 3, 2, 5
 SPEC = ClipSpec(
@@ -47,22 +51,30 @@ def plan_of(world_size: int, batch_size: int) -> StreamPlan:
     return plan_stream(config, num_videos=3)
 
 
-def job_of(records: list[VideoRecord]) -> ray.ObjectRef:
+def job_of(records: list[VideoRecord]) -> DecodeJob:
     sampling = {"num_videos": 3, "clips_per_video": CLIPS_PER_VIDEO, "seed": SEED, "shuffle": True}
-    return ray.put(DecodeJob(records, SPEC, sampling))
+    return DecodeJob(records, SPEC, sampling)
 
 
 def stream_loaders(records: list[VideoRecord], plan: StreamPlan, first_step: int = 0) -> list[StreamLoader]:
     """One loader a rank, split as Ray Train splits."""
     quiet_ray_data()
-    dataset = build_dataset(job_of(records), plan, first_row=first_step * plan.rows_per_step)
+    dataset = build_dataset(ray.put(job_of(records)), plan, first_row=first_step * plan.rows_per_step)
     shards = data_config().configure({"train": dataset}, plan.world_size, None, None)
     loaders = [
-        StreamLoader(shard["train"], plan, rank, first_step=first_step) for rank, shard in enumerate(shards)
+        StreamLoader(partial(shard.get, "train"), plan, rank, first_step=first_step)
+        for rank, shard in enumerate(shards)
     ]
     for loader in loaders:
         loader.start()  # ranks begin together
     return loaders
+
+
+def make_decoder(records: list[VideoRecord], plan: StreamPlan) -> ClipDecoder:
+    """A decoder in this process."""
+    decoder = ClipDecoder.__new__(ClipDecoder)
+    decoder.job, decoder.plan, decoder.first_row = job_of(records), plan, 0
+    return decoder
 
 
 def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> list[Batch]:
@@ -109,13 +121,12 @@ def test_equal_to_the_local_loader(records: list[VideoRecord], world_size: int, 
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_goes_on_from_the_middle_of_an_epoch(records: list[VideoRecord]) -> None:
-    plan = plan_of(2, 1)
-    for rank, loader in enumerate(stream_loaders(records, plan, first_step=3)):
-        expected = local_batches(records, plan, rank)
-        assert_same(list(loader), expected[3:4])  # what is left of the first epoch's four steps
-        assert_same(list(loader), expected[4:])
-        assert list(loader) == []
+def test_bad_data_arrives_as_its_own_error(records: list[VideoRecord]) -> None:
+    missing = replace(records[2], frame_paths=("/nowhere/0.png",) * records[2].num_frames, video_id="gone")
+    (loader,) = stream_loaders([missing] * 3, plan_of(1, 1))
+    with pytest.raises(Exception, match="gone") as caught:
+        next(iter(loader))
+    assert isinstance(own_error(caught.value), DataError)
 
 
 class Shard:
@@ -128,9 +139,22 @@ class Shard:
         return iter(self.rows)
 
 
+def test_goes_on_from_the_middle_of_an_epoch(records: list[VideoRecord]) -> None:
+    plan = plan_of(2, 1)
+    decode = make_decoder(records, plan)
+    rows = [decode({"id": np.array(plan.rows(step, 1))}) for step in range(3, plan.total_steps)]
+    loader, expected = (
+        StreamLoader(lambda: Shard(rows), plan, 1, first_step=3),
+        local_batches(records, plan, 1),
+    )
+    assert_same(list(loader), expected[3:4])  # what is left of the first epoch's four steps
+    assert_same(list(loader), expected[4:])
+    assert list(loader) == []
+
+
 @pytest.mark.parametrize(("positions", "found"), [([[1]], r"\[1\]"), ([], r"\[\]")])
 def test_refuses_rows_that_are_not_its_own(positions: list[list[int]], found: str) -> None:
     rows = [{"position": torch.tensor(row).numpy()} for row in positions]
-    loader = StreamLoader(Shard(rows), plan_of(1, 1), rank=0)  # type: ignore[arg-type]
+    loader = StreamLoader(lambda: Shard(rows), plan_of(1, 1), rank=0)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=f"rows {found} at step 0 instead of"):
         next(iter(loader))

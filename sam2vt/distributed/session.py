@@ -1,0 +1,52 @@
+"""Ray itself: a cluster to connect to, or one of its own on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from sam2vt.config import Config
+
+RAY_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    # By default a run can report only once in two seconds.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+# Nobody takes away the only machine with notice; watching for that takes a process of its own.
+LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
+@contextmanager
+def ray_session(config: Config) -> Iterator[None]:
+    """Connect to the configured cluster, or start Ray on this machine; both end with the block.
+
+    A Ray that this process is connected to already is used and left as it is.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = config.ray.address or os.environ.get("RAY_ADDRESS")
+    shown = config.log_level == "DEBUG"
+    logging.getLogger("ray").setLevel(logging.INFO if shown else logging.ERROR)
+    for name, value in (RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT).items():
+        os.environ.setdefault(name, value)
+    ray.init(
+        address=address or "local",
+        logging_level=logging.INFO if shown else logging.ERROR,
+        log_to_driver=shown,
+        **({} if address else local_ray(config.ray.local_cpus)),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def local_ray(num_cpus: int | None) -> dict[str, Any]:
+    """Arguments of `ray.init` for a small Ray of one's own: no dashboard, by default this machine's CPUs."""
+    return {"num_cpus": num_cpus or os.cpu_count(), "include_dashboard": False}
