@@ -14,6 +14,7 @@ import ray
 import ray.data
 
 from sam2vt.distributed.plan import StreamPlan
+from sam2vt.errors import Sam2vtError
 
 if TYPE_CHECKING:
     from sam2vt.core.data.clips import ClipSpec
@@ -43,11 +44,15 @@ class ClipDecoder:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         from sam2vt.core.data.clips import make_clip
         from sam2vt.core.data.sampling import sample_at
-        from sam2vt.distributed.wire import pack_clips
+        from sam2vt.distributed.wire import pack_clips, pack_error
 
         rows = [int(number) + self.first_row for number in batch["id"]]
         keys = [sample_at(self.plan.position(row), **self.job.sampling) for row in rows]
-        return pack_clips([make_clip(self.job.records, key, self.job.spec) for key in keys], rows)
+        spec = self.job.spec
+        try:
+            return pack_clips([make_clip(self.job.records, key, spec) for key in keys], rows)
+        except Sam2vtError as error:
+            return pack_error(error, rows, (spec.clip_length, 3, *spec.image_size))
 
 
 def build_dataset(

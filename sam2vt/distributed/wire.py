@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from sam2vt.core.types import Clip, Prompt
+from sam2vt.errors import CheckpointError, ConfigError, DataError, Sam2vtError, TrainingError
 
 POSITION = "position"
 _PROMPT_SCALARS = ("type", "object_index", "frame_index")
-_CLIP_LISTS = ("frame_indices", "object_ids")
+_ERRORS = {error.__name__: error for error in (ConfigError, DataError, CheckpointError)}
 
 
 def pack_clips(clips: Sequence[Clip], positions: Sequence[int]) -> dict[str, np.ndarray]:
@@ -34,14 +35,37 @@ def pack_clips(clips: Sequence[Clip], positions: Sequence[int]) -> dict[str, np.
     }
 
 
+def pack_error(
+    error: Sam2vtError, positions: Sequence[int], image_shape: tuple[int, int, int, int]
+) -> dict[str, np.ndarray]:
+    """Rows that raise `error` where they are unpacked, with the columns of clips of `image_shape`.
+
+    Ray itself keeps of an exception in an actor no more than its text.
+    """
+    meta = json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
+    empty = [b""] * len(positions)
+    return {
+        POSITION: np.asarray(positions, dtype=np.int64),
+        "images": np.zeros((len(positions), *image_shape), dtype=np.uint8),
+        "masks": _bytes_column(empty),
+        "prompt_masks": _bytes_column(empty),
+        "meta": _bytes_column([meta] * len(positions)),
+    }
+
+
 def unpack_clips(rows: Mapping[str, np.ndarray]) -> list[Clip]:
-    """The clips that `pack_clips` packed; their tensors own their memory."""
+    """The clips that `pack_clips` packed; their tensors own their memory.
+
+    Raises the error of rows that `pack_error` packed.
+    """
     columns = zip(rows["images"], rows["masks"], rows["prompt_masks"], rows["meta"])
     return [_unpack_clip(*row) for row in columns]
 
 
 def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: bytes) -> Clip:
     values = json.loads(meta)
+    if "error" in values:
+        raise _ERRORS.get(values["error"], TrainingError)(values["message"])
     num_frames, _, height, width = images.shape
     num_objects = values["num_objects"]
     clip_masks = _unpack_bits(masks, (num_frames, num_objects, height, width))

@@ -20,7 +20,6 @@ from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.types import Batch, VideoRecord
 from sam2vt.distributed.decode import ClipDecoder, DecodeJob, build_dataset, quiet_ray_data
-from sam2vt.distributed.launch import own_error
 from sam2vt.distributed.plan import StreamPlan, plan_stream
 from sam2vt.distributed.stream import StreamLoader, data_config
 from sam2vt.errors import DataError, TrainingError
@@ -120,15 +119,6 @@ def test_equal_to_the_local_loader(records: list[VideoRecord], world_size: int, 
         assert_same(got, expected)
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_bad_data_arrives_as_its_own_error(records: list[VideoRecord]) -> None:
-    missing = replace(records[2], frame_paths=("/nowhere/0.png",) * records[2].num_frames, video_id="gone")
-    (loader,) = stream_loaders([missing] * 3, plan_of(1, 1))
-    with pytest.raises(Exception, match="gone") as caught:
-        next(iter(loader))
-    assert isinstance(own_error(caught.value), DataError)
-
-
 class Shard:
     """Gives fixed rows in place of a Ray iterator."""
 
@@ -150,6 +140,23 @@ def test_goes_on_from_the_middle_of_an_epoch(records: list[VideoRecord]) -> None
     assert_same(list(loader), expected[3:4])  # what is left of the first epoch's four steps
     assert_same(list(loader), expected[4:])
     assert list(loader) == []
+
+
+def test_bad_data_is_raised_where_its_clip_is_due(records: list[VideoRecord]) -> None:
+    frames = list(records[2].frame_paths or ())
+    missing = replace(records[2], frame_paths=("/nowhere/0.png",) * len(frames))
+    plan = plan_of(1, 1)
+    decode = make_decoder([*records[:2], missing], plan)
+    expected = local_batches(records, plan, 0)
+    bad = [batch["video_id"] for batch in expected].index([missing.video_id])
+    rows = [decode({"id": np.array(plan.rows(step, 0))}) for step in range(bad + 1)]
+    assert {name: (column.dtype, column.shape) for name, column in rows[bad].items()} == {
+        name: (column.dtype, column.shape) for name, column in rows[0].items()
+    }
+    batches = iter(StreamLoader(lambda: Shard(rows), plan, 0))
+    assert_same([next(batches) for _ in range(bad)], expected[:bad])
+    with pytest.raises(DataError, match="/nowhere/0.png"):
+        next(batches)
 
 
 @pytest.mark.parametrize(("positions", "found"), [([[1]], r"\[1\]"), ([], r"\[\]")])
