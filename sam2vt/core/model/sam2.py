@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
-from sam2vt.core.model import build, tracking, trainable, weights
+from sam2vt.core.model import build, tracking, trainable
 from sam2vt.core.model.frame_call import ClickSampler, FrameFeatures, GroundTruth, TrackingRules
 from sam2vt.core.model.memory import frames_read_back
 from sam2vt.core.model.outputs import assemble
@@ -21,6 +21,7 @@ from sam2vt.core.model.prompt_inputs import (
     pack_objects,
     prompts_from_masks,
 )
+from sam2vt.core.model.weights import load_weights
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
 
@@ -85,8 +86,11 @@ class SAM2Model(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
 
-    def load(self, device: str | torch.device | None = None) -> SAM2Model:
-        """Build the network, load the checkpoint, choose what trains, move to `device`; returns self."""
+    def load(self, device: str | torch.device | None = None, *, weights: bool = True) -> SAM2Model:
+        """Build the network, load the checkpoint, choose what trains, move to `device`; returns self.
+
+        Without `weights` the checkpoint is not read: for one whose weights come from elsewhere.
+        """
         target = resolve_device(str(device or self.device))
         config = build.network_config(self.config_path, self.image_size, self.architecture)
         self.network = build.build_network(config)
@@ -94,10 +98,10 @@ class SAM2Model(nn.Module):
             raise ConfigError(
                 f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
             )
-        if self.checkpoint_path is None:
+        if weights and self.checkpoint_path is None:
             log.warning("model.checkpoint_path is null: the network starts from random weights")
-        else:
-            weights.load_weights(self.network, self.checkpoint_path)
+        elif weights:
+            load_weights(self.network, self.checkpoint_path)
         self.loaded = True
         if self.trainable_modules is not None:
             self.configure_for_training(self.trainable_modules)

@@ -132,14 +132,12 @@ class SAM2LightningModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.best_val_loss = float(checkpoint.get("best_val_loss", self.best_val_loss))
         if not self.model.loaded:  # from load_from_checkpoint, which fills in the weights next
-            self.model.checkpoint_path = None
-            self._load_model()
+            self._load_model(weights=False)
 
-    def _load_model(self) -> None:
+    def _load_model(self, weights: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):  # random weights follow from the seed alone
             torch.manual_seed(self.config.seed)
-            self.model.load(device="cpu")
-        self.model.configure_for_training(self.config.model.trainable_modules)
+            self.model.load("cpu", weights=weights)
         freeze_unreached_heads(self.model, self.config.loss)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
