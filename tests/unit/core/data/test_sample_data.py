@@ -59,7 +59,7 @@ def test_is_found_as_folders_and_video_files(records):
     for record in records:
         assert (record.num_frames, record.height, record.width) == (NUM_FRAMES, *SIZE)
         assert record.annotated_frames == list(range(NUM_FRAMES))
-    assert [len(load_masks(record, 0)) for record in records] == [2, 3, 2]
+    assert [len(load_masks(record, 0)) for record in records] == [2, 1, 1]
 
 
 def test_repeating_the_first_mask_fails(records):
@@ -67,16 +67,13 @@ def test_repeating_the_first_mask_fails(records):
         assert held_mask_jaccard(masks_on_disk(record)) <= 0.35
 
 
-def test_objects_are_large_move_slowly_cross_leave_and_come_back(records):
+def test_objects_are_large_and_move_slowly(records):
     for record in records:
         masks = masks_on_disk(record)
         area = masks.mean(axis=(2, 3))
         assert area[:, 0].min() > 0.08
         assert all(row[row > 0].mean() > 0.08 for row in area)
-        absent = area == 0
-        assert (absent.mean(axis=1) < 0.15).all()
-        assert absent[-1].sum() >= 3
-        assert not absent[:, -1].any()
+        assert not (area[:, -1] == 0).any()
         for object_masks in masks:
             # Where an object is seen nearly whole, so that its centre is not moved by what hides it.
             whole = [mask if mask.mean() > 0.11 else None for mask in object_masks]
@@ -85,20 +82,25 @@ def test_objects_are_large_move_slowly_cross_leave_and_come_back(records):
             steps = [np.hypot(*(b - a)) for a, b in pairs]
             assert max(steps) < 6  # pixels of 128
             assert np.median(steps) > 0.5
-        # A crossing: an object's visible area shrinks by a third while it touches another.
-        assert any(
-            (row.max() - row[~gone]).max() > row.max() / 3 for row, gone in zip(area[:-1], absent[:-1])
-        )
+
+
+def test_the_one_in_front_leaves_and_comes_back_and_the_one_behind_is_crossed(records):
+    both, front, behind = (masks_on_disk(record).mean(axis=(2, 3)) for record in records)
+    for area in (both[1], front[0]):
+        assert 3 <= (area == 0).sum() < 0.15 * NUM_FRAMES
+    for area in (both[0], behind[0]):
+        assert area.min() > 0
+        assert area.min() < area.max() * 2 / 3
 
 
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_the_promise_holds_for_other_seeds_and_shapes(seed):
     size = [(48, 64), (64, 64), (64, 48)][seed % 3]
-    for num_things in (2, 3):
-        scene = draw_scene(np.random.default_rng(seed), num_things, 50, size)
-        masks = label_masks(np.stack([scene.frame(i)[1] for i in range(50)]), num_things)
-        assert held_mask_jaccard(masks) <= 0.35
-        assert masks[:, 0].mean(axis=(1, 2)).min() > 0.08
+    scene = draw_scene(np.random.default_rng(seed), 50, size)
+    masks = label_masks(np.stack([scene.frame(i)[1] for i in range(50)]), 2)
+    assert held_mask_jaccard(masks[:1]) <= 0.35
+    assert held_mask_jaccard(masks[1:]) <= 0.35
+    assert masks[:, 0].mean(axis=(1, 2)).min() > 0.08
 
 
 def test_frames_and_masks_fit_each_other(records):
@@ -107,8 +109,10 @@ def test_frames_and_masks_fit_each_other(records):
         frames = read_frames(record, range(0, NUM_FRAMES, 7)).astype(int)
         saturation = (frames.max(axis=3) - frames.min(axis=3)) / np.maximum(frames.max(axis=3), 1)
         for strong, index in zip(saturation > 0.5, range(0, NUM_FRAMES, 7)):
-            mask = np.any(list(load_masks(record, index).values()), axis=0)
-            assert (strong & mask).sum() / (strong | mask).sum() > 0.9
+            mask = np.any([*load_masks(record, index).values(), np.zeros_like(strong)], axis=0)
+            if record is records[0]:  # in the others something that is not followed is strong too
+                assert (strong & mask).sum() / (strong | mask).sum() > 0.9
+            assert (strong & mask).sum() >= 0.9 * mask.sum()
 
 
 def test_neighbouring_frames_differ_little_but_are_not_alike(records):
