@@ -9,7 +9,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test test-fault check format clean
+.PHONY: setup demo test check format clean
 
 setup: $(READY)
 
@@ -28,11 +28,9 @@ demo: $(READY)
 	test -e $(DATA) || $(BIN)/sam2vt sample-data $(DATA)
 	$(BIN)/python ray_jobs/train.py experiment=demo dataset.data_path=$(abspath $(DATA)) output_dir=$(OUT)
 
+# One thread a process: the tests run several processes, which would fight over the cores.
 test: $(READY)
-	$(BIN)/python -m pytest tests --ignore=tests/fault
-
-test-fault: $(READY)
-	$(BIN)/python -m pytest tests/fault
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/fault --durations=15
 
 check: $(READY)
 	$(BIN)/ruff format --check .
