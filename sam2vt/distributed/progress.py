@@ -7,6 +7,7 @@ bar, elsewhere a line now and then.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import ray
 from tqdm import tqdm
 
 _POLL_SECONDS = 0.5
+_WAIT_LAYOUT = "{desc} [{elapsed}]"
 _BAR_LAYOUT = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}]{postfix}"
 _LINE_SECONDS = 20.0  # between two lines where there is no terminal
 
@@ -75,7 +77,7 @@ class Display:
     def __init__(self, board: Any, stream: TextIO | None = None, live: bool | None = None) -> None:
         self._board = board
         self._stream = stream or sys.stderr
-        self._live = self._stream.isatty() if live is None else live
+        self._live = _can_redraw(self._stream) if live is None else live
         self._started = time.monotonic()
         self._last_line = (0.0, "")
         self._bar: tqdm | None = None
@@ -85,7 +87,12 @@ class Display:
     def __enter__(self) -> Display:
         if self._live:
             self._bar = tqdm(
-                total=1, file=self._stream, bar_format=_BAR_LAYOUT, dynamic_ncols=True, leave=False
+                desc="starting",
+                total=1,
+                file=self._stream,
+                bar_format=_WAIT_LAYOUT,
+                dynamic_ncols=True,
+                leave=False,
             )
         self._thread.start()
         return self
@@ -135,7 +142,16 @@ def describe(status: Status) -> str:
     return ", ".join([*parts, *_numbers(status.get("metrics", {}))])
 
 
+def _can_redraw(stream: TextIO) -> bool:
+    try:
+        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    except OSError:
+        return False
+
+
 def _draw(bar: tqdm, status: Status) -> None:
+    if status.get("total_steps") and bar.bar_format != _BAR_LAYOUT:
+        bar.bar_format, bar.start_t = _BAR_LAYOUT, bar._time()  # what is left follows from the steps alone
     bar.total = status.get("total_steps") or 1
     bar.n = status.get("step", 0)
     bar.set_description_str(status.get("phase", "starting"), refresh=False)

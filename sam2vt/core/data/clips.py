@@ -103,16 +103,23 @@ def _choose_window(
 ) -> tuple[list[int], dict[int, FrameMasks]]:
     """The clip's frames, and the visible objects of those of them that are annotated.
 
-    Windows are tried in random order until one shows an object; no frame's masks are read twice.
+    Windows are tried in random order until one shows an object before its last frame, where there is
+    something left to track; failing that, one that shows an object at all. Frames known to be empty are
+    not read again.
     """
     empty: set[int] = set()
+    last_only: tuple[list[int], dict[int, FrameMasks]] | None = None
     for start in rng.permutation(_window_starts(record, spec)).tolist():
         frames = list(range(start, min(start + spec.span, record.frames.stop), spec.frame_stride))
         annotated = [i for i in frames if i in record.annotations]
         visible = {i: {} if i in empty else load_masks(record, i) for i in annotated}
-        if any(visible.values()):
+        if any(masks for i, masks in visible.items() if i != frames[-1] or len(frames) == 1):
             return frames, visible
-        empty.update(annotated)
+        if last_only is None and any(visible.values()):
+            last_only = frames, visible
+        empty.update(i for i in annotated if not visible[i])
+    if last_only is not None:
+        return last_only
     where = f"video {record.video_id} ({record.source}), frames {record.frames.start} to {record.frames[-1]}"
     num = len(record.annotated_frames)
     raise DataError(

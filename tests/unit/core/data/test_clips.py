@@ -144,6 +144,12 @@ def test_a_late_object_is_prompted_where_it_appears(make_video):
     assert clip["masks"][2, 1, y, x]
 
 
+def test_windows_that_show_an_object_before_their_last_frame_come_first(make_video):
+    record = make_video("v", [{}] * 6 + [{1: LEFT}] * 2 + [{}] * 4)
+    for clip in draws(record, SPEC):
+        assert clip["masks"][:-1].any()
+
+
 def test_an_object_of_the_last_frame_only_is_taken_when_there_is_no_other(make_video):
     both = make_video("both", [{1: LEFT}, {1: LEFT}, {1: LEFT}, {1: LEFT, 2: RIGHT}])
     assert make_clip([both], SampleKey(0, 0), SPEC)["object_ids"] == [1]

@@ -260,3 +260,26 @@ def test_a_position_within_an_epoch_needs_the_same_sequence(config) -> None:
         other.load_state_dict(state)
     other.load_state_dict({**state, "clips": 0})  # at an epoch's end it may change
     assert other.position() == (2, 0)
+
+
+def test_a_batch_in_which_nothing_is_predicted_trains_by_nothing(config, tmp_path, monkeypatch) -> None:
+    """An object given by its mask on the last frame alone leaves the model nothing to say."""
+    monkeypatch.setattr(SAM2LightningModule, "_log_step", lambda *_: None)
+    monkeypatch.setattr(SAM2LightningModule, "_seed_step", lambda _: None)
+    module = loaded(config).train()
+    size = config.model.image_size
+    masks = torch.zeros(1, 2, 1, size, size, dtype=torch.bool)
+    masks[:, 1, :, :16] = True
+    prompt = {"type": "mask", "mask": masks[0, 1, 0], "object_index": 0, "frame_index": 1}
+    batch = {
+        "images": torch.zeros(1, 2, 3, size, size, dtype=torch.uint8),
+        "masks": masks,
+        "valid_masks": torch.ones(1, 2, 1, dtype=torch.bool),
+        "prompts": [[prompt]],
+        "video_id": ["v"],
+    }
+    loss = module.training_step(batch, 0)["loss"]
+    assert loss.item() == 0
+    loss.backward()
+    gradients = [p.grad for p in module.parameters() if p.requires_grad]
+    assert all(g is not None and not g.any() for g in gradients)
