@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning as L
 import ray.train
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.core.training.callbacks.checkpoints import MONITOR
 from sam2vt.core.training.callbacks.throughput import Throughput
@@ -45,6 +46,13 @@ class ReportCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
+            self.copy_to_storage()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """After a SIGTERM `last.ckpt` has just been saved."""
+        if trainer.is_global_zero and isinstance(exception, SIGTERMException):
             self.copy_to_storage()
 
     def copy_to_storage(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning as L
 import ray
+import torch
+import torch.distributed
 
 from sam2vt.distributed.checkpointing import clips_per_second
 from sam2vt.distributed.progress import BoardHandler, Status
@@ -20,21 +22,23 @@ log = logging.getLogger(__name__)
 class PostProgress(L.Callback):
     """Posts where the run stands, and takes the driver's wish to stop for a SIGTERM.
 
-    Lightning tells the other ranks of the signal at the next step, and all of them save and end.
+    All ranks learn of the wish at the same step: saving is a collective operation.
     """
 
     def __init__(self, board: Any, total_steps: int) -> None:
         self._board, self._total_steps = board, total_steps
         self._posted = 0.0
         self._reply: Any = None
+        self._stop = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.is_global_zero or time.monotonic() - self._posted < _POST_SECONDS:
-            return
-        metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
-        self._post(trainer, {"phase": "training", "metrics": metrics})
+        if trainer.is_global_zero and time.monotonic() - self._posted >= _POST_SECONDS:
+            metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
+            self._post(trainer, {"phase": "training", "metrics": metrics})
+        if self._any_rank_stops(trainer):
+            trainer._signal_connector.received_sigterm = True
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -59,16 +63,21 @@ class PostProgress(L.Callback):
             self._post(trainer, {"phase": "drawing and exporting"})
 
     def _post(self, trainer: L.Trainer, status: Status) -> None:
-        self._take_wish(trainer)
+        self._take_wish()
         done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
         self._posted = time.monotonic()
         self._reply = self._board.post.remote({**status, "step": done, "total_steps": self._total_steps}, [])
 
-    def _take_wish(self, trainer: L.Trainer) -> None:
-        if self._reply is None or not ray.wait([self._reply], timeout=0)[0]:
-            return
-        if ray.get(self._reply):
-            trainer._signal_connector.received_sigterm = True
+    def _take_wish(self) -> None:
+        if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
+            self._stop = self._stop or ray.get(self._reply)
+
+    def _any_rank_stops(self, trainer: L.Trainer) -> bool:
+        if trainer.world_size == 1:
+            return self._stop
+        flag = torch.tensor([self._stop], dtype=torch.uint8, device=trainer.strategy.root_device)
+        torch.distributed.broadcast(flag, src=0)
+        return bool(flag.item())
 
 
 def send_logs(board: Any, log_level: str) -> None:
