@@ -9,7 +9,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test test-fault check format clean
 
 setup: $(READY)
 
@@ -31,6 +31,10 @@ demo: $(READY)
 # One thread a process: the tests run several processes, which would fight over the cores.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/fault --durations=15
+
+# What takes long: runs that are stopped from outside and go on.
+test-fault: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -98,10 +98,10 @@ class SAM2Model(nn.Module):
             raise ConfigError(
                 f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
             )
-        if weights and self.checkpoint_path is None:
-            log.warning("model.checkpoint_path is null: the network starts from random weights")
-        elif weights:
+        if weights and self.checkpoint_path is not None:
             load_weights(self.network, self.checkpoint_path)
+        elif weights:
+            log.warning("model.checkpoint_path is null: the network starts from random weights")
         self.loaded = True
         if self.trainable_modules is not None:
             self.configure_for_training(self.trainable_modules)
