@@ -25,8 +25,8 @@ class ClipSource(NamedTuple):
 
 def find_clips(config: Config) -> ClipSource:
     """Find the training videos and plan the stream over them. Takes seconds: it loads torch."""
+    from sam2vt.core.data.configured import find_records
     from sam2vt.core.data.dataset import clip_spec
-    from sam2vt.core.training.data_module import find_records
 
     settings = config.dataset
     records, _ = find_records(config)

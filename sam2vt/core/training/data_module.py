@@ -13,10 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import Config, from_dict
 from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.configured import find_records
 from sam2vt.core.data.dataset import dataset_from_config
-from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.sampling import ClipSampler
-from sam2vt.core.data.splits import split_records
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
@@ -168,19 +167,6 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
     return config if isinstance(config, Config) else from_dict(config)
-
-
-def find_records(config: Config) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """(train, validation): the two data paths, or `dataset.data_path` divided by `split`."""
-    train, val = config.dataset, config.valdataset
-    records = load_records(
-        train.dataset_type, train.data_path, identity=train.identity, image_root=train.image_root
-    )
-    if not val.data_path:
-        return split_records(records, config.split, config.val_fraction, config.seed)
-    return records, load_records(
-        val.dataset_type, val.data_path, identity=val.identity, image_root=val.image_root
-    )
 
 
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
