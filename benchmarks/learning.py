@@ -1,4 +1,4 @@
-"""Learning against the peer: SAM 2's own training model and loss, and ours, from the same weights.
+"""Learning against the reference: SAM 2's own training model and loss, and ours, from the same weights.
 
 Both see the same clips of one video in the same order, with the same network, random weights and
 optimizer; both are judged by the same evaluation, with SAM 2's object-score gate on, on the frames that
@@ -94,47 +94,47 @@ def train_ours(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2Model
     return watch.curve()
 
 
-def train_peer(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2Model], float]) -> Curve:
+def train_reference(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2Model], float]) -> Curve:
     """SAM2Train with MultiStepMultiMasksAndIous and its published weights, in a bare loop."""
     ours = SAM2LightningModule(config)
     ours.setup()
-    peer = peer_model(ours.model)
-    criterion = peer_loss()
-    optimizer = build_optimizer(peer, config.optimizer)
+    reference = reference_model(ours.model)
+    criterion = reference_loss()
+    optimizer = build_optimizer(reference, config.optimizer)
     scheduler = build_scheduler(optimizer, config.scheduler, len(clips))
     assert scheduler is not None
     watch = _Watch(len(clips), judge)
     torch.manual_seed(config.seed)
     watch.start()
     for batch in DataLoader(list(clips), batch_size=1, collate_fn=collate_fn):
-        peer.train()
-        datapoint = peer_batch(batch, ours.model)
-        losses = criterion(peer(datapoint), datapoint.masks)
+        reference.train()
+        datapoint = reference_batch(batch, ours.model)
+        losses = criterion(reference(datapoint), datapoint.masks)
         optimizer.zero_grad()
         losses["core_loss"].backward()
-        torch.nn.utils.clip_grad_norm_(peer.parameters(), GRADIENT_CLIP)
+        torch.nn.utils.clip_grad_norm_(reference.parameters(), GRADIENT_CLIP)
         optimizer.step()
         scheduler.step()
         if watch.due():
-            ours.model.network.load_state_dict(peer.state_dict())
+            ours.model.network.load_state_dict(reference.state_dict())
         watch.step(ours.model)
     return watch.curve()
 
 
-def peer_model(ours: SAM2Model) -> torch.nn.Module:
+def reference_model(ours: SAM2Model) -> torch.nn.Module:
     """SAM2Train with our network's weights and mask prompts."""
     from hydra.utils import instantiate
 
     config = build.network_config(str(configs_dir() / NETWORK), SIZE)
     config.model._target_ = "training.model.sam2.SAM2Train"
-    peer = instantiate(config.model)
-    peer.load_state_dict(ours.network.state_dict(), strict=True)
+    reference = instantiate(config.model)
+    reference.load_state_dict(ours.network.state_dict(), strict=True)
     for name, parameter in ours.network.named_parameters():
-        peer.get_parameter(name).requires_grad_(parameter.requires_grad)
-    return peer.train()
+        reference.get_parameter(name).requires_grad_(parameter.requires_grad)
+    return reference.train()
 
 
-def peer_loss() -> torch.nn.Module:
+def reference_loss() -> torch.nn.Module:
     """Its loss as its published fine-tuning recipe weighs it."""
     from training.loss_fns import MultiStepMultiMasksAndIous
 
@@ -148,8 +148,8 @@ def peer_loss() -> torch.nn.Module:
     )
 
 
-def peer_batch(batch: Batch, model: SAM2Model) -> Any:
-    """One clip as the peer's datapoint."""
+def reference_batch(batch: Batch, model: SAM2Model) -> Any:
+    """One clip as the reference's datapoint."""
     from training.utils.data_utils import BatchedVideoDatapoint, BatchedVideoMetaData
 
     images = (batch["images"].float() / 255 - model.pixel_mean) / model.pixel_std
@@ -196,7 +196,7 @@ class _Watch:
         return Curve(self.points, self.seconds / self.steps)
 
 
-def report(ours: Sequence[Curve], peers: Sequence[Curve], baseline: float, steps: int) -> str:
+def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, steps: int) -> str:
     lines = [
         f"# Learning against SAM2Train, {date.today():%B %Y}",
         "",
@@ -210,15 +210,17 @@ def report(ours: Sequence[Curve], peers: Sequence[Curve], baseline: float, steps
         "|---:|---|---|",
     ]
     for place, (step, _) in enumerate(ours[0].points):
-        cells = (_spread([curve.points[place][1] for curve in side]) for side in (ours, peers))
+        cells = (_spread([curve.points[place][1] for curve in side]) for side in (ours, references))
         lines.append(f"| {step} | {' | '.join(cells)} |")
-    times = [statistics.median(curve.seconds_a_step for curve in side) for side in (ours, peers)]
-    ratio = statistics.median(a.seconds_a_step / b.seconds_a_step for a, b in zip(ours, peers))
+    times = [statistics.median(curve.seconds_a_step for curve in side) for side in (ours, references)]
+    ratio = statistics.median(a.seconds_a_step / b.seconds_a_step for a, b in zip(ours, references))
     lines.append(f"| seconds a step (median) | {times[0]:.3f} | {times[1]:.3f} |")
-    gain = statistics.mean(c.points[-1][1] for c in ours) - statistics.mean(c.points[-1][1] for c in peers)
+    ends = [statistics.mean(curve.points[-1][1] for curve in side) for side in (ours, references)]
+        c.points[-1][1] for c in references
+    )
     lines += [
         "",
-        f"Ours minus the peer after {steps} steps: {gain:+.3f} J. Time ratio, pair by pair: {ratio:.2f}.",
+        f"Ours minus the reference after {steps} steps: {gain:+.3f} J. Time ratio, pair by pair: {ratio:.2f}.",
     ]
     return "\n".join(lines)
 
@@ -240,16 +242,16 @@ def main() -> None:
     prompts = PromptGenerator(["mask"])
     judged: tuple[VideoRecord, int, PromptGenerator, int] = (record, SIZE, prompts, 0)
     baseline = hold_first_mask(*judged).mean.j
-    ours, peers = [], []
+    ours, references = [], []
     for seed in range(options.seeds):
         config = configuration(seed, options.steps)
         spec = clip_spec(config.dataset, seed, config.max_objects, [record])
         clips = [make_clip([record], SampleKey(0, index), spec) for index in range(options.steps)]
-        sides = [(train_ours, ours), (train_peer, peers)]
+        sides = [(train_ours, ours), (train_reference, references)]
         for train, curves in sides if seed % 2 == 0 else sides[::-1]:
             curves.append(train(config, clips, lambda model: evaluate_video(model, *judged).mean.j))
             print(f"seed {seed} {train.__name__}: {curves[-1]}", flush=True)
-    text = report(ours, peers, baseline, options.steps)
+    text = report(ours, references, baseline, options.steps)
     print(text)
     if options.out:
         options.out.write_text(text + "\n")

@@ -48,7 +48,7 @@ def network_config(config_path: str, image_size: int, overrides: dict[str, Any] 
     _check_targets(config.model, str(path))
     model = config.model
     model._target_ = NETWORK_CLASS
-    fields = _architecture_fields()
+    fields = architecture_fields()
     for name, value in (overrides or {}).items():
         if name not in fields:
             raise ConfigError(f"model.{name}: SAM 2's network has no such field; it has {', '.join(fields)}")
@@ -81,7 +81,8 @@ def _sam2_folder() -> Path:
     return Path(sam2.__path__[0])
 
 
-def _architecture_fields() -> list[str]:
+def architecture_fields() -> list[str]:
+    """What `SAM2Base.__init__` takes beside its three parts."""
     from sam2.modeling.sam2_base import SAM2Base
 
     parts = {"self", "image_encoder", "memory_attention", "memory_encoder"}

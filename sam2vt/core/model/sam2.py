@@ -32,8 +32,6 @@ PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
-# Fields of ModelConfig that shape training rather than the network.
-TRAINING_FIELDS = ("num_correction_clicks", "correction_from_gt", "bptt_frames", "presence_from_gt")
 
 
 class FramePrediction(NamedTuple):
@@ -98,13 +96,13 @@ class SAM2Model(nn.Module):
             raise ConfigError(
                 f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
             )
+        self.loaded = True
+        if self.trainable_modules is not None:  # before weights, which may take long to fetch
+            self.configure_for_training(self.trainable_modules)
         if weights and self.checkpoint_path is not None:
             load_weights(self.network, self.checkpoint_path)
         elif weights:
             log.warning("model.checkpoint_path is null: the network starts from random weights")
-        self.loaded = True
-        if self.trainable_modules is not None:
-            self.configure_for_training(self.trainable_modules)
         self.to(target)
         self.device = str(target)
         return self
@@ -160,7 +158,8 @@ class SAM2Model(nn.Module):
             pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits;
             iou_predictions, object_score_logits [B, T, N];
             scored bool [B, T, N]: where the model predicted something of its own;
-            steps: a `DecoderStep` for every call of the mask decoder, clicks included.
+            steps: a `DecoderStep` for every call of the mask decoder, clicks included; ungated in
+                eval mode too (with `presence_from_gt`), so that a validation's loss is training's.
 
         Raises `CheckpointError` before `load()`, `DataError` for inputs that do not fit.
         """
@@ -376,5 +375,5 @@ def _frame_prediction(
 
 def architecture_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """The architecture fields of a model configuration in plain containers."""
-    other = {"checkpoint_path", "config_path", "trainable_modules", "device", "image_size", "max_objects"}
-    return {name: value for name, value in config.items() if name not in other | set(TRAINING_FIELDS)}
+    fields_of_network = set(build.architecture_fields()) - {"image_size"}
+    return {name: value for name, value in config.items() if name in fields_of_network}

@@ -13,7 +13,7 @@ from .conftest import NANO, SIZE, centre_clicks, make_clips, nano_model, prompt
 TOLERANCE = 1e-5
 
 
-def peer_model(weights: dict[str, torch.Tensor], clicks: int):
+def reference_model(weights: dict[str, torch.Tensor], clicks: int):
     """SAM2Train with our weights and stock defaults."""
     from training.model.sam2 import SAM2Train  # noqa: F401  (fails here where its needs are missing)
 
@@ -21,18 +21,18 @@ def peer_model(weights: dict[str, torch.Tensor], clicks: int):
     config.model._target_ = "training.model.sam2.SAM2Train"
     config.model.num_correction_pt_per_frame = clicks
     config.model.add_all_frames_to_correct_as_cond = False
-    peer = instantiate(config.model)
-    peer.load_state_dict(weights, strict=True)
-    return peer.train()
+    reference = instantiate(config.model)
+    reference.load_state_dict(weights, strict=True)
+    return reference.train()
 
 
-def peer_outputs(peer, images, masks, prompts, cond_frames, clicks, monkeypatch):
-    """The peer's outputs a frame, prompted as we are; clicks from the error's centre."""
-    from training.model import sam2 as peer_module
+def reference_outputs(reference, images, masks, prompts, cond_frames, clicks, monkeypatch):
+    """The reference's outputs a frame, prompted as we are; clicks from the error's centre."""
+    from training.model import sam2 as reference_module
     from training.utils.data_utils import BatchedVideoDatapoint, BatchedVideoMetaData
 
     monkeypatch.setattr(
-        peer_module,
+        reference_module,
         "get_next_point",
         lambda gt_masks, pred_masks, method: centre_clicks(gt_masks, pred_masks),
     )
@@ -54,7 +54,7 @@ def peer_outputs(peer, images, masks, prompts, cond_frames, clicks, monkeypatch)
     flat = [p for clip in prompts for p in clip]
     by_frame = {t: [p for p in flat if p["frame_index"] == t] for t in cond_frames}
     is_mask = flat[0]["type"] == "mask"
-    backbone = peer.forward_image(datapoint.flat_img_batch)
+    backbone = reference.forward_image(datapoint.flat_img_batch)
     backbone |= {
         "gt_masks_per_frame": {t: packed[t].unsqueeze(1) for t in range(num_frames)},
         "num_frames": num_frames,
@@ -76,7 +76,7 @@ def peer_outputs(peer, images, masks, prompts, cond_frames, clicks, monkeypatch)
         },
         "frames_to_add_correction_pt": list(cond_frames) if clicks and not is_mask else [],
     }
-    return peer.forward_tracking(backbone, datapoint)
+    return reference.forward_tracking(backbone, datapoint)
 
 
 def _mean():
@@ -93,7 +93,7 @@ def probe(tensor: torch.Tensor, salt: int) -> torch.Tensor:
     return (tensor.clamp(-40, 40) * weight).sum() * 0.1
 
 
-def peer_loss(frames, cond_frames, is_mask):
+def reference_loss(frames, cond_frames, is_mask):
     total = torch.zeros(())
     for t, out in enumerate(frames):
         total = total + probe(out["pred_masks_high_res"][:, 0], t)
@@ -122,9 +122,9 @@ def our_loss(out, num_frames):
     return total
 
 
-def assert_close(ours: torch.Tensor, peers: torch.Tensor, what: str) -> None:
-    worst = (ours - peers).abs().max().item()
-    allowed = TOLERANCE * max(1.0, peers.abs().max().item())
+def assert_close(ours: torch.Tensor, references: torch.Tensor, what: str) -> None:
+    worst = (ours - references).abs().max().item()
+    allowed = TOLERANCE * max(1.0, references.abs().max().item())
     assert worst <= allowed, f"{what}: differs by {worst:.2e}, allowed is {allowed:.2e}"
 
 
@@ -150,7 +150,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "num_objects", "num_clips", "cond_frames", "clicks"), CASES)
-def test_outputs_and_gradients_equal_the_peers(
+def test_outputs_and_gradients_equal_those_of_sam2train(
     kind, num_objects, num_clips, cond_frames, clicks, monkeypatch
 ):
     num_frames = 5
@@ -162,10 +162,10 @@ def test_outputs_and_gradients_equal_the_peers(
     model = nano_model(presence_from_gt=False, num_correction_clicks=clicks, correction_from_gt=0.0).train()
     model.click_sampler = centre_clicks
     balanced_scores(model, images, masks, prompts)
-    peer = peer_model(model.network.state_dict(), clicks)
+    reference = reference_model(model.network.state_dict(), clicks)
 
     out = model(images, masks, prompts)
-    frames = peer_outputs(peer, images, masks, prompts, cond_frames, clicks, monkeypatch)
+    frames = reference_outputs(reference, images, masks, prompts, cond_frames, clicks, monkeypatch)
 
     scores = torch.cat([s.object_score_logits.flatten() for s in out["steps"]])
     assert (scores > 0).any()
@@ -174,14 +174,14 @@ def test_outputs_and_gradients_equal_the_peers(
         for name in ("pred_masks", "pred_masks_high_res"):
             assert_close(out[name][:, t].flatten(0, 1), frame[name][:, 0], f"{name} of frame {t}")
     our_loss(out, num_frames).backward()
-    peer_loss(frames, cond_frames, kind == "mask").backward()
-    theirs = dict(peer.named_parameters())
+    reference_loss(frames, cond_frames, kind == "mask").backward()
+    theirs = dict(reference.named_parameters())
     reached = 0
     for name, parameter in model.network.named_parameters():
         if theirs[name].grad is None:
             assert parameter.grad is None or not parameter.grad.any(), f"{name} has a gradient of ours alone"
             continue
-        assert parameter.grad is not None, f"{name} has no gradient here, the peer's has"
+        assert parameter.grad is not None, f"{name} has no gradient here, the reference's has"
         assert_close(parameter.grad, theirs[name].grad, f"gradient of {name}")
         reached += 1
     assert reached > 200
