@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", help="a folder of videos or a COCO JSON")
     evaluate.add_argument("--out", default="runs/evaluate", help="folder to write to (default: %(default)s)")
     evaluate.add_argument("--prompt", default="mask", help="mask, box or point (default: %(default)s)")
-    evaluate.add_argument("--points", type=int, default=1, help="positive points of a point prompt")
+    evaluate.add_argument("--points", type=_count, default=1, help="positive points of a point prompt")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
     evaluate.add_argument("--network", help="the network's YAML, for weights alone")
     evaluate.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
@@ -43,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     evaluate.add_argument("--image-root", help="COCO: where file_name starts")
     evaluate.add_argument("--all-frames", action="store_true", help="score first and last frames too")
-    evaluate.add_argument("--overlays", type=int, default=4, help="videos to draw (default: %(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the prompts drawn")
+    evaluate.add_argument("--overlays", type=_count, default=4, help="videos to draw (default: %(default)s)")
+    evaluate.add_argument("--seed", type=_count, default=0, help="of the prompts drawn")
     evaluate.set_defaults(run=_evaluate)
 
     export = verbs.add_parser("export", help="write a checkpoint that stock SAM 2 loads, and its YAML")
@@ -56,9 +56,16 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("out", help="the folder to write")
     sample.add_argument("--videos", type=int, default=3, help="how many (default: %(default)s)")
     sample.add_argument("--frames", type=int, default=60, help="of each (default: %(default)s)")
-    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--seed", type=_count, default=0)
     sample.set_defaults(run=_sample_data)
     return parser
+
+
+def _count(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -96,7 +103,9 @@ def _export(options: argparse.Namespace) -> None:
 
     yaml = Path(export_checkpoint(options.checkpoint, options.out)).resolve()
     print(f"weights: {options.out}\nnetwork: {yaml}")
-    print(f'build_sam2_video_predictor("/{yaml}", "{options.out}") of SAM 2 loads them')
+    weights = Path(options.out).resolve()
+    # Hydra takes a path that begins with two slashes as absolute.
+    print(f'SAM 2 loads them: build_sam2_video_predictor("/{yaml}", "{weights}")')
 
 
 def _sample_data(options: argparse.Namespace) -> None:

@@ -40,5 +40,18 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except Sam2vtError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {own_message(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(Sam2vtError.exit_code) from None
+
+
+def own_message(error: Sam2vtError) -> str:
+    """The error's own words, without what a data loader's worker process wraps around them."""
+    text = str(error)
+    if not text.startswith(f"Caught {type(error).__name__} in"):
+        return text
+    return text.rpartition(f"{type(error).__module__}.{type(error).__name__}: ")[2].strip()

@@ -62,8 +62,12 @@ def evaluate_checkpoint(
     from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
     settings, folder = settings or EvaluationSettings(), Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; name a folder to write scores and overlays into")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
+        ) from error
     records = load_records(
         settings.dataset_type, data, identity=settings.identity, image_root=settings.image_root
     )

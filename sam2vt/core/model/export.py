@@ -19,20 +19,34 @@ def export_checkpoint(training_checkpoint: str | Path, out: str | Path) -> Path:
 
     Both load with `build_sam2("//<absolute path>.yaml", str(out))` and
     `build_sam2_video_predictor` of SAM 2 itself. Raises `CheckpointError` for a file that is no
-    checkpoint of ours.
+    checkpoint of ours, and for an `out` that cannot be written or would destroy it.
     """
+    out = _checked_out(Path(out), training_checkpoint)
     model_config = model_config_of(training_checkpoint)
     config = build.network_config(
         model_config["config_path"], model_config["image_size"], architecture_of(model_config)
     )
     network = build.build_network(config)
     load_weights(network, str(training_checkpoint))
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": network.state_dict()}, out)
     yaml = out.with_suffix(".yaml")
     yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
     return yaml
+
+
+def _checked_out(out: Path, training_checkpoint: str | Path) -> Path:
+    if out.suffix in (".yaml", ".yml"):
+        raise CheckpointError(f"{out}: names the weights, such as tuned.pt; the YAML is written beside them")
+    if out.is_dir():
+        raise CheckpointError(f"{out}: is a folder; name the file to write the weights to")
+    if out.exists() and Path(training_checkpoint).exists() and out.samefile(training_checkpoint):
+        raise CheckpointError(f"{out}: is the training checkpoint itself; export to another file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("ab").close()
+    except OSError as error:
+        raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from error
+    return out
 
 
 def model_config_of(training_checkpoint: str | Path) -> dict[str, Any]:

@@ -115,3 +115,13 @@ def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: 
         raise DataError(f"{where}: needs 'point_coords' [P, 2] as (x, y) and 'point_labels' [P]")
     if labels.shape != coords.shape[:1] or labels.shape[0] == 0:
         raise DataError(f"{where}: {tuple(labels.shape)} labels for {tuple(coords.shape)} points")
+    if labels.device.type == "cpu":  # elsewhere looking would wait for the device
+        if not ((labels >= 0) & (labels <= 3)).all():
+            raise DataError(
+                f"{where}: point_labels {labels.tolist()}; allowed are 1 positive, 0 negative, 2 and 3 the "
+                f"corners of a box"
+            )
+        if not ((coords >= 0) & (coords <= size)).all():
+            raise DataError(
+                f"{where}: point_coords {coords.tolist()}; must lie within the model's {size} x {size} pixels"
+            )

@@ -272,6 +272,8 @@ class SAM2Model(nn.Module):
                 f"images: shape {tuple(images.shape)}; needed is [B, T, 3, {size}, {size}] for "
                 f"model.image_size {size}"
             )
+        if images.dtype != torch.uint8 and images.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise DataError(f"images: dtype {images.dtype}; uint8, or float32 that is already normalised")
         if masks is not None and (
             masks.ndim != 5 or masks.shape[:2] != images.shape[:2] or masks.shape[3:] != (size, size)
         ):

@@ -118,3 +118,20 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path):
     torch.save({"model": nano_model().network.state_dict()}, tmp_path / "meta.pt")
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         export_checkpoint(tmp_path / "meta.pt", tmp_path / "out.pt")
+
+
+def test_outputs_that_would_destroy_something_are_refused(tmp_path):
+    checkpoint = tmp_path / "last.ckpt"
+    write_training_checkpoint(checkpoint, nano_model())
+    before = checkpoint.read_bytes()
+    (tmp_path / "file").write_text("x")
+    cases = {
+        checkpoint: "is the training checkpoint itself",
+        tmp_path / "tuned.yaml": "the YAML is written beside",
+        tmp_path: "is a folder",
+        tmp_path / "file" / "tuned.pt": "cannot be written",
+    }
+    for out, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            export_checkpoint(checkpoint, out)
+    assert checkpoint.read_bytes() == before

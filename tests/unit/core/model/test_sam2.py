@@ -84,6 +84,11 @@ def test_a_datapoint_of_sam2_gives_the_same():
         assert torch.allclose(model(None, batched_video_datapoint=point)["pred_masks"], ours, atol=1e-5)
 
 
+def point(x, y, label=1):
+    coords, labels = torch.tensor([[x, y]]), torch.tensor([label], dtype=torch.int32)
+    return [{"type": "point", "point_coords": coords, "point_labels": labels}]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -97,6 +102,10 @@ def test_a_datapoint_of_sam2_gives_the_same():
         (lambda i, m, p: (i, m, [[p[0], p[0]]]), "already has a prompt"),
         (lambda i, m, p: (i, m, [[{**p[0], "mask": m[0, 0, 0, :9]}]]), "'mask' has shape"),
         (lambda i, m, p: (i, m, [[{"type": "point"}]]), "point_coords"),
+        (lambda i, m, p: (i.int(), m, p), "dtype torch.int32; uint8"),
+        (lambda i, m, p: (i, m, [point(9.0, 9.0, label=9)]), r"point_labels \[9\]; allowed are"),
+        (lambda i, m, p: (i, m, [point(500.0, 9.0)]), "within the model's 128 x 128"),
+        (lambda i, m, p: (i, m, [point(float("nan"), 9.0)]), "within the model's 128 x 128"),
     ],
 )
 def test_inputs_that_do_not_fit_say_why(change, message):

@@ -1,0 +1,39 @@
+"""How errors reach a user: one message, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from sam2vt.errors import DataError, TrainingError, exit_on_error
+
+
+class Broken(Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise DataError("clip.mp4, frame 3: cannot be decoded;\nreplace the file")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_a_loader_process_says_only_its_own_words(num_workers, capsys):
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        next(iter(DataLoader(Broken(), num_workers=num_workers)))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: clip.mp4, frame 3: cannot be decoded;\nreplace the file\n"
+
+
+def test_a_failed_training_ends_with_3(capsys):
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise TrainingError("the loss is nan")
+    assert end.value.code == 3
+    assert capsys.readouterr().err == "error: the loss is nan\n"
+
+
+def test_a_path_that_cannot_be_used_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        (tmp_path / "file" / "inner").mkdir()
+    assert end.value.code == 2
+    assert "file/inner: Not a directory" in capsys.readouterr().err
