@@ -35,6 +35,18 @@ def batches_since_step(trainer: L.Trainer) -> int:
     return progress.current.ready % trainer.accumulate_grad_batches
 
 
+def logs_this_step(trainer: L.Trainer) -> bool:
+    """Whether Lightning writes down what this batch logs; the same on every rank.
+
+    It does so at every `log_every_n_steps`-th update of the run, on the batch that makes the update.
+    Valid from a batch's start to `on_train_batch_end`.
+    """
+    epoch_loop, interval = trainer.fit_loop.epoch_loop, trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if not interval or epoch_loop._should_accumulate():
+        return False
+    return (epoch_loop._batches_that_stepped + 1) % interval == 0
+
+
 def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
     """Take so many trained batches off the counters that Lightning has put into a checkpoint."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

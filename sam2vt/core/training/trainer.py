@@ -22,7 +22,7 @@ from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2Ligh
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
-from sam2vt.core.training.position import batches_since_step, rewind_loops
+from sam2vt.core.training.position import batches_since_step, logs_this_step, rewind_loops
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError, DataError
@@ -82,7 +82,7 @@ class SAM2LightningModule(L.LightningModule):
         loss, components, _ = self._loss(batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
             loss = loss + sum(p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad)
-        self._log_step(components, len(batch["video_id"]), batch_idx)
+        self._log_step(components, len(batch["video_id"]))
         return {"loss": loss, "components": components}
 
     def on_validation_epoch_start(self) -> None:
@@ -159,10 +159,10 @@ class SAM2LightningModule(L.LightningModule):
         counted = 0 if self.training else int((valid & out["scored"]).sum())
         return total, components, counted
 
-    def _log_step(self, components: dict[str, Tensor], num_clips: int, batch_idx: int) -> None:
+    def _log_step(self, components: dict[str, Tensor], num_clips: int) -> None:
         """The components, as the mean over the ranks on the steps that Lightning writes down."""
         values = torch.stack([value.float() for value in components.values()])
-        if self.trainer.world_size > 1 and (batch_idx + 1) % self.config.trainer.log_every_n_steps == 0:
+        if self.trainer.world_size > 1 and logs_this_step(self.trainer):
             values = self.trainer.strategy.reduce(values, reduce_op="mean")
         parts = {f"train/{_loss_name(name)}": value for name, value in zip(components, values)}
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)

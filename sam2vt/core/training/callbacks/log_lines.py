@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 
 from sam2vt.core.training.callbacks.throughput import Meter
+from sam2vt.core.training.position import logs_this_step
 
 log = logging.getLogger(__name__)
 
 
 class LogLines(L.Callback):
-    """A line every `log_every_n_steps` batches: step, loss, clips/s, time left; and one a validation."""
+    """A line every `log_every_n_steps` steps: step, loss, clips/s, time left; and one a validation."""
 
     def __init__(self) -> None:
         self.meter = Meter()
@@ -28,8 +29,7 @@ class LogLines(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.meter.add(len(batch["video_id"]) * trainer.world_size)
-        done = trainer.fit_loop.total_batch_idx + 1
-        if not trainer.is_global_zero or done % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or not logs_this_step(trainer):
             return
         log.info(
             "epoch %d, step %d of %s: loss %.4f, %.2f clips/s, %s left",

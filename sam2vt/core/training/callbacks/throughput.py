@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning as L
 
+from sam2vt.core.training.position import logs_this_step
+
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +58,7 @@ class Throughput(L.Callback):
         clips = len(batch["video_id"]) * trainer.world_size
         self.total.add(clips)
         self.interval.add(clips)
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if logs_this_step(trainer):
             rate = self.interval.clips_per_second
             pl_module.log("train/clips_per_second", rate, on_step=True, on_epoch=False, batch_size=clips)
             self.interval = Meter()

@@ -4,6 +4,8 @@ import logging
 import time
 
 import lightning as L
+import pytest
+from lightning.pytorch.loggers import Logger
 
 from sam2vt.core.training.callbacks import throughput
 from sam2vt.core.training.callbacks.log_lines import LogLines
@@ -51,6 +53,51 @@ def test_log_lines_say_step_loss_rate_and_time_left(fit, one_weight, caplog) -> 
     ]
     assert "clips/s, 0:00:00 left" in lines[0]
     assert lines[1] == "step 4: val/J&F 0.2500"
+
+
+class Written(Logger):
+    """Notes the training steps that Lightning writes down, and with which clips/s."""
+
+    name = version = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: dict[int, float | None] = {}
+
+    def log_hyperparams(self, *args, **kwargs) -> None:
+        return None
+
+    def log_metrics(self, metrics, step=None) -> None:
+        if "val/J&F" not in metrics:
+            self.rates[step] = metrics.get("train/clips_per_second")
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "clips", "epochs", "steps"),
+    [
+        (2, 5, 2, [2, 4, 6]),  # three updates an epoch, the last of one batch
+        (1, 1, 4, [2, 4]),  # epochs shorter than the interval
+        (3, 2, 4, [2, 4]),  # and than the accumulation
+    ],
+)
+def test_lines_and_rates_come_with_the_steps_that_are_written(
+    fit, one_weight, caplog, accumulate, clips, epochs, steps
+) -> None:
+    written = Written()
+    with caplog.at_level(logging.INFO):
+        fit(
+            one_weight(),
+            [Throughput(), LogLines()],
+            [1.0] * clips,
+            max_epochs=epochs,
+            accumulate_grad_batches=accumulate,
+            log_every_n_steps=2,
+            logger=written,
+        )
+    assert [step + 1 for step in written.rates] == steps
+    assert all(rate and rate > 0 for rate in written.rates.values())
+    lines = [r.message for r in caplog.records if "clips/s, " in r.message]
+    assert [int(line.split("step ")[1].split(" of")[0]) for line in lines] == steps
 
 
 def test_log_lines_without_an_end(fit, one_weight, caplog) -> None:
