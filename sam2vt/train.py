@@ -8,11 +8,13 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.config import Config, configs_dir, load_config, to_dict, validate
+from sam2vt.configuration.resuming import differences, overruled
+from sam2vt.configuration.values import LOG_LEVELS
 from sam2vt.errors import CheckpointError, ConfigError, exit_on_error
 
 if TYPE_CHECKING:
@@ -27,9 +29,8 @@ HYDRA_VERSION_BASE = "1.3"
 
 def setup_logging(log_level: str = "INFO") -> None:
     """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging."""
-    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    if log_level not in levels:
-        raise ConfigError(f"log_level={log_level!r}: must be one of {', '.join(levels)}")
+    if log_level not in LOG_LEVELS:
+        raise ConfigError(f"log_level={log_level!r}: must be one of {', '.join(LOG_LEVELS)}")
     package = logging.getLogger("sam2vt")
     package.setLevel(log_level)
     if not package.handlers and not logging.getLogger().handlers:
@@ -55,7 +56,7 @@ def train(config: Config) -> L.Trainer:
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
-    trainer.fit(module, datamodule=datamodule, **resume_kwargs(config.resume, trainer))
+    trainer.fit(module, datamodule=datamodule, **resume_kwargs(config.resume, trainer, config))
     return trainer
 
 
@@ -75,7 +76,7 @@ def create_trainer(config: Config, callbacks: Sequence[L.Callback] | None = None
     arguments = trainer_kwargs(config)
     try:
         return L.Trainer(callbacks=chosen, **arguments)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {error}") from error
 
 
@@ -110,23 +111,41 @@ def build_loggers(config: Config) -> list[Logger]:
         raise ConfigError("use_wandb=true: wandb is not installed; `pip install 'sam2vt[wandb]'`") from error
 
 
-def resume_kwargs(path: str | None, trainer: L.Trainer) -> dict[str, Any]:
+def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = None) -> dict[str, Any]:
     """Arguments of `Trainer.fit` that go on from a training checkpoint; none where `path` is None.
 
-    Raises CheckpointError for a file that is not one, or that holds more than plain tensors.
+    Raises CheckpointError for a file that is not one, or that holds more than plain tensors, and with
+    `config`, the run's, for one of another model, other trainable modules or another optimizer.
     """
     if path is None:
         return {}
-    from sam2vt.core.model.weights import read_checkpoint
+    from sam2vt.core.model.weights import expand_user, read_checkpoint
 
-    missing = {"state_dict", "optimizer_states", "loops"} - read_checkpoint(path).keys()
+    content = read_checkpoint(path)
+    missing = {"state_dict", "optimizer_states", "loops", "hyper_parameters"} - content.keys()
     if missing:
         raise CheckpointError(
             f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
             f"weights alone as model.checkpoint_path"
         )
+    if config is not None:
+        _check_same_run(path, content["hyper_parameters"], to_dict(config))
     known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
-    return {"ckpt_path": path, **({"weights_only": True} if "weights_only" in known else {})}
+    return {"ckpt_path": expand_user(path), **({"weights_only": True} if "weights_only" in known else {})}
+
+
+def _check_same_run(path: str, hyper_parameters: Any, now: dict[str, Any]) -> None:
+    was = hyper_parameters.get("config") if isinstance(hyper_parameters, Mapping) else None
+    if not isinstance(was, Mapping):
+        raise CheckpointError(f"resume={path!r}: holds no configuration; it was not written by sam2vt train")
+    different = differences(was, now)
+    if different:
+        raise CheckpointError(
+            f"resume={path!r}: was trained with other settings: {'; '.join(different)}. Go on with its own, "
+            f"or start anew from its weights with model.checkpoint_path={path!r}"
+        )
+    for line in overruled(was, now):
+        log.warning("resume: %s: without effect, the optimizer goes on with the checkpoint's", line)
 
 
 def write_config(config: Config) -> Path:

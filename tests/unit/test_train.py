@@ -189,11 +189,77 @@ def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) ->
     assert train.resume_kwargs(None, trainer) == {}
     weights = tmp_path / "weights.pt"
     torch.save({"model": {"weight": torch.zeros(1)}}, weights)
-    with pytest.raises(CheckpointError, match=r"it has no loops, optimizer_states.*model\.checkpoint_path"):
+    with pytest.raises(
+        CheckpointError, match=r"it has no hyper_parameters, loops, optimizer_states.*model\.checkpoint_path"
+    ):
         train.resume_kwargs(str(weights), trainer)
-    full = tmp_path / "last.ckpt"
-    torch.save({"state_dict": {"weight": torch.zeros(1)}, "optimizer_states": [], "loops": {}}, full)
-    assert train.resume_kwargs(str(full), trainer)["ckpt_path"] == str(full)
+    full = write_checkpoint(config, tmp_path / "last.ckpt")
+    assert train.resume_kwargs(str(full), trainer, config)["ckpt_path"] == str(full)
+
+
+def write_checkpoint(config: Config, path: Path) -> Path:
+    state = {"state_dict": {}, "optimizer_states": [], "loops": {}}
+    torch.save({**state, "hyper_parameters": {"config": to_dict(config)}}, path)
+    return path
+
+
+OTHER_RUNS = [
+    ({"model.image_size": 1024}, "model.image_size was 512, is 1024"),
+    ({"model.config_path": "network/sam2.1_nano.yaml"}, "is network/sam2.1_nano.yaml"),
+    ({"model.num_maskmem": 3}, "model.num_maskmem was 7, is 3"),
+    ({"model.trainable_modules": ["*"]}, r"model.trainable_modules was \['memory_att.*, is \['\*'\]"),
+    ({"optimizer.type": "sgd"}, "optimizer.type was adamw, is sgd"),
+    ({"optimizer.encoder_lr": 1e-6}, "optimizer.encoder_lr was null, is 1e-06"),
+    ({"optimizer.layer_decay": 0.9}, "optimizer.layer_decay was 1.0, is 0.9"),
+    ({"optimizer.weight_decay": 0.0}, "optimizer.weight_decay was 0.1, is 0.0"),
+    ({"loss.presence_weight": 0.0}, "loss.presence_weight was 1.0, is 0.0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), OTHER_RUNS)
+def test_another_run_s_checkpoint_is_refused_before_training(
+    config: Config, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    path = write_checkpoint(config, tmp_path / "last.ckpt")
+    trainer = train.create_trainer(config, callbacks=[])
+    for name, value in changes.items():
+        section, field = name.split(".")
+        setattr(getattr(config, section), field, value)
+    with pytest.raises(CheckpointError, match=message):
+        train.resume_kwargs(str(path), trainer, config)
+
+
+def test_what_a_resumed_run_may_change(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_checkpoint(config, tmp_path / "last.ckpt")
+    trainer = train.create_trainer(config, callbacks=[])
+    config.trainer.max_epochs, config.model.device = 20, "cpu"
+    config.model.trainable_modules = config.model.trainable_modules[::-1]
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "sam2vt"):
+        train.resume_kwargs(str(path), trainer, config)
+        assert not caplog.messages
+        config.optimizer.lr = 1e-3
+        train.resume_kwargs(str(path), trainer, config)
+    (warning,) = caplog.messages
+    assert "optimizer.lr was 5e-05, is 0.001: without effect" in warning
+
+
+def test_a_checkpoint_without_a_configuration_is_refused(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}, "hyper_parameters": {}}, path)
+    trainer = train.create_trainer(config, callbacks=[])
+    with pytest.raises(CheckpointError, match="holds no configuration"):
+        train.resume_kwargs(str(path), trainer, config)
+
+
+def test_devices_that_the_cpu_does_not_take_are_a_config_error(config: Config) -> None:
+    config.trainer.devices = [0]
+    with pytest.raises(ConfigError, match="trainer"):
+        train.create_trainer(config, callbacks=[])
+    config.trainer.devices = 2
+    assert train.create_trainer(config, callbacks=[]).num_devices == 2
 
 
 def test_composing_leaves_hydra_as_it_was(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return dict(content)
 
 
+def expand_user(path: str) -> str:
+    """A local path with its ~ replaced; a URI as it is."""
+    return path if "://" in path else str(Path(path).expanduser())
+
+
 def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tensor]:
     """The network's own tensors in Meta's ({"model": ...}), Lightning's or a bare state dict's layout."""
     state = content.get("model", content.get("state_dict", content))
@@ -106,9 +111,12 @@ class _local_copy:
             return _download_from_hub(self.path)
         if "://" in self.path:
             return self._download()
-        if not Path(self.path).is_file():
+        path = Path(expand_user(self.path))
+        if path.is_dir():
+            raise CheckpointError(f"{self.path}: is a folder; name the checkpoint file in it")
+        if not path.is_file():
             raise CheckpointError(f"{self.path}: no such checkpoint file")
-        return self.path
+        return str(path)
 
     def __exit__(self, *exception: object) -> None:
         if self.temporary is not None:
