@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from sam2vt.config import Config
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks, early_stopping
+from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
@@ -24,12 +25,13 @@ from sam2vt.core.training.callbacks.throughput import Throughput
 def default_callbacks(config: Config) -> list[L.Callback]:
     """The callbacks of every run, in the order in which Lightning must call them.
 
-    `FirstValidation` comes after those that prepare themselves when training starts; a plot after the
-    rows that it draws; `best` before `last`.
+    `FirstValidation` comes after those that prepare themselves when training starts, `FinalValidation`
+    before those that report when it ends; a plot after the rows that it draws; `best` before `last`.
     """
     output = Path(config.output_dir)
     results = ResultsCsv(output / "results.csv")
     return [
+        FinalValidation(),
         StopOnNonFinite(),
         Throughput(),
         *_progress(config),

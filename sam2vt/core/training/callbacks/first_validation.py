@@ -15,6 +15,11 @@ class FirstValidation(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.global_step > 0 or not trainer.enable_validation:
             return
-        trainer.validating = True
-        trainer.fit_loop.epoch_loop.val_loop.run()
-        trainer.training = True
+        run_validation(trainer)
+
+
+def run_validation(trainer: L.Trainer) -> None:
+    """A whole validation of a fit, outside its epochs; every rank must take part."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True

@@ -55,7 +55,7 @@ class ResultsCsv(L.Callback):
         self.rows = [row for row in self.rows if int(row["step"]) != trainer.global_step]
         row: Row = {
             "step": trainer.global_step,
-            "epoch": trainer.current_epoch,
+            "epoch": _epoch(trainer),
             "seconds": round(time.monotonic() - self._started, 1),
         }
         self.rows.append({**row, **train, **dict(sorted(val.items()))})
@@ -97,6 +97,11 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     os.replace(temporary, path)
+
+
+def _epoch(trainer: L.Trainer) -> int:
+    """The epoch of the last step, also once Lightning counts it as done, as at the end of the fit."""
+    return max(0, trainer.fit_loop.epoch_progress.current.started - 1)
 
 
 def _free_name(path: Path) -> Path:

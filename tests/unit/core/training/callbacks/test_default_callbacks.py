@@ -20,6 +20,8 @@ def test_order() -> None:
     order = names(config)
     assert order.index("ResultsCsv") < order.index("ResultsPlot")
     assert order.index("ResultsCsv") < order.index("FirstValidation")
+    for reports_at_the_end in ("Throughput", "ScoresCsv", "ValidationOverlays"):
+        assert order.index("FinalValidation") < order.index(reports_at_the_end)
     assert order[-3:] == ["FirstValidation", "ModelCheckpoint", "LastCheckpoint"]
     assert {"StopOnNonFinite", "SaveOnSigterm", "Throughput", "ScoresCsv", "ValidationOverlays"} <= set(order)
 

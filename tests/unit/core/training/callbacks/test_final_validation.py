@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
+from sam2vt.core.training.callbacks.final_validation import FinalValidation
+from sam2vt.core.training.callbacks.first_validation import FirstValidation
+from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows
+
+
+def rows(tmp_path) -> list[tuple[int, int, float]]:
+    return [
+        (int(row["step"]), int(row["epoch"]), round(float(row["val/J&F"]), 4))
+        for row in read_rows(tmp_path / "results.csv")
+    ]
+
+
+def test_a_run_that_ends_between_validations_is_validated_once_more(fit, one_weight, tmp_path) -> None:
+    module, best = one_weight([0.1, 0.2, 0.9]), best_checkpoint(str(tmp_path))
+    results = ResultsCsv(tmp_path / "results.csv")
+    callbacks = [FinalValidation(), results, FirstValidation(), best, LastCheckpoint(str(tmp_path))]
+    fit(module, callbacks, max_epochs=-1, max_steps=5)
+    assert rows(tmp_path) == [(0, 0, 0.1), (3, 0, 0.2), (5, 1, 0.9)]
+    assert float(best.best_model_score) == pytest.approx(0.9)
+    for name in ("best.ckpt", "last.ckpt"):
+        saved = torch.load(tmp_path / name, weights_only=True)
+        assert saved["global_step"] == 5
+        assert saved["state_dict"]["weight"] == module.weight
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"max_epochs": 2}, [(3, 0), (6, 1)]),
+        ({"max_epochs": -1, "max_steps": 6}, [(3, 0), (6, 1)]),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 2}, [(6, 1), (9, 2)]),
+    ],
+)
+def test_no_step_is_validated_twice(fit, one_weight, tmp_path, settings, expected) -> None:
+    module = one_weight()
+    fit(module, [FinalValidation(), ResultsCsv(tmp_path / "results.csv")], **settings)
+    assert [row[:2] for row in rows(tmp_path)] == expected
+    assert module.num_validations == len(expected)
+
+
+def test_a_run_that_was_validated_at_its_end_goes_on_as_without(fit, one_weight, tmp_path) -> None:
+    """The extra validation leaves nothing in the checkpoint that changes how the run goes on."""
+
+    def run(extra, folder, steps: int, **kwargs):
+        module, last = one_weight(), LastCheckpoint(str(folder))
+        callbacks = [*extra, ResultsCsv(folder / "results.csv"), FirstValidation(), last]
+        fit(module, callbacks, [1.0, 3.0, 2.0], max_epochs=-1, max_steps=steps, **kwargs)
+        return module.weight.item()
+
+    weights = []
+    for name in ("with", "without"):
+        folder, extra = tmp_path / name, [FinalValidation()] if name == "with" else []
+        run(extra, folder, 5)
+        weights.append(run([], folder, 9, ckpt_path=str(folder / "last.ckpt")))
+    assert weights[0] == weights[1]
+    validated = [[step for step, *_ in rows(tmp_path / name)] for name in ("with", "without")]
+    assert validated[0] == sorted({5, *validated[1]})
+
+
+def test_no_validation_where_it_is_switched_off(fit, one_weight) -> None:
+    module = one_weight()
+    fit(module, [FinalValidation()], limit_val_batches=0)
+    assert module.num_validations == 0
