@@ -1,8 +1,8 @@
 """J and F of a model over a whole video, frame after frame in constant memory.
 
 What counts: annotated frames, without the first and the last of them (as DAVIS; an option keeps them),
-and of an object only frames from its first prompt on. The frame on which an object is given by its mask
-never counts for that object, since the model returns that mask. Objects that a frame's annotation says
+and of an object only frames after the one that it is prompted on, whatever the kind of prompt: a mask is
+returned as given, and a baseline that repeats it would be scored on other frames than the model. Objects that a frame's annotation says
 nothing about are not scored there; void pixels count on neither side.
 """
 
@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -115,35 +115,26 @@ def hold_first_mask(
 ) -> VideoResult:
     """The baseline that any tracker must beat: the mask of each object's prompted frame, repeated.
 
-    Arguments as for `evaluate_video`, with which it shares the prompted frames. The prompted frame never
-    counts, whatever the kind of prompt.
+    Arguments as for `evaluate_video`, with which it shares the prompted frames and those that count.
     """
     started = time.perf_counter()
     prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
     given = _given_frames(record, prompts, object_ids)
-    given = {object_id: _Given(frame, is_mask=True) for object_id, (frame, _) in given.items()}
     scorer = _Scorer(record, given, score_first_and_last)
     held: dict[int, np.ndarray] = {}
     for index in record.annotated_frames:
         truth = ground_truth(record, index)
-        held.update({i: truth[i] for i, (frame, _) in given.items() if frame == index and i in truth})
+        held.update({i: truth[i] for i, frame in given.items() if frame == index and i in truth})
         scorer.add(index, held, truth)
     return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
-
-
-class _Given(NamedTuple):
-    """Where an object is prompted."""
-
-    frame: int  # index in the video
-    is_mask: bool
 
 
 class _Scorer:
     """A `VideoScore` that knows which objects count on which frame."""
 
-    def __init__(self, record: VideoRecord, given: dict[int, _Given], score_first_and_last: bool) -> None:
+    def __init__(self, record: VideoRecord, given: dict[int, int], score_first_and_last: bool) -> None:
         self._record = record
-        self._given = given
+        self._given = given  # object id -> index of the frame that it is prompted on
         self._score = VideoScore(score_first_and_last, video_id=record.video_id)
 
     def add(self, index: int, predictions: Masks, truth: Masks) -> None:
@@ -161,8 +152,7 @@ class _Scorer:
     def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:
         if object_id not in self._given or (known is not None and object_id not in known):
             return False
-        frame, is_mask = self._given[object_id]
-        return index > frame or (index == frame and not is_mask)
+        return index > self._given[object_id]
 
 
 class _LastSeen:
@@ -187,13 +177,13 @@ class _LastSeen:
 
 def _given_frames(
     record: VideoRecord, prompts: Sequence[Prompt], object_ids: Sequence[int]
-) -> dict[int, _Given]:
-    given: dict[int, _Given] = {}
+) -> dict[int, int]:
+    """Object id -> index in the video of the frame that it is first prompted on."""
+    given: dict[int, int] = {}
     for place, prompt in enumerate(prompts):
         object_id = object_ids[prompt.get("object_index", place)]
         frame = record.frames.start + prompt.get("frame_index", 0)
-        if object_id not in given or frame < given[object_id].frame:
-            given[object_id] = _Given(frame, prompt.get("type") == "mask")
+        given[object_id] = min(frame, given.get(object_id, frame))
     return given
 
 

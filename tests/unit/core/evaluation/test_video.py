@@ -89,14 +89,13 @@ def test_equals_the_score_of_the_shifted_masks(make_record):
 
 
 def test_first_and_last_frame_are_kept_if_asked(make_record):
-    """Even then the frame on which an object's mask is given does not count for it."""
+    """Even then the frame on which an object is prompted does not count for it."""
     labels = moving_squares()
     record = make_record(list(labels))
     model = FakeTracker(lambda t, o: logits(labels[t] == o + 1))
-    result = evaluate_video(model, record, SIZE, MASKS, seed=0, score_first_and_last=True)
-    assert [row.num_frames for row in result.scores] == [7, 4]
-    result = evaluate_video(model, record, SIZE, POINTS, seed=0, score_first_and_last=True)
-    assert [row.num_frames for row in result.scores] == [8, 5]
+    for prompts in (MASKS, POINTS):
+        result = evaluate_video(model, record, SIZE, prompts, seed=0, score_first_and_last=True)
+        assert [row.num_frames for row in result.scores] == [7, 4]
 
 
 def test_frames_without_annotation_are_tracked_and_not_scored(make_record):
@@ -208,20 +207,21 @@ def test_holding_the_first_mask(make_record):
     assert first.j == pytest.approx(np.mean([o / (24 - o) for o in overlaps]))
     assert (first.num_frames, second.num_frames) == (4, 1)
     assert second.j == pytest.approx(9 / 15)
-    # With point prompts the given frame still does not count: the baseline repeats the true mask.
+    # The kind of prompt makes no difference to the baseline, nor to which frames count.
     assert hold_first_mask(record, SIZE, POINTS, seed=3).scores == result.scores
     kept = hold_first_mask(record, SIZE, MASKS, seed=0, score_first_and_last=True)
     assert [row.num_frames for row in kept.scores] == [5, 2]
 
 
-def test_holding_equals_a_tracker_that_stands_still(make_record):
+@pytest.mark.parametrize("prompts", [MASKS, POINTS, PromptGenerator(["box"])])
+def test_holding_equals_a_tracker_that_stands_still(make_record, prompts):
     labels = moving_squares(num_frames=7)
     record = make_record(list(labels))
     first_of = {0: labels[0] == 1, 1: labels[3] == 2}
     model = FakeTracker(lambda t, o: logits(first_of[o]))
     assert (
-        evaluate_video(model, record, SIZE, MASKS, seed=0).scores
-        == hold_first_mask(record, SIZE, MASKS, 0).scores
+        evaluate_video(model, record, SIZE, prompts, seed=0).scores
+        == hold_first_mask(record, SIZE, prompts, 0).scores
     )
 
 
