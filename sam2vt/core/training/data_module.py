@@ -16,6 +16,7 @@ from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.configured import find_records
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.training.lengths import check_training_length, check_validation_length
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
@@ -47,12 +48,19 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self._batches_at_start = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the videos and divide them; a second call does nothing."""
+        """Find the videos and divide them; a second call does nothing.
+
+        Before a fit, raises ConfigError where the videos leave an epoch or a validation without a batch.
+        """
         if self.train_dataset is not None:
             return
         config = self.config
         self.train_records, self.val_records = find_records(config)
         log.info("%d videos to train on, %d to validate on", len(self.train_records), len(self.val_records))
+        if stage == "fit":
+            _, world_size = self._rank_and_world_size()
+            check_training_length(config, len(self.train_records), world_size)
+            check_validation_length(config, len(self.val_records), world_size)
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
