@@ -65,17 +65,35 @@ def find_entries(
     targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None, across_ranks: bool
 ) -> Entries:
     """The entries where both masks (bool [B,T,N] or None) are true; a collective if `across_ranks`."""
-    present = (targets > 0).flatten(3).any(3)
-    counted = torch.ones_like(present)
-    for mask in (valid_masks, scored):
-        if mask is not None:
-            counted = counted & mask.to(device=counted.device, dtype=torch.bool)
-    numbers = torch.stack([counted.sum(), (counted & present).sum(), pairs(counted).sum()]).float()
+    counted, present = _counted_and_present(targets, valid_masks, scored)
+    numbers = torch.stack(_numbers(counted, present)).float()
     if across_ranks and dist.is_available() and dist.is_initialized():
         dist.all_reduce(numbers)
         numbers = numbers / dist.get_world_size()
     numbers = torch.where(numbers == 0, torch.ones_like(numbers), numbers)
     return Entries(targets, counted, present, Counts(*numbers))
+
+
+def count_entries(targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None) -> dict[str, int]:
+    """How many entries this process has, by the names of `Counts`; unlike there, 0 stays 0."""
+    numbers = _numbers(*_counted_and_present(targets, valid_masks, scored))
+    return dict(zip(Counts._fields, torch.stack(numbers).tolist()))
+
+
+def _counted_and_present(
+    targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """bool [B,T,N] each: the entry counts; its target is not empty."""
+    present = (targets > 0).flatten(3).any(3)
+    counted = torch.ones_like(present)
+    for mask in (valid_masks, scored):
+        if mask is not None:
+            counted = counted & mask.to(device=counted.device, dtype=torch.bool)
+    return counted, present
+
+
+def _numbers(counted: Tensor, present: Tensor) -> Counts:
+    return Counts(counted.sum(), (counted & present).sum(), pairs(counted).sum())
 
 
 def pairs(counted: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.sam2 import FramePrediction, SAM2Model, build_from_config
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
+from sam2vt.core.training.entries import count_entries
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
 from sam2vt.core.training.position import batches_since_step, logs_this_step, rewind_loops
@@ -98,10 +99,11 @@ class SAM2LightningModule(L.LightningModule):
         if isinstance(batch, WholeVideo):
             self._score_video(batch.record)
         elif batch is not None:
-            _, components, num_entries = self._loss(batch)
+            _, components, scored = self._loss(batch)
+            counts = count_entries(batch["masks"], batch["valid_masks"], scored)
             number = batch_idx * self.trainer.world_size + self.trainer.global_rank
-            values = {name: float(value) for name, value in components.items()}
-            self._rows.losses.append(LossRow(number, num_entries, values))
+            values = {name: float(value) for name, value in components.items() if name != "total"}
+            self._rows.losses.append(LossRow(number, counts, values))
 
     def on_validation_epoch_end(self) -> None:
         """Join the rows of all ranks and log their means: `val/loss`, its parts, `val/J`, `val/F`, ..."""
@@ -111,7 +113,8 @@ class SAM2LightningModule(L.LightningModule):
         self.last_scores = rows.scores
         if self.hold_first_scores is None:
             self.hold_first_scores = rows.hold_first
-        metrics = {f"val/{_loss_name(name)}": value for name, value in rows.mean_losses().items()}
+        losses = rows.mean_losses(self.criterion.weights)
+        metrics = {f"val/{_loss_name(name)}": value for name, value in losses.items()}
         mean = self._mean_score(rows.scores)
         metrics.update({"val/J": mean.j, "val/F": mean.f, "val/J&F": mean.jf})
         metrics["val/J_hold_first"] = mean_score(self.hold_first_scores).j
@@ -142,8 +145,8 @@ class SAM2LightningModule(L.LightningModule):
             self.model.load("cpu", weights=weights)
         freeze_unreached_heads(self.model, self.config.loss)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
-        """Total, components, and how many objects on frames counted."""
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Total, components, and where the model predicted something, bool [B,T,N]."""
         masks, valid = batch["masks"], batch["valid_masks"]
         out = self(batch["images"], masks, batch["prompts"], valid_masks=valid)
         total, components = self.criterion(
@@ -156,8 +159,7 @@ class SAM2LightningModule(L.LightningModule):
             scored=out["scored"],
             steps=out["steps"],
         )
-        counted = 0 if self.training else int((valid & out["scored"]).sum())
-        return total, components, counted
+        return total, components, out["scored"]
 
     def _log_step(self, components: dict[str, Tensor], num_clips: int) -> None:
         """The components, as the mean over the ranks on the steps that Lightning writes down."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.utils.data import Dataset
 
 from sam2vt.core.evaluation.jf import ObjectScore
+from sam2vt.core.training.loss import COMPONENTS
 from sam2vt.core.types import VideoRecord
 
 Item = TypeVar("Item")
@@ -56,10 +57,10 @@ class RankBatches(Generic[Item]):
 
 
 class LossRow(NamedTuple):
-    """A validation batch's loss components."""
+    """A validation batch's loss components, the total left out."""
 
     batch: int  # number of the batch over all ranks
-    num_entries: int  # objects on frames that counted
+    counts: dict[str, int]  # what the components' means divided by, see entries.count_entries
     components: dict[str, float]
 
 
@@ -80,16 +81,22 @@ class ValidationRows:
             hold_first=sorted_scores(row for part in parts for row in part.hold_first),
         )
 
-    def mean_losses(self) -> dict[str, float]:
-        """Components over all batches, each weighted by the entries that counted; {} without any."""
-        total = sum(row.num_entries for row in self.losses)
-        if not total:
+    def mean_losses(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Components over all batches as over one: each weighted by what its own means divided by.
+
+        `total` is their sum with these weights. {} where no entry counted.
+        """
+        if not any(row.counts["valid"] for row in self.losses):
             return {}
         names = sorted({name for row in self.losses for name in row.components})
-        return {
-            name: sum(row.num_entries * row.components.get(name, 0.0) for row in self.losses) / total
-            for name in names
-        }
+        means = {name: self._mean(name) for name in names}
+        return {**means, "total": sum(weights[name] * mean for name, mean in means.items())}
+
+    def _mean(self, component: str) -> float:
+        count = COMPONENTS[component]
+        total = sum(row.counts[count] for row in self.losses)
+        parts = sum(row.counts[count] * row.components.get(component, 0.0) for row in self.losses)
+        return parts / max(total, 1)
 
 
 def sorted_scores(rows: Iterable[ObjectScore]) -> list[ObjectScore]:
