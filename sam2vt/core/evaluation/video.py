@@ -2,8 +2,8 @@
 
 What counts: annotated frames, without the first and the last of them (as DAVIS; an option keeps them),
 and of an object only frames after the one that it is prompted on, whatever the kind of prompt: a mask is
-returned as given, and a baseline that repeats it would be scored on other frames than the model. Objects that a frame's annotation says
-nothing about are not scored there; void pixels count on neither side.
+returned as given, and the baseline is scored on the same frames as the model. Objects that a frame's
+annotation says nothing about are not scored there; void pixels count on neither side.
 """
 
 from __future__ import annotations
