@@ -15,7 +15,7 @@ _ALIASES = {"bbox": "box"}
 
 
 def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...]:
-    """The kinds of prompt by their proper names, without repeats; None means all of them.
+    """The kinds of prompt by their proper names, repeats kept as weights; None means all of them.
 
     Raises ConfigError for an unknown kind and for an empty list.
     """
@@ -28,7 +28,7 @@ def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...
         what = f"unknown prompt type {unknown[0]!r}" if unknown else "an empty list"
         allowed = ", ".join([*PROMPT_TYPES, *_ALIASES])
         raise ConfigError(f"prompt_types={given!r}: {what}; allowed are {allowed}, or None for all")
-    return tuple(dict.fromkeys(named))
+    return tuple(named)
 
 
 class PromptGenerator:
@@ -36,7 +36,8 @@ class PromptGenerator:
 
     `num_of_pos_points` is a number, or the inclusive range from which it is drawn. With
     `include_center` the first positive point is the pixel deepest inside the mask; it counts as one of
-    the positives. `prompt_types` None means point, box and mask, one of which is drawn each time.
+    the positives. `prompt_types` None means point, box and mask, one of which is drawn each time; a kind
+    that is named twice is drawn twice as often as others.
     """
 
     def __init__(

@@ -66,6 +66,14 @@ def test_number_of_positives_covers_its_inclusive_range():
     assert numbers == {1, 2, 3}
 
 
+def test_a_kind_named_twice_is_drawn_twice_as_often():
+    generator, shared = PromptGenerator(["mask", "mask", "point", "bbox"]), rng(3)
+    assert generator.prompt_types == ("mask", "mask", "point", "box")
+    drawn = [generator.generate_prompts(ring(), rng=shared)["type"] for _ in range(800)]
+    shares = [drawn.count(kind) / len(drawn) for kind in ("mask", "point", "box")]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.05)
+
+
 def test_box_is_two_corner_points():
     mask = np.zeros((40, 60), dtype=bool)
     mask[5:9, 10:21] = True
