@@ -22,6 +22,7 @@ def command(videos: Path, output_dir: Path, *overrides: str) -> list[str]:
         *(sys.executable, str(REPO / "ray_jobs" / "train.py"), "experiment=demo"),
         *(f"dataset.data_path={videos}", f"output_dir={output_dir}", "dataset.video_clip_length=2"),
         *("dataset.clips_per_video=1000", "trainer.val_check_interval=900", "trainer.num_overlay_videos=1"),
+        "scheduler.warmup_steps=1",
         *overrides,
     ]
 

@@ -71,12 +71,18 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
 
     Every group follows the same curve times its own learning rate, so `eta_min` is where `optimizer.lr`
     ends and other groups keep their ratio to it. The warm-up is linear and reaches the full rate at its
-    last step; then the curve begins. Raises ConfigError for an unknown type.
+    last step; then the curve begins. Raises ConfigError for an unknown type, and for a warm-up longer than
+    the run where `T_max` is not given.
     """
     make = _choose("scheduler.type", config.type, _CURVES)
     if not config.enabled:
         return None
     warmup = config.warmup_steps
+    if config.T_max is None and warmup > total_steps:
+        raise ConfigError(
+            f"scheduler.warmup_steps={warmup}: the run has {total_steps} optimizer steps, so it would end "
+            f"before the warm-up does; set at most {total_steps}, or train longer"
+        )
     curve = make(config, (config.T_max or total_steps) - warmup, optimizer.defaults["lr"])
 
     def factor(step: int) -> float:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from sam2vt.config import OptimizerConfig, SchedulerConfig
+from sam2vt.configuration.values import OPTIMIZERS, SCHEDULERS
+from sam2vt.core.training import optim
 from sam2vt.core.training.optim import build_optimizer, build_scheduler, learning_rate, parameter_groups
 from sam2vt.errors import ConfigError
 
@@ -179,11 +181,19 @@ def test_constant_stays() -> None:
     assert rates(SchedulerConfig(type="constant"), 5, total=5) == [[LR]] * 5
 
 
-def test_a_run_shorter_than_its_warm_up_still_has_rates() -> None:
-    assert rates(SchedulerConfig(warmup_steps=10), 2, total=2) == [
-        pytest.approx([LR / 10]),
-        pytest.approx([LR / 5]),
-    ]
+def test_a_run_shorter_than_its_warm_up_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"warmup_steps=10: the run has 2 optimizer steps.*at most 2"):
+        rates(SchedulerConfig(warmup_steps=10), 2, total=2)
+
+
+def test_with_a_length_of_its_own_the_schedule_may_outlast_the_run() -> None:
+    seen = rates(SchedulerConfig(warmup_steps=10, T_max=20), 2, total=2)
+    assert seen == [pytest.approx([LR / 10]), pytest.approx([LR / 5])]
+
+
+def test_every_name_that_a_configuration_may_have_is_there() -> None:
+    assert tuple(optim._OPTIMIZERS) == OPTIMIZERS
+    assert tuple(optim._CURVES) == SCHEDULERS
 
 
 def test_the_schedule_resumes_where_it_stopped() -> None:
