@@ -26,6 +26,7 @@ PATHS = (
     "valdataset.image_root",
     "resume",
 )
+CHECKPOINTS = ("model.checkpoint_path", "resume")
 # Trainable parts that only work from the second frame of a clip on.
 MEMORY_PARTS = (
     "memory_attention",
@@ -65,16 +66,31 @@ def _paths(config: Config, report: Report) -> None:
         report.fault("dataset.data_path", "has to be given: a folder of videos or a COCO JSON")
     for name in PATHS:
         path = report.value(name)
-        if path == "" and name in ("model.checkpoint_path", "resume"):
+        if path == "" and name in CHECKPOINTS:
             report.fault(name, "must be a path, or null for none")
-        elif path and "://" not in path and not Path(path).expanduser().exists():
-            report.fault(name, f"does not exist (looked in {Path.cwd()})")
+        elif path and (text := _path_fault(name, path)):
+            report.fault(name, text)
     if config.model.config_path and not _network_exists(config.model.config_path):
         report.fault(
             "model.config_path",
             "must be a YAML file, a name below configs/ or one inside the sam2 package, such as "
             "configs/sam2.1/sam2.1_hiera_t.yaml; is sam2 installed?",
         )
+
+
+def _path_fault(name: str, path: str) -> str | None:
+    local = Path(path).expanduser()
+    if "://" in path:
+        if name in CHECKPOINTS:
+            return None
+        return (
+            f"must be a local path: only {' and '.join(CHECKPOINTS)} may be a URI; mount the data or copy it"
+        )
+    if not local.exists():
+        return f"does not exist (looked in {Path.cwd()})"
+    if name in CHECKPOINTS and not local.is_file():
+        return "is a folder; name the checkpoint file in it"
+    return None
 
 
 def _network_exists(config_path: str) -> bool:
@@ -172,6 +188,12 @@ def _validation(config: Config, report: Report) -> None:
         report.fault("valdataset.shuffle", "must be false: validation compares the same clips every time")
     if val.data_path and config.split != "none":
         report.clash("valdataset.data_path", "split", "divides the training data; use one of the two")
+    if set(val.prompt_types) == {"mask"} and val.video_clip_length == 1 and config.trainer.limit_val_batches:
+        report.clash(
+            "valdataset.prompt_types",
+            "valdataset.video_clip_length",
+            "a mask prompt is its frame's own answer, so val/loss has no frame; use clips of at least 2",
+        )
     if config.split == "none":
         report.unused("val_fraction", "split", "nothing is held back")
     if not val.data_path:
@@ -217,6 +239,12 @@ def _trainer(config: Config, report: Report) -> None:
     trainer = config.trainer
     if trainer.devices is None:
         report.fault("trainer.devices", "must be auto, -1, a number of devices, or a list of device indices")
+    if trainer.accelerator == "cpu" and (trainer.devices == -1 or isinstance(trainer.devices, list)):
+        report.clash(
+            "trainer.devices",
+            "trainer.accelerator",
+            "the CPU has no indices; give auto or a number of processes",
+        )
     if trainer.max_epochs == -1 and trainer.max_steps == -1:
         report.clash("trainer.max_epochs", "trainer.max_steps", "one of them must end the run")
     if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":

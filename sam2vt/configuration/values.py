@@ -12,6 +12,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("cosine", "step", "constant")
 DATASET_TYPES = ("auto", "video", "coco")
 SPLITS = ("none", "video", "time")
+IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -47,6 +48,11 @@ def _is_amount(value: float) -> bool:
     return value >= 1 if isinstance(value, int) else 0 < value <= 1
 
 
+def _are_prompt_types(value: list[str]) -> bool:
+    kinds = {"box" if kind == "bbox" else kind for kind in value}
+    return set(value) <= set(PROMPT_TYPES) and (len(value) == 1 or len(kinds) > 1)
+
+
 _AMOUNT = "a share above 0.0 and up to 1.0, or an integer that counts batches"
 _MULTIPLE_OF_32: Rule = ((lambda v: v > 0 and v % 32 == 0), "a positive multiple of 32")
 _SHARE: Rule = ((lambda v: 0 <= v <= 1), "between 0 and 1")
@@ -75,10 +81,10 @@ _DATASET: dict[str, Rule] = {
     "clips_per_video": _at_least(1),
     "frame_stride": _at_least(1),
     "max_conditioning_frames": _at_least(1),
-    "identity": _one_of("error", "category", "iou"),
+    "identity": _one_of(*IDENTITIES),
     "prompt_types": (
-        (lambda v: bool(v) and set(v) <= set(PROMPT_TYPES) and len(set(v)) == len(v)),
-        f"a list of {', '.join(PROMPT_TYPES)} without repeats",
+        _are_prompt_types,
+        f"a list of {', '.join(PROMPT_TYPES)}; repeats are weights, so a list of one type has it once",
     ),
 }
 LOSS_WEIGHTS = (

@@ -154,6 +154,12 @@ WRONG_VALUES = [
     ("dataset.prompt_types", []),
     ("dataset.prompt_types", ["scribble"]),
     ("dataset.prompt_types", ["mask", "mask"]),
+    ("dataset.prompt_types", ["box", "bbox"]),
+    ("dataset.data_path", "s3://bucket/videos"),
+    ("dataset.image_root", "https://host/frames"),
+    ("valdataset.data_path", "gs://bucket/videos"),
+    ("model.checkpoint_path", "/"),
+    ("resume", "/"),
     ("dataset.num_of_pos_points", 0),
     ("dataset.identity", "track"),
     ("dataset.image_root", "/does/not/exist"),
@@ -204,6 +210,23 @@ def test_a_value_that_is_not_allowed_is_one_fault(settings: dict[str, Any], name
     assert found[0].startswith(f"  - {name}=")
 
 
+def test_data_at_a_uri_says_where_a_uri_may_be(settings: dict[str, Any]) -> None:
+    (found,) = faults(change(settings, {"dataset.data_path": "s3://bucket/videos"}))
+    assert "only model.checkpoint_path and resume may be a URI" in found
+    assert "mount the data or copy it" in found
+
+
+def test_a_checkpoint_s_path_may_start_with_the_home_folder(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    changes = {"model.checkpoint_path": "~/weights.pt"}
+    (found,) = faults(change(settings, changes))
+    assert "does not exist" in found
+    (tmp_path / "weights.pt").touch()
+    assert faults(change(settings, changes)) == []
+
+
 def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
     (found,) = faults(change(settings, {"optimizer.type": "lion"}))
     assert found == "  - optimizer.type='lion': must be one of adamw, adam, sgd"
@@ -233,6 +256,12 @@ CONFLICTS = [
         {"dataset.video_clip_length": 1, "dataset.prompt_types": ["mask"]},
         ("dataset.prompt_types", "dataset.video_clip_length"),
     ),
+    (
+        {"valdataset.video_clip_length": 1},
+        ("valdataset.prompt_types", "valdataset.video_clip_length"),
+    ),
+    ({"trainer.devices": [0], "trainer.accelerator": "cpu"}, ("trainer.devices", "trainer.accelerator")),
+    ({"trainer.devices": -1, "trainer.accelerator": "cpu"}, ("trainer.devices", "trainer.accelerator")),
     ({"model.bptt_frames": 5}, ("model.bptt_frames", "dataset.video_clip_length")),
     ({"model.bptt_frames": 1}, ("model.bptt_frames", "model.trainable_modules")),
     ({"model.correction_from_gt": 0.5}, ("model.correction_from_gt", "model.num_correction_clicks")),
@@ -319,7 +348,15 @@ def test_no_loss_at_all_is_refused(settings: dict[str, Any]) -> None:
 
 
 ALLOWED = [
-    {"dataset.video_clip_length": 1, "valdataset.video_clip_length": 1},
+    {
+        "dataset.video_clip_length": 1,
+        "valdataset.video_clip_length": 1,
+        "valdataset.prompt_types": ["box"],
+    },
+    {"valdataset.video_clip_length": 1, "trainer.limit_val_batches": 0},
+    {"dataset.prompt_types": ["mask", "mask", "point", "box"]},
+    {"model.checkpoint_path": "s3://bucket/weights.pt", "resume": "gs://bucket/last.ckpt"},
+    {"trainer.devices": 2, "trainer.accelerator": "cpu"},
     {"dataset.prompt_types": ["bbox"]},
     {"dataset.num_of_pos_points": 3, "dataset.num_of_neg_points": 2, "dataset.include_center_point": True},
     {"model.num_correction_clicks": 7, "model.correction_from_gt": 0.5},
@@ -328,7 +365,6 @@ ALLOWED = [
     {"model.trainable_modules": ["*.blocks.1?"], "optimizer.layer_decay": 0.9},
     {"model.trainable_modules": ["image_encoder.trunk.blocks.11"], "optimizer.layer_decay": 0.9},
     {"model.checkpoint_path": "hf://facebook/sam2.1-hiera-tiny"},
-    {"dataset.data_path": "s3://bucket/videos"},
     {"optimizer.type": "sgd", "optimizer.betas": [0.8, 0.999]},
     {"scheduler.type": "constant", "scheduler.warmup_steps": 5},
     {"scheduler.enabled": False},

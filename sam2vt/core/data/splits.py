@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from sam2vt.configuration.values import SPLITS
 from sam2vt.core.types import ObjectImages, Segmentations, VideoRecord
 from sam2vt.errors import ConfigError, DataError
-
-SPLITS = ("none", "video", "time")
 
 
 def split_records(

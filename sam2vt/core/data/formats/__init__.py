@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+from sam2vt.configuration.values import DATASET_TYPES, IDENTITIES
 from sam2vt.core.data.formats.coco import load_coco
-from sam2vt.core.data.formats.coco_identity import IDENTITIES
 from sam2vt.core.data.formats.coco_json import find_json
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.formats.single_clip import is_single_clip, load_single_clip
@@ -16,8 +16,6 @@ from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
-
-DATASET_TYPES = ("auto", "video", "coco")
 
 _LOOKED_FOR_VIDEO = (
     "JPEGImages/<video>/*.jpg with Annotations/<video>/*.png (also under train/ or valid/, with a level such "

@@ -16,7 +16,6 @@ from sam2vt.core.data.formats.listing import natural_key
 from sam2vt.core.data.rle import segmentation_to_mask
 from sam2vt.errors import DataError
 
-IDENTITIES = ("error", "category", "iou")
 MIN_LINK_IOU = 0.3
 
 Annotations = dict[int, list[dict[str, Any]]]  # of a video: frame index -> annotations
