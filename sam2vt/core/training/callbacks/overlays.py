@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class ValidationOverlays(L.Callback):
     """A PNG grid and a short GIF each for the first `num_videos` validation videos, by the last weights.
 
-    Rank zero draws; the others wait for it where the last checkpoint is written.
+    Rank zero draws; the other ranks wait for it meanwhile, where the last checkpoint is written, so keep
+    `num_videos` small where videos are long: a process group gives up waiting after its timeout.
     """
 
     def __init__(self, folder: Path, num_videos: int) -> None:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import lightning as L
 import pytest
 import torch
+import torch.distributed as dist
+from torch.multiprocessing import ProcessRaisedException
 
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite, gradient_norm
 from sam2vt.errors import TrainingError
@@ -37,6 +42,39 @@ def test_a_non_finite_gradient_of_a_finite_loss_stops_too(fit, one_weight) -> No
     with pytest.raises(TrainingError, match="gradient norm nan with a finite loss, on video0"):
         fit(module, [StopOnNonFinite()])
     assert module.weight.item() == 0.0
+
+
+class Note(L.Callback):
+    """Writes down the error that a rank ended with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        if isinstance(exception, TrainingError):
+            (self.folder / str(trainer.global_rank)).write_text(str(exception))
+            dist.barrier()  # the first rank that ends takes the others with it
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_all_ranks_stop_and_say_whose_clip_it_was(fit, one_weight, tmp_path, scaled) -> None:
+    class OnRankOne(one_weight):
+        def on_train_start(self) -> None:
+            if scaled:  # then a gradient that is not finite tells rank 0 nothing
+                self.trainer.precision_plugin.scaler = object()
+
+        def training_step(self, batch, batch_idx):
+            outputs = super().training_step(batch, batch_idx)
+            if self.global_rank == 1 and batch_idx == 1:
+                outputs["loss"] = outputs["loss"] * NAN
+            return outputs
+
+    settings = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
+    with pytest.raises(ProcessRaisedException):
+        fit(OnRankOne(), [StopOnNonFinite(), Note(tmp_path)], **settings)
+    for rank in "01":
+        message = (tmp_path / rank).read_text()
+        assert message.startswith("step 2: rank 1: loss nan on video1 frames [1, 2]. The run")
 
 
 def test_finite_training_goes_through_unchanged(fit, one_weight) -> None:
