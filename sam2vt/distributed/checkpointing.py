@@ -14,7 +14,7 @@ import ray.train
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from sam2vt.core.training.callbacks.checkpoints import MONITOR
+from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.distributed.resuming import LAST
 from sam2vt.distributed.storage import RunStorage

@@ -16,6 +16,7 @@ import ray
 import ray.train
 
 from sam2vt.config import Config, to_dict
+from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
@@ -23,11 +24,9 @@ from sam2vt.distributed.session import ray_session
 from sam2vt.distributed.source import ClipSource, Stream, find_clips
 from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage
 from sam2vt.distributed.summary import RunSummary, summarise
-from sam2vt.errors import Sam2vtError, TrainingError
+from sam2vt.errors import SIGTERM_EXIT_CODE, Sam2vtError, TrainingError
 
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
-SCORE = "val/J&F"
-SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
 
 
 def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
@@ -96,7 +95,7 @@ def _create_trainer(
     job = Job(config=to_dict(config), plan=source.plan, storage=storage, board=board)
     resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.use_gpu else {})}
     # Beside the best, Ray Train always keeps the newest, from which it goes on after a failure.
-    kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=SCORE)
+    kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=MONITOR)
     return TorchTrainer(
         cast(Any, train_fn),
         train_loop_config=cast(dict, job),

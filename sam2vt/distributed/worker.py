@@ -15,10 +15,9 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config, from_dict
-from sam2vt.core.evaluation.jf import ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.training.callbacks import default_callbacks
-from sam2vt.core.training.callbacks.checkpoints import MONITOR
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.data_module import SAM2LightningDataModule

@@ -17,6 +17,7 @@ import numpy as np
 
 from sam2vt.errors import DataError
 
+MONITOR = "val/J&F"  # the metric by which weights are kept, ranked and training stops early
 BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal
 
 Mask = np.ndarray  # bool [height, width]

@@ -8,8 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from sam2vt.config import Config
-
-MONITOR = "val/J&F"
+from sam2vt.core.evaluation.jf import MONITOR
 
 
 class LastCheckpoint(ModelCheckpoint):

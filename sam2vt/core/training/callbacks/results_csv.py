@@ -101,7 +101,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _epoch(trainer: L.Trainer) -> int:
     """The epoch of the last step, also once Lightning counts it as done, as at the end of the fit."""
-    return max(0, trainer.fit_loop.epoch_progress.current.started - 1)
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return max(0, progress.started - 1)
 
 
 def _free_name(path: Path) -> Path:

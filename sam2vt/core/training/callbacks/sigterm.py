@@ -8,10 +8,9 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint
+from sam2vt.errors import SIGTERM_EXIT_CODE
 
 log = logging.getLogger(__name__)
-
-SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
 
 
 class SaveOnSigterm(L.Callback):
