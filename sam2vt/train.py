@@ -60,8 +60,12 @@ def train(config: Config) -> L.Trainer:
     return trainer
 
 
-def create_trainer(config: Config, callbacks: Sequence[L.Callback] | None = None) -> L.Trainer:
+def create_trainer(
+    config: Config, callbacks: Sequence[L.Callback] | None = None, **replaced: Any
+) -> L.Trainer:
     """Lightning's Trainer as configured, with `callbacks` or else the default ones.
+
+    `replaced` takes the place of the configured arguments of the same names, as in a Ray worker.
 
     Raises ConfigError where this machine lacks what the configuration asks for.
     """
@@ -73,7 +77,7 @@ def create_trainer(config: Config, callbacks: Sequence[L.Callback] | None = None
     if logging.getLogger().handlers:
         logging.getLogger("lightning").handlers.clear()  # it would say everything twice
     chosen = default_callbacks(config) if callbacks is None else list(callbacks)
-    arguments = trainer_kwargs(config)
+    arguments = {**trainer_kwargs(config), **replaced}
     try:
         return L.Trainer(callbacks=chosen, **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:

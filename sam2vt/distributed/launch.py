@@ -15,7 +15,7 @@ from typing import Any, cast
 import ray
 import ray.train
 
-from sam2vt.config import Config, to_dict
+from sam2vt.config import Config, ModelConfig, to_dict
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
@@ -62,10 +62,18 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
         output_dir=output_dir,
         save_dir=os.path.join(output_dir, "checkpoints") if default_save_dir else _absolute(config.save_dir),
         resume=_absolute(config.resume),
-        model=replace(config.model, checkpoint_path=_absolute(config.model.checkpoint_path)),
+        model=_with_absolute_model(config.model),
         dataset=_with_absolute_data(config.dataset),
         valdataset=_with_absolute_data(config.valdataset),
     )
+
+
+def _with_absolute_model(model: ModelConfig) -> ModelConfig:
+    """The network's YAML too where it is a file; any other name is looked up in packages."""
+    config_path = model.config_path
+    if Path(config_path).expanduser().is_file():
+        config_path = _absolute(config_path)
+    return replace(model, checkpoint_path=_absolute(model.checkpoint_path), config_path=config_path)
 
 
 def _with_absolute_data(dataset: Any) -> Any:

@@ -30,6 +30,11 @@ def check_config(config: Config) -> None:
             f"trainer.accelerator={trainer.accelerator} and ray.use_gpu={config.ray.use_gpu}: must "
             "agree; leave the first at auto"
         )
+    if not trainer.enable_checkpointing:
+        faults.append(
+            "trainer.enable_checkpointing=false: under Ray a run must keep checkpoints, from which it goes "
+            "on after a failure and which its export is made of; leave it at true"
+        )
     if faults:
         raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
 
@@ -37,6 +42,7 @@ def check_config(config: Config) -> None:
 def check_cluster(config: Config, storage: RunStorage) -> None:
     """Raises one ConfigError with every reason why the run could not go on. Ray must be initialised."""
     faults = find_faults(config, cluster_capacity())
+    faults += find_storage_faults(config, storage, sum(node["Alive"] for node in ray.nodes()))
     try:
         check_writable(storage)
     except ConfigError as error:
@@ -66,6 +72,17 @@ def find_faults(config: Config, capacity: Mapping[str, float]) -> list[str]:
             f"{capacity.get('GPU', 0):g}; lower ray.num_workers, add nodes, or set ray.use_gpu=false"
         )
     return faults
+
+
+def find_storage_faults(config: Config, storage: RunStorage, num_nodes: int) -> list[str]:
+    """A folder nobody said is shared, on a cluster of several machines."""
+    if num_nodes < 2 or storage.is_remote or config.ray.storage_path:
+        return []
+    return [
+        f"storage: output_dir={config.output_dir} is a folder of this machine, but the cluster has "
+        f"{num_nodes} nodes; set ray.storage_path to a folder that every node reaches (this one too, if it "
+        "is), or to an address such as s3://bucket/folder"
+    ]
 
 
 def cluster_capacity() -> dict[str, float]:

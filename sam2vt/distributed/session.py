@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from sam2vt.config import Config
+from sam2vt.errors import ConfigError
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -25,7 +26,8 @@ LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "
 def ray_session(config: Config) -> Iterator[None]:
     """Connect to the configured cluster, or start Ray on this machine; both end with the block.
 
-    A Ray that this process is connected to already is used and left as it is.
+    A Ray that this process is connected to already is used and left as it is. Raises ConfigError where
+    the cluster cannot be reached.
     """
     if ray.is_initialized():
         yield
@@ -35,16 +37,26 @@ def ray_session(config: Config) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.INFO if shown else logging.ERROR)
     for name, value in (RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
-    ray.init(
-        address=address or "local",
-        logging_level=logging.INFO if shown else logging.ERROR,
-        log_to_driver=shown,
-        **({} if address else local_ray(config.ray.local_cpus)),
-    )
+    arguments = {"logging_level": logging.INFO if shown else logging.ERROR, "log_to_driver": shown}
+    if address:
+        _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
+    else:
+        ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus))
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:
+    try:
+        ray.init(address=address, **arguments)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{setting}={address}: no Ray cluster can be reached there ({error}). Start one (`ray start "
+            f"--head`, `ray up`), give the address of one that runs, host:port or auto, or leave out both "
+            f"ray.address and RAY_ADDRESS to have Ray started on this machine"
+        ) from error
 
 
 def local_ray(num_cpus: int | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sam2vt.distributed.job import Job
 from sam2vt.distributed.reporting import PostProgress, send_logs
 from sam2vt.distributed.resuming import DATA_STATE
 from sam2vt.distributed.stream import StreamLoader
-from sam2vt.train import resume_kwargs, trainer_kwargs, write_config
+from sam2vt.train import create_trainer, resume_kwargs, write_config
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, 
         send_logs(job["board"], config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module, datamodule = SAM2LightningModule(config), StreamDataModule(config, loader)
-    trainer = _create_trainer(config, job)
+    trainer = _worker_trainer(config, job)
     if trainer.is_global_zero:
         write_config(config)
     try:
@@ -73,7 +73,7 @@ def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, 
     return {**_outcome(trainer, module), "exported": exported}
 
 
-def _create_trainer(config: Config, job: Job) -> L.Trainer:
+def _worker_trainer(config: Config, job: Job) -> L.Trainer:
     callbacks = [
         callback
         for callback in default_callbacks(config)
@@ -81,16 +81,17 @@ def _create_trainer(config: Config, job: Job) -> L.Trainer:
     ]
     callbacks.append(PostProgress(job["board"], job["plan"].total_steps))
     callbacks.append(ReportCheckpoint(config.checkpoint_dir, job["storage"]))
-    arguments = {
-        **trainer_kwargs(config),
-        "accelerator": "gpu" if config.ray.use_gpu else "cpu",
-        "devices": "auto",
+    trainer = create_trainer(
+        config,
+        callbacks,
+        accelerator="gpu" if config.ray.use_gpu else "cpu",
+        devices="auto",
         # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
-        "strategy": ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
-        "plugins": [ray.train.lightning.RayLightningEnvironment()],
-        "enable_progress_bar": False,
-    }
-    return ray.train.lightning.prepare_trainer(L.Trainer(callbacks=callbacks, **arguments))
+        strategy=ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
+        plugins=[ray.train.lightning.RayLightningEnvironment()],
+        enable_progress_bar=False,
+    )
+    return ray.train.lightning.prepare_trainer(trainer)
 
 
 def _export(config: Config) -> str | None:

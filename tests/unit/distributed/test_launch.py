@@ -30,6 +30,17 @@ def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest
     assert config.dataset.image_root is None
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "network/sam2.1_nano.yaml"])
+def test_only_a_network_that_is_a_file_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    config = Config(output_dir="runs/a", model=ModelConfig(config_path=name))
+    config = with_absolute_paths(config, run_storage(config))
+    assert config.model.config_path == (str(tmp_path / name) if name == "mine.yaml" else name)
+
+
 def test_local_storage_is_the_run_folder(tmp_path: Path) -> None:
     config = Config(output_dir="runs/a", save_dir="kept", ray=RayConfig(storage_path=str(tmp_path), name="b"))
     config = with_absolute_paths(config, run_storage(config))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+from sam2vt.config import Config, RayConfig
+from sam2vt.distributed.session import ray_session
+from sam2vt.errors import ConfigError
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A Ray that is found nowhere (it would look for half a minute); the addresses that were tried."""
+    tried = []
+
+    def init(address: str, **_: Any) -> None:
+        tried.append(address)
+        raise ConnectionError("timed out")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return tried
+
+
+def test_an_unreachable_address_is_named(unreachable: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "other:1")
+    with (
+        pytest.raises(ConfigError, match=r"^ray\.address=127\.0\.0\.1:1: .*timed out.*ray start"),
+        ray_session(Config(ray=RayConfig(address="127.0.0.1:1"))),
+    ):
+        pass
+    assert unreachable == ["127.0.0.1:1"]
+
+
+def test_an_unreachable_address_of_the_environment_is_named(
+    unreachable: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: "), ray_session(Config()):
+        pass
+    assert unreachable == ["127.0.0.1:1"]
+
+
+@pytest.mark.parametrize("address", ["no port", "http://host:1:2"])
+def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """What Ray itself says of it, without waiting for anything."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(ConfigError, match=f"^ray.address={address}: "),
+        ray_session(Config(ray=RayConfig(address=address))),
+    ):
+        pass
