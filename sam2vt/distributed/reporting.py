@@ -15,6 +15,7 @@ from sam2vt.distributed.checkpointing import clips_per_second
 from sam2vt.distributed.progress import BoardHandler, Status
 
 _POST_SECONDS = 0.5
+_ASK_EVERY = 5
 _SHOWN = ("val/loss", "val/J", "val/F", "val/J&F", "val/J_hold_first")
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 class PostProgress(L.Callback):
     """Posts where the run stands, and takes the driver's wish to stop for a SIGTERM.
 
-    All ranks learn of the wish at the same step: saving is a collective operation.
+    All ranks learn of the wish at the same step, since saving is a collective operation. That takes a
+    broadcast and a wait for the device, so they ask on every `_ASK_EVERY`-th batch of the run only.
     """
 
     def __init__(self, board: Any, total_steps: int) -> None:
@@ -37,7 +39,8 @@ class PostProgress(L.Callback):
         if trainer.is_global_zero and time.monotonic() - self._posted >= _POST_SECONDS:
             metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
             self._post(trainer, {"phase": "training", "metrics": metrics})
-        if self._any_rank_stops(trainer):
+        asks = (trainer.fit_loop.total_batch_idx + 1) % _ASK_EVERY == 0  # the same on every rank
+        if asks and self._any_rank_stops(trainer):
             trainer._signal_connector.received_sigterm = True
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
