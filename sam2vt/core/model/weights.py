@@ -32,7 +32,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         except pickle.UnpicklingError as error:
             raise CheckpointError(
                 f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
-                f"when loaded. Save it again with torch.save of a state_dict. ({_first_line(error)})"
+                f"when loaded, or is no checkpoint at all. Save it again with torch.save of a state_dict."
             ) from error
         except (RuntimeError, EOFError, ValueError, KeyError) as error:
             raise CheckpointError(
@@ -78,6 +78,12 @@ def load_weights(network: nn.Module, path: str) -> None:
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} tensors hold NaN or infinity, such as {broken[0]}: the training that "
+            f"wrote it diverged; take an earlier checkpoint"
+        )
     if faults:
         raise CheckpointError(
             f"{path}: does not fit the model of model.config_path ({len(faults)} differences; is it of "

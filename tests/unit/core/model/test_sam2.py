@@ -288,6 +288,13 @@ def test_bad_checkpoints_say_what_is_wrong(tmp_path):
     torch.save({"model": state}, path)
     with pytest.raises(CheckpointError, match=r"missing no_mem_embed.*out_proj.bias is \(3,\)"):
         load()
+    state = dict(nano_model().network.state_dict())
+    state["memory_encoder.out_proj.bias"] = torch.full_like(
+        state["memory_encoder.out_proj.bias"], float("nan")
+    )
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError, match=r"NaN or infinity, such as memory_encoder.out_proj.bias"):
+        load()
     torch.save({"model": {}}, path)
     with pytest.raises(CheckpointError, match="holds no tensors"):
         load()
