@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from inspect import signature
 from typing import Any
 
-import cv2
 from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import DatasetConfig
 from sam2vt.core.data.clips import ClipSpec, make_clip, warn_short_videos
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.formats.coco import _in_order, _videos
+from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
 from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
 from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.workers import init_worker
 from sam2vt.core.types import Clip, SampleKey, Segmentations, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -106,8 +106,8 @@ class COCODataset(ClipDataset):
     """A COCO video JSON. Objects are told apart by track ids, or as `identity` says.
 
     Further keywords as for `VideoDataset`; `image_root` is where file names start. The JSON's content is
-    read again when one of `images` (list), `annotations` (list), `video_to_images` (video id -> images in
-    order) and `image_id_to_annotations` is first asked for.
+    read again when one of `images` (list), `annotations` (list), `video_to_images` (the JSON's video id ->
+    images in order) and `image_id_to_annotations` is first asked for.
     """
 
     def __init__(
@@ -152,10 +152,10 @@ class COCODataset(ClipDataset):
         return self._json["annotations"]
 
     @cached_property
-    def video_to_images(self) -> dict[str, list[Entry]]:
-        videos = _videos(self._json_path, self.images)
+    def video_to_images(self) -> dict[int | str, list[Entry]]:
+        videos = list_videos(self._json_path, self.images)
         return {
-            video: _in_order(images, f"{self._json_path}: video {video}") for video, images in videos.items()
+            video: in_order(images, f"{self._json_path}: video {video}") for video, images in videos.items()
         }
 
     @cached_property
@@ -283,7 +283,7 @@ def create_dataloader(
         **sampling,
         batch_size=batch_size if shuffle else 1,
     )
-    kwargs["worker_init_fn"] = partial(_init_worker, kwargs.get("worker_init_fn"))
+    kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
     return DataLoader(
         dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **kwargs
     )
@@ -295,9 +295,3 @@ def _check_loader_options(options: dict[str, Any]) -> None:
     if unknown:
         allowed = [*_CONFIG_OPTIONS, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
         raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
-
-
-def _init_worker(then: Callable[[int], None] | None, worker_id: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
-    if then is not None:
-        then(worker_id)

@@ -16,6 +16,7 @@ from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.configured import find_records
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.lengths import check_training_length, check_validation_length
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
@@ -180,15 +181,9 @@ def as_config(config: Config | Mapping[str, Any]) -> Config:
 def _loader_kwargs(num_workers: int) -> dict[str, Any]:
     return {
         "num_workers": num_workers,
-        "worker_init_fn": _init_worker,
+        "worker_init_fn": init_worker,
         "pin_memory": torch.cuda.is_available(),
     }
-
-
-def _init_worker(worker_id: int) -> None:
-    import cv2
-
-    cv2.setNumThreads(0)  # the workers are the parallelism
 
 
 def _collate_or_none(clips: Sequence[Clip]) -> Batch | None:

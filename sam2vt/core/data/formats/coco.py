@@ -34,9 +34,9 @@ def load_coco(json_path: str, identity: str = "error", image_root: str | None = 
     roots = [os.path.abspath(image_root)] if image_root else []
     roots.append(os.path.dirname(os.path.abspath(json_path)))
     records = []
-    for video_id, frames in sorted(_videos(json_path, images).items()):
+    for video_id, frames in sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0])):
         where = f"{json_path}: video {video_id}"
-        frames = _in_order(frames, where)
+        frames = in_order(frames, where)
         paths = [_find_file(frame, roots, where) for frame in frames]
         _check_files(paths, frames, roots, where)
         height, width = _size(frames, paths, where)
@@ -51,7 +51,7 @@ def load_coco(json_path: str, identity: str = "error", image_root: str | None = 
             )
         records.append(
             VideoRecord(
-                video_id=video_id,
+                video_id=str(video_id),
                 num_frames=len(frames),
                 height=height,
                 width=width,
@@ -65,9 +65,12 @@ def load_coco(json_path: str, identity: str = "error", image_root: str | None = 
     return records
 
 
-def _videos(json_path: str, images: list[Entry]) -> dict[str, list[Entry]]:
-    """Video id, as text -> its images."""
-    videos: dict[str, list[Entry]] = {}
+def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Entry]]:
+    """Video id, as the JSON has it -> its images.
+
+    Raises DataError for an image without one, and where a number and a text read alike.
+    """
+    videos: dict[int | str, list[Entry]] = {}
     for place, image in enumerate(images):
         video_id = image.get("video_id")
         if isinstance(video_id, bool) or not isinstance(video_id, (int, str)) or video_id == "":
@@ -75,11 +78,17 @@ def _videos(json_path: str, images: list[Entry]) -> dict[str, list[Entry]]:
                 f"{json_path}: images[{place}] (id {image['id']}, {image.get('file_name')}) has video_id "
                 f"{video_id!r}; every image of a COCO video JSON needs the number or name of its video"
             )
-        videos.setdefault(str(video_id), []).append(image)
+        videos.setdefault(video_id, []).append(image)
+    alike = next((each for each in videos if isinstance(each, int) and str(each) in videos), None)
+    if alike is not None:
+        raise DataError(
+            f"{json_path}: images have the video_id {alike} as a number and as a text; write one of the two"
+        )
     return videos
 
 
-def _in_order(frames: list[Entry], where: str) -> list[Entry]:
+def in_order(frames: list[Entry], where: str) -> list[Entry]:
+    """A video's images by their order field, else by name; DataError where that is not clear."""
     for field in _ORDER_FIELDS:
         values = [frame.get(field) for frame in frames]
         if all(value is None for value in values):

@@ -128,7 +128,7 @@ def test_coco_dataset_has_its_signature_and_attributes(coco_json):
     assert (dataset.image_size, dataset.video_clip_length) == ((64, 64), 3)
     assert dataset.prompt_generator.number_of_pos_points == 2
     assert len(dataset.images) == len(dataset.annotations) == 2 * NUM_FRAMES
-    assert [image["id"] for image in dataset.video_to_images["1"]] == list(range(100, 107))
+    assert [image["id"] for image in dataset.video_to_images[1]] == list(range(100, 107))
     assert [each["id"] for each in dataset.image_id_to_annotations[103]] == [103]
     for clip in dataset:
         assert clip["object_ids"] == [4]

@@ -218,3 +218,19 @@ def test_frames_have_the_size_of_the_json(shared_data):
     (record,) = load_records("coco", shared_data / "endoscapes_coco", identity="iou")
     with Image.open(record.frame_paths[29]) as image:
         assert image.size == (record.width, record.height)
+
+
+def test_a_video_id_as_number_and_as_text_is_refused(coco):
+    def change(data):
+        data["images"][2]["video_id"] = "1"
+
+    with pytest.raises(DataError, match="video_id 1 as a number and as a text"):
+        load_records("coco", coco(change=change))
+
+
+def test_video_ids_may_be_text_beside_numbers(coco):
+    def change(data):
+        for image in data["images"][2:]:
+            image["video_id"] = "b"
+
+    assert [record.video_id for record in load_records("coco", coco(change=change))] == ["1", "b"]
