@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import platform
 import statistics
 import time
@@ -200,7 +201,7 @@ def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, 
     lines = [
         f"# Learning against SAM2Train, {date.today():%B %Y}",
         "",
-        f"Machine: {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, CPU; "
+        f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used, no GPU; "
         f"torch {torch.__version__}, Python {platform.python_version()}; {date.today().isoformat()}.",
         f"Nano network, {SIZE} px, clips of {CLIP_LENGTH} frames, {steps} steps, {len(ours)} seeds, mask "
         f"prompts. Mean J (lowest to highest seed), judged on the frames trained on; repeating the first "
@@ -222,6 +223,13 @@ def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, 
         f"Time ratio, pair by pair: {ratio:.2f}.",
     ]
     return "\n".join(lines)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _spread(values: Sequence[float]) -> str:
