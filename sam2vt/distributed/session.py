@@ -37,7 +37,10 @@ def ray_session(config: Config) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.INFO if shown else logging.ERROR)
     for name, value in (RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT).items():
         os.environ.setdefault(name, value)
-    arguments = {"logging_level": logging.INFO if shown else logging.ERROR, "log_to_driver": shown}
+    arguments: dict[str, Any] = {
+        "logging_level": logging.INFO if shown else logging.ERROR,
+        "log_to_driver": shown,
+    }
     if address:
         _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
     else:

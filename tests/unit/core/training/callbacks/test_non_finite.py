@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 import torch.distributed as dist
@@ -44,16 +43,20 @@ def test_a_non_finite_gradient_of_a_finite_loss_stops_too(fit, one_weight) -> No
     assert module.weight.item() == 0.0
 
 
-class Note(L.Callback):
-    """Writes down the error that a rank ended with."""
+class Note(StopOnNonFinite):
+    """Writes down what a rank stopped with."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
 
-    def on_exception(self, trainer, pl_module, exception) -> None:
-        if isinstance(exception, TrainingError):
-            (self.folder / str(trainer.global_rank)).write_text(str(exception))
+    def on_before_optimizer_step(self, trainer, *args) -> None:
+        try:
+            super().on_before_optimizer_step(trainer, *args)
+        except TrainingError as error:
+            (self.folder / str(trainer.global_rank)).write_text(str(error))
             dist.barrier()  # the first rank that ends takes the others with it
+            raise
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -71,7 +74,7 @@ def test_all_ranks_stop_and_say_whose_clip_it_was(fit, one_weight, tmp_path, sca
 
     settings = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
     with pytest.raises(ProcessRaisedException):
-        fit(OnRankOne(), [StopOnNonFinite(), Note(tmp_path)], **settings)
+        fit(OnRankOne(), [Note(tmp_path)], **settings)
     for rank in "01":
         message = (tmp_path / rank).read_text()
         assert message.startswith("step 2: rank 1: loss nan on video1 frames [1, 2]. The run")
