@@ -119,3 +119,60 @@ def test_two_processes_validate_as_one(tiny_config, tmp_path) -> None:
     del single["world_size"]
     assert len({score[0] for score in single["scores"]}) == 3
     assert ranks[0] == ranks[1] == single
+
+
+class NothingOnRankZero(SAM2LightningModule):
+    """On rank 0 all objects are given by their masks on the last frame: nothing is left to predict."""
+
+    def training_step(self, batch, batch_idx):
+        if self.global_rank == 0:
+            last = batch["masks"].shape[1] - 1
+            batch["masks"][:, :last] = False
+            batch["prompts"] = [
+                [
+                    {"type": "mask", "mask": masks[last, n], "object_index": n, "frame_index": last}
+                    for n in range(masks.shape[1])
+                    if masks[last, n].any()
+                ]
+                for masks in batch["masks"]
+            ]
+        outputs = super().training_step(batch, batch_idx)
+        assert self.global_rank or outputs["loss"].item() == 0
+        return outputs
+
+
+class KeepWeights(L.Callback):
+    """Writes what each rank ends with, and what it has logged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def setup(self, trainer, pl_module, stage) -> None:
+        torch.set_num_threads(1)  # a forked process has not its parent's threads
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.before = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        kept = {"before": self.before, "after": pl_module.state_dict(), "logged": logged}
+        torch.save(kept, self.folder / f"{trainer.global_rank}.pt")
+
+
+def test_a_rank_with_nothing_to_predict_trains_along(tiny_config, tmp_path) -> None:
+    config = copy.deepcopy(tiny_config)
+    config.trainer.max_steps = config.trainer.limit_train_batches = 1
+    config.trainer.limit_val_batches = 0
+    settings = {
+        **trainer_kwargs(config),
+        "devices": 2,
+        "strategy": "ddp_fork_find_unused_parameters_true",
+        "enable_checkpointing": False,
+    }
+    trainer = L.Trainer(callbacks=[KeepWeights(tmp_path)], **settings)
+    trainer.fit(NothingOnRankZero(config), datamodule=SAM2LightningDataModule(config))
+    zero, one = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert zero["after"].keys() == one["after"].keys()
+    assert all(torch.equal(value, one["after"][name]) for name, value in zero["after"].items())
+    assert any(not torch.equal(value, zero["before"][name]) for name, value in zero["after"].items())
+    assert zero["logged"]["train/loss"] == one["logged"]["train/loss"] > 0  # the mean over both
