@@ -17,8 +17,8 @@ import torch
 from sam2vt.config import Config, to_dict
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.errors import TrainingError
-from sam2vt.train import create_trainer
+from sam2vt.errors import CheckpointError, ConfigError, TrainingError
+from sam2vt.train import create_trainer, train
 
 
 @pytest.fixture
@@ -52,6 +52,33 @@ def test_a_non_finite_loss_stops_before_the_update_and_names_the_clip(config) ->
     assert caught.value.exit_code == 3
     assert str(caught.value).startswith(f"step 2: loss nan on {poison.clip}.")
     assert all(torch.equal(value, poison.weights[name]) for name, value in module.state_dict().items())
+
+
+def test_resuming_with_other_trainable_modules_says_what_differs(config, tmp_path) -> None:
+    config.trainer.max_steps, config.trainer.limit_val_batches = 1, 0
+    train(config)
+    config.resume = str(config.checkpoint_dir / "last.ckpt")
+    config.trainer.max_steps = config.trainer.max_epochs = 2
+    config.output_dir = str(tmp_path / "more")
+    other = copy.deepcopy(config)
+    other.model.trainable_modules = ["mask_decoder"]
+    with pytest.raises(CheckpointError, match=r"model\.trainable_modules was .*, is \['mask_decoder'\]"):
+        train(other)
+    assert train(config).global_step == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("val_check_interval", 4, "an epoch has only 3 batches"),
+        ("limit_train_batches", 0.001, "less than one, of an epoch's batches"),
+        ("limit_val_batches", 0.1, "less than one, of the batches of validation clips"),
+    ],
+)
+def test_limits_that_leave_nothing_stop_the_run_before_its_first_step(config, field, value, message) -> None:
+    setattr(config.trainer, field, value)
+    with pytest.raises(ConfigError, match=message):
+        train(config)
 
 
 SCRIPT = """

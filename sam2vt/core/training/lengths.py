@@ -34,8 +34,8 @@ def check_training_length(config: Config, num_videos: int, world_size: int) -> N
         raise ConfigError(
             f"trainer.val_check_interval={interval}: an epoch has only {used} batches on each rank "
             f"({num_videos} videos x {data.clips_per_video} clips_per_video, {world_size} ranks x batch_size "
-            f"{data.batch_size}, limit_train_batches {trainer.limit_train_batches}). Set at most {used}, "
-            f"to 1.0 for each end of an epoch, or use trainer.check_val_every_n_epoch"
+            f"{data.batch_size}, limit_train_batches {trainer.limit_train_batches}). Set it to at most "
+            f"{used}, or to 1.0 for each epoch's end, or use trainer.check_val_every_n_epoch"
         )
 
 
