@@ -216,6 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     GlobalHydra.instance().clear()
     if arguments is not None:
         sys.argv = [command[0], *arguments]
+    with exit_on_error():
+        _make_output_dir(sys.argv[1:])
     run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
     try:
         run(task)()
@@ -224,6 +226,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2 if end.code == 1 and not started else end.code) from None
     finally:
         sys.argv = command
+
+
+def _make_output_dir(overrides: Sequence[str]) -> None:
+    """Make the run folder that was asked for; Hydra would show a traceback where it cannot be made."""
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name == "output_dir" and value and "$" not in value:
+            Path(value.strip("'\"")).mkdir(parents=True, exist_ok=True)
 
 
 def _strategy(config: Config) -> str:

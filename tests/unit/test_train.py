@@ -320,3 +320,14 @@ def test_importing_it_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("inner", ["", "/run"])
+def test_a_run_folder_that_cannot_be_made_is_one_message(tmp_path, capsys, inner):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as end:
+        train.main([f"output_dir={tmp_path}/file{inner}"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path}/file{inner}: ")
+    assert "Traceback" not in error
