@@ -62,7 +62,7 @@ def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, 
     if trainer.is_global_zero:
         write_config(config)
     try:
-        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
+        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
     except SIGTERMException:
         return {"stopped": True}
     if not trainer.is_global_zero:
