@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,14 +43,26 @@ def ray_session(config: Config) -> Iterator[None]:
         "logging_level": logging.INFO if shown else logging.ERROR,
         "log_to_driver": shown,
     }
-    if address:
-        _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
-    else:
-        ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus))
+    with sigterm_as_before():
+        if address:
+            _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
+        else:
+            ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus))
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def sigterm_as_before() -> Iterator[None]:
+    """Put back the handler of SIGTERM that `ray.init` replaces: its own would end the process with 15."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:

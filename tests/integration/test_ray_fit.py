@@ -17,7 +17,7 @@ import torch
 from sam2vt.config import Config, load_config
 from sam2vt.core.data.sample_data import write_sample_data
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.session import LOCAL_ENVIRONMENT
+from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.summary import RunSummary
 from sam2vt.train import compose_config
 
@@ -29,9 +29,12 @@ STEPS, CRASH_AFTER = 8, 6
 def running_ray() -> Iterator[None]:
     for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with sigterm_as_before():
+        ray.init(
+            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

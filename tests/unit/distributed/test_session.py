@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import pytest
@@ -53,3 +55,14 @@ def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str) 
         ray_session(Config(ray=RayConfig(address=address))),
     ):
         pass
+
+
+def test_the_process_keeps_its_own_way_of_ending(monkeypatch):
+    """`ray.init` takes SIGTERM for itself, which would hide ours from a run that comes later."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda *_: sys.exit(15)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_session(Config()):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
