@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from sam2vt.configuration.conflicts import find_faults
 from sam2vt.configuration.reading import configs_dir as configs_dir
 from sam2vt.configuration.reading import plain, read, untuple
 from sam2vt.errors import ConfigError
 
-# OmegaConf reads these annotations: it needs typing's List, Optional and Tuple spelled out.
+# OmegaConf reads these annotations: it needs typing's Dict, List, Optional and Tuple spelled out.
 
 
 @dataclass
@@ -144,6 +144,8 @@ class TrainerConfig:
     max_steps: int = -1
     check_val_every_n_epoch: int = 1
     num_overlay_videos: int = 4  # validation videos drawn as overlays at the end
+    checkpoint_every_n_steps: Optional[int] = None  # beside those at validations and epoch ends
+    keep_best: int = 1  # checkpoints kept for their J&F, beside the newest ones
 
 
 @dataclass
@@ -152,14 +154,28 @@ class RayConfig:
 
     address: Optional[str] = None  # null: the cluster of RAY_ADDRESS, else Ray on this machine
     local_cpus: Optional[int] = None  # logical CPUs of a Ray started on this machine
-    num_workers: int = 2
+    num_workers: Any = 2  # a number, or {min: 2, max: 8} for a run that shrinks and grows with the cluster
     cpus_per_worker: int = 1
     use_gpu: bool = False
+    worker_resources: Dict[str, float] = field(default_factory=dict)  # of a worker, beside CPUs and the GPU
     decode_actors: int = 1
+    decode_labels: Dict[str, str] = field(default_factory=dict)  # of the nodes that may decode; empty: all
     prefetch_batches: int = 2
     storage_path: Optional[str] = None  # null: output_dir's parent
     name: Optional[str] = None  # null: output_dir's name
     max_failures: int = 0
+    collective_timeout_seconds: float = 1800.0  # until a rank that does not answer counts as failed
+    resize_check_seconds: float = 60.0  # between two looks for room to grow
+
+    @property
+    def max_workers(self) -> int:
+        """The full number of workers; with the batch size it fixes how many clips a step takes."""
+        return self.num_workers["max"] if isinstance(self.num_workers, dict) else self.num_workers
+
+    @property
+    def min_workers(self) -> int:
+        """With fewer workers the run waits for more."""
+        return self.num_workers["min"] if isinstance(self.num_workers, dict) else self.num_workers
 
 
 @dataclass
@@ -179,7 +195,8 @@ class Config:
     seed: int = 0
     split: str = "none"  # none: validate on the training videos; video; time
     val_fraction: float = 0.2  # share of the videos, or of each video's end, that split holds back
-    resume: Optional[str] = None  # a training checkpoint to go on from
+    resume: Optional[str] = None  # a training checkpoint to go on from; auto: this run's newest, if any
+    on_bad_sample: str = "fail"  # fail or quarantine: leave out of the loss and write to quarantine.jsonl
     use_wandb: bool = False
     wandb_project: str = "sam2vt"
     output_dir: str = "runs/default"

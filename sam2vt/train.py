@@ -90,7 +90,7 @@ def trainer_kwargs(config: Config) -> dict[str, Any]:
     A Ray worker replaces accelerator, devices and strategy by its own.
     """
     settings = to_dict(config.trainer)
-    for name in ("early_stopping_patience", "num_overlay_videos"):
+    for name in ("early_stopping_patience", "num_overlay_videos", "checkpoint_every_n_steps", "keep_best"):
         del settings[name]  # the callbacks'
     return {
         **settings,

@@ -68,7 +68,7 @@ def _paths(config: Config, report: Report) -> None:
         path = report.value(name)
         if path == "" and name in CHECKPOINTS:
             report.fault(name, "must be a path, or null for none")
-        elif path and (text := _path_fault(name, path)):
+        elif path and not (name == "resume" and path == "auto") and (text := _path_fault(name, path)):
             report.fault(name, text)
     if config.model.config_path and not _network_exists(config.model.config_path):
         report.fault(

@@ -69,6 +69,8 @@ def _convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
         return (None, []) if value is None else _convert(value, inner, where)
     if origin in (list, tuple):
         return _convert_sequence(value, origin, arguments, where)
+    if origin is dict:
+        return _convert_dict(value, arguments[1], where)
     if hint is Any or _is_a(value, hint):
         return value, []
     return None, [_wrong_type(where, value, _NAMES[hint])]
@@ -81,6 +83,12 @@ def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tu
     if not fits or not all(_is_a(item, arguments[0]) for item in value):
         return None, [_wrong_type(where, value, expected)]
     return origin(value), []
+
+
+def _convert_dict(value: Any, kind: type, where: str) -> tuple[Any, list[Fault]]:
+    if not isinstance(value, Mapping) or not all(_is_a(item, kind) for item in value.values()):
+        return None, [_wrong_type(where, value, f"a mapping of names to {_NAMES[kind].split()[-1]}s")]
+    return {str(key): item for key, item in value.items()}, []
 
 
 def _is_a(value: Any, kind: type) -> bool:

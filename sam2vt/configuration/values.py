@@ -15,6 +15,7 @@ SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
+ON_BAD_SAMPLE = ("fail", "quarantine")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -46,6 +47,14 @@ def _is_devices(value: Any) -> bool:
 def _is_amount(value: float) -> bool:
     """Lightning's reading: an int counts batches, a float is a share."""
     return value >= 1 if isinstance(value, int) else 0 < value <= 1
+
+
+def _is_number_of_workers(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return type(value) is int and value >= 1
+    if value.keys() != {"min", "max"} or any(type(number) is not int for number in value.values()):
+        return False
+    return 1 <= value["min"] <= value["max"]
 
 
 def _are_prompt_types(value: list[str]) -> bool:
@@ -134,11 +143,16 @@ _RULES: dict[str, dict[str, Rule]] = {
         "early_stopping_patience": _at_least(1),
         "check_val_every_n_epoch": _at_least(1),
         "num_overlay_videos": _at_least(0),
+        "checkpoint_every_n_steps": _at_least(1),
+        "keep_best": _at_least(1),
     },
     "ray": {
         "local_cpus": _at_least(1),
-        "num_workers": _at_least(1),
+        "num_workers": (_is_number_of_workers, "a number of at least 1, or {min: 2, max: 8}"),
         "cpus_per_worker": _at_least(1),
+        "worker_resources": ((lambda v: all(n > 0 for n in v.values())), "names with numbers above 0"),
+        "collective_timeout_seconds": _above(0),
+        "resize_check_seconds": _above(0),
         "decode_actors": _at_least(1),
         "prefetch_batches": _at_least(0),
         "max_failures": _at_least(-1),
@@ -152,6 +166,7 @@ _RULES: dict[str, dict[str, Rule]] = {
         "wandb_project": _NON_EMPTY,
         "output_dir": _NON_EMPTY,
         "log_level": _one_of(*LOG_LEVELS),
+        "on_bad_sample": _one_of(*ON_BAD_SAMPLE),
     },
 }
 
