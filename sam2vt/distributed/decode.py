@@ -1,4 +1,4 @@
-"""Row numbers -> packed clips, in actors of Ray Data.
+"""Slot numbers -> packed clips, in actors of Ray Data.
 
 Ray's own manager processes load this module to pass the pipeline on; it imports no torch, so that
 they start in a second. What a decoder needs lies in the object store and is read by decoders alone.
@@ -13,12 +13,12 @@ import numpy as np
 import ray
 import ray.data
 
-from sam2vt.distributed.plan import StreamPlan
+from sam2vt.distributed.plan import BLANK, Division
 from sam2vt.errors import Sam2vtError
 
 if TYPE_CHECKING:
     from sam2vt.core.data.clips import ClipSpec
-    from sam2vt.core.types import VideoRecord
+    from sam2vt.core.types import Clip, VideoRecord
 
 _INDEX_BLOCK_ROWS = 8192  # row numbers read by one task
 
@@ -32,42 +32,50 @@ class DecodeJob(NamedTuple):
 
 
 class ClipDecoder:
-    """What a decode actor runs. `first_row` is the stream's row that comes as number 0."""
+    """What a decode actor runs. `first_step` is the step whose clips come first."""
 
-    def __init__(self, job: ray.ObjectRef, plan: StreamPlan, first_row: int) -> None:
+    def __init__(self, job: ray.ObjectRef, division: Division, first_step: int) -> None:
         import torch
 
         torch.set_num_threads(1)  # an actor is given one CPU
         self.job: DecodeJob = ray.get(job)
-        self.plan, self.first_row = plan, first_row
+        self.division, self.first_slot = division, first_step * division.slots_per_step
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        from sam2vt.core.data.clips import make_clip
-        from sam2vt.core.data.sampling import sample_at
         from sam2vt.distributed.wire import pack_clips, pack_error
 
-        rows = [int(number) + self.first_row for number in batch["id"]]
-        keys = [sample_at(self.plan.position(row), **self.job.sampling) for row in rows]
+        rows = [self.division.row_of_slot(int(number) + self.first_slot) for number in batch["id"]]
         spec = self.job.spec
         try:
-            return pack_clips([make_clip(self.job.records, key, spec) for key in keys], rows)
+            return pack_clips([self._clip(row) for row in rows], rows)
         except Sam2vtError as error:
             return pack_error(error, rows, (spec.clip_length, 3, *spec.image_size))
 
+    def _clip(self, row: int) -> Clip:
+        from sam2vt.core.data.clips import blank_clip, make_clip
+        from sam2vt.core.data.sampling import sample_at
+
+        if row == BLANK:
+            return blank_clip(self.job.spec, "blank")
+        key = sample_at(self.division.plan.position(row), **self.job.sampling)
+        return make_clip(self.job.records, key, self.job.spec)
+
 
 def build_dataset(
-    job: ray.ObjectRef, plan: StreamPlan, *, first_row: int = 0, decode_actors: int = 1
+    job: ray.ObjectRef, division: Division, *, first_step: int = 0, decode_actors: int = 1
 ) -> ray.data.Dataset:
-    """The rows `first_row` to the run's last as packed clips, lazily, in blocks of one batch each.
+    """The clips from `first_step` to the run's end, packed, lazily, in blocks of one batch each.
 
     `job` refers to a `DecodeJob`. Columns are those of `sam2vt.distributed.wire`.
     """
-    num_rows = max(plan.total_rows - first_row, plan.rows_per_step)  # a finished run reads none of them
-    index = ray.data.range(num_rows, override_num_blocks=max(1, math.ceil(num_rows / _INDEX_BLOCK_ROWS)))
+    plan = division.plan
+    num_steps = max(plan.total_steps - first_step, 1)  # a finished run reads none of them
+    num_slots = num_steps * division.slots_per_step
+    index = ray.data.range(num_slots, override_num_blocks=max(1, math.ceil(num_slots / _INDEX_BLOCK_ROWS)))
     blocks = index.repartition(target_num_rows_per_block=plan.batch_size, strict=True)
     return blocks.map_batches(
         ClipDecoder,
-        fn_constructor_args=(job, plan, first_row),
+        fn_constructor_args=(job, division, first_step),
         batch_size=plan.batch_size,
         compute=ray.data.ActorPoolStrategy(size=decode_actors),
         num_cpus=1,
