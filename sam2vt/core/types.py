@@ -43,7 +43,14 @@ class Clip(TypedDict):
     num_objects: int
 
 
-class Batch(TypedDict):
+class BatchExtras(TypedDict, total=False):
+    """What only some batches carry."""
+
+    loss_scale: float  # the weight of its loss in an update of several batches; default 1
+    quarantined: list[dict[str, Any]]  # samples that could not be read; blank clips stand in their places
+
+
+class Batch(BatchExtras):
     """Clips stacked, object slots padded to the largest clip; what has no shape stays a list over B."""
 
     images: torch.Tensor  # uint8 [B, T, 3, H, W]

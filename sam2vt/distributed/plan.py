@@ -56,7 +56,7 @@ class StreamPlan:
         if inside:
             raise ConfigError(
                 f"resume: the checkpoint lies {clips} clips into epoch {epoch}, which is no multiple of the "
-                f"{self.rows_per_step} clips that a step takes; go on with the numbers that it was written with"
+                f"{self.rows_per_step} clips that a step takes; go on with the numbers it was written with"
             )
         return epoch * self.used_steps_per_epoch + step
 

@@ -44,6 +44,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self.val_records: list[VideoRecord] = []
         self.train_dataset: Dataset | None = None
         self.val_dataset: Dataset | None = None
+        self.rounds = 1  # batches of a rank that one step's clips are divided into
         self._start = Position(0, 0)
         self._seen_at_start = 0
         self._batches_at_start = 0
@@ -113,7 +114,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
         Of the clips trained on, the last `waiting` batches of each rank are not counted.
         """
         num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
-        return self._start.advanced(self._clips_trained(waiting), num_batches * self._clips_per_step())
+        clips_per_epoch = num_batches / self.rounds * self._clips_per_step()
+        return self._start.advanced(self._clips_trained(waiting), clips_per_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, `samples_seen` (clips trained on in the whole run), and what it depends on."""
@@ -124,6 +126,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             "clips": position.clips,
             "samples_seen": self._seen_at_start + self._clips_trained(waiting),
             "batches_seen": self._batches_processed() - waiting,
+            "rounds": self.rounds,
             **self._sequence(),
         }
 
@@ -142,7 +145,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         self._start = Position(state_dict["epoch"], state_dict["clips"])
         self._seen_at_start = state_dict["samples_seen"]
-        self._batches_at_start = state_dict["batches_seen"]
+        self._batches_at_start = state_dict["batches_seen"] // state_dict.get("rounds", 1) * self.rounds
 
     def _sequence(self) -> dict[str, Any]:
         settings = self.config.dataset
@@ -157,7 +160,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         """Since the start or the resume, over all ranks."""
         # Before Lightning has restored its own counters they are behind the checkpoint's.
         batches = max(0, self._batches_processed() - self._batches_at_start - waiting)
-        return batches * self._clips_per_step()
+        return batches // self.rounds * self._clips_per_step()
 
     def _batches_processed(self) -> int:
         """Batches of this rank whose update is done, in the whole run."""

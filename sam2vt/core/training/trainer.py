@@ -83,6 +83,9 @@ class SAM2LightningModule(L.LightningModule):
         loss, components, _ = self._loss(batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
             loss = loss + sum(p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad)
+        scale = batch.get("loss_scale", 1.0)
+        if scale != 1.0:
+            loss, components = loss * scale, {name: value * scale for name, value in components.items()}
         self._log_step(components, len(batch["video_id"]))
         return {"loss": loss, "components": components}
 
@@ -183,9 +186,11 @@ class SAM2LightningModule(L.LightningModule):
         return mean
 
     def _seed_step(self) -> None:
-        """Dropout and correction clicks follow from (seed, rank, step), also after a resume."""
-        step = self.trainer.fit_loop.total_batch_idx
-        seeds = np.random.SeedSequence([self.config.seed, self.trainer.global_rank, step])
+        """Dropout and correction clicks follow from (seed, share, step), also after a resume."""
+        rounds = getattr(self.trainer.datamodule, "rounds", 1)  # type: ignore[attr-defined]
+        step, batch = divmod(self.trainer.fit_loop.total_batch_idx, rounds)
+        share = batch * self.trainer.world_size + self.trainer.global_rank
+        seeds = np.random.SeedSequence([self.config.seed, share, step])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def _score_video(self, record: VideoRecord) -> None:
