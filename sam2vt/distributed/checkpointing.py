@@ -1,101 +1,58 @@
-"""Reporting a run to Ray Train."""
+"""A run's checkpoints under Ray: the callback of the local training, writing into the run's storage."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-import ray.train
-from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from sam2vt.core.evaluation.jf import MONITOR
-from sam2vt.core.training.callbacks.throughput import Throughput
-from sam2vt.distributed.resuming import LAST
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.config import Config
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.distributed.plan import Division
+from sam2vt.distributed.resuming import DATA_STATE
+from sam2vt.distributed.storage import RunStorage, store_root
 
-NAMES = ("best.ckpt", LAST)
+_COUNTERS = ("ready", "started", "processed", "completed")
 
 
-class ReportCheckpoint(Checkpoint):
-    """Reports each validation to Ray Train: its metrics, the position in the data, and `last.ckpt`.
+def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
+    """The callback of every rank; rank 0 writes."""
+    store = CheckpointStore(store_root(config, storage), keep_best=config.trainer.keep_best)
+    staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
+    return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)
 
-    Lightning runs checkpoint callbacks after all others and in the order given: this one comes last
-    and passes on what the ones before it have written. Where the run's storage is not the folder they
-    write to, `best.ckpt` and `last.ckpt` are copied to it.
+
+class CountRounds(L.Callback):
+    """Lets a run go on with another number of workers, whose steps take another number of rounds.
+
+    Lightning counts batches, of which a step then has more or fewer: its counters in the checkpoint are
+    brought to this group's rounds before it restores them.
     """
 
-    def __init__(self, checkpoint_dir: Path, storage: RunStorage) -> None:
-        self._folder = checkpoint_dir
-        self._storage = storage
-        self._uploaded: dict[str, int] = {}
+    def __init__(self, division: Division) -> None:
+        self._rounds = division.rounds
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        metrics = report_metrics(trainer)
-        if trainer.is_global_zero:
-            self.copy_to_storage()
-        with _checkpoint(self._folder / LAST, trainer) as checkpoint:
-            ray.train.report(metrics, checkpoint=checkpoint)  # every rank: it is a barrier
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:
-            self.copy_to_storage()
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """After a SIGTERM `last.ckpt` has just been saved."""
-        if trainer.is_global_zero and isinstance(exception, SIGTERMException):
-            self.copy_to_storage()
-
-    def copy_to_storage(self) -> None:
-        """Copy the checkpoints that changed since the last call."""
-        if not self._storage.is_remote:
-            return
-        for path in (self._folder / name for name in NAMES):
-            changed = path.stat().st_mtime_ns if path.exists() else 0
-            if changed > self._uploaded.get(path.name, 0):
-                self._storage.upload(path, "checkpoints", path.name)
-                self._uploaded[path.name] = changed
+        was = checkpoint[DATA_STATE].get("rounds", 1)
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counters in (progress["total"], progress["current"]):
+            counters.update({name: counters[name] // was * self._rounds for name in _COUNTERS})
 
 
-def report_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Numbers of this validation and where the run stands in its sequence of clips."""
-    metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
-    metrics.setdefault(MONITOR, 0.0)  # Ray Train ranks checkpoints by it
-    metrics["step"] = trainer.global_step
-    metrics["clips_per_second"] = clips_per_second(trainer)
-    position = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
-    metrics.update({name: position[name] for name in ("epoch", "clips", "samples_seen")})
-    return metrics
-
-
-def clips_per_second(trainer: L.Trainer) -> float:
-    """Over the training so far, all ranks together; 0 before its first step."""
-    meters = [callback.total for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
-    return meters[0].clips_per_second if meters else 0.0
-
-
-@contextmanager
-def _checkpoint(path: Path, trainer: L.Trainer) -> Iterator[ray.train.Checkpoint | None]:
-    """`path` as a Ray Train checkpoint of rank 0; None on other ranks and before the first step."""
-    if not (trainer.is_global_zero and trainer.global_step and path.exists()):
-        yield None
-        return
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".report-") as folder:
-        _link_or_copy(path, Path(folder) / LAST)
-        yield ray.train.Checkpoint.from_directory(folder)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a filesystem without links
-        shutil.copyfile(source, target)
+def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer that count batches, of which a step takes several here."""
+    rounds, used, trainer = division.rounds, division.plan.used_steps_per_epoch, config.trainer
+    if rounds == 1:
+        return {}
+    interval = trainer.val_check_interval
+    if isinstance(interval, float) and interval < 1.0:
+        interval = max(1, int(used * interval))
+    return {
+        "accumulate_grad_batches": trainer.accumulate_grad_batches * rounds,
+        "limit_train_batches": division.batches_per_epoch,
+        "val_check_interval": interval * rounds if isinstance(interval, int) else interval,
+    }

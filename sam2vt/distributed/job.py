@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+import ray
 import ray.train
 
-from sam2vt.distributed.plan import StreamPlan
-from sam2vt.distributed.resuming import first_step_of, newest_checkpoint
+from sam2vt.distributed.plan import Division, StreamPlan
+from sam2vt.distributed.resuming import Start, local_checkpoint
 from sam2vt.distributed.storage import RunStorage
 
 
@@ -24,16 +25,17 @@ def train_on_worker(job: Job) -> dict[str, Any] | None:
     """Have the clips read while the modules of the training load, which takes seconds; then train."""
     from sam2vt.distributed.stream import StreamLoader
 
-    rank, settings = ray.train.get_context().get_world_rank(), job["config"]["ray"]
-    with newest_checkpoint(job["config"]["resume"]) as resume:
-        loader = StreamLoader(
-            lambda: ray.train.get_dataset_shard("train"),
-            job["plan"],
-            rank,
-            first_step=first_step_of(job["plan"], resume),
-            prefetch=settings["prefetch_batches"],
-        )
-        loader.start()
-        from sam2vt.distributed.worker import train_loop
+    context, settings = ray.train.get_context(), job["config"]["ray"]
+    start: Start = ray.get(job["board"].start.remote())
+    loader = StreamLoader(
+        lambda: ray.train.get_dataset_shard("train"),
+        Division(job["plan"], context.get_world_size()),
+        context.get_world_rank(),
+        first_step=start.step,
+        prefetch=settings["prefetch_batches"],
+    )
+    loader.start()
+    from sam2vt.distributed.worker import train_loop
 
+    with local_checkpoint(start.checkpoint) as resume:
         return train_loop(job, loader, resume)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -15,14 +16,15 @@ from typing import Any, cast
 import ray
 import ray.train
 
-from sam2vt.config import Config, ModelConfig, to_dict
-from sam2vt.core.evaluation.jf import MONITOR
+from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
+from sam2vt.distributed.resuming import NextStream
 from sam2vt.distributed.session import ray_session
-from sam2vt.distributed.source import ClipSource, Stream, find_clips
-from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage
+from sam2vt.distributed.source import ClipSource, find_clips
+from sam2vt.distributed.split import StreamConfig
+from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, store_root
 from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.errors import SIGTERM_EXIT_CODE, Sam2vtError, TrainingError
 
@@ -88,37 +90,45 @@ def _absolute(path: Any) -> Any:
 def _create_trainer(
     config: Config, storage: RunStorage, source: ClipSource, board: Any, train_fn: TrainFn
 ) -> Any:
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
-    from sam2vt.distributed.stream import data_config
-
-    settings, attempt = config.ray, storage.next_attempt()
-    stream = Stream(
+    settings = config.ray
+    stream = NextStream(
         ray.put(source.job),
         source.plan,
-        source.first_step,
+        source.start,
         settings.decode_actors,
-        storage.join(RAY_FOLDER, attempt),
+        store_root(config, storage),
+        board,
     )
     job = Job(config=to_dict(config), plan=source.plan, storage=storage, board=board)
-    resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.use_gpu else {})}
-    # Beside the best, Ray Train always keeps the newest, from which it goes on after a failure.
-    kept = ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute=MONITOR)
+    # Ray Train's own barriers wait for ever by default.
+    os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.collective_timeout_seconds)
     return TorchTrainer(
         cast(Any, train_fn),
         train_loop_config=cast(dict, job),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=settings.num_workers, use_gpu=settings.use_gpu, resources_per_worker=resources
-        ),
-        datasets={"train": stream},
-        dataset_config=data_config(),
+        torch_config=TorchConfig(timeout_s=math.ceil(settings.collective_timeout_seconds)),
+        scaling_config=_scaling(settings),
+        datasets={"train": cast(Any, stream)},
+        dataset_config=StreamConfig(settings.decode_labels),
         run_config=ray.train.RunConfig(
             storage_path=storage.join(RAY_FOLDER),
-            name=attempt,
-            checkpoint_config=kept,
+            name=storage.next_attempt(),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
         ),
     )
+
+
+def _scaling(settings: RayConfig) -> Any:
+    least, most = settings.min_workers, settings.max_workers
+    resources = {"CPU": settings.cpus_per_worker, **settings.worker_resources}
+    arguments: dict[str, Any] = {
+        "num_workers": most if least == most else (least, most),
+        "use_gpu": settings.use_gpu,
+        "resources_per_worker": {**resources, **({"GPU": 1} if settings.use_gpu else {})},
+        "elastic_resize_monitor_interval_s": settings.resize_check_seconds,
+    }
+    return ray.train.ScalingConfig(**arguments)
 
 
 def _run(trainer: Any) -> dict[str, Any]:

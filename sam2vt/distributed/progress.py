@@ -33,9 +33,15 @@ class Status(TypedDict, total=False):
 
 
 class Board:
-    """The newest status of a run, and the log lines that nobody has read yet. Runs as an actor."""
+    """What the parts of a run tell each other; runs as an actor.
+
+    The newest status and the log lines that nobody has read yet; where the present group of workers began;
+    why the run cannot go on, if it cannot; the driver's wish to stop.
+    """
 
     def __init__(self) -> None:
+        self._start: Any = None
+        self._failure: Exception | None = None
         self._status: Status = {}
         self._lines: list[str] = []
         self._stop = False
@@ -49,6 +55,19 @@ class Board:
 
     def stop(self) -> None:
         self._stop = True
+
+    def begin(self, start: Any) -> None:
+        """`start`: a `sam2vt.distributed.resuming.Start`."""
+        self._start = start
+
+    def start(self) -> Any:
+        return self._start
+
+    def fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+
+    def failure(self) -> Exception | None:
+        return self._failure
 
     def read(self) -> tuple[Status, list[str]]:
         lines, self._lines = self._lines, []

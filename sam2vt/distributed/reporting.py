@@ -1,4 +1,4 @@
-"""Rank 0's side of the progress display."""
+"""Rank 0's side of the progress display, and what Ray Train is told of a run."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 
 import lightning as L
 import ray
-import torch
-import torch.distributed
+import ray.train
 
-from sam2vt.distributed.checkpointing import clips_per_second
+from sam2vt.core.evaluation.jf import MONITOR
+from sam2vt.core.training.callbacks.throughput import Throughput
+from sam2vt.core.training.position import logs_this_step
 from sam2vt.distributed.progress import BoardHandler, Status
+from sam2vt.distributed.ranks import RankZero
 
 _POST_SECONDS = 0.5
-_ASK_EVERY = 5
+_REPORT_SECONDS = 10.0
 _SHOWN = ("val/loss", "val/J", "val/F", "val/J&F", "val/J_hold_first")
 log = logging.getLogger(__name__)
 
 
 class PostProgress(L.Callback):
-    """Posts where the run stands, and takes the driver's wish to stop for a SIGTERM.
-
-    All ranks learn of the wish at the same step, since saving is a collective operation. That takes a
-    broadcast and a wait for the device, so they ask on every `_ASK_EVERY`-th batch of the run only.
-    """
+    """Posts where the run stands, and takes the driver's wish to stop from the replies."""
 
     def __init__(self, board: Any, total_steps: int) -> None:
         self._board, self._total_steps = board, total_steps
@@ -33,15 +31,22 @@ class PostProgress(L.Callback):
         self._reply: Any = None
         self._stop = False
 
+    def stop_wished(self) -> bool:
+        """On rank 0; false on others."""
+        if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
+            self._stop = self._stop or ray.get(self._reply)
+        return self._stop
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_global_zero and time.monotonic() - self._posted >= _POST_SECONDS:
+        if not trainer.is_global_zero:
+            return
+        if logs_this_step(trainer):  # where the device is waited for anyway
             metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
             self._post(trainer, {"phase": "training", "metrics": metrics})
-        asks = (trainer.fit_loop.total_batch_idx + 1) % _ASK_EVERY == 0  # the same on every rank
-        if asks and self._any_rank_stops(trainer):
-            trainer._signal_connector.received_sigterm = True
+        elif time.monotonic() - self._posted >= _POST_SECONDS:
+            self._post(trainer, {"phase": "training"})
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -66,21 +71,49 @@ class PostProgress(L.Callback):
             self._post(trainer, {"phase": "drawing and exporting"})
 
     def _post(self, trainer: L.Trainer, status: Status) -> None:
-        self._take_wish()
-        done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        self.stop_wished()  # before its reply is replaced
+        rounds = trainer.datamodule.rounds  # type: ignore[attr-defined]
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.ready // rounds
         self._posted = time.monotonic()
         self._reply = self._board.post.remote({**status, "step": done, "total_steps": self._total_steps}, [])
 
-    def _take_wish(self) -> None:
-        if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
-            self._stop = self._stop or ray.get(self._reply)
 
-    def _any_rank_stops(self, trainer: L.Trainer) -> bool:
-        if trainer.world_size == 1:
-            return self._stop
-        flag = torch.tensor([self._stop], dtype=torch.uint8, device=trainer.strategy.root_device)
-        torch.distributed.broadcast(flag, src=0)
-        return bool(flag.item())
+class ReportMetrics(L.Callback):
+    """Reports a validation's numbers to Ray Train, for its dashboard and for sweeps.
+
+    At most one in `_REPORT_SECONDS`: each report is a barrier and takes up to seconds. Checkpoints are not
+    reported, they lie in the run's own store.
+    """
+
+    def __init__(self) -> None:
+        self._rank_zero = RankZero()
+        self._reported = float("-inf")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        now = time.monotonic()
+        (due,) = self._rank_zero.send([now - self._reported >= _REPORT_SECONDS])
+        if due:
+            self._reported = now
+            ray.train.report(report_metrics(trainer))
+
+
+def report_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Numbers of this validation and where the run stands in its sequence of clips."""
+    metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+    metrics.setdefault(MONITOR, 0.0)
+    metrics["step"] = trainer.global_step
+    metrics["clips_per_second"] = clips_per_second(trainer)
+    position = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
+    metrics.update({name: position[name] for name in ("epoch", "clips", "samples_seen")})
+    return metrics
+
+
+def clips_per_second(trainer: L.Trainer) -> float:
+    """Over the training so far, all ranks together; 0 before its first step."""
+    meters = [callback.total for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
+    return meters[0].clips_per_second if meters else 0.0
 
 
 def send_logs(board: Any, log_level: str) -> None:

@@ -1,18 +1,13 @@
-"""The clips of a run, as the driver finds them and as each group of workers gets them."""
+"""The clips of a run, as the driver finds them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import ray
-import ray.data
-
 from sam2vt.config import Config
-from sam2vt.distributed.decode import DecodeJob, build_dataset, quiet_ray_data
+from sam2vt.distributed.decode import DecodeJob
 from sam2vt.distributed.plan import StreamPlan, plan_stream
-from sam2vt.distributed.resuming import first_step_of
-from sam2vt.distributed.storage import newest_metrics
+from sam2vt.distributed.resuming import Start, data_state
 
 
 class ClipSource(NamedTuple):
@@ -20,7 +15,7 @@ class ClipSource(NamedTuple):
 
     job: DecodeJob
     plan: StreamPlan
-    first_step: int  # above 0 where `config.resume` goes on from an earlier run
+    start: Start  # after the checkpoint where `config.resume` names one
 
 
 def find_clips(config: Config) -> ClipSource:
@@ -30,7 +25,8 @@ def find_clips(config: Config) -> ClipSource:
 
     settings = config.dataset
     records, _ = find_records(config)
-    plan = plan_stream(config, len(records))
+    resumed = data_state(config.resume)
+    plan = plan_stream(config, len(records), resumed["clips_per_step"] if resumed else None)
     spec = clip_spec(settings, config.seed, config.max_objects, records)
     sampling = {
         "num_videos": len(records),
@@ -38,25 +34,8 @@ def find_clips(config: Config) -> ClipSource:
         "seed": config.seed,
         "shuffle": settings.shuffle,
     }
-    return ClipSource(DecodeJob(records, spec, sampling), plan, first_step_of(plan, config.resume))
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Builds the stream for each group of workers, from where the run's newest checkpoint stands.
-
-    Called by Ray Train's controller, also after a failure.
-    """
-
-    job: ray.ObjectRef  # of a DecodeJob
-    plan: StreamPlan
-    first_step: int  # while the run has no checkpoint of its own
-    decode_actors: int
-    attempt: str  # where Ray Train keeps the run's state
-
-    def __call__(self) -> ray.data.Dataset:
-        quiet_ray_data()
-        newest = newest_metrics(self.attempt)
-        step = self.plan.step_at(int(newest["epoch"]), int(newest["clips"])) if newest else self.first_step
-        first_row = step * self.plan.rows_per_step
-        return build_dataset(self.job, self.plan, first_row=first_row, decode_actors=self.decode_actors)
+    start = Start(0, 0, None)
+    if resumed:
+        step = plan.step_at(resumed["epoch"], resumed["clips"])
+        start = Start(step, resumed["samples_seen"], config.resume)
+    return ClipSource(DecodeJob(records, spec, sampling), plan, start)

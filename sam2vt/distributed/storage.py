@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from pyarrow import fs
@@ -45,17 +43,12 @@ class RunStorage:
         return next(name for number in range(1, len(used) + 2) if (name := f"attempt_{number}") not in used)
 
 
-def newest_metrics(attempt: str) -> dict[str, Any] | None:
-    """The metrics that came with the newest checkpoint of an attempt; None before the first.
-
-    Read from Ray Train's own record, the one by which it chooses the checkpoint to go on from.
-    """
-    filesystem, path = open_path(posixpath.join(attempt, "checkpoint_manager_snapshot.json"))
-    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
-        return None
-    with filesystem.open_input_stream(path) as stream:
-        newest = json.loads(stream.read()).get("latest_checkpoint_result")
-    return newest["metrics"] if newest else None
+def download(path: str, local: str | Path) -> None:
+    """Copy a file at a local path or URI to `local`."""
+    filesystem, inner = open_path(path)
+    fs.copy_files(
+        inner, str(local), source_filesystem=filesystem, destination_filesystem=fs.LocalFileSystem()
+    )
 
 
 def run_storage(config: Config) -> RunStorage:
@@ -65,6 +58,11 @@ def run_storage(config: Config) -> RunStorage:
     if "://" not in parent:
         parent = str(Path(parent).expanduser().absolute())
     return RunStorage(posixpath.join(parent, config.ray.name or output_dir.name))
+
+
+def store_root(config: Config, storage: RunStorage) -> str:
+    """Where the checkpoints lie that the run goes on from: every machine reaches them."""
+    return storage.join("checkpoints") if storage.is_remote else str(config.checkpoint_dir)
 
 
 def open_path(path: str) -> tuple[fs.FileSystem, str]:

@@ -7,60 +7,21 @@ and step follow from the number too, and the reader checks that they do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from queue import Queue
 from threading import Thread
 from typing import Any
 
 import numpy as np
-import ray
 import ray.data
-import ray.train
 
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.types import Batch
-from sam2vt.distributed.decode import build_dataset, quiet_ray_data
-from sam2vt.distributed.plan import Division, StreamPlan
+from sam2vt.distributed.plan import Division
 from sam2vt.distributed.wire import POSITION, unpack_clips
 from sam2vt.errors import TrainingError
 
 Rows = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """The clips from a step to the run's end; Ray Train hands it on until the number of workers is known."""
-
-    job: ray.ObjectRef  # of a DecodeJob
-    plan: StreamPlan
-    first_step: int
-    decode_actors: int
-
-    def dataset(self, world_size: int) -> ray.data.Dataset:
-        quiet_ray_data()
-        division = Division(self.plan, world_size)
-        return build_dataset(self.job, division, first_step=self.first_step, decode_actors=self.decode_actors)
-
-
-class StreamConfig(ray.train.DataConfig):
-    """Divides a stream among the workers of the moment.
-
-    Order is kept and locality left aside, so that a row's rank follows from its number.
-    """
-
-    def __init__(self, decode_labels: Mapping[str, str] | None = None) -> None:
-        # Set on a DataContext, a label selector would be dropped by Ray Train.
-        options = ray.data.ExecutionOptions(
-            preserve_order=True, label_selector=dict(decode_labels or {}) or None
-        )
-        super().__init__(execution_options=options, enable_shard_locality=False)
-
-    def configure(
-        self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
-    ) -> list[dict[str, ray.data.DataIterator]]:
-        built = {name: stream.dataset(world_size) for name, stream in datasets.items()}
-        return super().configure(built, world_size, worker_handles, worker_node_ids, **kwargs)
 
 
 class StreamLoader:
@@ -105,22 +66,22 @@ class StreamLoader:
         self.start()
         assert self._ready is not None
         began = time.perf_counter()
-        rows = self._ready.get()
+        rows: Any = self._ready.get()
         self.seconds_waited += time.perf_counter() - began
         if isinstance(rows, Exception):
             raise rows
-        self._check(None if rows is None else rows[POSITION].tolist())
+        self._check([] if rows is None else rows[POSITION].tolist())
         batch = collate_fn(unpack_clips(rows))
         if (scale := self.division.loss_scale(self.batch)) != 1.0:
             batch["loss_scale"] = scale
         self.batch += 1
         return batch
 
-    def _check(self, got: Sequence[int] | None) -> None:
+    def _check(self, got: Sequence[int]) -> None:
         expected = self.division.rows(self.batch, self.rank)
         if got != expected:
             raise TrainingError(
-                f"the stream gave rank {self.rank} the rows {got or []} at its batch {self.batch} instead of "
+                f"the stream gave rank {self.rank} the rows {got} at its batch {self.batch} instead of "
                 f"{expected}: they would not be the clips that the run's position stands for"
             )
 

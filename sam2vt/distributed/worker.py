@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import ray
 import ray.train
 import ray.train.lightning
 import torch
@@ -18,15 +19,20 @@ from sam2vt.config import Config, from_dict
 from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.data_module import SAM2LightningDataModule
 from sam2vt.core.training.trainer import SAM2LightningModule
-from sam2vt.distributed.checkpointing import NAMES, ReportCheckpoint, clips_per_second
+from sam2vt.distributed.checkpointing import CountRounds, checkpoints, divided_trainer_kwargs
 from sam2vt.distributed.job import Job
-from sam2vt.distributed.reporting import PostProgress, send_logs
+from sam2vt.distributed.plan import Division
+from sam2vt.distributed.reporting import PostProgress, ReportMetrics, clips_per_second, send_logs
 from sam2vt.distributed.resuming import DATA_STATE
+from sam2vt.distributed.signals import WatchSignals
+from sam2vt.distributed.storage import open_path, store_root
 from sam2vt.distributed.stream import StreamLoader
+from sam2vt.errors import Sam2vtError
 from sam2vt.train import create_trainer, resume_kwargs, write_config
 
 log = logging.getLogger(__name__)
@@ -38,9 +44,13 @@ class StreamDataModule(SAM2LightningDataModule):
     def __init__(self, config: Config, loader: StreamLoader) -> None:
         super().__init__(config)
         self._loader = loader
+        self.rounds = loader.division.rounds
 
     def train_dataloader(self) -> StreamLoader:
         return self._loader
+
+    def _clips_per_step(self) -> int:
+        return self._loader.division.plan.rows_per_step
 
 
 # Lightning files a data module's state under its class's name: a run may go on with or without Ray.
@@ -50,15 +60,24 @@ StreamDataModule.__qualname__ = DATA_STATE
 def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
     """Train as one rank, from the checkpoint `resume` on if there is one.
 
-    Rank 0 returns what `RunSummary` is made of; others return None.
+    Rank 0 returns what `RunSummary` is made of; others return None. An error of this package is posted on
+    the board: what the run itself is to blame for would only come again.
     """
+    try:
+        return _train(job, loader, resume)
+    except Sam2vtError as error:
+        ray.get(job["board"].fail.remote(error))
+        raise
+
+
+def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
     config = from_dict(job["config"])
     torch.set_num_threads(config.ray.cpus_per_worker)
     if ray.train.get_context().get_world_rank() == 0:
         send_logs(job["board"], config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module, datamodule = SAM2LightningModule(config), StreamDataModule(config, loader)
-    trainer = _worker_trainer(config, job)
+    trainer = _worker_trainer(config, job, loader.division)
     if trainer.is_global_zero:
         write_config(config)
     try:
@@ -67,20 +86,18 @@ def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, 
         return {"stopped": True}
     if not trainer.is_global_zero:
         return None
-    exported = _export(config)
+    exported = _export(config, job)
     if job["storage"].is_remote:
         job["storage"].upload(config.output_dir)
     return {**_outcome(trainer, module), "exported": exported}
 
 
-def _worker_trainer(config: Config, job: Job) -> L.Trainer:
-    callbacks = [
-        callback
-        for callback in default_callbacks(config)
-        if not isinstance(callback, (ProgressBar, LogLines))
-    ]
-    callbacks.append(PostProgress(job["board"], job["plan"].total_steps))
-    callbacks.append(ReportCheckpoint(config.checkpoint_dir, job["storage"]))
+def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
+    replaced_here = (ProgressBar, LogLines, SaveCheckpoints)
+    callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
+    progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
+    callbacks += [CountRounds(division), progress, ReportMetrics(), saver]
+    callbacks.append(WatchSignals(progress.stop_wished, saver))
     trainer = create_trainer(
         config,
         callbacks,
@@ -90,14 +107,17 @@ def _worker_trainer(config: Config, job: Job) -> L.Trainer:
         strategy=ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
         plugins=[ray.train.lightning.RayLightningEnvironment()],
         enable_progress_bar=False,
+        **divided_trainer_kwargs(config, division),
     )
     return ray.train.lightning.prepare_trainer(trainer)
 
 
-def _export(config: Config) -> str | None:
+def _export(config: Config, job: Job) -> str | None:
     """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
-    for path in (config.checkpoint_dir / name for name in NAMES):
-        if path.exists():
+    for name in ("best.ckpt", "last.ckpt"):
+        path = f"{store_root(config, job['storage'])}/{name}"
+        filesystem, inner = open_path(path)
+        if filesystem.get_file_info(inner).is_file:
             out = Path(config.output_dir) / "export" / "sam2.pt"
             export_checkpoint(path, out)
             return str(out.relative_to(config.output_dir))
