@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -31,7 +32,22 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
         raise ConfigError(
             "optimizer: no parameter trains; name parts of the network in model.trainable_modules"
         )
-    return _choose("optimizer.type", config.type, _OPTIMIZERS)(groups, config)
+    optimizer = _choose("optimizer.type", config.type, _OPTIMIZERS)(groups, config)
+    # A fused optimizer would unscale fp16 gradients itself, which rules out clipping; then nobody clips.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
+
+
+def hold_updates(optimizer: Optimizer, held: torch.Tensor) -> bool:
+    """From now on skip each update during which `held`, a scalar float tensor on the device, is 1.0.
+
+    Weights, moments and step counts then stay as they are, and the host does not wait for the tensor.
+    False, and nothing done, for an optimizer that is not fused: it cannot skip by itself.
+    """
+    if not all(group.get("fused") for group in optimizer.param_groups):
+        return False
+    optimizer.found_inf = held  # type: ignore[attr-defined]  # where gradient scaling puts its own flag
+    return True
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -92,15 +108,20 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
 
 
 def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_can_fuse(groups))
 
 
 def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return Adam(groups, lr=config.lr, betas=config.betas, eps=config.eps)
+    return Adam(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_can_fuse(groups))
 
 
 def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return SGD(groups, lr=config.lr, momentum=config.betas[0])
+    return SGD(groups, lr=config.lr, momentum=config.betas[0], fused=_can_fuse(groups))
+
+
+def _can_fuse(groups: list[dict[str, Any]]) -> bool:
+    """Whether the parameters lie where PyTorch updates them in one kernel that can also skip."""
+    return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
 
 
 def _cosine(config: SchedulerConfig, length: int, lr: float) -> Curve:

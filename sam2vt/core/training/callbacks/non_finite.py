@@ -1,4 +1,4 @@
-"""Stop before an update that a non-finite loss or gradient would ruin."""
+"""No update by a non-finite loss or gradient, and a run that stops soon after one."""
 
 from __future__ import annotations
 
@@ -10,27 +10,45 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from sam2vt.core.training.optim import hold_updates
+from sam2vt.core.training.position import logs_this_step
 from sam2vt.core.types import Batch
 from sam2vt.errors import TrainingError
 
 
-class _Seen(NamedTuple):
+class _Loss(NamedTuple):
     clips: list[str]
-    loss: torch.Tensor
+    value: torch.Tensor
+
+
+class _Update(NamedTuple):
+    step: int
+    losses: list[_Loss]
+    norm: torch.Tensor
+
+
+Fault = tuple[int, str]  # the step and what was wrong with it
 
 
 class StopOnNonFinite(L.Callback):
-    """Raises TrainingError before the optimizer steps, naming the step and the clips it was made of.
+    """Skips every update from the first bad one on; at the next log step raises TrainingError.
 
-    Looks at the losses since the last update and at the gradient, with one transfer from the device an
-    update. Ranks learn of each other's faults and all stop, with the same message. Under fp16 scaling an
-    overflowing gradient is ordinary (the scaler skips that update), so only the loss is looked at. Logs
-    `train/grad_norm`, before clipping.
+    The device decides by itself, so that no step waits for it: a flag, joined over the ranks, tells the
+    optimizer to leave the weights and its own state alone. The host reads the flag where a step is logged,
+    before a checkpoint or a validation, and at the end; all ranks then stop with the same message, which
+    names the bad step and its clips. Weights that a bad step might have touched are so never stored. An
+    optimizer that cannot skip on the device is read at every update, before it.
+
+    Under fp16 scaling an overflowing gradient is ordinary (the scaler skips that update), so only the loss
+    is looked at. Logs `train/grad_norm`, before clipping.
     """
 
     def __init__(self) -> None:
         self._clips: list[str] = []
-        self._seen: list[_Seen] = []
+        self._waiting: list[_Loss] = []  # for the next update
+        self._updates: list[_Update] = []  # that the host has not looked at
+        self._bad: torch.Tensor | None = None  # 1.0 from the first bad update on
+        self._error: TrainingError | None = None
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
@@ -43,20 +61,52 @@ class StopOnNonFinite(L.Callback):
     def on_before_backward(
         self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor
     ) -> None:
-        self._seen.append(_Seen(self._clips, loss.detach()))
+        self._waiting.append(_Loss(self._clips, loss.detach().float()))
 
     def on_before_optimizer_step(
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        seen, self._seen = self._seen, []
-        losses, norm = torch.stack([item.loss.float() for item in seen]), gradient_norm(pl_module)
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        sound = losses.isfinite().all() if scaled else losses.isfinite().all() & norm.isfinite()
-        bad_ranks = _sum_over_ranks(trainer, (~sound).float())
-        number_bad, grad_norm, *values = torch.stack([bad_ranks, norm.float(), *losses]).tolist()
-        if number_bad:
-            raise TrainingError(_message(trainer, _all_faults(trainer, seen, values, grad_norm)))
-        pl_module.log("train/grad_norm", grad_norm, on_step=True, on_epoch=False, batch_size=1)
+        losses, self._waiting = self._waiting, []
+        update = _Update(trainer.global_step + 1, losses, gradient_norm(pl_module).float())
+        self._updates.append(update)
+        bad = _max_over_ranks(trainer, (~_is_sound(trainer, update)).float())
+        self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
+        held, logged = hold_updates(optimizer, self._bad), logs_this_step(trainer)
+        if logged or not held:
+            self.check(trainer)
+        if logged:
+            pl_module.log("train/grad_norm", update.norm, on_step=True, on_epoch=False, batch_size=1)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self.check(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.check(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.check(trainer)
+
+    def check(self, trainer: L.Trainer) -> None:
+        """Raise TrainingError if any update since the last call was bad; every rank must take part.
+
+        One transfer from the device, none where nothing was trained since.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._bad is None or not self._updates:
+            return
+        updates, self._updates = self._updates, []
+        numbers = [
+            number for item in updates for number in (item.norm, *(loss.value for loss in item.losses))
+        ]
+        bad, *values = torch.stack([self._bad, *numbers]).tolist()
+        if bad:
+            faults = _of_all_ranks(trainer, *_faults(updates, values))
+            self._error = TrainingError(_message(faults, now=updates[-1].step))
+            raise self._error
 
 
 def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
@@ -68,30 +118,54 @@ def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
     return torch.nn.utils.clip_grad_norm_(parameters, float("inf"))
 
 
-def _sum_over_ranks(trainer: L.Trainer, value: torch.Tensor) -> torch.Tensor:
-    return trainer.strategy.reduce(value, reduce_op="sum") if trainer.world_size > 1 else value
+def _is_sound(trainer: L.Trainer, update: _Update) -> torch.Tensor:
+    sound = torch.stack([loss.value for loss in update.losses]).isfinite().all()
+    scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+    return sound if scaled else sound & update.norm.isfinite()
 
 
-def _all_faults(trainer: L.Trainer, seen: Sequence[_Seen], losses: Sequence[float], norm: float) -> list[str]:
-    """The losses that are not finite, of all ranks; where all are, the gradient and the clips it is of."""
-    clips = "; ".join(clip for item in seen for clip in item.clips)
-    gradient = f"gradient norm {norm} with a finite loss, on {clips}"
-    of_losses = [
-        f"loss {value} on {'; '.join(item.clips)}"
-        for item, value in zip(seen, losses)
-        if not math.isfinite(value)
-    ]
-    if trainer.world_size == 1:
-        return of_losses or [gradient]
-    ranks: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(ranks, (of_losses, gradient))
-    named = [f"rank {rank}: {fault}" for rank, (faults, _) in enumerate(ranks) for fault in faults]
-    return named or [f"rank {rank}: {fault}" for rank, (_, fault) in enumerate(ranks)]
+def _max_over_ranks(trainer: L.Trainer, value: torch.Tensor) -> torch.Tensor:
+    return trainer.strategy.reduce(value, reduce_op="max") if trainer.world_size > 1 else value
 
 
-def _message(trainer: L.Trainer, faults: Sequence[str]) -> str:
+def _faults(updates: Sequence[_Update], values: Sequence[float]) -> tuple[list[Fault], list[Fault]]:
+    """Of this rank: losses that are not finite, and gradients. `values` has a norm and losses an update."""
+    of_losses, of_gradients, rest = [], [], iter(values)
+    for update in updates:
+        norm = next(rest)
+        for loss in update.losses:
+            if not math.isfinite(value := next(rest)):
+                of_losses.append((update.step, f"loss {value} on {'; '.join(loss.clips)}"))
+        if not math.isfinite(norm):
+            clips = "; ".join(clip for loss in update.losses for clip in loss.clips)
+            of_gradients.append((update.step, f"gradient norm {norm} with a finite loss, on {clips}"))
+    return of_losses, of_gradients
+
+
+def _of_all_ranks(trainer: L.Trainer, of_losses: list[Fault], of_gradients: list[Fault]) -> list[Fault]:
+    """The faults of the first bad step: its losses, of all ranks; where all are finite, its gradients."""
+    ranks: list[Any] = [(of_losses, of_gradients)]
+    if trainer.world_size > 1:
+        ranks = [None] * trainer.world_size
+        dist.all_gather_object(ranks, (of_losses, of_gradients))
+    first = min(step for kinds in ranks for faults in kinds for step, _ in faults)
+    for kind in range(2):
+        found = [
+            (step, text if trainer.world_size == 1 else f"rank {rank}: {text}")
+            for rank, kinds in enumerate(ranks)
+            for step, text in kinds[kind]
+            if step == first
+        ]
+        if found:
+            return found
+    raise AssertionError("a bad update without a fault")
+
+
+def _message(faults: Sequence[Fault], now: int) -> str:
+    step = faults[0][0]
+    skipped = f"this update and those up to step {now}" if now > step else "this update"
     return (
-        f"step {trainer.global_step + 1}: {'; '.join(faults)}. The run stopped before this update, "
-        f"the weights are those of step {trainer.global_step}. Look at these clips and their masks, or lower "
-        f"optimizer.lr, set trainer.gradient_clip_val, or use trainer.precision=32-true"
+        f"step {step}: {'; '.join(text for _, text in faults)}. The run stopped without {skipped}, the "
+        f"weights are those of step {step - 1}. Look at these clips and their masks, or lower optimizer.lr, "
+        f"set trainer.gradient_clip_val, or use trainer.precision=32-true"
     )

@@ -12,7 +12,13 @@ from torch import nn
 from sam2vt.config import OptimizerConfig, SchedulerConfig
 from sam2vt.configuration.values import OPTIMIZERS, SCHEDULERS
 from sam2vt.core.training import optim
-from sam2vt.core.training.optim import build_optimizer, build_scheduler, learning_rate, parameter_groups
+from sam2vt.core.training.optim import (
+    build_optimizer,
+    build_scheduler,
+    hold_updates,
+    learning_rate,
+    parameter_groups,
+)
 from sam2vt.errors import ConfigError
 
 LR = 0.5
@@ -213,3 +219,101 @@ def test_the_schedule_resumes_where_it_stopped() -> None:
         one.step()
         other.step()
     assert again.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] < LR
+
+
+def train(optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+def weights_and_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    state = [value for values in optimizer.state.values() for value in values.values()]
+    return [value.detach().clone() for value in [*network.parameters(), *state]]
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_held_updates_leave_weights_and_state_and_count(kind: str) -> None:
+    network = nn.Linear(5, 3)
+    optimizer = build_optimizer(network, OptimizerConfig(type=kind, lr=0.01))
+    held = torch.zeros(())
+    assert hold_updates(optimizer, held)
+    train(optimizer, steps=2, seed=0)
+    before = weights_and_state(network, optimizer)
+    assert len(before) > 2
+    held.fill_(1.0)
+    network.weight.grad = torch.full((3, 5), float("nan"))
+    optimizer.step()
+    train(optimizer, steps=2, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_and_state(network, optimizer)))
+    held.fill_(0.0)
+    train(optimizer, steps=1, seed=1)
+    assert not torch.equal(before[0], network.weight)
+
+
+def test_a_plain_optimizer_cannot_hold_and_steps_as_ever() -> None:
+    network = nn.Linear(5, 3)
+    optimizer = torch.optim.AdamW(network.parameters())
+    assert not hold_updates(optimizer, torch.ones(()))
+    before = network.weight.detach().clone()
+    train(optimizer, steps=1, seed=0)
+    assert not torch.equal(before, network.weight)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_fused_updates_equal_plain_ones(kind: str) -> None:
+    results = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5))
+        optimizer = build_optimizer(network, OptimizerConfig(type=kind, lr=0.01))
+        for group in optimizer.param_groups:
+            assert group["fused"]
+            group["fused"] = fused
+        train(optimizer, steps=20, seed=3)
+        results.append(weights_and_state(network, optimizer))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_lightning_clips_the_gradients_of_a_fused_optimizer(precision: str, tmp_path) -> None:
+    import lightning as L
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 1, bias=False)
+            nn.init.zeros_(self.layer.weight)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch).float().sum() * 1000
+
+        def configure_optimizers(self):
+            return build_optimizer(self, OptimizerConfig(type="sgd", lr=1.0, betas=(0.0, 0.999)))
+
+    module = Module()
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(
+        max_steps=1, accelerator="cpu", precision=precision, gradient_clip_val=0.5, **settings
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(torch.tensor([[3.0, 4.0]]), batch_size=1))
+    torch.testing.assert_close(module.layer.weight.detach(), torch.tensor([[-0.3, -0.4]]), rtol=1e-2, atol=0)
+
+
+def test_a_scaler_that_skips_leaves_a_fused_optimizer_alone() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    optimizer = build_optimizer(network, OptimizerConfig(lr=0.1))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before, scaled = network.weight.detach().clone(), 0
+    for value in (float("inf"), 1.0):
+        optimizer.zero_grad()
+        scaler.scale(network(torch.full((1, 2), value)).sum()).backward()
+        scaler.unscale_(optimizer)  # as Lightning does before it clips
+        scaler.step(optimizer)
+        scaler.update()
+        scaled += torch.equal(network.weight, before)
+    assert scaled == 1
+    assert optimizer.state[network.weight]["step"] == 1
