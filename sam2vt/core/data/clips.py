@@ -79,6 +79,31 @@ def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     }
 
 
+def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
+    """A clip that counts nowhere: in the place of one that there is not, or that cannot be made.
+
+    Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
+    last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
+    """
+    length, (height, width) = spec.clip_length, spec.image_size
+    masks = np.zeros((length, 1, height, width), dtype=bool)
+    centre = np.zeros((1, 1, height, width), dtype=bool)
+    centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True
+    prompt = _prompt(centre, 0, 0, spec, np.random.default_rng(0), spec.prompts.prompt_types[0])
+    prompt["frame_index"] = length - 1
+    return {
+        "images": torch.zeros((length, 3, height, width), dtype=torch.uint8),
+        "masks": torch.from_numpy(masks),
+        "valid_masks": torch.zeros((length, 1), dtype=torch.bool),
+        "prompts": [prompt],
+        "video_id": video_id,
+        "frame_indices": [-1] * length,
+        "object_ids": [0],
+        "original_size": (height, width),
+        "num_objects": 1,
+    }
+
+
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
     """Logs one warning for each video that is shorter than a clip.
 

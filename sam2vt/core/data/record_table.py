@@ -1,0 +1,180 @@
+"""The records of a dataset as a Parquet file that is read by row.
+
+A million videos take some megabytes on disk. A reader holds the file's footer and a few row groups, so it
+costs every process the same, however large the dataset is; it travels between processes as its path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+from uuid import uuid4
+
+import numpy as np
+
+from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+SUFFIX = ".parquet"
+_FORMAT = b"sam2vt.records"
+_VERSION = b"1"
+# To read one row its whole group is read: small groups cost footer (190 bytes each), large ones time.
+_ROWS_A_GROUP = 256
+_CHARACTERS_A_GROUP = 1 << 20
+_GROUPS_HELD = 4
+
+
+def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) -> None:
+    """Write a record table to a local path or a URI; what was there is replaced at once, or not at all.
+
+    Row groups are written as they fill up, so `records` may be a generator over any number. Raises
+    DataError for a record that cannot be written, and where there is none.
+    """
+    import pyarrow.parquet as pq
+
+    filesystem, target = _locate(os.fspath(path))
+    # An object appears when its upload is complete; a local file when it is put in place.
+    is_local = filesystem.type_name == "local"
+    written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
+    filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
+    num_rows = 0
+    try:
+        with pq.ParquetWriter(
+            written,
+            _schema(),
+            filesystem=filesystem,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
+        ) as writer:
+            for batch in _batches(records):
+                writer.write_batch(batch)
+                num_rows += batch.num_rows
+        if not num_rows:
+            raise DataError(f"{target}: there is no record to write")
+        if is_local:
+            filesystem.move(written, target)
+    except BaseException:
+        if is_local:
+            filesystem.delete_file(written)
+        raise
+
+
+class RecordTable(Sequence[VideoRecord]):
+    """The records in a file that `write_records` wrote; a slice is a list.
+
+    Raises DataError where the file is missing, damaged, or another Parquet file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if "://" not in self.path:
+            self.path = os.path.abspath(os.path.expanduser(self.path))
+        self._pid, self._file = 0, self._opened()
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[RecordTable], tuple[str]]:
+        return RecordTable, (self.path,)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
+    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = int(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"record {index} of a table of {len(self)} ({self.path})")
+        place %= len(self)
+        group = int(np.searchsorted(self._ends, place, side="right"))
+        first = int(self._ends[group - 1]) if group else 0
+        return decode_record(self._group(group)[place - first].as_py())
+
+    def video_ids(self) -> pa.ChunkedArray:
+        """The ids of all videos, as an Arrow array of text."""
+        return self._read(lambda file: file.read(columns=["video_id"], use_threads=False).column(0))
+
+    def __iter__(self) -> Iterator[VideoRecord]:
+        return (self[place] for place in range(len(self)))
+
+    def _group(self, group: int) -> Any:
+        """The rows of a group as text, an Arrow array; the last few are kept."""
+        if group not in self._groups:
+            rows = self._read(
+                lambda file: file.read_row_group(group, columns=["record"], use_threads=False).column(0)
+            )
+            self._groups[group] = rows
+            while len(self._groups) > _GROUPS_HELD:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(group)
+        return self._groups[group]
+
+    def _read(self, read: Any) -> Any:
+        if self._pid != os.getpid():  # a forked process must not share the file's position
+            self._file = self._opened()
+        try:
+            return read(self._file)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: the record table cannot be read: {error}") from None
+
+    def _opened(self) -> pq.ParquetFile:
+        import pyarrow.parquet as pq
+
+        filesystem, path = _locate(self.path)
+        self._pid = os.getpid()
+        try:
+            file = pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=False)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path}: cannot be opened as a record table: {error}") from None
+        found = (file.schema_arrow.metadata or {}).get(_FORMAT)
+        if found != _VERSION:
+            what = "is no record table" if found is None else f"is of version {found.decode()}, not 1"
+            raise DataError(f"{self.path}: the Parquet file {what}; write one with `sam2vt index`")
+        return file
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    columns = [("video_id", pa.string()), ("num_frames", pa.int32()), ("record", pa.string())]
+    return pa.schema(columns, metadata={_FORMAT: _VERSION})
+
+
+def _batches(records: Iterable[VideoRecord]) -> Iterator[pa.RecordBatch]:
+    """A batch for each row group."""
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        text = encode_record(record)
+        rows.append({"video_id": record.video_id, "num_frames": record.num_frames, "record": text})
+        size += len(text)
+        if len(rows) == _ROWS_A_GROUP or size >= _CHARACTERS_A_GROUP:
+            yield pa.RecordBatch.from_pylist(rows, schema=_schema())
+            rows, size = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=_schema())
+
+
+def _locate(path: str) -> tuple[Any, str]:
+    from pyarrow import fs
+
+    try:
+        return fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be reached: {error}") from None
