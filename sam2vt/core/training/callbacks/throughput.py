@@ -1,4 +1,4 @@
-"""How many clips a second training takes in."""
+"""How much training takes in a second, and how long it waits for it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import Any
 import lightning as L
 
 from sam2vt.core.training.position import logs_this_step
+from sam2vt.core.types import Batch
 
 log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Clips of all ranks and the seconds they took, waiting for data included, validation not."""
+    """Clips of all ranks, frames of this one, and the seconds they took: waits included, validation not."""
 
     def __init__(self) -> None:
-        self.clips = 0
+        self.clips = 0.0
+        self.frames = 0
         self.seconds = 0.0
+        self.waited = 0.0  # of these seconds
         self._since: float | None = None
 
     def start(self) -> None:
         if self._since is None:
             self._since = time.perf_counter()
 
-    def add(self, clips: int) -> None:
+    def add(self, clips: float, frames: int = 0) -> None:
         now = time.perf_counter()
         self.seconds += now - (now if self._since is None else self._since)
         self.clips += clips
+        self.frames += frames
         self._since = now
 
     def pause(self) -> None:
@@ -38,30 +42,67 @@ class Meter:
     def clips_per_second(self) -> float:
         return self.clips / self.seconds if self.seconds else 0.0
 
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def data_wait(self) -> float:
+        """The share of the time that was spent waiting for batches."""
+        return self.waited / self.seconds if self.seconds else 0.0
+
 
 class Throughput(L.Callback):
-    """Logs `train/clips_per_second` over each logging interval and prints the whole fit's at its end."""
+    """Logs `train/clips_per_second` (all ranks), `train/frames_per_second_per_rank` and `train/data_wait`.
+
+    Each is of a logging interval; the whole fit's are printed at its end. `data_wait` is the share of the
+    time that rank zero spends asking for its next batch. What lies before the first batch counts nowhere:
+    it is the start of the data's pipeline.
+    """
 
     def __init__(self) -> None:
         self.total = Meter()
         self.interval = Meter()
+        self._asked = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning tells nobody but its profiler when it asks for a batch; listen in."""
+        loop: Any = trainer.fit_loop.epoch_loop
+        before, after = (getattr(type(loop), name) for name in ("_on_before_fetch", "_on_after_fetch"))
+
+        def asks() -> None:
+            if self.total.clips:
+                self._start()
+            self._asked = time.perf_counter()
+            before(loop)
+
+        def got() -> None:
+            after(loop)
+            for meter in (self.total, self.interval) if self.total.clips else ():
+                meter.waited += time.perf_counter() - self._asked
+
+        loop._on_before_fetch, loop._on_after_fetch = asks, got
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self.total.start()
-        self.interval.start()
+        self._start()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        clips = len(batch["video_id"]) * trainer.world_size
-        self.total.add(clips)
-        self.interval.add(clips)
+        clips, frames = clips_of_all_ranks(trainer, batch), sum(map(len, batch["frame_indices"]))
+        self.total.add(clips, frames)
+        self.interval.add(clips, frames)
         if logs_this_step(trainer):
-            rate = self.interval.clips_per_second
-            pl_module.log("train/clips_per_second", rate, on_step=True, on_epoch=False, batch_size=clips)
+            rates = {
+                "train/clips_per_second": self.interval.clips_per_second,
+                "train/frames_per_second_per_rank": self.interval.frames_per_second,
+                "train/data_wait": self.interval.data_wait,
+            }
+            pl_module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
             self.interval = Meter()
+            self.interval.start()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.total.pause()
@@ -70,8 +111,21 @@ class Throughput(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self.total.clips:
             log.info(
-                "%d clips in %.0f s of training: %.2f clips/s",
-                self.total.clips,
-                self.total.seconds,
-                self.total.clips_per_second,
+                "%.0f clips in %.0f s of training: %.2f clips/s, %.1f frames/s a rank, %.1f%% of the time "
+                "waiting for data",
+                *(self.total.clips, self.total.seconds, self.total.clips_per_second),
+                *(self.total.frames_per_second, 100 * self.total.data_wait),
             )
+
+    def _start(self) -> None:
+        self.total.start()
+        self.interval.start()
+
+
+def clips_of_all_ranks(trainer: L.Trainer, batch: Batch) -> float:
+    """Clips that all ranks train on in this batch; a mean where blank ones fill up a step's last batches."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    rounds = getattr(data, "rounds", 1)
+    if rounds == 1:
+        return len(batch["video_id"]) * trainer.world_size
+    return data._clips_per_step() / rounds

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import time
 
 import lightning as L
@@ -43,7 +45,7 @@ def test_validation_is_not_counted_and_the_end_prints(fit, one_weight, caplog) -
 
 def test_log_lines_say_step_loss_rate_and_time_left(fit, one_weight, caplog) -> None:
     with caplog.at_level(logging.INFO):
-        fit(one_weight([0.25]), [LogLines()], [1.0] * 4, max_epochs=2, log_every_n_steps=3)
+        fit(one_weight([0.25]), [LogLines(seconds=0)], [1.0] * 4, max_epochs=2, log_every_n_steps=3)
     lines = [r.message for r in caplog.records if r.name.endswith("log_lines")]
     assert [line.split(":")[0] for line in lines] == [
         "epoch 0, step 3 of 8",
@@ -63,6 +65,7 @@ class Written(Logger):
     def __init__(self) -> None:
         super().__init__()
         self.rates: dict[int, float | None] = {}
+        self.metrics: dict[int, dict[str, float]] = {}
 
     def log_hyperparams(self, *args, **kwargs) -> None:
         return None
@@ -70,6 +73,7 @@ class Written(Logger):
     def log_metrics(self, metrics, step=None) -> None:
         if "val/J&F" not in metrics:
             self.rates[step] = metrics.get("train/clips_per_second")
+            self.metrics[step] = metrics
 
 
 @pytest.mark.parametrize(
@@ -87,7 +91,7 @@ def test_lines_and_rates_come_with_the_steps_that_are_written(
     with caplog.at_level(logging.INFO):
         fit(
             one_weight(),
-            [Throughput(), LogLines()],
+            [Throughput(), LogLines(seconds=0)],
             [1.0] * clips,
             max_epochs=epochs,
             accumulate_grad_batches=accumulate,
@@ -96,7 +100,7 @@ def test_lines_and_rates_come_with_the_steps_that_are_written(
         )
     assert [step + 1 for step in written.rates] == steps
     assert all(rate and rate > 0 for rate in written.rates.values())
-    lines = [r.message for r in caplog.records if "clips/s, " in r.message]
+    lines = [r.message for r in caplog.records if r.message.endswith(" left")]
     assert [int(line.split("step ")[1].split(" of")[0]) for line in lines] == steps
 
 
@@ -106,10 +110,49 @@ def test_log_lines_without_an_end(fit, one_weight, caplog) -> None:
             trainer.should_stop = trainer.global_step >= 2
 
     with caplog.at_level(logging.INFO):
-        fit(one_weight(), [LogLines(), Stop()], max_epochs=-1, log_every_n_steps=1)
+        fit(one_weight(), [LogLines(seconds=0), Stop()], max_epochs=-1, log_every_n_steps=1)
     assert "step 1 of unlimited" in caplog.text
     assert "unknown time left" in caplog.text
 
 
+def test_few_lines_however_short_the_steps(fit, one_weight, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        fit(one_weight(), [LogLines()], [1.0] * 20, max_epochs=3, log_every_n_steps=1, num_val_batches=0)
+    assert sum("loss" in r.message for r in caplog.records if r.name.endswith("log_lines")) == 1
+
+
 def test_a_meter_that_saw_nothing() -> None:
-    assert Meter().clips_per_second == 0.0
+    meter = Meter()
+    assert (meter.clips_per_second, meter.frames_per_second, meter.data_wait) == (0.0, 0.0, 0.0)
+
+
+class SlowClips(list):
+    """Takes 0.1 s to give a clip; a training step takes 0.05 s."""
+
+    def __getitem__(self, index):
+        time.sleep(0.1)
+        return super().__getitem__(index)
+
+
+def test_waiting_for_data_and_frames_are_logged(fit, one_weight, monkeypatch, caplog) -> None:
+    class Slow(one_weight):
+        def training_step(self, batch, batch_idx):
+            time.sleep(0.05)
+            return super().training_step(batch, batch_idx)
+
+    fit_clips = sys.modules[one_weight.__module__]
+    original = fit_clips.clips
+    monkeypatch.setattr(fit_clips, "clips", lambda targets: SlowClips(original(targets)))
+    written, callback = Written(), Throughput()
+    with caplog.at_level(logging.INFO):
+        settings = {"max_epochs": 2, "log_every_n_steps": 4, "logger": written, "limit_val_batches": 0}
+        fit(Slow(), [callback, SlowValidation()], [1.0] * 4, **settings)
+    # The first wait is the start of the data's pipeline: 7 waits and 8 steps are left.
+    assert 0.7 <= callback.total.waited < 1.0
+    assert callback.total.data_wait == pytest.approx(0.7 / 1.1, abs=0.1)
+    assert callback.total.frames == 16
+    last = written.metrics[7]
+    assert last["train/data_wait"] == pytest.approx(2 / 3, abs=0.1)
+    assert 10 < last["train/frames_per_second_per_rank"] <= 2 / 0.15
+    assert 5 < last["train/clips_per_second"] <= 1 / 0.15
+    assert re.search(r"frames/s a rank, \d\d\.\d% of the time waiting for data", caplog.text)
