@@ -38,6 +38,7 @@ class WatchSignals(L.Callback):
         self._next_look, self._batches_a_look = 1, 1
         self._looked = time.monotonic()
         self._deadline: float | None = None  # UNIX time
+        self._save_seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,7 +67,7 @@ class WatchSignals(L.Callback):
     def _must_end(self) -> bool:
         if self._deadline is None:
             return False
-        return time.time() > self._deadline - _SPARE_SECONDS - 2 * self._saver.seconds_of_last_save
+        return time.time() > self._deadline - _SPARE_SECONDS - 2 * self._save_seconds
 
     def _look_for_announcement(self, trainer: L.Trainer) -> None:
         info = ray.train.get_preemption_info()  # every rank: it is a barrier
@@ -97,5 +98,7 @@ class WatchSignals(L.Callback):
         )
 
     def _save(self, trainer: L.Trainer) -> None:
+        began = time.monotonic()
         self._saver.save(trainer, "preemption")
         self._saver.wait()
+        self._save_seconds = time.monotonic() - began

@@ -4,7 +4,7 @@ import pytest
 
 from sam2vt.config import Config
 from sam2vt.core.data.sampling import ClipSampler, sample_at
-from sam2vt.distributed.plan import StreamPlan, plan_stream
+from sam2vt.distributed.plan import BLANK, Division, StreamPlan, plan_stream
 from sam2vt.errors import ConfigError
 
 
@@ -65,7 +65,7 @@ def test_goes_on_from_a_recorded_position() -> None:
     assert [plan.step_at(0, 0), plan.step_at(0, 8), plan.step_at(1, 4)] == [0, 2, 4]
     assert plan.epoch_end(2) == 3
     assert plan.epoch_end(3) == 6
-    with pytest.raises(ConfigError, match="3 clips into epoch 0.*num_workers=2 x dataset.batch_size=2"):
+    with pytest.raises(ConfigError, match="3 clips into epoch 0.*the 4 clips that a step takes"):
         plan.step_at(0, 3)
 
 
@@ -76,3 +76,53 @@ def test_refuses_an_epoch_without_a_step() -> None:
         plan_of(limit_train_batches=0.1)
     with pytest.raises(ConfigError, match=r"max_epochs=-1 and trainer.max_steps=-1"):
         plan_of(max_epochs=-1)
+
+
+@pytest.mark.parametrize("full", [1, 2, 3, 8])
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 7, 8])
+def test_any_number_of_workers_takes_the_clips_of_a_step(full: int, workers: int) -> None:
+    plan = plan_of(videos=11, world_size=full, batch_size=2)
+    division = Division(plan, workers)
+    for step in range(plan.total_steps):
+        batches = range(step * division.rounds, (step + 1) * division.rounds)
+        rows = [row for batch in batches for rank in range(workers) for row in division.rows(batch, rank)]
+        own = [row for row in rows if row != BLANK]
+        assert own == list(range(step * plan.rows_per_step, (step + 1) * plan.rows_per_step))
+        assert len(rows) == division.slots_per_step
+    assert division.batches_per_epoch == plan.used_steps_per_epoch * division.rounds
+
+
+@pytest.mark.parametrize(("full", "workers"), [(2, 1), (8, 7), (8, 3), (3, 8), (4, 4)])
+def test_slots_come_in_the_order_in_which_ranks_take_turns(full: int, workers: int) -> None:
+    plan = plan_of(videos=11, world_size=full, batch_size=2)
+    division = Division(plan, workers)
+    slots = iter(range(2 * division.slots_per_step))
+    for batch in range(2 * division.rounds):
+        for rank in range(workers):
+            got = [division.row_of_slot(next(slots)) for _ in range(plan.batch_size)]
+            assert got == division.rows(batch, rank)
+
+
+@pytest.mark.parametrize(("full", "workers"), [(2, 1), (8, 7), (8, 3), (4, 4)])
+def test_every_share_weighs_the_same_in_an_update(full: int, workers: int) -> None:
+    """With as many objects in each share, the update is the mean over the shares."""
+    division = Division(plan_of(videos=11, world_size=full), workers)
+    weights = []
+    for batch in range(division.rounds):
+        shares = [s for rank in range(workers) if (s := division.share(batch, rank)) < full]
+        # The loss is a mean over the objects of a round; an update averages over the rounds.
+        weights += [division.loss_scale(batch) / division.rounds / len(shares)] * len(shares)
+    assert weights == pytest.approx([1 / full] * full)
+
+
+def test_a_resumed_run_keeps_its_clips_a_step() -> None:
+    config = Config()
+    config.dataset.clips_per_video = 10
+    config.ray.num_workers, config.dataset.batch_size = 2, 1
+    assert plan_stream(config, 5, clips_per_step=4).num_shares == 4
+    config.dataset.batch_size = 2
+    assert plan_stream(config, 5, clips_per_step=4).num_shares == 2
+    for workers, batch_size in ((3, 2), (2, 3), (8, 1)):
+        config.ray.num_workers, config.dataset.batch_size = workers, batch_size
+        with pytest.raises(ConfigError, match=f"takes 4 clips a step.*{workers} workers"):
+            plan_stream(config, 5, clips_per_step=4)

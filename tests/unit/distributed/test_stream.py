@@ -19,9 +19,10 @@ from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.types import Batch, VideoRecord
-from sam2vt.distributed.decode import ClipDecoder, DecodeJob, build_dataset, quiet_ray_data
-from sam2vt.distributed.plan import StreamPlan, plan_stream
-from sam2vt.distributed.stream import StreamLoader, data_config
+from sam2vt.distributed.decode import ClipDecoder, DecodeJob
+from sam2vt.distributed.plan import Division, StreamPlan, plan_stream
+from sam2vt.distributed.split import Stream, StreamConfig
+from sam2vt.distributed.stream import StreamLoader
 from sam2vt.errors import DataError, TrainingError
 
 CLIPS_PER_VIDEO, EPOCHS, SEED = 3, 2, 5
@@ -55,13 +56,15 @@ def job_of(records: list[VideoRecord]) -> DecodeJob:
     return DecodeJob(records, SPEC, sampling)
 
 
-def stream_loaders(records: list[VideoRecord], plan: StreamPlan, first_step: int = 0) -> list[StreamLoader]:
+def stream_loaders(
+    records: list[VideoRecord], plan: StreamPlan, world_size: int, first_step: int = 0
+) -> list[StreamLoader]:
     """One loader a rank, split as Ray Train splits."""
-    quiet_ray_data()
-    dataset = build_dataset(ray.put(job_of(records)), plan, first_row=first_step * plan.rows_per_step)
-    shards = data_config().configure({"train": dataset}, plan.world_size, None, None)
+    stream = Stream(ray.put(job_of(records)), plan, first_step, decode_actors=1)
+    shards = StreamConfig().configure({"train": stream}, world_size, None, None)
+    division = Division(plan, world_size)
     loaders = [
-        StreamLoader(partial(shard.get, "train"), plan, rank, first_step=first_step)
+        StreamLoader(partial(shard.get, "train"), division, rank, first_step=first_step)
         for rank, shard in enumerate(shards)
     ]
     for loader in loaders:
@@ -72,7 +75,7 @@ def stream_loaders(records: list[VideoRecord], plan: StreamPlan, first_step: int
 def make_decoder(records: list[VideoRecord], plan: StreamPlan) -> ClipDecoder:
     """A decoder in this process."""
     decoder = ClipDecoder.__new__(ClipDecoder)
-    decoder.job, decoder.plan, decoder.first_row = job_of(records), plan, 0
+    decoder.job, decoder.division, decoder.first_slot = job_of(records), Division(plan, plan.num_shares), 0
     return decoder
 
 
@@ -80,7 +83,7 @@ def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> li
     batches = []
     for epoch in range(EPOCHS):
         sampler = ClipSampler(
-            3, CLIPS_PER_VIDEO, SEED, True, rank, plan.world_size, epoch, batch_size=plan.batch_size
+            3, CLIPS_PER_VIDEO, SEED, True, rank, plan.num_shares, epoch, batch_size=plan.batch_size
         )
         batches += list(
             DataLoader(
@@ -91,7 +94,7 @@ def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> li
 
 
 def assert_same(left: Any, right: Any) -> None:
-    assert type(left) is type(right)
+    assert isinstance(right, type(left)) or left == right  # the second for pytest.approx
     if isinstance(left, torch.Tensor):
         assert left.dtype == right.dtype
         assert left.shape == right.shape
@@ -112,11 +115,26 @@ def assert_same(left: Any, right: Any) -> None:
 @pytest.mark.parametrize(("world_size", "batch_size"), [(1, 2), (2, 2)])
 def test_equal_to_the_local_loader(records: list[VideoRecord], world_size: int, batch_size: int) -> None:
     plan = plan_of(world_size, batch_size)
-    for rank, loader in enumerate(stream_loaders(records, plan)):
+    for rank, loader in enumerate(stream_loaders(records, plan, world_size)):
         got = [batch for _ in range(EPOCHS) for batch in loader]
         expected = local_batches(records, plan, rank)
         assert len(expected) == EPOCHS * (9 // (world_size * batch_size)) == EPOCHS * len(loader)
         assert_same(got, expected)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_share_the_steps_of_three(records: list[VideoRecord]) -> None:
+    """From a step within an epoch; the second round of a step has a share for one rank only."""
+    plan = plan_of(3, 1)
+    steps = plan.total_steps - 1
+    got = [list(loader) + list(loader) for loader in stream_loaders(records, plan, 2, first_step=1)]
+    shares = [local_batches(records, plan, share)[1:] for share in range(3)]
+    for step in range(steps):
+        assert_same(got[0][2 * step], {**shares[0][step], "loss_scale": pytest.approx(4 / 3)})
+        assert_same(got[1][2 * step], {**shares[1][step], "loss_scale": pytest.approx(4 / 3)})
+        assert_same(got[0][2 * step + 1], {**shares[2][step], "loss_scale": pytest.approx(2 / 3)})
+        assert not got[1][2 * step + 1]["valid_masks"].any()
+    assert [len(batches) for batches in got] == [2 * steps, 2 * steps]
 
 
 class Shard:
@@ -134,7 +152,7 @@ def test_goes_on_from_the_middle_of_an_epoch(records: list[VideoRecord]) -> None
     decode = make_decoder(records, plan)
     rows = [decode({"id": np.array(plan.rows(step, 1))}) for step in range(3, plan.total_steps)]
     loader, expected = (
-        StreamLoader(lambda: Shard(rows), plan, 1, first_step=3),
+        StreamLoader(lambda: Shard(rows), Division(plan, 2), 1, first_step=3),
         local_batches(records, plan, 1),
     )
     assert_same(list(loader), expected[3:4])  # what is left of the first epoch's four steps
@@ -153,7 +171,7 @@ def test_bad_data_is_raised_where_its_clip_is_due(records: list[VideoRecord]) ->
     assert {name: (column.dtype, column.shape) for name, column in rows[bad].items()} == {
         name: (column.dtype, column.shape) for name, column in rows[0].items()
     }
-    batches = iter(StreamLoader(lambda: Shard(rows), plan, 0))
+    batches = iter(StreamLoader(lambda: Shard(rows), Division(plan, 1), 0))
     assert_same([next(batches) for _ in range(bad)], expected[:bad])
     with pytest.raises(DataError, match="/nowhere/0.png"):
         next(batches)
@@ -162,6 +180,6 @@ def test_bad_data_is_raised_where_its_clip_is_due(records: list[VideoRecord]) ->
 @pytest.mark.parametrize(("positions", "found"), [([[1]], r"\[1\]"), ([], r"\[\]")])
 def test_refuses_rows_that_are_not_its_own(positions: list[list[int]], found: str) -> None:
     rows = [{"position": torch.tensor(row).numpy()} for row in positions]
-    loader = StreamLoader(lambda: Shard(rows), plan_of(1, 1), rank=0)  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match=f"rows {found} at step 0 instead of"):
+    loader = StreamLoader(lambda: Shard(rows), Division(plan_of(1, 1), 1), rank=0)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=f"rows {found} at its batch 0 instead of"):
         next(iter(loader))
