@@ -52,6 +52,14 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", help="the file to write, such as tuned.pt")
     export.set_defaults(run=_export)
 
+    index = verbs.add_parser("index", help="write a dataset's records as a table, for large datasets")
+    index.add_argument("data", help="a folder of videos or a COCO JSON")
+    index.add_argument("out", help="the table to write, such as videos.parquet: path or URI")
+    index.add_argument("--dataset-type", default="auto", help="auto, video or coco")
+    index.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
+    index.add_argument("--image-root", help="COCO: where file_name starts")
+    index.set_defaults(run=_index)
+
     sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
     sample.add_argument("out", help="the folder to write")
     sample.add_argument("--videos", type=int, default=3, help="how many (default: %(default)s)")
@@ -106,6 +114,22 @@ def _export(options: argparse.Namespace) -> None:
     weights = Path(options.out).resolve()
     # Hydra takes a path that begins with two slashes as absolute.
     print(f'SAM 2 loads them: build_sam2_video_predictor("/{yaml}", "{weights}")')
+
+
+def _index(options: argparse.Namespace) -> None:
+    from sam2vt.core.data.formats import load_records
+    from sam2vt.core.data.record_table import SUFFIX, write_records
+    from sam2vt.errors import ConfigError
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    if not options.out.endswith(SUFFIX):
+        raise ConfigError(f"{options.out}: the name of a record table has to end in {SUFFIX}")
+    records = load_records(
+        options.dataset_type, options.data, identity=options.identity, image_root=options.image_root
+    )
+    write_records(records, options.out)
+    print(f"{len(records)} videos: {options.out}; train on them with dataset.data_path={options.out}")
 
 
 def _sample_data(options: argparse.Namespace) -> None:

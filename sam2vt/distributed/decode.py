@@ -7,6 +7,7 @@ they start in a second. What a decoder needs lies in the object store and is rea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ _INDEX_BLOCK_ROWS = 8192  # row numbers read by one task
 class DecodeJob(NamedTuple):
     """What turns a position of the stream into a clip; the same for every row of a run."""
 
-    records: list[VideoRecord]
+    records: Sequence[VideoRecord]  # read by row, so that it costs an actor the same however many there are
     spec: ClipSpec
     sampling: dict[str, Any]  # the arguments of `sample_at` after the position
 

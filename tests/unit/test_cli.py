@@ -11,9 +11,11 @@ import pytest
 
 from sam2vt import cli
 from sam2vt.config import ModelConfig, from_dict, to_dict
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.record_table import RecordTable
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError, exit_on_error
 
-VERBS = ("train", "evaluate", "export", "sample-data")
+VERBS = ("train", "evaluate", "export", "index", "sample-data")
 
 # Runs the command line in a process of its own with the training replaced.
 REPLACED = """
@@ -142,6 +144,15 @@ def test_sample_data_is_written_once(sample: Path, capsys: pytest.CaptureFixture
     assert any(sample.rglob("*.png"))
     assert exit_code("sample-data", str(sample)) == 2
     assert str(sample) in capsys.readouterr().err
+
+
+def test_index_writes_the_records(sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "videos.parquet"
+    cli.main(["index", str(sample), str(table)])
+    assert f"1 videos: {table}" in capsys.readouterr().out
+    assert list(RecordTable(table)) == load_records("auto", sample)
+    assert exit_code("index", str(sample), str(tmp_path / "videos")) == 2
+    assert "has to end in .parquet" in capsys.readouterr().err
 
 
 def test_evaluate_prints_and_writes_scores_beside_the_baseline(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from sam2vt.core.types import Clip, Prompt, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 
 FrameMasks = dict[int, np.ndarray]  # visible objects of one frame: object id -> bool [height, width]
 
@@ -105,11 +108,11 @@ def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
 
 
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
-    """Logs one warning for each video that is shorter than a clip.
+    """Logs a warning for each video that is shorter than a clip, among the first thousand.
 
     For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
     """
-    for record in records:
+    for record in islice(records, _LOOKED_AT):
         if len(record.frames) < spec.span:
             log.warning(
                 "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "

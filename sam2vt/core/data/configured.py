@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from sam2vt.config import Config
+import logging
+from collections.abc import Sequence
+
+from sam2vt.config import Config, DatasetConfig
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.record_table import SUFFIX, RecordTable
 from sam2vt.core.data.splits import split_records
 from sam2vt.core.types import VideoRecord
+from sam2vt.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Records = Sequence[VideoRecord]
 
 
-def find_records(config: Config) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """(train, validation): the two data paths, or `dataset.data_path` divided by `split`."""
-    train, val = config.dataset, config.valdataset
-    records = load_records(
-        train.dataset_type, train.data_path, identity=train.identity, image_root=train.image_root
-    )
-    if not val.data_path:
+def find_records(config: Config) -> tuple[Records, Records]:
+    """(train, validation): the two data paths, or `dataset.data_path` divided by `split`.
+
+    Records of a table are read by row, whatever the split.
+    """
+    records = open_records(config.dataset)
+    if not config.valdataset.data_path:
         return split_records(records, config.split, config.val_fraction, config.seed)
-    return records, load_records(
-        val.dataset_type, val.data_path, identity=val.identity, image_root=val.image_root
-    )
+    return records, open_records(config.valdataset)
+
+
+def open_records(settings: DatasetConfig) -> Records:
+    """The videos at `data_path`: a record table where it is a .parquet file, else as `load_records`."""
+    path, kind = settings.data_path, settings.dataset_type
+    if not path.endswith(SUFFIX):
+        return load_records(kind, path, identity=settings.identity, image_root=settings.image_root)
+    if settings.identity != "error" or settings.image_root:
+        raise ConfigError(
+            f"identity={settings.identity}, image_root={settings.image_root}: data_path {path} is a record "
+            "table, which was written with both; leave them out"
+        )
+    table = RecordTable(path)
+    log.info("%s: recognised as a record table, because it is a %s file: %d videos", path, SUFFIX, len(table))
+    return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, partial
 from inspect import signature
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -12,10 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from sam2vt.config import DatasetConfig
 from sam2vt.core.data.clips import ClipSpec, make_clip, warn_short_videos
 from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.configured import open_records
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
 from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
+from sam2vt.core.data.record_table import RecordsByRow
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.types import Clip, SampleKey, Segmentations, VideoRecord
@@ -37,14 +40,14 @@ class ClipDataset(Dataset[Clip]):
     """Clips drawn from a list of videos; `len` is the number of videos.
 
     `dataset[i]` draws a clip of video i in the epoch of `set_epoch` (0 at first); `dataset[SampleKey]`
-    draws that of the key. A draw is a pure function of (seed, epoch, index). Logs one warning for each
-    video that is shorter than a clip. Raises DataError where there is no video.
+    draws that of the key. A draw is a pure function of (seed, epoch, index). Logs a warning for a video
+    that is shorter than a clip. Raises DataError where there is no video.
     """
 
     def __init__(self, records: Sequence[VideoRecord], spec: ClipSpec) -> None:
         if not records:
             raise DataError("a dataset needs at least one video, got none; check data_path and the split")
-        self.records = list(records)
+        self.records = records if isinstance(records, RecordsByRow) else list(records)
         self.spec = spec
         self.epoch = 0
         warn_short_videos(self.records, spec)
@@ -175,9 +178,7 @@ def dataset_from_config(
     `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
     """
     if records is None:
-        records = load_records(
-            cfg.dataset_type, cfg.data_path, identity=cfg.identity, image_root=cfg.image_root
-        )
+        records = open_records(cfg)
     if not records:
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
     options: dict[str, Any] = {
@@ -206,10 +207,11 @@ def clip_spec(
 
 
 def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
-    """With "auto", by the kind of mask, which only a COCO JSON has."""
+    """With "auto", by the kind of mask, which only a COCO JSON has; all videos have the same kind."""
     if dataset_type != "auto":
         return dataset_type == "coco"
-    return any(isinstance(next(iter(record.annotations.values()), None), Segmentations) for record in records)
+    first = islice(records, 16)  # some of a table's videos may have no mask
+    return any(isinstance(next(iter(record.annotations.values()), None), Segmentations) for record in first)
 
 
 # What `create_dataloader` takes beside the settings of torch's DataLoader.

@@ -67,8 +67,29 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
         raise
 
 
-class RecordTable(Sequence[VideoRecord]):
-    """The records in a file that `write_records` wrote; a slice is a list.
+class RecordsByRow(Sequence[VideoRecord]):
+    """Records that are made when they are asked for; a slice is a list. Subclasses define `_at`."""
+
+    def _at(self, place: int) -> VideoRecord:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
+    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
+        if isinstance(index, slice):
+            return [self._at(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self._at(int(index) % len(self))
+
+    def __iter__(self) -> Iterator[VideoRecord]:
+        return map(self._at, range(len(self)))
+
+
+class RecordTable(RecordsByRow):
+    """The records in a file that `write_records` wrote.
 
     Raises DataError where the file is missing, damaged, or another Parquet file.
     """
@@ -89,17 +110,7 @@ class RecordTable(Sequence[VideoRecord]):
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    @overload
-    def __getitem__(self, index: int) -> VideoRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
-    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = int(index)
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"record {index} of a table of {len(self)} ({self.path})")
-        place %= len(self)
+    def _at(self, place: int) -> VideoRecord:
         group = int(np.searchsorted(self._ends, place, side="right"))
         first = int(self._ends[group - 1]) if group else 0
         return decode_record(self._group(group)[place - first].as_py())
@@ -107,9 +118,6 @@ class RecordTable(Sequence[VideoRecord]):
     def video_ids(self) -> pa.ChunkedArray:
         """The ids of all videos, as an Arrow array of text."""
         return self._read(lambda file: file.read(columns=["video_id"], use_threads=False).column(0))
-
-    def __iter__(self) -> Iterator[VideoRecord]:
-        return (self[place] for place in range(len(self)))
 
     def _group(self, group: int) -> Any:
         """The rows of a group as text, an Arrow array; the last few are kept."""

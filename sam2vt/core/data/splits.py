@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from sam2vt.configuration.values import SPLITS
+from sam2vt.core.data.record_table import RecordsByRow, RecordTable
 from sam2vt.core.types import ObjectImages, Segmentations, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 
 def split_records(
     records: Sequence[VideoRecord], mode: str, val_fraction: float, seed: int
-) -> tuple[list[VideoRecord], list[VideoRecord]]:
+) -> tuple[Sequence[VideoRecord], Sequence[VideoRecord]]:
     """(training records, validation records), each in the order of `records`.
 
     - "none": all records on both sides.
@@ -22,36 +23,82 @@ def split_records(
       one on each side.
     - "time": the last `val_fraction` of each video's frames is held back, by `frame_range`.
 
-    Raises ConfigError for values that are not allowed, DataError where a side would have nothing.
+    Of a `RecordTable` the sides are read by row, too, and a video that split=time cannot divide is only
+    found when it is read. Raises ConfigError for values that are not allowed, DataError where a side would
+    have nothing.
     """
     if mode not in SPLITS:
         raise ConfigError(f"split={mode!r}: allowed are {', '.join(SPLITS)}")
     if mode == "none":
-        return list(records), list(records)
+        both = records if isinstance(records, RecordsByRow) else list(records)
+        return both, both
     if not 0 < val_fraction < 1:
         raise ConfigError(f"val_fraction={val_fraction}: must be above 0 and below 1 with split={mode}")
     if mode == "video":
-        return _split_videos(list(records), val_fraction, seed)
+        held = _held_back(records, val_fraction, seed)
+        return _picked(records, np.flatnonzero(~held)), _picked(records, np.flatnonzero(held))
+    if isinstance(records, RecordTable):
+        _split_time(records[0], val_fraction)  # a fraction that suits no video is found at once
+        return _TimeSide(records, val_fraction, 0), _TimeSide(records, val_fraction, 1)
     pairs = [_split_time(record, val_fraction) for record in records]
     return [train for train, _ in pairs], [val for _, val in pairs]
 
 
-def _split_videos(
-    records: list[VideoRecord], val_fraction: float, seed: int
-) -> tuple[list[VideoRecord], list[VideoRecord]]:
+class _Picked(RecordsByRow):
+    """Some rows of a table, by their numbers."""
+
+    def __init__(self, table: RecordTable, places: np.ndarray) -> None:
+        self.table, self.places = table, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def _at(self, place: int) -> VideoRecord:
+        return self.table[int(self.places[place])]
+
+
+class _TimeSide(RecordsByRow):
+    """The beginnings (side 0) or the ends (side 1) of a table's videos."""
+
+    def __init__(self, table: RecordTable, val_fraction: float, side: int) -> None:
+        self.table, self.val_fraction, self.side = table, val_fraction, side
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def _at(self, place: int) -> VideoRecord:
+        return _split_time(self.table[place], self.val_fraction)[self.side]
+
+
+def _picked(records: Sequence[VideoRecord], places: np.ndarray) -> Sequence[VideoRecord]:
+    if isinstance(records, RecordTable):
+        return _Picked(records, places)
+    return [records[place] for place in places.tolist()]
+
+
+def _held_back(records: Sequence[VideoRecord], val_fraction: float, seed: int) -> np.ndarray:
+    """bool [number of records]: the videos to validate on."""
     if len(records) < 2:
         names = ", ".join(f"{record.video_id} ({record.source})" for record in records) or "none"
         raise DataError(
             f"split=video needs at least 2 videos to hold one back; got {len(records)}: {names}. Use "
             "split=time, which holds back the end of each video, or split=none"
         )
-    # By the videos' names, so that the order in which they are given changes nothing.
-    by_name = sorted(range(len(records)), key=lambda place: records[place].video_id)
-    order = np.random.default_rng(seed).permutation(len(records)).tolist()
+    order = np.random.default_rng(seed).permutation(len(records))
     num_val = min(max(round(val_fraction * len(records)), 1), len(records) - 1)
-    held = {by_name[place] for place in order[:num_val]}
-    train = [record for place, record in enumerate(records) if place not in held]
-    return train, [record for place, record in enumerate(records) if place in held]
+    held = np.zeros(len(records), dtype=bool)
+    # By the videos' names, so that the order in which they are given changes nothing.
+    held[_order_of_names(records)[order[:num_val]]] = True
+    return held
+
+
+def _order_of_names(records: Sequence[VideoRecord]) -> np.ndarray:
+    """The places of the records in the order of their video ids."""
+    if isinstance(records, RecordTable):
+        import pyarrow.compute as pc
+
+        return pc.sort_indices(records.video_ids()).to_numpy()
+    return np.array(sorted(range(len(records)), key=lambda place: records[place].video_id))
 
 
 def _split_time(record: VideoRecord, val_fraction: float) -> tuple[VideoRecord, VideoRecord]:

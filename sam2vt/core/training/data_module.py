@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import Config, from_dict
 from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.configured import find_records
+from sam2vt.core.data.configured import Records, find_records
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.lengths import check_training_length, check_validation_length
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
-from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
+from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -34,14 +34,18 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
     `config` is a `Config` or the plain dict of one. Its state is the run's position in the sequence of
     clips: a resumed run goes on with exactly the clip after the last one trained on. Lightning must
-    not replace the samplers (`use_distributed_sampler=False`).
+    not replace the samplers (`use_distributed_sampler=False`). `records` are (train, validation) where
+    somebody has found them already.
     """
 
-    def __init__(self, config: Config | Mapping[str, Any]) -> None:
+    def __init__(
+        self, config: Config | Mapping[str, Any], records: tuple[Records, Records] | None = None
+    ) -> None:
         super().__init__()
         self.config = as_config(config)
-        self.train_records: list[VideoRecord] = []
-        self.val_records: list[VideoRecord] = []
+        self._found = records
+        self.train_records: Records = []
+        self.val_records: Records = []
         self.train_dataset: Dataset | None = None
         self.val_dataset: Dataset | None = None
         self.rounds = 1  # batches of a rank that one step's clips are divided into
@@ -57,7 +61,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if self.train_dataset is not None:
             return
         config = self.config
-        self.train_records, self.val_records = find_records(config)
+        self.train_records, self.val_records = self._found or find_records(config)
         log.info("%d videos to train on, %d to validate on", len(self.train_records), len(self.val_records))
         if stage == "fit":
             _, world_size = self._rank_and_world_size()

@@ -93,7 +93,7 @@ def test_is_read_by_row_from_anywhere(tmp_path, monkeypatch) -> None:
     copy = pickle.loads(pickle.dumps(table))
     assert copy[500] == records[500]
     assert len(pickle.dumps(table)) < 300
-    with pytest.raises(IndexError, match="record 1500 of a table of 1500"):
+    with pytest.raises(IndexError, match="record 1500 of 1500"):
         table[1500]
     handle = table._file
     monkeypatch.setattr(os, "getpid", lambda: -1)

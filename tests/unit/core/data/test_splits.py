@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import pickle
+
+import numpy as np
 import pytest
 
+from sam2vt.core.data.record_table import RecordsByRow, RecordTable, write_records
 from sam2vt.core.data.splits import split_records
 from sam2vt.core.types import LabelImage, ObjectImages, VideoRecord
 from sam2vt.errors import ConfigError, DataError
@@ -121,3 +125,30 @@ def test_a_side_without_annotation_is_refused(annotated, side):
         DataError, match=rf"video v: none of the frames .* gives to {side}, is annotated; .*{annotated[0]}"
     ):
         split_records([record(annotated=annotated)], "time", 0.2, 0)
+
+
+@pytest.mark.parametrize("mode", ["none", "video", "time"])
+def test_a_table_is_split_as_its_records_are(tmp_path, mode):
+    names = np.random.default_rng(0).permutation(700).tolist()
+    records = [record(f"{'éz'[i % 2]}{i}", num_frames=4 + i % 9, object_ids=(1, 2)) for i in names]
+    write_records(records, tmp_path / "t.parquet")
+    sides = split_records(RecordTable(tmp_path / "t.parquet"), mode, 0.3, 5)
+    for side, expected in zip(sides, split_records(records, mode, 0.3, 5)):
+        assert isinstance(side, RecordsByRow)
+        assert len(side) == len(expected)
+        assert list(side) == expected
+        again = pickle.loads(pickle.dumps(side))
+        assert (again[-3], again[4:6]) == (expected[-3], expected[4:6])
+        # The numbers of its rows, not the rows: a record takes some kilobytes.
+        assert len(pickle.dumps(side)) < 500 + 8 * len(side)
+
+
+def test_a_table_that_cannot_be_split(tmp_path):
+    write_records([record(annotated=[9]), record("w")], tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="video v: none of the frames 0 to 7.*gives to training"):
+        split_records(RecordTable(tmp_path / "t.parquet"), "time", 0.2, 0)
+    write_records([record("w"), record(annotated=[9])], tmp_path / "t.parquet")
+    train, _ = split_records(RecordTable(tmp_path / "t.parquet"), "time", 0.2, 0)
+    assert train[0].frames == range(8)
+    with pytest.raises(DataError, match="video v: none of the frames 0 to 7.*gives to training"):
+        train[1]
