@@ -47,6 +47,26 @@ def logs_this_step(trainer: L.Trainer) -> bool:
     return (epoch_loop._batches_that_stepped + 1) % interval == 0
 
 
+def makes_a_step(trainer: L.Trainer) -> bool:
+    """Whether this batch made an update; valid from a batch's start to `on_train_batch_end`."""
+    return not trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def ends_the_epoch(trainer: L.Trainer) -> bool:
+    """Whether this batch is its epoch's last."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def ends_the_run(trainer: L.Trainer) -> bool:
+    """Whether the run's limit of steps is reached."""
+    return 0 < trainer.max_steps <= trainer.global_step
+
+
+def is_validated_next(trainer: L.Trainer) -> bool:
+    """Whether Lightning runs a validation right after this batch; for `on_train_batch_end`."""
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+
+
 def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
     """Take so many trained batches off the counters that Lightning has put into a checkpoint."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

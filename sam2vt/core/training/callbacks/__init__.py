@@ -9,7 +9,11 @@ import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from sam2vt.config import Config
-from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks, early_stopping
+from sam2vt.core.training.callbacks.checkpoints import (
+    SaveCheckpoints,
+    checkpoint_callbacks,
+    early_stopping,
+)
 from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.log_lines import LogLines
@@ -22,11 +26,12 @@ from sam2vt.core.training.callbacks.sigterm import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
 
 
-def default_callbacks(config: Config) -> list[L.Callback]:
+def default_callbacks(config: Config, checkpoints: SaveCheckpoints | None = None) -> list[L.Callback]:
     """The callbacks of every run, in the order in which Lightning must call them.
 
     `FirstValidation` comes after those that prepare themselves when training starts, `FinalValidation`
-    before those that report when it ends; a plot after the rows that it draws; `best` before `last`.
+    before those that report when it ends; a plot after the rows that it draws; checkpoints, which hold
+    the others' state, last. `checkpoints` takes the place of the configured ones.
     """
     output = Path(config.output_dir)
     results = ResultsCsv(output / "results.csv")
@@ -42,7 +47,7 @@ def default_callbacks(config: Config) -> list[L.Callback]:
         *early_stopping(config),
         SaveOnSigterm(),
         FirstValidation(),
-        *checkpoint_callbacks(config),
+        *(checkpoint_callbacks(config) if checkpoints is None else [checkpoints]),
     ]
 
 

@@ -1,54 +1,183 @@
-"""Which checkpoints are kept: the best by J&F and the last; and stopping early by the same J&F."""
+"""When a run saves itself, and stopping early by the J&F that checkpoints are ranked by."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+import torch
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
+from sam2vt.core.training.checkpoint_files import UNFINISHED
+from sam2vt.core.training.checkpoint_store import CheckpointInfo, CheckpointStore, Manifest
+from sam2vt.core.training.position import ends_the_epoch, ends_the_run, is_validated_next, makes_a_step
+from sam2vt.errors import TrainingError
+
+log = logging.getLogger(__name__)
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """`last.ckpt`, written after every validation and at the end of the fit."""
+class SaveCheckpoints(Checkpoint):
+    """Saves after validations, every `every_n_steps` steps, at epoch ends and at the end of the fit.
 
-    def __init__(self, folder: str) -> None:
-        super().__init__(
-            dirpath=folder, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
-        )
+    Rank 0 writes the state into the folder `staging`; one thread beside the training hashes it and puts
+    it into the store. A save waits for the one before. Where one cannot be stored the training goes on,
+    with a warning; where the state at the end of the fit cannot, `TrainingError` is raised. A step whose
+    validation is still to come is saved after it.
+    """
+
+    def __init__(self, store: CheckpointStore, every_n_steps: int | None, staging: Path) -> None:
+        self.store = store
+        self.every_n_steps = every_n_steps
+        self.staging = staging
+        self._last_saved_step: int | None = None
+        self._score: tuple[int, float] | None = None  # (step, val/J&F of its weights)
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+        self._stored: Manifest | None = None
+        self._failure: BaseException | None = None  # why the last save was not stored
+
+    @property
+    def last_saved_step(self) -> int | None:
+        """The step last handed to the store, or gone on from; the same on all ranks."""
+        return self._last_saved_step
+
+    @property
+    def failure(self) -> str | None:
+        """After `wait`, on rank 0: why the last save was not stored, and what is; None if it was."""
+        return None if self._failure is None else f"{_words(self._failure)}. {self._last_good()}"
+
+    def save(self, trainer: L.Trainer, reason: str) -> None:
+        """Save the state as it is now; every rank must take part."""
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        self._last_saved_step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
+        self.wait()
+        info = self._info(trainer, reason)
+        try:
+            local = self._write(checkpoint, info.step)
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a disk is full
+            self._failed(info.step, error)
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        self._pending = self._thread.submit(self._put, local, info)
+
+    def wait(self) -> None:
+        """Return once the last save is stored or has failed; at once on ranks other than 0."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.global_step or not trainer.is_global_zero:
+            return
+        try:
+            self.store.discard_after(trainer.global_step)
+        except OSError as error:  # the next save tries again
+            log.warning("%s: checkpoints after step %d stay: %s", self.store.root, trainer.global_step, error)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not makes_a_step(trainer) or ends_the_run(trainer) or is_validated_next(trainer):
+            return  # the last two are saved when what belongs to the step is done
+        if ends_the_epoch(trainer):
+            self.save(trainer, "epoch")
+        elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self.save(trainer, "interval")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.global_step:
+            return
+        if MONITOR in trainer.callback_metrics:
+            self._score = (trainer.global_step, float(trainer.callback_metrics[MONITOR]))
+        self.save(trainer, "validation")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):
-            self.save(trainer)
+        self.wait()
+        lost = self._last_saved_step != trainer.global_step or self._failure is not None
+        if trainer.strategy.broadcast(lost):
+            self.save(trainer, "end")
+            self.wait()
+        if self._failure is not None:
+            raise TrainingError(
+                f"the end of the run, step {trainer.global_step}, cannot be saved: {self.failure}. Make room "
+                f"or give another place, and go on with resume=auto"
+            ) from self._failure
 
-    def save(self, trainer: L.Trainer) -> str:
-        """Write `last.ckpt` now; every rank must take part. Returns its path."""
-        path = self.format_checkpoint_name({})
-        self._save_checkpoint(trainer, path)
-        self.best_model_path = path
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.wait()
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._last_saved_step = checkpoint["global_step"]
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.wait()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown()
+
+    def _write(self, checkpoint: dict[str, Any], step: int) -> Path:
+        path = self.staging / f".step_{step:08d}.ckpt{UNFINISHED}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.save(checkpoint, path)
+        except BaseException:
+            path.unlink(missing_ok=True)  # it may be what fills the disk
+            raise
         return path
 
+    def _put(self, local: Path, info: CheckpointInfo) -> None:
+        """In the thread."""
+        try:
+            self._stored, self._failure = self.store.put(local, info), None
+        except Exception as error:
+            local.unlink(missing_ok=True)
+            self._failed(info.step, error)
+            return
+        log.debug("saved %s (%s)", self.store.path(self._stored), info.reason)
 
-def best_checkpoint(folder: str) -> ModelCheckpoint:
-    """`best.ckpt`: the highest J&F of all validations after a step."""
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=MONITOR,
-        mode="max",
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
+    def _failed(self, step: int, error: BaseException) -> None:
+        self._failure = error
+        log.warning("step %d could not be saved: %s", step, self.failure)
+
+    def _last_good(self) -> str:
+        if self._stored is None:
+            return f"This process has stored no checkpoint in {self.store.root} yet"
+        return f"The last good checkpoint is {self.store.path(self._stored)}"
+
+    def _info(self, trainer: L.Trainer, reason: str) -> CheckpointInfo:
+        data: Any = getattr(trainer, "datamodule", None)
+        position = data.state_dict() if data is not None else {}
+        step = trainer.global_step
+        validated = self._score is not None and self._score[0] == step and math.isfinite(self._score[1])
+        return CheckpointInfo(
+            step=step,
+            epoch=position.get("epoch", trainer.current_epoch),
+            samples_seen=position.get("samples_seen", 0),
+            world_size=trainer.world_size,
+            reason=reason,
+            score=self._score[1] if self._score is not None and validated else None,
+        )
 
 
-def checkpoint_callbacks(config: Config) -> Sequence[ModelCheckpoint]:
-    """Best before last, so that `last` holds the best's score of the same validation."""
+def checkpoint_callbacks(config: Config) -> Sequence[SaveCheckpoints]:
+    """Checkpoints in the folder of the run, where they are wanted."""
     if not config.trainer.enable_checkpointing:
         return []
-    folder = str(config.checkpoint_dir)
-    return [best_checkpoint(folder), LastCheckpoint(folder)]
+    store = CheckpointStore(str(config.checkpoint_dir), keep_best=config.trainer.keep_best)
+    return [SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, config.checkpoint_dir)]
 
 
 def early_stopping(config: Config) -> Sequence[EarlyStopping]:
@@ -57,3 +186,7 @@ def early_stopping(config: Config) -> Sequence[EarlyStopping]:
     if patience is None:
         return []
     return [EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False)]
+
+
+def _words(error: BaseException) -> str:
+    return str(error).strip() or type(error).__name__

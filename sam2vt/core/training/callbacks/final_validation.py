@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning as L
 
 from sam2vt.core.training.callbacks.first_validation import run_validation
@@ -16,6 +18,12 @@ class FinalValidation(L.Callback):
 
     def __init__(self) -> None:
         self._validated_step: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated_step": self._validated_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validated_step = state_dict["validated_step"]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking:

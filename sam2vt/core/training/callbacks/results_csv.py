@@ -11,23 +11,31 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
+
+from sam2vt.core.training.position import batches_since_step, makes_a_step
 
 FIRST_COLUMNS = ("step", "epoch", "seconds")
+STATE = "results_csv"  # its key in a checkpoint
 Row = dict[str, Any]
 
 
 class ResultsCsv(L.Callback):
     """Writes step, epoch, seconds of the run, `train/*` (means since the last row; `lr` as it is), `val/*`.
 
-    A resumed run keeps the rows up to the step it goes on from; a new run in the same folder puts an
-    older file aside as `results-<n>.csv`.
+    A resumed run keeps the rows up to the step it goes on from, and a checkpoint holds each rank's sums
+    since the last row, so that its rows are those of a run that was never stopped, but for the seconds.
+    A new run in the same folder puts an older file aside as `results-<n>.csv`.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.rows: list[Row] = []
         self._sums: dict[str, torch.Tensor] = {}
-        self._batches = 0
+        self._batches: float = 0
+        self._at_step: tuple[dict[str, torch.Tensor], float] = ({}, 0)  # the two above after the last update
+        self._rate: float | None = None
+        self._epoch = 0  # of the last batch
         self._started = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,6 +51,9 @@ class ResultsCsv(L.Callback):
             name = "loss" if name == "total" else name
             self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
         self._batches += 1
+        self._epoch = trainer.current_epoch
+        if makes_a_step(trainer):
+            self._at_step = (dict(self._sums), self._batches)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -55,22 +66,56 @@ class ResultsCsv(L.Callback):
         self.rows = [row for row in self.rows if int(row["step"]) != trainer.global_step]
         row: Row = {
             "step": trainer.global_step,
-            "epoch": _epoch(trainer),
+            "epoch": self._epoch,
             "seconds": round(time.monotonic() - self._started, 1),
         }
         self.rows.append({**row, **train, **dict(sorted(val.items()))})
         write_rows(self.path, self.rows)
 
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Every rank takes part."""
+        # Batches of an unfinished accumulation come again after a resume.
+        waiting = batches_since_step(trainer) > 0
+        sums, batches = self._at_step if waiting else (self._sums, self._batches)
+        own = {"sums": {name: value.cpu() for name, value in sums.items()}, "batches": batches}
+        state = {"epoch": self._epoch, "lr": self._last_rate(trainer)}
+        checkpoint[STATE] = {**state, "ranks": _all_gather(own)}
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        state = checkpoint.get(STATE)
+        if state is None:
+            return
+        ranks, self._rate, self._epoch = state["ranks"], state["lr"], state["epoch"]
+        if len(ranks) == trainer.world_size:
+            ranks = [ranks[trainer.global_rank]]
+        names = dict.fromkeys(name for rank in ranks for name in rank["sums"])
+        self._batches = sum(rank["batches"] for rank in ranks) / len(ranks)
+        self._sums = {
+            name: torch.stack([r["sums"][name] for r in ranks if name in r["sums"]]).sum(0) / len(ranks)
+            for name in names
+        }
+        self._at_step = (dict(self._sums), self._batches)
+
     def _train_means(self, trainer: L.Trainer) -> dict[str, float]:
         """Over the batches since the last row and over the ranks; every rank must take part."""
         sums, batches, self._sums, self._batches = self._sums, self._batches, {}, 0
+        if not batches_since_step(trainer):
+            self._at_step = ({}, 0)
         if not batches:
             return {}
         values = torch.stack([value.float() for value in sums.values()]) / batches
         values = trainer.strategy.reduce(values, reduce_op="mean")
         means = {f"train/{name}": value for name, value in zip(sums, values.tolist())}
+        rate = self._last_rate(trainer)
+        return means if rate is None else {**means, "train/lr": rate}
+
+    def _last_rate(self, trainer: L.Trainer) -> float | None:
         rate = trainer.callback_metrics.get("train/lr")
-        return means if rate is None else {**means, "train/lr": float(rate)}
+        return self._rate if rate is None else float(rate)
 
     def _read_or_put_aside(self, step: int) -> None:
         if not self.path.exists():
@@ -99,10 +144,12 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     os.replace(temporary, path)
 
 
-def _epoch(trainer: L.Trainer) -> int:
-    """The epoch of the last step, also once Lightning counts it as done, as at the end of the fit."""
-    progress: Any = trainer.fit_loop.epoch_progress.current
-    return max(0, progress.started - 1)
+def _all_gather(own: dict[str, Any]) -> list[dict[str, Any]]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return [own]
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, own)
+    return parts
 
 
 def _free_name(path: Path) -> Path:

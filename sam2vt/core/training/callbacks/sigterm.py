@@ -1,4 +1,4 @@
-"""On SIGTERM: save `last.ckpt`, then end with exit code 143."""
+"""On SIGTERM: save, then end with exit code 143."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.errors import SIGTERM_EXIT_CODE
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,11 @@ class SaveOnSigterm(L.Callback):
         if trainer.validating:
             _repeat_validation(trainer)
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, LastCheckpoint):
-                log.warning("SIGTERM at step %d: saved %s", trainer.global_step, callback.save(trainer))
+            if isinstance(callback, SaveCheckpoints):
+                callback.save(trainer, "sigterm")
+                callback.wait()
+                outcome = "saved" if callback.failure is None else f"could not be saved: {callback.failure}"
+                log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.received_sigterm:
