@@ -17,6 +17,7 @@ import ray
 import ray.train
 
 from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
@@ -28,6 +29,7 @@ from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, stor
 from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.errors import SIGTERM_EXIT_CODE, Sam2vtError, TrainingError
 
+AUTO = "auto"
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 
 
@@ -39,7 +41,7 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
     """
     check_config(config)
     storage = run_storage(config)
-    config = with_absolute_paths(config, storage)
+    config = resumed(with_absolute_paths(config, storage), storage)
     with ThreadPoolExecutor(max_workers=1) as pool:
         finding = pool.submit(find_clips, config)  # while Ray starts
         with ray_session(config):
@@ -63,11 +65,26 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
         config,
         output_dir=output_dir,
         save_dir=os.path.join(output_dir, "checkpoints") if default_save_dir else _absolute(config.save_dir),
-        resume=_absolute(config.resume),
+        resume=config.resume if config.resume == AUTO else _absolute(config.resume),
         model=_with_absolute_model(config.model),
         dataset=_with_absolute_data(config.dataset),
         valdataset=_with_absolute_data(config.valdataset),
     )
+
+
+def resumed(config: Config, storage: RunStorage) -> Config:
+    """`resume=auto` as the run's newest complete checkpoint, or none where it has not begun.
+
+    A checkpoint of this very run that is not its newest is gone on from, too: later ones are deleted.
+    """
+    store = CheckpointStore(store_root(config, storage))
+    if config.resume == AUTO:
+        newest = store.newest()
+        return replace(config, resume=store.path(newest) if newest else None)
+    for manifest in store.manifests() if config.resume else ():
+        if store.path(manifest) == config.resume:
+            store.discard_after(manifest.step)
+    return config
 
 
 def _with_absolute_model(model: ModelConfig) -> ModelConfig:

@@ -16,6 +16,7 @@ import torch
 
 from sam2vt.config import Config, load_config
 from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.summary import RunSummary
@@ -89,11 +90,12 @@ def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]
     assert summary.judged_on_training_videos
 
 
-def test_ray_train_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:
+def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:
     folder, _ = finished
-    kept = sorted((folder / "ray" / "attempt_1").glob("checkpoint_*/last.ckpt"))
-    assert 1 <= len(kept) <= 2  # the best and the newest
-    assert torch.load(kept[-1], weights_only=True)["global_step"] == STEPS
+    newest = CheckpointStore(str(folder / "checkpoints")).newest()
+    assert newest is not None
+    assert (newest.step, newest.samples_seen, newest.world_size) == (STEPS, 2 * STEPS, 2)
+    assert not list((folder / "ray").rglob("*.ckpt"))
 
 
 def test_goes_on_after_a_crash_with_the_same_result(
@@ -131,6 +133,25 @@ def test_goes_on_after_a_crash_with_the_same_result(
     assert resumed["state_dict"].keys() == whole["state_dict"].keys()
     for name, tensor in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], tensor), name
+
+
+def test_goes_on_with_half_the_workers(
+    finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path
+) -> None:
+    """A step takes the same clips in two rounds; steps, rows and positions mean what they meant."""
+    run = tmp_path / "run"
+    fit(config_of(videos, run, "trainer.max_steps=3"))
+    summary = fit(config_of(videos, run, "resume=auto", "ray.num_workers=1"))
+    assert summary.steps == STEPS
+    whole, resumed = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (finished[0], run)
+    )
+    position, expected = resumed["SAM2LightningDataModule"], whole["SAM2LightningDataModule"]
+    assert position == {**expected, "rounds": 2, "batches_seen": 2 * STEPS}
+    assert resumed["lr_schedulers"][0]["last_epoch"] == whole["lr_schedulers"][0]["last_epoch"]
+    with (run / "results.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == [0, 2, 3, 4, 7, STEPS]
 
 
 @pytest.mark.parametrize(
