@@ -52,6 +52,7 @@ def evaluate_checkpoint(
     device: str = "auto",
     config_path: str | None = None,
     image_size: int | None = None,
+    base: str | None = None,
 ) -> Evaluation:
     """Track every video of `data` from its first prompts; write `scores.csv` and `overlays/` below `out`.
 
@@ -71,22 +72,28 @@ def evaluate_checkpoint(
     records = load_records(
         settings.dataset_type, data, identity=settings.identity, image_root=settings.image_root
     )
-    model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size)
+    model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size, base=base)
     scores, baseline = _score_videos(model, records, settings, folder / "overlays")
     write_scores_csv(folder / "scores.csv", scores, baseline)
     return Evaluation(format_scores(scores, baseline), folder, scores, baseline)
 
 
 def load_model(
-    checkpoint: str, *, device: str = "auto", config_path: str | None = None, image_size: int | None = None
+    checkpoint: str,
+    *,
+    device: str = "auto",
+    config_path: str | None = None,
+    image_size: int | None = None,
+    base: str | None = None,
 ) -> SAM2Model:
     """The model of a checkpoint, in eval mode.
 
     A training checkpoint knows its network; weights alone take `config_path`, or the YAML of their name
-    beside them, as `sam2vt export` writes it. `image_size` replaces the size it was trained or made for.
+    beside them, as `sam2vt export` writes it. `image_size` replaces the size it was trained or made for;
+    `base` is where the checkpoint that the training started from lies now, if it was moved.
     """
     from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-    from sam2vt.core.model.weights import read_checkpoint
+    from sam2vt.core.model.weights import load_weights, read_checkpoint
 
     saved = read_checkpoint(checkpoint).get("hyper_parameters", {}).get("config")
     if saved is None:
@@ -104,7 +111,9 @@ def load_model(
         config.image_size = image_size or config.image_size
         model = build_from_config(config)
         model.trainable_modules = None  # nothing trains here
-    return model.load().eval()
+    model.load(weights=False)
+    load_weights(model.network, checkpoint, base)
+    return model.eval()
 
 
 def _yaml_beside(checkpoint: str) -> str:

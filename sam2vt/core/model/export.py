@@ -14,11 +14,12 @@ from sam2vt.core.model.weights import load_weights, read_checkpoint
 from sam2vt.errors import CheckpointError
 
 
-def export_checkpoint(training_checkpoint: str | Path, out: str | Path) -> Path:
+def export_checkpoint(training_checkpoint: str | Path, out: str | Path, *, base: str | None = None) -> Path:
     """Write the network's weights to `out` and its YAML beside it; returns the YAML's path.
 
     Both load with `build_sam2("//<absolute path>.yaml", str(out))` and
-    `build_sam2_video_predictor` of SAM 2 itself. Raises `CheckpointError` for a file that is no
+    `build_sam2_video_predictor` of SAM 2 itself. `base` is where the checkpoint that the training started
+    from lies now, if it was moved. Raises `CheckpointError` for a file that is no
     checkpoint of ours, and for an `out` that cannot be written or would destroy it.
     """
     out = _checked_out(Path(out), training_checkpoint)
@@ -27,7 +28,7 @@ def export_checkpoint(training_checkpoint: str | Path, out: str | Path) -> Path:
         model_config["config_path"], model_config["image_size"], architecture_of(model_config)
     )
     network = build.build_network(config)
-    load_weights(network, str(training_checkpoint))
+    load_weights(network, str(training_checkpoint), base)
     torch.save({"model": network.state_dict()}, out)
     yaml = out.with_suffix(".yaml")
     yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))

@@ -1,21 +1,22 @@
-"""Reading checkpoints: Meta's, ours, from a local path, a URI or the Hugging Face hub."""
+"""Reading checkpoints, Meta's and ours, and loading them into the network."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sam2vt.core.model.base import find_base
+from sam2vt.core.model.files import expand_user as expand_user
+from sam2vt.core.model.files import first_line, local_copy
 from sam2vt.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-HUB_PREFIX = "hf://"
 # A Lightning checkpoint holds the network under these names.
 TRAINING_PREFIX = "model.network."
 
@@ -26,7 +27,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
     hf://<owner>/<repository>[/<file>]. Raises `CheckpointError`.
     """
-    with _local_copy(path) as local:
+    with local_copy(path) as local:
         try:
             content = torch.load(local, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -37,16 +38,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         except (RuntimeError, EOFError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path}: cannot be read as a PyTorch checkpoint; it may be cut off or another kind of "
-                f"file. ({_first_line(error)})"
+                f"file. ({first_line(error)})"
             ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; a mapping of tensors is needed")
     return dict(content)
-
-
-def expand_user(path: str) -> str:
-    """A local path with its ~ replaced; a URI as it is."""
-    return path if "://" in path else str(Path(path).expanduser())
 
 
 def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tensor]:
@@ -66,9 +62,19 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
     return tensors
 
 
-def load_weights(network: nn.Module, path: str) -> None:
-    """Load a checkpoint into the network strictly, or raise a `CheckpointError` that lists what differs."""
-    state = network_state(read_checkpoint(path), path)
+def whole_state(path: str, base: str | None = None) -> dict[str, torch.Tensor]:
+    """The network's tensors of a checkpoint; what it leaves to its base, at `base` if given, from there."""
+    content = read_checkpoint(path)
+    own, where = network_state(content, path), find_base(content, path, base)
+    return own if where is None else {**whole_state(where), **own}
+
+
+def load_weights(network: nn.Module, path: str, base: str | None = None) -> None:
+    """Load a checkpoint into the network strictly, or raise a `CheckpointError` that lists what differs.
+
+    `base` is where the base of one of our checkpoints lies now, if it was moved.
+    """
+    state = whole_state(path, base)
     own = network.state_dict()
     _fit_memory_positions(state, own)
     faults = [f"missing {name}" for name in own if name not in state]
@@ -103,66 +109,3 @@ def _fit_memory_positions(state: dict[str, torch.Tensor], own: Mapping[str, torc
         rows = own[name].shape[0]
         log.info("memory of %d frames: keeping %d of the checkpoint's position codes", rows, rows)
         state[name] = torch.cat([state[name][: rows - 1], state[name][-1:]])
-
-
-class _local_copy:
-    """A context in which `path` is a local file; a remote one is read into a temporary file."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.temporary: Any = None
-
-    def __enter__(self) -> str:
-        if self.path.startswith(HUB_PREFIX):
-            return _download_from_hub(self.path)
-        if "://" in self.path:
-            return self._download()
-        path = Path(expand_user(self.path))
-        if path.is_dir():
-            raise CheckpointError(f"{self.path}: is a folder; name the checkpoint file in it")
-        if not path.is_file():
-            raise CheckpointError(f"{self.path}: no such checkpoint file")
-        return str(path)
-
-    def __exit__(self, *exception: object) -> None:
-        if self.temporary is not None:
-            self.temporary.cleanup()
-
-    def _download(self) -> str:
-        import tempfile
-
-        from pyarrow import fs
-
-        self.temporary = tempfile.TemporaryDirectory(prefix="sam2vt-checkpoint-")
-        target = Path(self.temporary.name) / "checkpoint"
-        try:
-            filesystem, inner = fs.FileSystem.from_uri(self.path)
-            with filesystem.open_input_stream(inner) as source, target.open("wb") as sink:
-                while chunk := source.read(1 << 22):
-                    sink.write(chunk)
-        except (OSError, ValueError) as error:
-            self.temporary.cleanup()
-            raise CheckpointError(f"{self.path}: cannot be read: {_first_line(error)}") from error
-        return str(target)
-
-
-def _download_from_hub(path: str) -> str:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` to read from the hub") from error
-    parts = path.removeprefix(HUB_PREFIX).split("/", 2)
-    if len(parts) < 2:
-        raise CheckpointError(
-            f"{path}: write hf://<owner>/<repository>, such as hf://facebook/sam2.1-hiera-tiny"
-        )
-    owner, repository = parts[:2]
-    file = parts[2] if len(parts) > 2 else f"{repository.replace('-', '_')}.pt"
-    try:
-        return hf_hub_download(f"{owner}/{repository}", file)
-    except Exception as error:
-        raise CheckpointError(f"{path}: cannot be fetched from the hub: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

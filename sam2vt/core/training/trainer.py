@@ -17,7 +17,9 @@ from sam2vt.config import Config, LossConfig, to_dict
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
+from sam2vt.core.model.base import BASE, describe_base, find_base
 from sam2vt.core.model.sam2 import FramePrediction, SAM2Model, build_from_config
+from sam2vt.core.model.weights import load_weights
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.entries import count_entries
@@ -30,6 +32,8 @@ from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
+# Share of the weights that checkpoints must at least save by leaving out what did not train.
+LEAST_SAVING = 0.1
 # Heads that a single loss term reaches, by that term's weight.
 HEAD_OF_WEIGHT = {
     "presence_weight": "sam_mask_decoder.pred_obj_score_head",
@@ -56,6 +60,7 @@ class SAM2LightningModule(L.LightningModule):
         self.last_scores: list[ObjectScore] = []
         self.hold_first_scores: list[ObjectScore] | None = None
         self._rows = ValidationRows()
+        self._base: dict[str, str] | None = None  # whose weights the network started from
 
     def setup(self, stage: str | None = None) -> None:
         """Build the model and load its weights, and choose what trains; a second call does nothing."""
@@ -133,7 +138,17 @@ class SAM2LightningModule(L.LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What trained, and the base that holds the rest; all weights where there is no base."""
         checkpoint["best_val_loss"] = self.best_val_loss
+        checkpoint["world_size"] = self.trainer.world_size
+        frozen = {name: p.numel() for name, p in self.named_parameters() if not p.requires_grad}
+        if (
+            self._base is not None
+            and sum(frozen.values()) > LEAST_SAVING * self.model.count_total_parameters()
+        ):
+            for name in frozen:
+                del checkpoint["state_dict"][name]
+            checkpoint[BASE] = self._base
         # A resumed run makes an unfinished accumulation anew, from its first batch.
         rewind_loops(checkpoint, batches_since_step(self.trainer))
 
@@ -141,11 +156,18 @@ class SAM2LightningModule(L.LightningModule):
         self.best_val_loss = float(checkpoint.get("best_val_loss", self.best_val_loss))
         if not self.model.loaded:  # from load_from_checkpoint, which fills in the weights next
             self._load_model(weights=False)
+        where = find_base(checkpoint, "the checkpoint to resume from", self.config.model.checkpoint_path)
+        if where is not None:
+            if self._base is None:
+                load_weights(self.model.network, where)
+            checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
 
     def _load_model(self, weights: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):  # random weights follow from the seed alone
             torch.manual_seed(self.config.seed)
             self.model.load("cpu", weights=weights)
+        if weights and self.model.checkpoint_path is not None:
+            self._base = describe_base(self.model.checkpoint_path)
         freeze_unreached_heads(self.model, self.config.loss)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
