@@ -17,6 +17,7 @@ class Job(TypedDict):
 
     config: dict[str, Any]  # `to_dict` of a validated Config with absolute paths
     plan: StreamPlan
+    records: ray.ObjectRef  # of (training, validation); a reference, since opening them loads torch
     storage: RunStorage
     board: Any  # handle on the actor of `sam2vt.distributed.progress.Board`
 

@@ -118,7 +118,13 @@ def _create_trainer(
         store_root(config, storage),
         board,
     )
-    job = Job(config=to_dict(config), plan=source.plan, storage=storage, board=board)
+    job = Job(
+        config=to_dict(config),
+        plan=source.plan,
+        records=ray.put(source.records),
+        storage=storage,
+        board=board,
+    )
     # Ray Train's own barriers wait for ever by default.
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.collective_timeout_seconds)
     return TorchTrainer(

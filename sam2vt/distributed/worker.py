@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config, from_dict
+from sam2vt.core.data.configured import Records
 from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.training.callbacks import default_callbacks
@@ -41,8 +42,8 @@ log = logging.getLogger(__name__)
 class StreamDataModule(SAM2LightningDataModule):
     """The local data module with its training batches from a stream."""
 
-    def __init__(self, config: Config, loader: StreamLoader) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
+        super().__init__(config, records)
         self._loader = loader
         self.rounds = loader.division.rounds
 
@@ -76,7 +77,8 @@ def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any]
     if ray.train.get_context().get_world_rank() == 0:
         send_logs(job["board"], config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
-    module, datamodule = SAM2LightningModule(config), StreamDataModule(config, loader)
+    module = SAM2LightningModule(config)
+    datamodule = StreamDataModule(config, loader, ray.get(job["records"]))
     trainer = _worker_trainer(config, job, loader.division)
     if trainer.is_global_zero:
         write_config(config)
