@@ -1,7 +1,8 @@
 """Training on Ray: what `ray job submit -- python ray_jobs/train.py experiment=...` runs.
 
 Takes the overrides of `sam2vt train`. Without a cluster (`ray.address`, RAY_ADDRESS) it starts Ray on this
-machine. Exit codes: 0 done, 2 configuration or data that cannot be used, 3 training failed, 143 SIGTERM.
+machine. Exit codes: 0 done, 2 configuration or data that cannot be used, 3 training failed; 143 after
+SIGTERM and 130 after Ctrl-C, once the workers have saved. A second signal ends it at once.
 """
 
 from __future__ import annotations

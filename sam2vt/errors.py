@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
+SIGINT_EXIT_CODE = 130  # 128 + 2, by Ctrl-C
 
 
 class Sam2vtError(Exception):
@@ -38,9 +39,15 @@ class TrainingError(Sam2vtError, RuntimeError):
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """End the process with the error's message on stderr and its exit code, without a traceback."""
+    """End the process with the error's message on stderr and its exit code, without a traceback.
+
+    So ends Ctrl-C too, where nothing better has been made of it.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(SIGINT_EXIT_CODE) from None
     except Sam2vtError as error:
         print(f"error: {own_message(error)}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

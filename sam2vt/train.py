@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.config import Config, configs_dir, load_config, to_dict, validate
-from sam2vt.configuration.resuming import differences, overruled
+from sam2vt.configuration.resuming import differences, remarks
 from sam2vt.configuration.values import LOG_LEVELS
 from sam2vt.errors import CheckpointError, ConfigError, exit_on_error
 
@@ -43,20 +43,24 @@ def train(config: Config) -> L.Trainer:
     """Train as configured and return the trainer; the run lies in `config.output_dir`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
-    training had to stop. After SIGTERM it saves and raises SystemExit with code 143.
+    training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
     """
     validate(config)
     import lightning as L
 
+    from sam2vt.core.training.interrupt import stop_on_interrupt
+    from sam2vt.core.training.resume import checkpoint_to_resume
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
+    resume = checkpoint_to_resume(config)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
     datamodule = SAM2LightningDataModule(config)
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
-    trainer.fit(module, datamodule=datamodule, **resume_kwargs(config.resume, trainer, config))
+    with stop_on_interrupt(trainer):
+        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
     return trainer
 
 
@@ -119,7 +123,7 @@ def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = 
     """Arguments of `Trainer.fit` that go on from a training checkpoint; none where `path` is None.
 
     Raises CheckpointError for a file that is not one, or that holds more than plain tensors, and with
-    `config`, the run's, for one of another model, other trainable modules or another optimizer.
+    `config`, the run's, for one of a run whose settings would have given another result.
     """
     if path is None:
         return {}
@@ -148,8 +152,8 @@ def _check_same_run(path: str, hyper_parameters: Any, now: dict[str, Any]) -> No
             f"resume={path!r}: was trained with other settings: {'; '.join(different)}. Go on with its own, "
             f"or start anew from its weights with model.checkpoint_path={path!r}"
         )
-    for line in overruled(was, now):
-        log.warning("resume: %s: without effect, the optimizer goes on with the checkpoint's", line)
+    for line in remarks(was, now):
+        log.warning("resume: %s", line)
 
 
 def write_config(config: Config) -> Path:
@@ -189,12 +193,26 @@ def hydra_main(cfg: DictConfig) -> None:
     from omegaconf import open_dict
 
     if HydraConfig.initialized():
+        warn_of_new_folder(cfg)
         with open_dict(cfg):
             # The same in all processes of a run, which a time in the name would not be.
             cfg.output_dir = HydraConfig.get().runtime.output_dir
     config = load_config(cfg)
     setup_logging(config.log_level)
     train(config)
+
+
+def warn_of_new_folder(cfg: DictConfig) -> None:
+    """Say where `resume=auto` looks in a folder that is named after the time, hence always a new one."""
+    from omegaconf import OmegaConf
+
+    output_dir = OmegaConf.to_container(cfg, resolve=False)["output_dir"]  # type: ignore[index,call-overload]
+    if cfg.get("resume") == "auto" and "${now:" in str(output_dir):
+        log.warning(
+            "resume=auto: output_dir is %s, a new folder for each run, so nothing is ever found there; "
+            "give the run's own, such as output_dir=runs/mine",
+            output_dir,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,12 +8,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from sam2vt.config import Config
-from sam2vt.errors import ConfigError
+from sam2vt.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, ConfigError
+
+log = logging.getLogger(__name__)
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -63,6 +66,52 @@ def sigterm_as_before() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+EXIT_CODES = {signal.SIGTERM: SIGTERM_EXIT_CODE, signal.SIGINT: SIGINT_EXIT_CODE}
+
+
+@dataclass
+class StopRequest:
+    """Which signal asked a run to stop, if one did."""
+
+    signal: signal.Signals | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What the driver ends with once the run has saved and stopped."""
+        return EXIT_CODES[self.signal or signal.SIGTERM]
+
+
+@contextmanager
+def stopping_signals(board: Any) -> Iterator[StopRequest]:
+    """On SIGTERM or Ctrl-C the workers are told to save and stop; a second signal ends the driver at once.
+
+    Outside the main thread, where Python lets nobody handle signals, nothing changes.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def stop(number: int, *_: object) -> None:
+        if request.signal is not None:
+            raise SystemExit(EXIT_CODES[signal.Signals(number)])
+        request.signal = signal.Signals(number)
+        log.warning("%s: saving, then stopping; again: stop at once", request.signal.name)
+        board.stop.remote()
+
+    before = {number: signal.signal(number, stop) for number in EXIT_CODES}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def keep_interrupt(trainer: Any) -> None:
+    """Keep Ray Train, whose handler would abort the run unsaved and end with 0, from taking Ctrl-C."""
+    trainer._register_sigint_handler = lambda controller: None
 
 
 def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:

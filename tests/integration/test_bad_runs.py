@@ -93,27 +93,32 @@ with exit_on_error():
 """
 
 
-def test_sigterm_saves_and_exits_with_143(config, tmp_path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends_with_its_code(config, tmp_path, number, code) -> None:
     import yaml
 
     config.dataset.clips_per_video = 1000
+    config.dataset.num_workers = 1
     config.trainer.limit_val_batches = 1  # type: ignore[assignment]
     settings, log = tmp_path / "config.yaml", tmp_path / "log"
     settings.write_text(yaml.safe_dump(to_dict(config)))
+    command = [sys.executable, "-c", SCRIPT, str(settings)]
     with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(settings)], stdout=output, stderr=output, env=os.environ
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _wait_for("step 1 of", log, process)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 143, log.read_text()
+        if number == signal.SIGINT:  # a terminal sends it to all processes
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait(timeout=60) == code, log.read_text()
     finally:
         process.kill()
     last = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)
     assert last["global_step"] >= 1
     assert last["SAM2LightningDataModule"]["samples_seen"] == last["global_step"]
-    assert "SIGTERM at step" in log.read_text()
+    assert f"step {last['global_step']} saved" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def _wait_for(text: str, log: Path, process: subprocess.Popen, seconds: float = 120) -> None:

@@ -37,3 +37,10 @@ def test_a_path_that_cannot_be_used_is_named(tmp_path, capsys):
         (tmp_path / "file" / "inner").mkdir()
     assert end.value.code == 2
     assert "file/inner: Not a directory" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(capsys):
+    with pytest.raises(SystemExit) as end, exit_on_error():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.session import ray_session
+from sam2vt.distributed.session import keep_interrupt, ray_session, stopping_signals
 from sam2vt.errors import ConfigError
 
 
@@ -66,3 +68,30 @@ def test_the_process_keeps_its_own_way_of_ending(monkeypatch):
     with ray_session(Config()):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number: int, code: int) -> None:
+    told: list[bool] = []
+    board = SimpleNamespace(stop=SimpleNamespace(remote=lambda: told.append(True)))
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with stopping_signals(board) as request:
+        assert request.signal is None
+        os.kill(os.getpid(), number)
+        assert (told, request.signal, request.exit_code) == ([True], number, code)
+        with pytest.raises(SystemExit) as end:
+            os.kill(os.getpid(), number)
+        assert (end.value.code, told) == (code, [True])
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_ray_train_does_not_take_the_interrupt() -> None:
+    """Ray Train calls this method in `fit`; if it is named otherwise one day, Ctrl-C would end with 0."""
+    from ray.train.torch import TorchTrainer
+
+    trainer = TorchTrainer(lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    assert callable(trainer._register_sigint_handler)
+    keep_interrupt(trainer)
+    trainer._register_sigint_handler(None)
+    assert signal.getsignal(signal.SIGINT) is before

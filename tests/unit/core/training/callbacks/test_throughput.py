@@ -39,7 +39,7 @@ def test_validation_is_not_counted_and_the_end_prints(fit, one_weight, caplog) -
     with caplog.at_level(logging.INFO):
         fit(one_weight(), [callback, SlowValidation()], max_epochs=2, log_every_n_steps=1)
     assert callback.total.clips == 6
-    assert callback.total.seconds < 0.2
+    assert callback.total.seconds < 0.35  # two validations take 0.4
     assert "6 clips in 0 s of training" in caplog.text
 
 
