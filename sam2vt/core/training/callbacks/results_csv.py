@@ -23,14 +23,16 @@ Row = dict[str, Any]
 class ResultsCsv(L.Callback):
     """Writes step, epoch, seconds of the run, `train/*` (means since the last row; `lr` as it is), `val/*`.
 
-    A resumed run keeps the rows up to the step it goes on from, and a checkpoint holds each rank's sums
-    since the last row, so that its rows are those of a run that was never stopped, but for the seconds.
+    A resumed run keeps the rows up to the step it goes on from. A checkpoint holds them too, for a machine
+    that has no such file, and each rank's sums since the last row: the rows of a resumed run are those of
+    one that was never stopped, but for the seconds.
     A new run in the same folder puts an older file aside as `results-<n>.csv`.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.rows: list[Row] = []
+        self._saved_rows: list[Row] = []
         self._sums: dict[str, torch.Tensor] = {}
         self._batches: float = 0
         self._at_step: tuple[dict[str, torch.Tensor], float] = ({}, 0)  # the two above after the last update
@@ -80,7 +82,7 @@ class ResultsCsv(L.Callback):
         waiting = batches_since_step(trainer) > 0
         sums, batches = self._at_step if waiting else (self._sums, self._batches)
         own = {"sums": {name: value.cpu() for name, value in sums.items()}, "batches": batches}
-        state = {"epoch": self._epoch, "lr": self._last_rate(trainer)}
+        state = {"epoch": self._epoch, "lr": self._last_rate(trainer), "rows": self.rows}
         checkpoint[STATE] = {**state, "ranks": _all_gather(own)}
 
     def on_load_checkpoint(
@@ -90,6 +92,7 @@ class ResultsCsv(L.Callback):
         if state is None:
             return
         ranks, self._rate, self._epoch = state["ranks"], state["lr"], state["epoch"]
+        self._saved_rows = state.get("rows", [])
         if len(ranks) == trainer.world_size:
             ranks = [ranks[trainer.global_rank]]
         names = dict.fromkeys(name for rank in ranks for name in rank["sums"])
@@ -118,11 +121,10 @@ class ResultsCsv(L.Callback):
         return self._rate if rate is None else float(rate)
 
     def _read_or_put_aside(self, step: int) -> None:
-        if not self.path.exists():
-            return
         if step:
-            self.rows = [row for row in read_rows(self.path) if int(row["step"]) <= step]
-        else:
+            rows = read_rows(self.path) if self.path.exists() else self._saved_rows
+            self.rows = [row for row in rows if int(row["step"]) <= step]
+        elif self.path.exists():
             self.path.rename(_free_name(self.path))
 
 
