@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,12 +19,12 @@ from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
 from sam2vt.distributed.resuming import NextStream
-from sam2vt.distributed.session import ray_session
+from sam2vt.distributed.session import keep_interrupt, ray_session, stopping_signals
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.split import StreamConfig
 from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, store_root
 from sam2vt.distributed.summary import RunSummary, summarise
-from sam2vt.errors import SIGTERM_EXIT_CODE, Sam2vtError, TrainingError
+from sam2vt.errors import Sam2vtError, TrainingError
 
 AUTO = "auto"
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
@@ -37,7 +34,7 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
     """Train as configured on the workers of a Ray cluster; each worker runs `train_fn`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
-    training failed. After SIGTERM the workers save, and SystemExit with code 143 is raised.
+    training failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
     """
     check_config(config)
     storage = run_storage(config)
@@ -48,10 +45,12 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
             check_cluster(config, storage)
             board = start_board()
             live = None if config.trainer.enable_progress_bar else False
-            with Display(board, live=live), _stop_on_sigterm(board):
-                outcome = _run(_create_trainer(config, storage, finding.result(), board, train_fn))
+            with Display(board, live=live), stopping_signals(board) as request:
+                trainer = _create_trainer(config, storage, finding.result(), board, train_fn)
+                keep_interrupt(trainer)
+                outcome = _run(trainer)
     if outcome["stopped"]:
-        raise SystemExit(SIGTERM_EXIT_CODE)
+        raise SystemExit(request.exit_code)
     return summarise(config, storage, outcome)
 
 
@@ -175,24 +174,3 @@ def own_error(error: BaseException | None) -> Sam2vtError | None:
     ]
     found = (own_error(e) for e in inner if isinstance(e, BaseException) and e is not error)
     return next((e for e in found if e is not None), None)
-
-
-@contextmanager
-def _stop_on_sigterm(board: Any) -> Iterator[None]:
-    """On SIGTERM the workers are told to save and stop; a second one ends the driver at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    asked: list[bool] = []
-
-    def stop(*_: object) -> None:
-        if asked:
-            raise SystemExit(SIGTERM_EXIT_CODE)
-        asked.append(True)
-        board.stop.remote()
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
