@@ -7,9 +7,11 @@ the batch (packed), H x W the model's square input, h x w = H/4 x W/4.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import torch
+if TYPE_CHECKING:  # decoders know these types and do without torch, which takes half a GB of memory
+    import torch
+    from typing_extensions import NotRequired
 
 PROMPT_TYPES = ("point", "box", "mask")
 
@@ -41,6 +43,7 @@ class Clip(TypedDict):
     object_ids: list[int]  # [N], of the source annotation
     original_size: tuple[int, int]  # (height, width) in pixels
     num_objects: int
+    quarantined: NotRequired[dict[str, Any]]  # in a blank clip: epoch, index, video_id, source, error
 
 
 class BatchExtras(TypedDict, total=False):
@@ -62,6 +65,7 @@ class Batch(BatchExtras):
     object_ids: list[list[int]]
     original_size: list[tuple[int, int]]
     num_objects: list[int]
+    quarantined: NotRequired[list[dict[str, Any]]]  # of the clips that could not be made; absent if none
 
 
 @dataclass(frozen=True)

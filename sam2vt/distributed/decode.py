@@ -18,8 +18,8 @@ from sam2vt.distributed.plan import BLANK, Division
 from sam2vt.errors import Sam2vtError
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.clips import ClipSpec
-    from sam2vt.core.types import Clip, VideoRecord
+    from sam2vt.core.data.clips import ClipArrays, ClipSpec
+    from sam2vt.core.types import VideoRecord
 
 _INDEX_BLOCK_ROWS = 8192  # row numbers read by one task
 
@@ -30,15 +30,16 @@ class DecodeJob(NamedTuple):
     records: Sequence[VideoRecord]  # read by row, so that it costs an actor the same however many there are
     spec: ClipSpec
     sampling: dict[str, Any]  # the arguments of `sample_at` after the position
+    quarantine: bool = False  # a clip that cannot be made comes blank, saying so
 
 
 class ClipDecoder:
     """What a decode actor runs. `first_step` is the step whose clips come first."""
 
     def __init__(self, job: ray.ObjectRef, division: Division, first_step: int) -> None:
-        import torch
+        import cv2
 
-        torch.set_num_threads(1)  # an actor is given one CPU
+        cv2.setNumThreads(0)  # an actor is given one CPU
         self.job: DecodeJob = ray.get(job)
         self.division, self.first_slot = division, first_step * division.slots_per_step
 
@@ -52,14 +53,16 @@ class ClipDecoder:
         except Sam2vtError as error:
             return pack_error(error, rows, (spec.clip_length, 3, *spec.image_size))
 
-    def _clip(self, row: int) -> Clip:
-        from sam2vt.core.data.clips import blank_clip, make_clip
+    def _clip(self, row: int) -> ClipArrays:
+        # Nothing here imports torch, which takes half a GB in every actor and seconds to load.
+        from sam2vt.core.data.clips import draw_blank, draw_clip, draw_or_quarantine
         from sam2vt.core.data.sampling import sample_at
 
         if row == BLANK:
-            return blank_clip(self.job.spec, "blank")
+            return draw_blank(self.job.spec, "blank")
         key = sample_at(self.division.plan.position(row), **self.job.sampling)
-        return make_clip(self.job.records, key, self.job.spec)
+        draw = draw_or_quarantine if self.job.quarantine else draw_clip
+        return draw(self.job.records, key, self.job.spec)
 
 
 def build_dataset(

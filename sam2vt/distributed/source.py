@@ -49,7 +49,8 @@ def find_clips(config: Config) -> ClipSource:
     if resumed:
         step = plan.step_at(resumed["epoch"], resumed["clips"])
         start = Start(step, resumed["samples_seen"], config.resume)
-    return ClipSource(DecodeJob(train, spec, sampling), plan, start, (train, val))
+    job = DecodeJob(train, spec, sampling, config.on_bad_sample == "quarantine")
+    return ClipSource(job, plan, start, (train, val))
 
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:

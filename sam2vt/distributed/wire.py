@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sam2vt.core.types import Clip, Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError, Sam2vtError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
 
 POSITION = "position"
 _PROMPT_SCALARS = ("type", "object_index", "frame_index")
 _ERRORS = {error.__name__: error for error in (ConfigError, DataError, CheckpointError)}
 
 
-def pack_clips(clips: Sequence[Clip], positions: Sequence[int]) -> dict[str, np.ndarray]:
-    """Rows for `clips`, column by column; `positions` are their places in the stream.
+def pack_clips(clips: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> dict[str, np.ndarray]:
+    """Rows for `clips`, of tensors or arrays, column by column; `positions` are their places in the stream.
 
     `images` is uint8 [rows,T,3,H,W]; `masks`, `prompt_masks` and `meta` hold bytes.
     """
+    images = [np.asarray(clip["images"]) for clip in clips]
     return {
         POSITION: np.asarray(positions, dtype=np.int64),
-        "images": np.stack([clip["images"].numpy() for clip in clips]),
-        "masks": _bytes_column([_pack_bits(clip["masks"]) for clip in clips]),
+        "images": images[0][None] if len(images) == 1 else np.stack(images),
+        "masks": _bytes_column([_pack_bits(np.asarray(clip["masks"])) for clip in clips]),
         "prompt_masks": _bytes_column([_pack_prompt_masks(clip["prompts"]) for clip in clips]),
         "meta": _bytes_column([_pack_meta(clip) for clip in clips]),
     }
@@ -68,10 +71,12 @@ def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: by
         raise _ERRORS.get(values["error"], TrainingError)(values["message"])
     num_frames, _, height, width = images.shape
     num_objects = values["num_objects"]
+    import torch
+
     clip_masks = _unpack_bits(masks, (num_frames, num_objects, height, width))
     num_prompt_masks = sum(prompt["has_mask"] for prompt in values["prompts"])
     drawn = iter(_unpack_bits(prompt_masks, (num_prompt_masks, height, width)))
-    return Clip(
+    clip = Clip(
         images=torch.from_numpy(images.copy()),  # batches reach the reader read-only
         masks=clip_masks,
         valid_masks=torch.tensor(values["valid_masks"], dtype=torch.bool).reshape(num_frames, num_objects),
@@ -82,9 +87,12 @@ def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: by
         original_size=(values["original_size"][0], values["original_size"][1]),
         num_objects=num_objects,
     )
+    if "quarantined" in values:
+        clip["quarantined"] = values["quarantined"]
+    return clip
 
 
-def _pack_meta(clip: Clip) -> bytes:
+def _pack_meta(clip: Mapping[str, Any]) -> bytes:
     values: dict[str, Any] = {
         "video_id": clip["video_id"],
         "num_objects": int(clip["num_objects"]),
@@ -94,11 +102,13 @@ def _pack_meta(clip: Clip) -> bytes:
         "valid_masks": clip["valid_masks"].tolist(),
         "prompts": [_pack_prompt(prompt) for prompt in clip["prompts"]],
     }
+    if "quarantined" in clip:
+        values["quarantined"] = clip["quarantined"]
     return json.dumps(values).encode()
 
 
-def _pack_prompt(prompt: Prompt) -> dict[str, Any]:
-    values: dict[str, Any] = {key: prompt[key] for key in _PROMPT_SCALARS if key in prompt}  # type: ignore[literal-required]
+def _pack_prompt(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {key: prompt[key] for key in _PROMPT_SCALARS if key in prompt}
     if "point_coords" in prompt:
         # A float32 written as the shortest decimal of its double reads back to the same bits.
         values["point_coords"] = prompt["point_coords"].tolist()
@@ -109,6 +119,8 @@ def _pack_prompt(prompt: Prompt) -> dict[str, Any]:
 
 
 def _unpack_prompt(values: dict[str, Any], masks: Any) -> Prompt:
+    import torch
+
     prompt = Prompt(**{key: values[key] for key in _PROMPT_SCALARS if key in values})  # type: ignore[typeddict-item]
     if "point_coords" in values:
         prompt["point_coords"] = torch.tensor(values["point_coords"], dtype=torch.float32).reshape(-1, 2)
@@ -119,16 +131,18 @@ def _unpack_prompt(values: dict[str, Any], masks: Any) -> Prompt:
     return prompt
 
 
-def _pack_prompt_masks(prompts: Sequence[Prompt]) -> bytes:
-    masks = [prompt["mask"] for prompt in prompts if prompt.get("mask") is not None]
-    return _pack_bits(torch.stack(masks)) if masks else b""
+def _pack_prompt_masks(prompts: Sequence[Mapping[str, Any]]) -> bytes:
+    masks = [np.asarray(prompt["mask"]) for prompt in prompts if prompt.get("mask") is not None]
+    return _pack_bits(np.stack(masks)) if masks else b""
 
 
-def _pack_bits(masks: torch.Tensor) -> bytes:
-    return np.packbits(masks.numpy().reshape(-1)).tobytes()
+def _pack_bits(masks: np.ndarray) -> bytes:
+    return np.packbits(masks.reshape(-1)).tobytes()
 
 
 def _unpack_bits(packed: bytes, shape: tuple[int, ...]) -> torch.Tensor:
+    import torch
+
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=int(np.prod(shape)))
     return torch.from_numpy(bits.view(np.bool_).reshape(shape))
 

@@ -6,21 +6,23 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
+import cv2
 import numpy as np
-import torch
 
 from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.masks import known_objects, load_masks
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.transforms import resize_mask
-from sam2vt.core.types import Clip, Prompt, SampleKey, VideoRecord
+from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 
+ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as decoders without torch make it
 FrameMasks = dict[int, np.ndarray]  # visible objects of one frame: object id -> bool [height, width]
 
 
@@ -55,14 +57,23 @@ class ClipSpec:
         return (self.clip_length - 1) * self.frame_stride + 1
 
 
-def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> Clip:
+def make_clip(
+    records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec, quarantine: bool = False
+) -> Clip:
     """The clip of one draw, from video `key.index % len(records)`.
 
     Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
     The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
     A video shorter than the clip is padded by the clip's last frame, not valid there. Only the frames
-    of the clip are decoded. Raises DataError for a video in which no object is ever visible.
+    of the clip are decoded. Raises DataError for a video in which no object is ever visible; with
+    `quarantine` a blank clip that says so comes instead.
     """
+    draw = draw_or_quarantine if quarantine else draw_clip
+    return _as_tensors(draw(records, key, spec))
+
+
+def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
+    """`make_clip` without torch."""
     record = records[key.index % len(records)]
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, key.epoch, key.index]))
     frames, visible = _choose_window(record, spec, rng)
@@ -71,8 +82,8 @@ def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     padding = [frames[-1]] * (spec.clip_length - len(frames))
     return {
         "images": _read_images(record, frames, spec),
-        "masks": torch.from_numpy(masks),
-        "valid_masks": torch.from_numpy(_stack_valid(record, frames, object_ids, spec)),
+        "masks": masks,
+        "valid_masks": _stack_valid(record, frames, object_ids, spec),
         "prompts": _draw_prompts(masks, spec, rng),
         "video_id": record.video_id,
         "frame_indices": frames + padding,
@@ -82,22 +93,47 @@ def make_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     }
 
 
+def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
+    """`draw_clip`, or in place of a DataError a blank clip whose `quarantined` says what was wrong."""
+    try:
+        return draw_clip(records, key, spec)
+    except DataError as error:
+        place = key.index % len(records)
+        try:
+            video_id, source = records[place].video_id, records[place].source
+        except DataError:  # the record itself cannot be read
+            video_id, source = f"video {place}", ""
+        clip = draw_blank(spec, video_id)
+        clip["quarantined"] = {
+            "epoch": key.epoch,
+            "index": key.index,
+            "video_id": video_id,
+            "source": source,
+            "error": str(error),
+        }
+        return clip
+
+
 def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
     """A clip that counts nowhere: in the place of one that there is not, or that cannot be made.
 
     Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
     last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
     """
+    return _as_tensors(draw_blank(spec, video_id))
+
+
+def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
+    """`blank_clip` without torch."""
     length, (height, width) = spec.clip_length, spec.image_size
-    masks = np.zeros((length, 1, height, width), dtype=bool)
     centre = np.zeros((1, 1, height, width), dtype=bool)
     centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True
     prompt = _prompt(centre, 0, 0, spec, np.random.default_rng(0), spec.prompts.prompt_types[0])
     prompt["frame_index"] = length - 1
     return {
-        "images": torch.zeros((length, 3, height, width), dtype=torch.uint8),
-        "masks": torch.from_numpy(masks),
-        "valid_masks": torch.zeros((length, 1), dtype=torch.bool),
+        "images": np.zeros((length, 3, height, width), dtype=np.uint8),
+        "masks": np.zeros((length, 1, height, width), dtype=bool),
+        "valid_masks": np.zeros((length, 1), dtype=bool),
         "prompts": [prompt],
         "video_id": video_id,
         "frame_indices": [-1] * length,
@@ -105,6 +141,17 @@ def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
         "original_size": (height, width),
         "num_objects": 1,
     }
+
+
+def _as_tensors(value: Any) -> Any:
+    """The same clip with tensors in place of its arrays; they share memory."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(each) for key, each in value.items()}
+    return [_as_tensors(each) for each in value] if isinstance(value, list) else value
 
 
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
@@ -215,7 +262,7 @@ def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], 
     return valid
 
 
-def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[Prompt]:
+def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Each object's prompt on its first visible frame, in slot order, then those on further frames.
 
     Further frames are drawn for the clip, not for each object, so that objects share their conditioning
@@ -236,15 +283,18 @@ def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -
 
 def _prompt(
     masks: np.ndarray, t: int, n: int, spec: ClipSpec, rng: np.random.Generator, kind: str | None = None
-) -> Prompt:
-    prompt = spec.prompts.generate_prompts(masks[t, n], rng=rng, prompt_type=kind)
+) -> dict[str, Any]:
+    prompt = spec.prompts.draw(masks[t, n], rng, kind)
     prompt["object_index"] = n
     prompt["frame_index"] = t
     return prompt
 
 
-def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> torch.Tensor:
+def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.ndarray:
     """uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
-    images = torch.from_numpy(read_frames(record, frames, size=spec.image_size))
-    places = [min(t, len(frames) - 1) for t in range(spec.clip_length)]
-    return images.permute(0, 3, 1, 2)[places].contiguous()
+    read = read_frames(record, frames, size=spec.image_size)
+    images = np.empty((spec.clip_length, 3, *spec.image_size), dtype=np.uint8)
+    for frame, image in zip(read, images):
+        cv2.split(frame, list(image))  # into its channels, several times as fast as a transposed copy
+    images[len(read) :] = images[len(read) - 1]
+    return images

@@ -21,7 +21,7 @@ def collate_fn(batch: Sequence[Clip]) -> Batch:
         found = ", ".join(f"{clip['video_id']} {list(clip['images'].shape)}" for clip in batch)
         raise DataError(f"clips of one batch must have one shape [T, 3, H, W], got: {found or 'no clip'}")
     num_slots = max(clip["masks"].shape[1] for clip in batch)
-    return {
+    collated: Batch = {
         "images": torch.stack([clip["images"] for clip in batch]),
         "masks": torch.stack([_pad_slots(clip["masks"], num_slots) for clip in batch]),
         "valid_masks": torch.stack([_pad_slots(clip["valid_masks"], num_slots) for clip in batch]),
@@ -32,6 +32,10 @@ def collate_fn(batch: Sequence[Clip]) -> Batch:
         "original_size": [clip["original_size"] for clip in batch],
         "num_objects": [clip["num_objects"] for clip in batch],
     }
+    quarantined = [clip["quarantined"] for clip in batch if "quarantined" in clip]
+    if quarantined:
+        collated["quarantined"] = quarantined
+    return collated
 
 
 def _pad_slots(tensor: torch.Tensor, num_slots: int) -> torch.Tensor:

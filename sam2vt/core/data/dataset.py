@@ -50,6 +50,7 @@ class ClipDataset(Dataset[Clip]):
         self.records = records if isinstance(records, RecordsByRow) else list(records)
         self.spec = spec
         self.epoch = 0
+        self.quarantine = False  # a clip that cannot be made comes blank, saying so, instead of a DataError
         warn_short_videos(self.records, spec)
 
     @property
@@ -73,10 +74,11 @@ class ClipDataset(Dataset[Clip]):
 
     def __getitem__(self, index: int | SampleKey) -> Clip:
         if isinstance(index, SampleKey):
-            return make_clip(self.records, index, self.spec)
+            return make_clip(self.records, index, self.spec, self.quarantine)
         if not -len(self) <= index < len(self):
             raise IndexError(f"video {index} of a dataset of {len(self)} videos")
-        return make_clip(self.records, SampleKey(self.epoch, index % len(self)), self.spec)
+        key = SampleKey(self.epoch, index % len(self))
+        return make_clip(self.records, key, self.spec, self.quarantine)
 
 
 class VideoDataset(ClipDataset):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
 from sam2vt.core.types import PROMPT_TYPES, Prompt
 from sam2vt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
 
 _ALIASES = {"bbox": "box"}
 
@@ -76,18 +79,29 @@ class PromptGenerator:
         many points as it has pixels, so a mask that fills the image gives no negatives. A box is its
         first and last pixel in x and y. Raises DataError for an empty mask or a wrong shape.
         """
-        pixels = _as_bool_image(mask)
+        import torch
+
         rng = np.random.default_rng() if rng is None else rng
+        drawn = self.draw(_as_bool_image(mask), rng, prompt_type)
+        return {
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in drawn.items()
+        }  # type: ignore[return-value]
+
+    def draw(
+        self, pixels: np.ndarray, rng: np.random.Generator, prompt_type: str | None = None
+    ) -> dict[str, Any]:
+        """As `generate_prompts`, for a mask that is bool [H, W] and not empty; arrays in place of tensors."""
         if prompt_type is None:
             prompt_type = self.prompt_types[int(rng.integers(len(self.prompt_types)))]
         (kind,) = normalise_prompt_types([prompt_type])
         if kind == "mask":
-            return {"type": "mask", "mask": torch.from_numpy(pixels.copy())}
+            return {"type": "mask", "mask": pixels.copy()}
         points, labels = _box(pixels) if kind == "box" else self._points(pixels, rng)
         return {
             "type": kind,
-            "point_coords": torch.tensor(points, dtype=torch.float32).reshape(-1, 2),
-            "point_labels": torch.tensor(labels, dtype=torch.int32),
+            "point_coords": np.asarray(points, dtype=np.float32).reshape(-1, 2),
+            "point_labels": np.asarray(labels, dtype=np.int32),
         }
 
     def _points(self, pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
@@ -116,7 +130,7 @@ def _inclusive_range(number: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _as_bool_image(mask: torch.Tensor | np.ndarray) -> np.ndarray:
-    pixels = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    pixels = np.asarray(mask) if isinstance(mask, np.ndarray) else mask.detach().cpu().numpy()
     if pixels.ndim != 2:
         raise DataError(f"a prompt needs one mask of shape [H, W], got shape {list(pixels.shape)}")
     pixels = pixels.astype(bool)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from sam2vt.core.types import SampleKey
 from sam2vt.errors import ConfigError
@@ -39,8 +38,8 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
     return total - total % together
 
 
-class ClipSampler(Sampler[SampleKey]):
-    """Yields an epoch's draws of one rank.
+class ClipSampler:
+    """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.
 
     A step's world_size x batch_size clips lie next to each other in the epoch's order; rank r takes the
     r-th batch of them. `set_epoch` moves to another epoch, also under persistent workers: the epoch
@@ -85,7 +84,8 @@ class ClipSampler(Sampler[SampleKey]):
                 yield sample_at(position, self.num_videos, self.clips_per_video, self.seed, self.shuffle)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)  # at an epoch's end the next one's is asked for
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     sequence = np.random.SeedSequence([seed, epoch], spawn_key=(_SHUFFLE_STREAM,))
-    return np.random.default_rng(sequence).permutation(length)
+    order = np.random.default_rng(sequence).permutation(length)
+    return order.astype(np.uint32) if length < 2**32 else order

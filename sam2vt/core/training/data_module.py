@@ -70,6 +70,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
+        self.train_dataset.quarantine = config.on_bad_sample == "quarantine"
 
     def train_dataloader(self) -> Any:
         """Batches of clips, from the run's position on."""
