@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import ray
 
 from sam2vt.config import Config
+from sam2vt.distributed.autoscaling import known_autoscaler
 from sam2vt.distributed.storage import RunStorage, check_writable
 from sam2vt.errors import ConfigError
 
@@ -94,6 +95,9 @@ def cluster_capacity() -> dict[str, float]:
 
 
 def _autoscaling_limits() -> Mapping[str, float] | None:
+    autoscaler = known_autoscaler()
+    if autoscaler is not None:
+        return autoscaler.resources()
     # Ray has no public call for what its autoscaler may add; Ray Train asks the same one.
     from ray._private.state import state
 

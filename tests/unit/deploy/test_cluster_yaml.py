@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from sam2vt.config import Config, from_dict
+from sam2vt.distributed.autoscaling import CONFIG_VARIABLE
 from sam2vt.train import compose_config
 
 REPO = Path(__file__).resolve().parents[3]
@@ -95,3 +96,10 @@ def test_the_head_gets_what_its_autoscaler_needs(cluster: dict[str, Any]) -> Non
     """Without it no machine is ever started, and only the autoscaler's log says so."""
     package = {"aws": "boto3==", "gcp": "google-api-python-client=="}[cluster["provider"]["type"]]
     assert any(package in command for command in cluster["head_setup_commands"])
+
+
+def test_the_head_is_told_where_its_autoscaler_reads(cluster: dict[str, Any]) -> None:
+    """`ray up` puts the configuration there."""
+    assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in cluster["head_start_ray_commands"][-1]
+    told = f"--env {CONFIG_VARIABLE}=/home/ray/ray_bootstrap_config.yaml"
+    assert any(option.startswith(told) for option in cluster["docker"]["head_run_options"])

@@ -13,6 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
+from sam2vt.distributed.autoscaling import known_autoscaler
+
 KUBERAY = Path(__file__).resolve().parents[3] / "deploy" / "kuberay"
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 TEXT, NUMBER, BOOL = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
@@ -174,3 +176,18 @@ def test_a_stopped_job_may_save_before_its_pod_ends() -> None:
     head = spec["headGroupSpec"]["template"]["spec"]
     environment = {entry["name"]: entry["value"] for entry in head["containers"][0]["env"]}
     assert int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) < head["terminationGracePeriodSeconds"]
+
+
+def test_the_head_is_told_how_far_its_groups_may_grow() -> None:
+    spec = cluster_spec("raycluster.yaml")
+    environment = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    told = known_autoscaler({entry["name"]: entry["value"] for entry in environment})
+    assert told is not None
+    groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    assert {kind.name for kind in told.node_types} == set(groups)
+    for kind in told.node_types:
+        group = groups[kind.name]
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        gpus = {"GPU": int(limits["nvidia.com/gpu"])} if "nvidia.com/gpu" in limits else {}
+        assert kind.resources == {"CPU": int(limits["cpu"]), **gpus}
+        assert (kind.labels, kind.max_nodes) == (group["labels"], group["maxReplicas"])
