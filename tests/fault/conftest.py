@@ -1,0 +1,114 @@
+"""Small videos, a Ray of this machine, an undisturbed run, and the table of what each fault cost."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPO = Path(__file__).resolve().parents[2]
+FIGURES: list[tuple[str, str]] = []
+
+
+class Reference(NamedTuple):
+    """A run that nobody disturbed."""
+
+    clips: dict[int, Counter[str]]  # of each step
+    state: dict[str, Any]  # its last checkpoint
+    run: Path
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints what a fault cost, and keeps it for the table at the end of the session."""
+
+    def add(text: str) -> None:
+        FIGURES.append((request.node.name.removeprefix("test_"), text))
+        print(text)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if FIGURES:
+        width = max(len(name) for name, _ in FIGURES)
+        terminalreporter.section("what each fault cost")
+        for name, text in FIGURES:
+            terminalreporter.write_line(f"{name:<{width}}  {text}")
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos of twelve frames of 48 x 64 pixels."""
+    from sam2vt.core.data.sample_data import write_sample_data
+
+    folder = tmp_path_factory.mktemp("data") / "videos"
+    write_sample_data(folder, num_videos=2, num_frames=12, size=(48, 64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tests_for_workers() -> Iterator[None]:
+    """Lets the workers of a Ray that is started now import what these tests hand to them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPO))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local_ray(tests_for_workers: None) -> Iterator[None]:
+    """A Ray of four logical CPUs."""
+    import ray
+
+    from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
+
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    with pytest.MonkeyPatch.context() as patch, sigterm_as_before():
+        for name, value in LOCAL_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        ray.init(address="local", num_cpus=4, object_store_memory=150 << 20, **quiet)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Reference]:
+    """Trains the undisturbed run on two workers where it is first asked for; a Ray must be running."""
+    from sam2vt.distributed.launch import fit
+    from tests.fault import runs
+    from tests.fault.trace import Log
+
+    kept: list[Reference] = []
+
+    def train() -> Reference:
+        if not kept:
+            folder = tmp_path_factory.mktemp("reference")
+            config, log = runs.config_of(videos, folder / "run"), Log(folder / "trace")
+            clips = runs.expected_clips(config)
+            assert max(Counter(name for step in clips.values() for name in step).values()) == 1
+            fit(config, runs.traced(log.folder))
+            assert log.committed() == clips
+            kept.append(Reference(clips, runs.final_state(folder / "run"), folder / "run"))
+        return kept[0]
+
+    return train
+
+
+@pytest.fixture
+def hold_decoders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Makes the decoders of this test's runs wait at rows."""
+    from sam2vt.distributed import launch
+    from tests.fault.holding import Held
+
+    def hold(*rows: int) -> Held:
+        held = Held(tmp_path / "held", *rows)
+        monkeypatch.setattr(launch, "NextStream", held.stream)
+        return held
+
+    return hold

@@ -1,0 +1,137 @@
+"""Small runs to be disturbed, and what an undisturbed one would have trained on and come to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from sam2vt.config import Config, load_config
+from sam2vt.core.data.clips import make_clip
+from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.sampling import sample_at
+from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.distributed.source import find_clips
+from sam2vt.train import compose_config
+from tests.fault.trace import Trace, fingerprints
+
+CLIPS_A_STEP, STEPS_AN_EPOCH, EPOCHS = 2, 6, 2
+STEPS = STEPS_AN_EPOCH * EPOCHS
+SAVED_EVERY = 4  # steps, and at the ends of epochs: 4, 6, 8, 12
+GATE = 9  # mid-epoch; what was done since step 8 is lost if a rank is
+
+TINY = (
+    "experiment=demo",
+    "model.image_size=64",
+    "dataset.image_size=[64,64]",
+    "valdataset.image_size=[64,64]",
+    "max_objects=2",
+    "dataset.prompt_types=[point]",
+    "dataset.video_clip_length=2",
+    "dataset.num_workers=0",
+    "valdataset.num_workers=0",
+    f"dataset.clips_per_video={STEPS_AN_EPOCH}",  # of two videos
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.max_steps=-1",
+    "trainer.val_check_interval=1.0",
+    "trainer.limit_val_batches=0",
+    "trainer.num_overlay_videos=0",
+    "trainer.log_every_n_steps=1",
+    "trainer.logger=false",
+    f"trainer.checkpoint_every_n_steps={SAVED_EVERY}",
+    "scheduler.warmup_steps=1",
+    "ray.collective_timeout_seconds=30",
+)
+
+
+def overrides_of(videos: Path, output_dir: Path, *overrides: str) -> list[str]:
+    return [*TINY, f"dataset.data_path={videos}", f"output_dir={output_dir}", *overrides]
+
+
+def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
+    """Two epochs of six steps of two clips each, on two workers unless said otherwise."""
+    return load_config(compose_config(overrides_of(videos, output_dir, *overrides)))
+
+
+def traced(
+    folder: Path,
+    *more: L.Callback,
+    gate: int | None = None,
+    pace: float = 0.0,
+    before: Callable[[], None] | None = None,
+) -> Callable[..., Any]:
+    """The training of a worker, with a `Trace` and `more` callbacks; `before` is called first."""
+
+    def run(job: Any) -> Any:
+        from sam2vt.distributed import job as jobs
+        from sam2vt.distributed import worker
+
+        if before is not None:
+            before()
+        default = worker.default_callbacks
+        worker.default_callbacks = lambda config: [Trace(folder, gate, pace), *more, *default(config)]  # type: ignore[assignment]
+        return jobs.train_on_worker(job)
+
+    return run
+
+
+@contextmanager
+def meanwhile(strike: Callable[[], None]) -> Iterator[None]:
+    """Runs `strike` beside the block; what it raises is raised where the block ends well."""
+    with ThreadPoolExecutor(1, thread_name_prefix="fault") as pool:
+        striking = pool.submit(strike)
+        yield
+        striking.result()
+
+
+def expected_clips(config: Config) -> dict[int, Counter[str]]:
+    """What each step of an undisturbed run trains on, made without Ray."""
+    source = find_clips(config)
+    job, plan = source.job, source.plan
+
+    def clip(row: int) -> str:
+        key = sample_at(plan.position(row), **job.sampling)
+        return fingerprints(collate_fn([make_clip(job.records, key, job.spec)]))[0]
+
+    rows = plan.rows_per_step
+    return {
+        step: Counter(clip(row) for row in range(step * rows, (step + 1) * rows))
+        for step in range(plan.total_steps)
+    }
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run, which must be of its last step."""
+    store = CheckpointStore(str(run / "checkpoints"))
+    newest = store.newest()
+    assert newest is not None, f"{run} has no checkpoint"
+    assert newest.step == STEPS
+    return torch.load(store.path(newest), weights_only=True)
+
+
+def assert_same_result(state: dict[str, Any], reference: dict[str, Any]) -> None:
+    """Weights, optimizer state and position equal to the bit."""
+    for name in ("state_dict", "optimizer_states", "lr_schedulers", "SAM2LightningDataModule"):
+        different = list(differences(state[name], reference[name], name))
+        assert not different, different[:5]
+
+
+def differences(a: Any, b: Any, name: str) -> Iterator[str]:
+    """Where two nested containers of tensors and numbers are not equal."""
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        if not torch.equal(a, b):
+            yield name
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for key in a.keys() | b.keys():
+            yield from differences(a.get(key), b.get(key), f"{name}.{key}")
+    elif isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
+        for i, pair in enumerate(zip(a, b)):
+            yield from differences(*pair, f"{name}.{i}")
+    elif a != b:
+        yield f"{name}: {a} != {b}"

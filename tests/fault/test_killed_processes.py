@@ -1,0 +1,116 @@
+"""A process of a run dies or hangs: the run recovers, and ends with the weights of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+
+from sam2vt.distributed.launch import fit
+from tests.fault.runs import GATE, STEPS, assert_same_result, config_of, final_state, meanwhile, traced
+from tests.fault.trace import Log, wait_until
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("local_ray")]
+
+Figures = Callable[[str], None]
+HELD_ROW = 10  # of 24
+
+
+class Exit(L.Callback):
+    """Ends the process of rank 1 after a step, once."""
+
+    def __init__(self, step: int, marker: Path) -> None:
+        self.step, self.marker = step, marker
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == 1 and not self.marker.exists():
+            self.marker.write_text(str(time.time()))
+            os._exit(1)
+
+
+def assert_recovered(log: Log, run: Path, fault: float, reference: Any, figures: Figures) -> None:
+    assert log.committed() == reference().clips
+    assert_same_result(final_state(run), reference().state)
+    figures(
+        f"steps repeated {log.repeated()}, next step after {log.seconds_until_a_step(fault):.0f} s, "
+        f"{len(log.groups())} groups of workers"
+    )
+
+
+def test_a_rank_exits(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
+    reference()
+    log, marker = Log(tmp_path / "trace"), tmp_path / "exited"
+    config = config_of(videos, tmp_path / "run", "ray.max_failures=1")
+    fit(config, traced(log.folder, Exit(GATE + 1, marker)))
+    assert log.repeated() == 2  # 9 and 10, after the checkpoint of step 8
+    assert_recovered(log, tmp_path / "run", float(marker.read_text()), reference, figures)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_is_killed(
+    rank: int, videos: Path, tmp_path: Path, reference: Any, figures: Figures
+) -> None:
+    reference()
+    log, fault = Log(tmp_path / "trace"), []
+
+    def strike() -> None:
+        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 100, "the workers at the gate")
+        fault.append(time.time())
+        os.kill(log.groups()[0].pid(rank), signal.SIGKILL)
+        log.open_gate()
+
+    with meanwhile(strike):
+        fit(config_of(videos, tmp_path / "run", "ray.max_failures=1"), traced(log.folder, gate=GATE))
+    assert log.repeated() == 1
+    assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
+
+
+def test_a_decode_actor_is_killed(
+    videos: Path,
+    tmp_path: Path,
+    reference: Any,
+    figures: Figures,
+    hold_decoders: Callable[..., Any],
+) -> None:
+    """While the workers wait for it: no worker is started again, and no clip comes twice."""
+    reference()
+    log, held, fault = Log(tmp_path / "trace"), hold_decoders(HELD_ROW), []
+
+    def strike() -> None:
+        wait_until(lambda: held.reached(HELD_ROW), 100, "the decoder at its gate")
+        fault.append(time.time())
+        [(pid, _)] = held.reached(HELD_ROW)
+        os.kill(pid, signal.SIGKILL)
+        held.open(HELD_ROW)
+
+    with meanwhile(strike):
+        fit(config_of(videos, tmp_path / "run"), traced(log.folder))
+    assert len(log.groups()) == 1
+    assert log.repeated() == 0
+    assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
+
+
+def test_a_rank_hangs(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
+    """The other rank's collective times out, and the stopped process is replaced."""
+    reference()
+    log, fault = Log(tmp_path / "trace"), []
+
+    def strike() -> None:
+        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 100, "the workers at the gate")
+        fault.append(time.time())
+        os.kill(log.groups()[0].pid(1), signal.SIGSTOP)
+        log.open_gate()
+
+    config = config_of(videos, tmp_path / "run", "ray.max_failures=1", "ray.collective_timeout_seconds=10")
+    with meanwhile(strike):
+        summary = fit(config, traced(log.folder, gate=GATE))
+    assert summary.steps == STEPS
+    assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
+    stopped = Path(f"/proc/{log.groups()[0].pid(1)}/stat")
+    assert not stopped.exists() or stopped.read_text().rpartition(")")[2].split()[0] != "T"
