@@ -14,7 +14,7 @@ TRAIN_HELP = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one verb. Exit codes: 0 done, 2 bad input, 3 training failed, 143 ended by SIGTERM."""
+    """Run one verb. Exit codes: 0 done, 2 bad input, 3 training failed, 130 Ctrl-C, 143 SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # the rest is Hydra's, its options too
         from sam2vt import train
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
     evaluate.add_argument("--network", help="the network's YAML, for weights alone")
     evaluate.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
+    evaluate.add_argument("--base", help="where the weights that the training started from lie, if moved")
     evaluate.add_argument("--dataset-type", default="auto", help="auto, video or coco")
     evaluate.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     evaluate.add_argument("--image-root", help="COCO: where file_name starts")
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     export = verbs.add_parser("export", help="write a checkpoint that stock SAM 2 loads, and its YAML")
     export.add_argument("checkpoint", help="a training checkpoint")
     export.add_argument("out", help="the file to write, such as tuned.pt")
+    export.add_argument("--base", help="where the weights that the training started from lie, if moved")
     export.set_defaults(run=_export)
 
     index = verbs.add_parser("index", help="write a dataset's records as a table, for large datasets")
@@ -99,6 +101,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         device=options.device,
         config_path=options.network,
         image_size=options.image_size,
+        base=options.base,
     )
     print(found.table)
     print(f"scores and overlays: {found.folder}")
@@ -109,7 +112,7 @@ def _export(options: argparse.Namespace) -> None:
 
     from sam2vt.core.model.export import export_checkpoint
 
-    yaml = Path(export_checkpoint(options.checkpoint, options.out)).resolve()
+    yaml = Path(export_checkpoint(options.checkpoint, options.out, base=options.base)).resolve()
     print(f"weights: {options.out}\nnetwork: {yaml}")
     weights = Path(options.out).resolve()
     # Hydra takes a path that begins with two slashes as absolute.

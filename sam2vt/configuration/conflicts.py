@@ -88,7 +88,7 @@ def _path_fault(name: str, path: str) -> str | None:
         )
     if not local.exists():
         return f"does not exist (looked in {Path.cwd()})"
-    if name in CHECKPOINTS and not local.is_file():
+    if name == "model.checkpoint_path" and not local.is_file():
         return "is a folder; name the checkpoint file in it"
     return None
 

@@ -5,44 +5,66 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-# Fields of `model` that leave the network, what trains and the optimizer's state as they are.
-_FREE_IN_MODEL = (
-    "checkpoint_path",  # a resumed run has its weights from the checkpoint
-    "device",
+# All fields of these sections change the result but for those named here.
+_FREE: dict[str, tuple[str, ...]] = {
+    "model": (
+        "checkpoint_path",  # its weights are compared by their sha256
+        "device",
+        "max_objects",  # the root's says the same
+        "trainable_modules",  # compared without their order
+    ),
+    # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have
+    # is compared with the position in them.
+    "dataset": ("data_path", "image_root", "num_workers", "batch_size"),
+    "valdataset": ("data_path", "image_root", "num_workers", "batch_size"),
+    "loss": (),
+    "optimizer": (),
+    "scheduler": (),
+}
+# Of the other sections these change the result.
+_COMPARED = (
+    "trainer.precision",
+    "trainer.gradient_clip_val",
+    "trainer.accumulate_grad_batches",
+    "trainer.limit_train_batches",
+    "trainer.limit_val_batches",  # scores of other videos cannot be compared
     "max_objects",
-    "trainable_modules",  # compared without their order
-    "num_correction_clicks",
-    "correction_from_gt",
-    "bptt_frames",
-    "presence_from_gt",
+    "seed",
+    "split",
+    "val_fraction",
 )
-# The optimizer goes on with its checkpoint's numbers.
-_OVERRULED = ("lr", "weight_decay", "betas", "eps")
-_RATES = ("optimizer.lr", "optimizer.encoder_lr", "optimizer.layer_decay")
-# At 0 the first leaves parameter groups out, the others freeze the head that they train.
-_SWITCHES = ("optimizer.weight_decay", "loss.presence_weight", "loss.iou_head_weight")
+_ENDS = ("trainer.max_epochs", "trainer.max_steps")
+_PLACES = ("dataset.data_path", "dataset.image_root", "valdataset.data_path", "valdataset.image_root")
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Why a run of the configuration `now` cannot go on from one of `was`; each names field, was, is.
 
-    Both as `to_dict` gives them. Fields that `was` lacks, from an older version, are not compared.
+    Listed is every field that changes weights or scores. Both as `to_dict` gives them. Fields that `was`
+    lacks, from an older version, are not compared. Not among them are where the run lies, devices, loader
+    processes, logging, how often is validated and saved, and when the run ends: see `remarks`.
     """
-    fields = [f"model.{name}" for name in now["model"] if name not in _FREE_IN_MODEL]
-    fields.append("optimizer.type")
-    if any(_has_rates_of_its_own(each.get("optimizer", {})) for each in (was, now)):
-        fields += _RATES  # parameters are in groups by their rates, the fastest first
-    found = _changed(fields, was, now) + _changed(["model.trainable_modules"], was, now, sorted)
-    return found + _changed(_SWITCHES, was, now, lambda value: value > 0)
+    fields = [
+        f"{section}.{name}" for section, free in _FREE.items() for name in now[section] if name not in free
+    ]
+    found = _changed([*fields, *_COMPARED], was, now)
+    return found + _changed(["model.trainable_modules"], was, now, sorted)
 
 
-def overruled(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The optimizer's numbers that changed without effect, since the optimizer goes on with the old ones."""
-    return _changed([f"optimizer.{name}" for name in _OVERRULED], was, now)
+def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Differences that a run may have and should know of.
 
-
-def _has_rates_of_its_own(optimizer: Mapping[str, Any]) -> bool:
-    return optimizer.get("encoder_lr") is not None or optimizer.get("layer_decay", 1.0) != 1.0
+    A cosine without `scheduler.T_max` ends where the run does: with another end the learning rate follows,
+    from the resumed step on, the curve of a run that had that length from the start.
+    """
+    scheduler = now["scheduler"]
+    follows = scheduler["enabled"] and scheduler["type"] == "cosine" and scheduler["T_max"] is None
+    ends = _changed(_ENDS, was, now) if follows else []
+    curve = (
+        "the cosine, whose scheduler.T_max is null, now ends there, so the learning rate jumps to its curve"
+    )
+    found = [f"{line}: {curve}; set scheduler.T_max to the old number of steps to keep it" for line in ends]
+    return found + [f"{line}: must hold the same data" for line in _changed(_PLACES, was, now)]
 
 
 def _changed(
@@ -54,10 +76,10 @@ def _changed(
     """A line for each field whose `key` differs."""
     lines = []
     for field in fields:
-        section, name = field.split(".")
-        old, new = was.get(section, {}), now[section][name]
-        if name in old and key(old[name]) != key(new):
-            lines.append(f"{field} was {_show(old[name])}, is {_show(new)}")
+        section, _, name = field.rpartition(".")
+        before, after = (was.get(section, {}), now[section]) if section else (was, now)
+        if name in before and key(before[name]) != key(after[name]):
+            lines.append(f"{field} was {_show(before[name])}, is {_show(after[name])}")
     return lines
 
 

@@ -193,12 +193,9 @@ class CheckpointStore:
 
     def _free_name(self, step: int) -> str:
         """A complete checkpoint of the same step stays until the new one is complete."""
-        taken, stem, number = self._try(self._files.sizes), f"step_{step:08d}", 1
-        file = f"{stem}.ckpt"
-        while _manifest_of(file) in taken:
-            number += 1
-            file = f"{stem}-{number}.ckpt"
-        return file
+        taken = [_order(name) for name in self._try(self._files.sizes) if _is_manifest(name)]
+        number = max((number for put, number in taken if put == step), default=0) + 1
+        return f"step_{step:08d}.ckpt" if number == 1 else f"step_{step:08d}-{number}.ckpt"
 
     def _try(self, action: Callable[[], Result]) -> Result:
         for pause in self._pauses:

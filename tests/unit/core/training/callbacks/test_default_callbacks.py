@@ -22,7 +22,7 @@ def test_order() -> None:
     assert order.index("ResultsCsv") < order.index("FirstValidation")
     for reports_at_the_end in ("Throughput", "ScoresCsv", "ValidationOverlays"):
         assert order.index("FinalValidation") < order.index(reports_at_the_end)
-    assert order[-3:] == ["FirstValidation", "ModelCheckpoint", "LastCheckpoint"]
+    assert order[-3:] == ["SaveOnSigterm", "FirstValidation", "SaveCheckpoints"]
     assert {"StopOnNonFinite", "SaveOnSigterm", "Throughput", "ScoresCsv", "ValidationOverlays"} <= set(order)
 
 
@@ -33,7 +33,7 @@ def test_settings_that_switch_callbacks() -> None:
     (stopping,) = [c for c in default_callbacks(config) if isinstance(c, EarlyStopping)]
     assert (stopping.patience, stopping.monitor, stopping.mode) == (4, "val/J&F", "max")
     config.trainer.enable_checkpointing = False
-    assert not {"ModelCheckpoint", "LastCheckpoint"} & set(names(config))
+    assert "SaveCheckpoints" not in names(config)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows, write_rows
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -32,16 +34,32 @@ def test_a_row_a_validation_the_first_before_training(fit, one_weight, tmp_path)
 
 def test_a_resumed_run_drops_rows_after_its_checkpoint_and_goes_on(fit, one_weight, tmp_path) -> None:
     path, checkpoint = tmp_path / "results.csv", tmp_path / "ckpt" / "last.ckpt"
-    last = LastCheckpoint(str(checkpoint.parent))
+    last = SaveCheckpoints(CheckpointStore(str(checkpoint.parent)), None, checkpoint.parent)
     fit(one_weight(), [ResultsCsv(path), FirstValidation(), last], [1.0, 1.0], max_epochs=1)
     kept = read(path)
     write_rows(path, [*read_rows(path), {"step": 7, "epoch": 3, "seconds": 50.0}])
-    last = LastCheckpoint(str(checkpoint.parent))
+    last = SaveCheckpoints(CheckpointStore(str(checkpoint.parent)), None, checkpoint.parent)
     fit(one_weight(), [ResultsCsv(path), FirstValidation(), last], [1.0, 1.0], ckpt_path=str(checkpoint))
     rows = read(path)
     assert [row["step"] for row in rows] == ["0", "2", "4"]
     assert rows[:2] == kept
     assert float(rows[2]["seconds"]) >= float(rows[1]["seconds"])
+
+
+def test_sums_are_restored_to_each_rank_or_shared_among_others(fit, one_weight, tmp_path) -> None:
+    trainer = fit(one_weight(), [], max_epochs=1)
+    ranks = [{"sums": {"loss": torch.tensor(value)}, "batches": 2} for value in (1.0, 5.0)]
+    checkpoint = {"results_csv": {"epoch": 3, "lr": 0.5, "ranks": ranks}}
+    restored = {}
+    for world_size, rank in ((2, 0), (2, 1), (1, 0), (3, 2)):
+        callback = ResultsCsv(tmp_path / "results.csv")
+        callback.on_load_checkpoint(
+            SimpleNamespace(world_size=world_size, global_rank=rank), None, checkpoint
+        )
+        restored[world_size, rank] = callback._train_means(trainer)
+    means = {place: row["train/loss"] for place, row in restored.items()}
+    assert means == {(2, 0): 0.5, (2, 1): 2.5, (1, 0): 1.5, (3, 2): 1.5}
+    assert {row["train/lr"] for row in restored.values()} == {0.5}
 
 
 def test_a_new_run_in_the_same_folder_puts_the_older_file_aside(fit, one_weight, tmp_path) -> None:

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 
-from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.sigterm import SaveOnSigterm
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 
 
 class SignalAt(L.Callback):
@@ -42,9 +44,13 @@ class CountValidation(L.Callback):
         self.ends += 1
 
 
+def saving(folder: Path) -> SaveCheckpoints:
+    return SaveCheckpoints(CheckpointStore(str(folder)), None, folder)
+
+
 def stop(fit, module, tmp_path, *callbacks, **kwargs) -> dict:
     with pytest.raises(SystemExit) as caught:
-        fit(module, [*callbacks, SaveOnSigterm(), LastCheckpoint(str(tmp_path))], **kwargs)
+        fit(module, [*callbacks, SaveOnSigterm(), saving(tmp_path)], **kwargs)
     assert caught.value.code == 143
     return torch.load(tmp_path / "last.ckpt", weights_only=True)
 
@@ -56,7 +62,7 @@ def test_saves_and_exits_with_143_and_goes_on_to_the_same_weights(fit, one_weigh
 
     whole, resumed = one_weight(), one_weight()
     fit(whole, [])
-    trainer = fit(resumed, [LastCheckpoint(str(tmp_path))], ckpt_path=str(tmp_path / "last.ckpt"))
+    trainer = fit(resumed, [saving(tmp_path)], ckpt_path=str(tmp_path / "last.ckpt"))
     assert trainer.global_step == 6
     assert torch.equal(whole.weight, resumed.weight)
 
@@ -70,7 +76,7 @@ def test_an_interrupted_validation_is_done_again_as_a_whole(fit, one_weight, tmp
     saved = stop(fit, one_weight(), tmp_path, SignalAt(3, validating=True), seen, num_val_batches=3)
     assert (saved["global_step"], seen.batches, seen.ends) == (3, [0], 0)
 
-    callbacks = [again, LastCheckpoint(str(tmp_path))]
+    callbacks = [again, saving(tmp_path)]
     trainer = fit(one_weight(), callbacks, ckpt_path=str(tmp_path / "last.ckpt"), num_val_batches=3)
     assert (trainer.global_step, again.batches, again.ends) == (6, [0, 1, 2] * 2, 2)
 
@@ -82,7 +88,7 @@ def test_a_signal_during_the_first_validation_saves_step_0(fit, one_weight, tmp_
 
     again = CountValidation()
     path = str(tmp_path / "last.ckpt")
-    callbacks = [again, FirstValidation(), LastCheckpoint(str(tmp_path))]
+    callbacks = [again, FirstValidation(), saving(tmp_path)]
     trainer = fit(one_weight(), callbacks, ckpt_path=path, num_val_batches=2)
     assert (trainer.global_step, again.ends) == (6, 3)
 
@@ -93,5 +99,5 @@ def test_other_exceptions_do_not_save(fit, one_weight, tmp_path) -> None:
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        fit(one_weight(), [Fails(), SaveOnSigterm(), LastCheckpoint(str(tmp_path))])
+        fit(one_weight(), [Fails(), SaveOnSigterm(), saving(tmp_path)])
     assert not (tmp_path / "last.ckpt").exists()
