@@ -118,9 +118,13 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
         Of the clips trained on, the last `waiting` batches of each rank are not counted.
         """
+        return self._start.advanced(self._clips_trained(waiting), self.clips_per_epoch)
+
+    @property
+    def clips_per_epoch(self) -> float:
+        """How many clips of an epoch are trained on, over all ranks."""
         num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
-        clips_per_epoch = num_batches / self.rounds * self._clips_per_step()
-        return self._start.advanced(self._clips_trained(waiting), clips_per_epoch)
+        return num_batches / self.rounds * self._clips_per_step()
 
     def state_dict(self) -> dict[str, Any]:
         """The position, `samples_seen` (clips trained on in the whole run), and what it depends on."""

@@ -20,6 +20,7 @@ from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
 from sam2vt.core.training.callbacks.plots import ResultsPlot
+from sam2vt.core.training.callbacks.quarantine import Quarantine
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
 from sam2vt.core.training.callbacks.sigterm import SaveOnSigterm
@@ -38,6 +39,7 @@ def default_callbacks(config: Config, checkpoints: SaveCheckpoints | None = None
     return [
         FinalValidation(),
         StopOnNonFinite(),
+        *([Quarantine(output / "quarantine.jsonl")] if config.on_bad_sample == "quarantine" else []),
         Throughput(),
         *_progress(config),
         results,
