@@ -78,26 +78,21 @@ def local_ray(tests_for_workers: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Reference]:
-    """Trains the undisturbed run on two workers where it is first asked for; a Ray must be running."""
+def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The undisturbed run on two workers, on the Ray that is running or one of its own."""
     from sam2vt.distributed.launch import fit
     from tests.fault import runs
     from tests.fault.trace import Log
 
-    kept: list[Reference] = []
-
-    def train() -> Reference:
-        if not kept:
-            folder = tmp_path_factory.mktemp("reference")
-            config, log = runs.config_of(videos, folder / "run"), Log(folder / "trace")
-            clips = runs.expected_clips(config)
-            assert max(Counter(name for step in clips.values() for name in step).values()) == 1
-            fit(config, runs.traced(log.folder))
-            assert log.committed() == clips
-            kept.append(Reference(clips, runs.final_state(folder / "run"), folder / "run"))
-        return kept[0]
-
-    return train
+    folder = tmp_path_factory.mktemp("reference")
+    config, log = runs.config_of(videos, folder / "run"), Log(folder / "trace")
+    clips = runs.expected_clips(config)
+    assert max(Counter(name for step in clips.values() for name in step).values()) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPO))
+        fit(config, runs.traced(log.folder))
+    assert log.committed() == clips
+    return Reference(clips, runs.final_state(folder / "run"), folder / "run")
 
 
 @pytest.fixture

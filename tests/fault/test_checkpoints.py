@@ -18,7 +18,7 @@ from tests.fault import storage
 from tests.fault.runs import assert_same_result, config_of, final_state, traced
 from tests.fault.trace import Log
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("local_ray")]
 
 Figures = Callable[[str], None]
 ONE_WORKER = ("ray.num_workers=1", "dataset.clips_per_video=3")  # again 2 epochs of 6 steps
@@ -65,13 +65,12 @@ class KilledWhileSaving:
 
 def test_killed_while_saving(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
     """Three times in one run, at steps 4, 6 and 8."""
-    reference()
     log = Log(tmp_path / "trace")
     config = config_of(videos, tmp_path / "run", "ray.max_failures=3")
     fit(config, traced(log.folder, before=KilledWhileSaving(tmp_path)))
     assert [group.first for group in log.groups()] == [0, 0, 4, 6]
-    assert log.committed() == reference().clips
-    assert_same_result(final_state(tmp_path / "run"), reference().state)
+    assert log.committed() == reference.clips
+    assert_same_result(final_state(tmp_path / "run"), reference.state)
     left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     whole = {
         "best.ckpt",
@@ -142,7 +141,7 @@ def test_damaged_newest_checkpoint(
 ) -> None:
     """The run goes on from the one before, to the same end."""
     folder, log = tmp_path / "run", Log(tmp_path / "trace")
-    shutil.copytree(reference().run, folder)
+    shutil.copytree(reference.run, folder)
     newest = folder / "checkpoints" / name_of(12, "ckpt")
     content = bytearray(newest.read_bytes())
     newest.unlink()  # last.ckpt may be a link to it
@@ -155,5 +154,5 @@ def test_damaged_newest_checkpoint(
     fit(config_of(videos, folder, "resume=auto"), traced(log.folder))
     assert f"{newest.name}" in caplog.text or name_of(12, "json") in caplog.text
     assert [group.first for group in log.groups()] == [8]
-    assert_same_result(final_state(folder), reference().state)
+    assert_same_result(final_state(folder), reference.state)
     figures(f"went on after step 8, next step after {log.seconds_until_a_step(began):.0f} s")

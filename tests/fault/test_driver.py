@@ -19,7 +19,7 @@ from tests.fault.processes import processes_below
 from tests.fault.runs import CLIPS_A_STEP, GATE, assert_same_result, final_state, overrides_of
 from tests.fault.trace import Log, wait_until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("tests_for_workers")]
+pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("tests_for_workers")]
 
 Figures = Callable[[str], None]
 REPO = Path(__file__).resolve().parents[2]
@@ -54,7 +54,6 @@ class Driver:
 def test_driver_is_killed_and_submitted_again(
     videos: Path, tmp_path: Path, reference: Any, figures: Figures
 ) -> None:
-    reference()
     log, run = Log(tmp_path / "trace"), tmp_path / "run"
     command = ["-m", "tests.fault.drive", str(log.folder), str(GATE)]
     command += overrides_of(videos, run, "resume=auto")
@@ -78,8 +77,8 @@ def test_driver_is_killed_and_submitted_again(
     finally:
         second.end()
     assert log.repeats() == [1]
-    assert log.committed() == reference().clips
-    assert_same_result(final_state(run), reference().state)
+    assert log.committed() == reference.clips
+    assert_same_result(final_state(run), reference.state)
     figures(
         f"workers gone after {gone:.0f} s; submitted again: steps repeated 1, next step after "
         f"{log.seconds_until_a_step(again):.0f} s"

@@ -16,7 +16,7 @@ from sam2vt.distributed.launch import fit
 from tests.fault.runs import GATE, STEPS, assert_same_result, config_of, final_state, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("local_ray")]
 
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24
@@ -35,8 +35,8 @@ class Exit(L.Callback):
 
 
 def assert_recovered(log: Log, run: Path, fault: float, reference: Any, figures: Figures) -> None:
-    assert log.committed() == reference().clips
-    assert_same_result(final_state(run), reference().state)
+    assert log.committed() == reference.clips
+    assert_same_result(final_state(run), reference.state)
     figures(
         f"steps repeated {log.repeated()}, next step after {log.seconds_until_a_step(fault):.0f} s, "
         f"{len(log.groups())} groups of workers"
@@ -44,7 +44,6 @@ def assert_recovered(log: Log, run: Path, fault: float, reference: Any, figures:
 
 
 def test_a_rank_exits(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
-    reference()
     log, marker = Log(tmp_path / "trace"), tmp_path / "exited"
     config = config_of(videos, tmp_path / "run", "ray.max_failures=1")
     fit(config, traced(log.folder, Exit(GATE + 1, marker)))
@@ -56,7 +55,6 @@ def test_a_rank_exits(videos: Path, tmp_path: Path, reference: Any, figures: Fig
 def test_a_worker_is_killed(
     rank: int, videos: Path, tmp_path: Path, reference: Any, figures: Figures
 ) -> None:
-    reference()
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
@@ -79,7 +77,6 @@ def test_a_decode_actor_is_killed(
     hold_decoders: Callable[..., Any],
 ) -> None:
     """While the workers wait for it: no worker is started again, and no clip comes twice."""
-    reference()
     log, held, fault = Log(tmp_path / "trace"), hold_decoders(HELD_ROW), []
 
     def strike() -> None:
@@ -98,7 +95,6 @@ def test_a_decode_actor_is_killed(
 
 def test_a_rank_hangs(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
     """The other rank's collective times out, and the stopped process is replaced."""
-    reference()
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
