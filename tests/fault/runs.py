@@ -69,11 +69,11 @@ def traced(
     """The training of a worker, with a `Trace` and `more` callbacks; `before` is called first."""
 
     def run(job: Any) -> Any:
+        if before is not None:
+            before()
         from sam2vt.distributed import job as jobs
         from sam2vt.distributed import worker
 
-        if before is not None:
-            before()
         default = worker.default_callbacks
         worker.default_callbacks = lambda config: [Trace(folder, gate, pace), *more, *default(config)]  # type: ignore[assignment]
         return jobs.train_on_worker(job)

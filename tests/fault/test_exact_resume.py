@@ -8,16 +8,21 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from sam2vt.config import Config, load_config
 from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.distributed.launch import fit
+from sam2vt.train import compose_config
 from tests.fault import kill_points
 from tests.fault.kill_points import EPOCHS, POINTS, SAVED, SAVED_EVERY, STEPS, STEPS_AN_EPOCH
+from tests.fault.runs import traced
+from tests.fault.trace import Log
 
 REPO = Path(__file__).resolve().parents[2]
 TIMES = {"seconds"}
@@ -130,3 +135,66 @@ def test_local(
             assert_same(ours[key], whole[key], key)
     seconds = float((tmp_path / "recovered").read_text()) - started
     figures(f"{POINTS[point] - newest} steps repeated, {seconds:.1f} s from its start to the same step again")
+
+
+def ray_config(videos: Path, output_dir: Path, *more: str) -> Config:
+    """The same run on two workers, which take two clips a step."""
+    local = [each for each in overrides_of(videos, output_dir) if not each.startswith("hydra.")]
+    ray = ("ray.num_workers=2", f"dataset.clips_per_video={STEPS_AN_EPOCH}", "ray.local_cpus=4")
+    return load_config(compose_config([*local, *ray, "ray.collective_timeout_seconds=30", *more]))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_on_ray(
+    videos: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed-on-ray")
+    fit(ray_config(videos, folder / "run"))
+    return outcome(folder)
+
+
+# Each run is killed at several points, one after the other: rank and point.
+KILLS = (
+    ((1, "first step"), (0, "last step of an epoch")),
+    ((1, "in validation"), (0, "mid-epoch")),
+    ((0, "in a checkpoint write, the state"), (0, "in a checkpoint write, the manifest"), (1, "last step")),
+)
+
+
+class KillAll:
+    """Called in a worker, before it trains."""
+
+    def __init__(self, folder: Path, kills: Sequence[tuple[int, str]]) -> None:
+        self.folder, self.kills = folder, kills
+
+    def __call__(self) -> None:
+        for rank, point in self.kills:
+            kill_points.KillAt(point, self.marker(point).parent, rank).install()
+
+    def marker(self, point: str) -> Path:
+        folder = self.folder / point
+        folder.mkdir(exist_ok=True)
+        return folder / "killed"
+
+
+@pytest.mark.timeout(180, func_only=True)
+@pytest.mark.parametrize("kills", KILLS, ids=lambda kills: " - ".join(point for _, point in kills))
+def test_ray(
+    kills: Sequence[tuple[int, str]],
+    videos: Path,
+    undisturbed_on_ray: Any,
+    tmp_path: Path,
+    figures: Callable[[str], None],
+) -> None:
+    """The workers are started again by themselves, each time from the newest complete checkpoint."""
+    kill, log = KillAll(tmp_path, kills), Log(tmp_path / "trace")
+    config = ray_config(videos, tmp_path / "run", f"ray.max_failures={len(kills)}")
+    fit(config, traced(log.folder, before=kill))
+    assert [group.first for group in log.groups()] == [0, *(SAVED[point] for _, point in kills)]
+    state, rows = outcome(tmp_path)
+    assert rows == undisturbed_on_ray[1]
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "SAM2LightningDataModule", "callbacks"):
+        assert_same(state[key], undisturbed_on_ray[0][key], key)
+    for (_, point), group, repeated in zip(kills, log.groups()[1:], log.repeats()):
+        seconds = group.next_done(float(kill.marker(point).read_text()))
+        figures(f"{point}: {repeated} steps repeated, next step after {seconds:.0f} s")
