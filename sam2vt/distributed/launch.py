@@ -15,6 +15,7 @@ import ray.train
 
 from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
 from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.resume import AUTO, newest_in, newest_of
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.progress import Display, start_board
@@ -26,7 +27,6 @@ from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, stor
 from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.errors import Sam2vtError, TrainingError
 
-AUTO = "auto"
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 
 
@@ -72,18 +72,18 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
 
 
 def resumed(config: Config, storage: RunStorage) -> Config:
-    """`resume=auto` as the run's newest complete checkpoint, or none where it has not begun.
+    """`resume` as a checkpoint file: `auto` is the run's newest, or none where it has not begun.
 
     A checkpoint of this very run that is not its newest is gone on from, too: later ones are deleted.
     """
     store = CheckpointStore(store_root(config, storage))
     if config.resume == AUTO:
-        newest = store.newest()
-        return replace(config, resume=store.path(newest) if newest else None)
-    for manifest in store.manifests() if config.resume else ():
-        if store.path(manifest) == config.resume:
+        return replace(config, resume=newest_of(store))
+    found = config.resume and newest_in(config.resume)
+    for manifest in store.manifests() if found else ():
+        if store.path(manifest) == found:
             store.discard_after(manifest.step)
-    return config
+    return replace(config, resume=found)
 
 
 def _with_absolute_model(model: ModelConfig) -> ModelConfig:

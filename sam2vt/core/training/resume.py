@@ -23,7 +23,7 @@ def checkpoint_to_resume(config: Config) -> str | None:
     """
     own = CheckpointStore(str(config.checkpoint_dir))
     if config.resume == AUTO:
-        return _newest_of_own(own)
+        return newest_of(own)
     found = None if config.resume is None else newest_in(config.resume)
     if config.trainer.enable_checkpointing and own.holds_any() and not _lies_in(found, config.checkpoint_dir):
         raise ConfigError(
@@ -50,7 +50,8 @@ def newest_in(path: str) -> str:
     )
 
 
-def _newest_of_own(store: CheckpointStore) -> str | None:
+def newest_of(store: CheckpointStore) -> str | None:
+    """What `resume=auto` goes on from in a run's own store; logged."""
     newest = store.newest()
     if newest is None:
         log.warning("resume=auto: %s holds no complete checkpoint; starting from step 0", store.root)

@@ -131,6 +131,9 @@ class SAM2LightningModule(L.LightningModule):
             self.log(name, value, prog_bar=name == "val/J&F")
 
     def on_train_end(self) -> None:
+        if not self.last_scores:
+            log.info("trained %d steps without validation", self.trainer.global_step)
+            return
         mean, held = mean_score(self.last_scores), mean_score(self.hold_first_scores or [])
         log.info(
             "trained %d steps: J %.3f, F %.3f, J&F %.3f (J of repeating the first mask %.3f), best loss %.4f",
