@@ -6,20 +6,29 @@ an error while the workers wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
 
-import ray
-
-from sam2vt.config import Config
-from sam2vt.distributed.autoscaling import known_autoscaler
-from sam2vt.distributed.storage import RunStorage, check_writable
+from sam2vt.config import Config, RayConfig
+from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.distributed.capacity import Capacity, cluster_capacity
+from sam2vt.distributed.reach import find_unreached
+from sam2vt.distributed.storage import RunStorage, check_writable, run_storage
 from sam2vt.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 _INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
+_BATCHES_AN_ACTOR = 2  # that Ray Data has in flight for each
 
 
 def check_config(config: Config) -> None:
-    """Raises ConfigError for settings of a single machine that Ray's own replace."""
+    """Raises ConfigError for settings that Ray's own replace, and for a folder that holds another run.
+
+    Needs no Ray.
+    """
     faults, trainer = [], config.trainer
     if trainer.devices not in ("auto", 1):
         faults.append(
@@ -36,70 +45,195 @@ def check_config(config: Config) -> None:
             "trainer.enable_checkpointing=false: under Ray a run must keep checkpoints, from which it goes "
             "on after a failure and which its export is made of; leave it at true"
         )
+    faults += find_earlier_run(config)
     if faults:
         raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
 
 
+def find_earlier_run(config: Config) -> list[str]:
+    """The run's storage holds checkpoints already, and nobody said that this run goes on from them."""
+    storage = run_storage(config)
+    root = _checkpoint_root(config, storage)
+    if config.resume == "auto" or _lies_in(config.resume, (storage.root, root)):
+        return []
+    try:
+        if not CheckpointStore(root, pauses=()).holds_any():
+            return []
+    except (OSError, ValueError, NotImplementedError):
+        return []  # `check_writable` says what is wrong with it
+    return [
+        f"{root} holds the checkpoints of an earlier run, which this one would replace; go on from them with "
+        "resume=auto, or give this run another output_dir or ray.name"
+    ]
+
+
 def check_cluster(config: Config, storage: RunStorage) -> None:
     """Raises one ConfigError with every reason why the run could not go on. Ray must be initialised."""
-    faults = find_faults(config, cluster_capacity())
-    faults += find_storage_faults(config, storage, sum(node["Alive"] for node in ray.nodes()))
+    capacity = cluster_capacity()
+    faults = find_faults(config, capacity)
+    faults += find_storage_faults(config, storage, capacity)
     try:
         check_writable(storage)
+        faults += find_unreached(storage)
     except ConfigError as error:
         faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
+    _say_how_many_fit(config.ray, capacity)
 
 
-def find_faults(config: Config, capacity: Mapping[str, float]) -> list[str]:
-    """What the configuration asks for beyond `capacity`, which maps CPU and GPU to their numbers."""
-    settings = config.ray
-    worker_cpus = settings.num_workers * settings.cpus_per_worker
-    cpus = worker_cpus + settings.decode_actors + _INDEX_CPUS
-    faults = []
-    if cpus > capacity.get("CPU", 0):
-        faults.append(
-            f"CPUs: ray.num_workers={settings.num_workers} x ray.cpus_per_worker="
-            f"{settings.cpus_per_worker} + ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to "
-            f"feed them = {cpus}, but the cluster has {capacity.get('CPU', 0):g}; the workers would take "
-            "theirs and wait for data for ever. Lower one of them, add nodes, or for Ray on this machine "
-            f"set ray.local_cpus={cpus}"
-        )
-    gpus = settings.num_workers if settings.use_gpu else 0
-    if gpus > capacity.get("GPU", 0):
-        faults.append(
-            f"GPUs: ray.num_workers={settings.num_workers} x 1 = {gpus}, but the cluster has "
-            f"{capacity.get('GPU', 0):g}; lower ray.num_workers, add nodes, or set ray.use_gpu=false"
-        )
-    return faults
+def find_faults(config: Config, capacity: Capacity) -> list[str]:
+    """What the configuration asks for beyond what the cluster has or may have."""
+    checks: tuple[Callable[[Config, Capacity], list[str]], ...] = (_cpus, _decoders, _others, _places, _store)
+    return [fault for check in checks for fault in check(config, capacity)]
 
 
-def find_storage_faults(config: Config, storage: RunStorage, num_nodes: int) -> list[str]:
-    """A folder nobody said is shared, on a cluster of several machines."""
-    if num_nodes < 2 or storage.is_remote or config.ray.storage_path:
+def find_storage_faults(config: Config, storage: RunStorage, capacity: Capacity) -> list[str]:
+    """A folder nobody said is shared, on a cluster to which nodes may come that cannot be asked yet."""
+    if not capacity.may_grow or storage.is_remote or config.ray.storage_path:
         return []
     return [
-        f"storage: output_dir={config.output_dir} is a folder of this machine, but the cluster has "
-        f"{num_nodes} nodes; set ray.storage_path to a folder that every node reaches (this one too, if it "
-        "is), or to an address such as s3://bucket/folder"
+        f"storage: output_dir={config.output_dir} is a folder of this machine, but the cluster may grow by "
+        "nodes that do not have it; set ray.storage_path to a folder that every node reaches (this one too, "
+        "if it is), or to an address such as s3://bucket/folder"
     ]
 
 
-def cluster_capacity() -> dict[str, float]:
-    """Resources of the cluster: what is there, or where it scales by itself, what may come."""
-    capacity = dict(ray.cluster_resources())
-    for name, most in (_autoscaling_limits() or {}).items():
-        capacity[name] = max(capacity.get(name, 0), most)
-    return capacity
+def worker_needs(settings: RayConfig) -> dict[str, float]:
+    """What one training worker takes of its node."""
+    gpu = {"GPU": 1.0} if settings.use_gpu else {}
+    return {"CPU": settings.cpus_per_worker, **gpu, **settings.worker_resources}
 
 
-def _autoscaling_limits() -> Mapping[str, float] | None:
-    autoscaler = known_autoscaler()
-    if autoscaler is not None:
-        return autoscaler.resources()
-    # Ray has no public call for what its autoscaler may add; Ray Train asks the same one.
-    from ray._private.state import state
+def clip_bytes(config: Config) -> int:
+    """The most that one clip takes in the object store: uint8 frames, and a bit a pixel for each object."""
+    height, width = config.dataset.image_size
+    pixels = config.dataset.video_clip_length * height * width
+    return pixels * 3 + pixels * config.max_objects // 8
 
-    limits = getattr(state, "get_max_resources_from_cluster_config", None)
-    return limits() if limits else None
+
+def _cpus(config: Config, capacity: Capacity) -> list[str]:
+    settings, most = config.ray, capacity.most("CPU")
+    cpus = settings.min_workers * settings.cpus_per_worker + settings.decode_actors + _INDEX_CPUS
+    if cpus <= most:
+        return []
+    return [
+        f"CPUs: {_workers(settings)} x ray.cpus_per_worker={settings.cpus_per_worker} + ray.decode_actors="
+        f"{settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus}, but the cluster {_has(capacity)} "
+        f"{most:g}; the workers would take theirs and wait for data for ever. Lower one of them, add nodes, "
+        f"or for Ray on this machine set ray.local_cpus={cpus}"
+    ]
+
+
+def _decoders(config: Config, capacity: Capacity) -> list[str]:
+    settings, labels = config.ray, config.ray.decode_labels
+    if not labels:
+        return []
+    cpus, most = settings.decode_actors + _INDEX_CPUS, capacity.most("CPU", labels)
+    if cpus <= most:
+        return []
+    known = sorted(
+        {f"{k}={v}" for node in capacity.nodes for k, v in node.labels.items() if "ray.io" not in k}
+    )
+    return [
+        f"decoding: ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus} CPUs on "
+        f"nodes with ray.decode_labels={labels}, but those {_have(capacity)} {most:g}; the labels of the "
+        f"nodes there are: {', '.join(known) or 'none'}. Start Ray on the nodes that shall decode with "
+        "`--labels`, lower ray.decode_actors, or leave ray.decode_labels empty"
+    ]
+
+
+def _others(config: Config, capacity: Capacity) -> list[str]:
+    faults = []
+    for name, amount in worker_needs(config.ray).items():
+        needed, most = config.ray.min_workers * amount, capacity.most(name)
+        if name != "CPU" and needed > most:
+            what, remedy = (
+                ("GPUs", "set ray.use_gpu=false") if name == "GPU" else (name, "change ray.worker_resources")
+            )
+            faults.append(
+                f"{what}: {_workers(config.ray)} x {amount:g} = {needed:g}, but the cluster {_has(capacity)} "
+                f"{most:g}; lower ray.num_workers, add nodes, or {remedy}"
+            )
+    return faults
+
+
+def _places(config: Config, capacity: Capacity) -> list[str]:
+    """The sums suffice, but a worker lies on a single node."""
+    needs, settings = worker_needs(config.ray), config.ray
+    places = capacity.most_places(needs)
+    short = any(settings.min_workers * amount > capacity.most(name) for name, amount in needs.items())
+    if short or capacity.limits or places >= settings.min_workers:
+        return []
+    wanted = _list(needs)
+    kinds = [node.resources for node in capacity.nodes]
+    kinds += [kind.resources for kind in (capacity.autoscaler.node_types if capacity.autoscaler else [])]
+    shapes = sorted({_list({name: kind.get(name, 0) for name in needs}) for kind in kinds})
+    return [
+        f"nodes: a worker takes {wanted} of a single node, so that {places} of {_workers(settings)} find a "
+        f"place; the nodes have {'; '.join(shapes)}. Lower ray.cpus_per_worker or ray.num_workers, or add "
+        "larger nodes"
+    ]
+
+
+def _store(config: Config, capacity: Capacity) -> list[str]:
+    settings, batch = config.ray, config.dataset.batch_size
+    store = capacity.now("object_store_memory")
+    batches = settings.min_workers * settings.prefetch_batches + settings.decode_actors * _BATCHES_AN_ACTOR
+    needed = clip_bytes(config) * batch * batches
+    if capacity.may_grow or needed <= store:
+        return []
+    mib = 2**20
+    return [
+        f"object store: ({_workers(settings)} x ray.prefetch_batches={settings.prefetch_batches} + "
+        f"ray.decode_actors={settings.decode_actors} x {_BATCHES_AN_ACTOR} in flight) x dataset.batch_size="
+        f"{batch} x {clip_bytes(config) / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
+        f"{store / mib:.0f} MiB; lower one of them, or start Ray with a larger --object-store-memory"
+    ]
+
+
+def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
+    fit = capacity.places_now(worker_needs(settings))
+    free = capacity.now("CPU") - settings.decode_actors - _INDEX_CPUS
+    fit = max(0, min(fit, int(free // settings.cpus_per_worker)))
+    if fit < settings.max_workers:
+        log.warning(
+            "of up to %d workers (ray.num_workers) %d fit on the nodes there are; %s",
+            settings.max_workers,
+            fit,
+            f"the run begins with at least {settings.min_workers} and grows as nodes come"
+            if settings.min_workers < settings.max_workers
+            else "it begins when the others' nodes have come",
+        )
+
+
+def _checkpoint_root(config: Config, storage: RunStorage) -> str:
+    default = config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
+    if storage.is_remote or default:
+        return storage.join("checkpoints")
+    return str(config.checkpoint_dir.absolute())
+
+
+def _lies_in(path: str | None, folders: tuple[str, ...]) -> bool:
+    if not path:
+        return False
+    full = path if "://" in path else str(Path(path).expanduser().absolute())
+    return any(full == folder or full.startswith(f"{folder}/") for folder in folders)
+
+
+def _workers(settings: RayConfig) -> str:
+    if settings.min_workers == settings.max_workers:
+        return f"ray.num_workers={settings.max_workers}"
+    return f"ray.num_workers.min={settings.min_workers}"
+
+
+def _has(capacity: Capacity) -> str:
+    return "may grow to" if capacity.may_grow else "has"
+
+
+def _have(capacity: Capacity) -> str:
+    return "may grow to" if capacity.may_grow else "have"
+
+
+def _list(resources: dict[str, float]) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in resources.items())

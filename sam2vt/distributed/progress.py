@@ -15,6 +15,7 @@ from threading import Event, Thread
 from typing import Any, TextIO, TypedDict
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 _POLL_SECONDS = 0.5
@@ -75,8 +76,12 @@ class Board:
 
 
 def start_board() -> Any:
-    """A handle on a new `Board`; the actor ends with its last handle."""
-    return ray.remote(num_cpus=0)(Board).remote()
+    """A handle on a new `Board`; the actor ends with its last handle.
+
+    It stays on the driver's own node: others come and go.
+    """
+    node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=node).remote()
 
 
 class BoardHandler(logging.Handler):

@@ -70,14 +70,20 @@ def open_path(path: str) -> tuple[fs.FileSystem, str]:
     return fs.FileSystem.from_uri(path if "://" in path else str(Path(path).absolute()))
 
 
+def write_small_file(path: str) -> None:
+    """Write a small file at a local path or URI, with the folders above it."""
+    filesystem, inner = open_path(path)
+    filesystem.create_dir(posixpath.dirname(inner), recursive=True)
+    with filesystem.open_output_stream(inner) as stream:
+        stream.write(b"sam2vt")
+
+
 def check_writable(storage: RunStorage) -> None:
     """Write and remove a small file; raises ConfigError naming `ray.storage_path` where that fails."""
     marker = storage.join(f".writable_{uuid4().hex}")
     try:
+        write_small_file(marker)
         filesystem, path = open_path(marker)
-        filesystem.create_dir(posixpath.dirname(path), recursive=True)
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(b"sam2vt")
         filesystem.delete_file(path)
     except (OSError, ValueError, NotImplementedError) as error:
         raise ConfigError(
