@@ -7,7 +7,8 @@ import ray.exceptions
 import ray.train
 
 from sam2vt.config import Config, DatasetConfig, ModelConfig, RayConfig
-from sam2vt.distributed.launch import own_error, with_absolute_paths
+from sam2vt.core.training.checkpoint_store import CheckpointInfo, CheckpointStore
+from sam2vt.distributed.launch import own_error, resumed, with_absolute_paths
 from sam2vt.distributed.storage import run_storage
 from sam2vt.errors import ConfigError, DataError
 
@@ -63,3 +64,35 @@ def test_finds_it_behind_an_exception_of_the_worker() -> None:
 
 def test_other_errors_are_not_ours() -> None:
     assert own_error(ray.train.WorkerGroupError("failed", {0: RuntimeError("segfault")})) is None
+
+
+def put(store: CheckpointStore, step: int, tmp_path: Path) -> str:
+    file = tmp_path / "state"
+    file.write_bytes(b"%d" % step)
+    return store.path(store.put(file, CheckpointInfo(step, 0, 2 * step, 2, "interval", None)))
+
+
+def test_auto_is_the_runs_newest_checkpoint(tmp_path: Path) -> None:
+    config = Config(output_dir=str(tmp_path / "a"), resume="auto")
+    storage = run_storage(config)
+    config = with_absolute_paths(config, storage)
+    assert resumed(config, storage).resume is None
+    store = CheckpointStore(str(tmp_path / "a" / "checkpoints"))
+    newest = [put(store, step, tmp_path) for step in (4, 8)][-1]
+    assert resumed(config, storage).resume == newest
+
+
+def test_going_on_from_an_earlier_checkpoint_of_the_run_leaves_the_later_ones(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "a" / "checkpoints"))
+    earlier, later = [put(store, step, tmp_path) for step in (4, 8)]
+    config = Config(output_dir=str(tmp_path / "a"), resume=earlier)
+    assert resumed(config, run_storage(config)).resume == earlier
+    assert not Path(later).exists()
+
+
+def test_another_runs_folder_means_its_newest_checkpoint(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "old" / "checkpoints"))
+    newest = [put(store, step, tmp_path) for step in (4, 8)][-1]
+    config = Config(output_dir=str(tmp_path / "a"), resume=str(tmp_path / "old"))
+    assert resumed(config, run_storage(config)).resume == newest
+    assert len(store.manifests()) == 2

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, check_writable, newest_metrics, run_storage
+from sam2vt.distributed.storage import (
+    RAY_FOLDER,
+    RunStorage,
+    check_writable,
+    download,
+    run_storage,
+    store_root,
+)
 from sam2vt.errors import ConfigError
 
 
@@ -41,13 +47,18 @@ def test_an_attempt_is_never_used_twice(tmp_path: Path) -> None:
     assert storage.next_attempt() == "attempt_2"
 
 
-def test_reads_the_newest_position_from_ray_trains_record(tmp_path: Path) -> None:
-    assert newest_metrics(str(tmp_path)) is None
-    record = tmp_path / "checkpoint_manager_snapshot.json"
-    record.write_text(json.dumps({"latest_checkpoint_result": None}))
-    assert newest_metrics(str(tmp_path)) is None
-    record.write_text(json.dumps({"latest_checkpoint_result": {"metrics": {"epoch": 2, "clips": 8}}}))
-    assert newest_metrics(str(tmp_path)) == {"epoch": 2, "clips": 8}
+def test_downloads_what_was_uploaded(tmp_path: Path) -> None:
+    storage = RunStorage(f"file://{tmp_path}/remote")
+    (tmp_path / "a").write_bytes(b"content")
+    storage.upload(tmp_path / "a", "checkpoints", "a")
+    download(storage.join("checkpoints", "a"), tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"content"
+
+
+def test_checkpoints_lie_where_every_machine_reaches_them(tmp_path: Path) -> None:
+    config = Config(output_dir=str(tmp_path / "a"), save_dir=str(tmp_path / "kept"))
+    assert store_root(config, RunStorage(str(tmp_path / "a"))) == str(tmp_path / "kept")
+    assert store_root(config, RunStorage("s3://bucket/a")) == "s3://bucket/a/checkpoints"
 
 
 def test_says_where_it_cannot_write(tmp_path: Path) -> None:
