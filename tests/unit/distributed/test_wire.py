@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ray.data.block import BlockAccessor
 
+from sam2vt.core.data.clips import ClipSpec, blank_clip
+from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import Clip, Prompt
 from sam2vt.distributed.wire import POSITION, pack_clips, unpack_clips
 
@@ -83,3 +86,25 @@ def test_readers_own_what_they_get() -> None:
     clip = unpack_clips(rows)[0]
     clip["images"].zero_()
     assert rows["images"].any()
+
+
+@pytest.mark.parametrize("kind", ["mask", "point"])
+def test_a_clip_in_the_object_store_is_hardly_larger_than_its_pixels(kind: str) -> None:
+    """With three objects, each prompted, and counted as Ray counts the block."""
+    frames, size = 4, 128
+    clip = random_clip(3, size=size, frames=frames)
+    if kind == "mask":
+        clip["prompts"] = [
+            Prompt(type="mask", mask=clip["masks"][t, n], object_index=n, frame_index=t)
+            for t in (0, 1)
+            for n in range(3)
+        ]
+    block = BlockAccessor.batch_to_block(pack_clips([clip], [0]))
+    assert BlockAccessor.for_block(block).size_bytes() <= 1.1 * frames * size * size * 4
+
+
+def test_a_quarantined_clip_says_so() -> None:
+    clip = blank_clip(ClipSpec((64, 64), 3, PromptGenerator(["mask"])), "bad")
+    clip["quarantined"] = {"epoch": 1, "index": 2, "video_id": "bad", "source": "ü", "error": "gone"}
+    rows = pack_clips([random_clip(1, size=64), clip], [0, 1])
+    assert_same(unpack_clips(rows)[1], clip)
