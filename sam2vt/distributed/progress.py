@@ -103,7 +103,8 @@ class Display:
         self._stream = stream or sys.stderr
         self._live = _can_redraw(self._stream) if live is None else live
         self._started = time.monotonic()
-        self._last_line = (0.0, "")
+        self._last_line = 0.0
+        self._phases: set[str] = set()  # of which a line was written
         self._bar: tqdm | None = None
         self._done = Event()
         self._thread = Thread(target=self._run, name="progress", daemon=True)
@@ -145,10 +146,11 @@ class Display:
             self._say(status)
 
     def _say(self, status: Status) -> None:
-        """A line at each new phase, and every so often within one."""
+        """A line at the first of each phase, and every so often: phases may change within seconds."""
         now, phase = time.monotonic() - self._started, status.get("phase", "")
-        if phase != self._last_line[1] or now - self._last_line[0] >= _LINE_SECONDS:
-            self._last_line = (now, phase)
+        if phase not in self._phases or now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self._phases.add(phase)
             self._write(f"[{now:5.0f} s] {describe(status)}")
 
     def _write(self, line: str) -> None:

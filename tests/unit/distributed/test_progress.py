@@ -58,6 +58,19 @@ def test_few_lines_where_there_is_no_terminal(board: LocalBoard) -> None:
     ]
 
 
+def test_phases_that_alternate_do_not_flood_the_log(board: LocalBoard) -> None:
+    stream = io.StringIO()
+    with Display(board, stream) as display:
+        for step in range(10):
+            for phase in ("training", "validating"):
+                board.board.post({"phase": phase, "step": step, "total_steps": 9}, [])
+                display._refresh()
+    assert [line.split("] ")[-1].split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "training",
+        "validating",
+    ]
+
+
 def test_a_live_bar_on_a_terminal(board: LocalBoard) -> None:
     stream = io.StringIO()
     with Display(board, stream, live=True):
