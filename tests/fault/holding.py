@@ -55,7 +55,7 @@ class Held:
     """The gates of the decoders of a test, and what takes the place of `NextStream`."""
 
     def __init__(self, folder: Path, *rows: int) -> None:
-        self.folder = folder
+        self.folder, self.rows = folder, rows
         folder.mkdir(parents=True)
         self.stream = partial(HeldStream, folder=folder, rows=rows)
 
@@ -66,3 +66,7 @@ class Held:
 
     def open(self, row: int) -> None:
         (self.folder / f"open-{row}").touch()
+
+    def open_all(self) -> None:
+        for row in self.rows:
+            self.open(row)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -50,6 +50,12 @@ TINY = (
 )
 
 
+class Gate(Protocol):
+    """Holds a run until it is opened."""
+
+    def open_all(self) -> None: ...
+
+
 def overrides_of(videos: Path, output_dir: Path, *overrides: str) -> list[str]:
     return [*TINY, f"dataset.data_path={videos}", f"output_dir={output_dir}", *overrides]
 
@@ -82,10 +88,22 @@ def traced(
 
 
 @contextmanager
-def meanwhile(strike: Callable[[], None]) -> Iterator[None]:
-    """Runs `strike` beside the block; what it raises is raised where the block ends well."""
+def meanwhile(strike: Callable[[], None], *gates: Gate) -> Iterator[None]:
+    """Runs `strike` beside the block; what it raises is raised where the block ends well.
+
+    If it fails the `gates` are opened, so that the block does not wait for ever.
+    """
+
+    def run() -> None:
+        try:
+            strike()
+        except BaseException:
+            for gate in gates:
+                gate.open_all()
+            raise
+
     with ThreadPoolExecutor(1, thread_name_prefix="fault") as pool:
-        striking = pool.submit(strike)
+        striking = pool.submit(run)
         yield
         striking.result()
 

@@ -108,11 +108,11 @@ def test_a_file_that_breaks_ends_the_run(
     log, held = Log(tmp_path / "trace"), hold_decoders(row)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 100, "the decoder at its gate")
+        wait_until(lambda: held.reached(row), 130, "the decoder at its gate")
         bad.spoil()
         held.open(row)
 
-    with meanwhile(strike), pytest.raises(DataError, match=bad.path.name) as caught:
+    with meanwhile(strike, held), pytest.raises(DataError, match=bad.path.name) as caught:
         fit(config, traced(log.folder))
     assert caught.value.exit_code == 2
     [group] = log.groups()
@@ -130,14 +130,14 @@ def test_a_bad_sample_in_quarantine(
     log, held = Log(tmp_path / "trace"), hold_decoders(row, row + 1)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 100, "the decoder at its first gate")
+        wait_until(lambda: held.reached(row), 130, "the decoder at its first gate")
         bad.spoil()
         held.open(row)
         wait_until(lambda: held.reached(row + 1), 20, "the decoder at its second gate")
         bad.restore()
         held.open(row + 1)
 
-    with meanwhile(strike):
+    with meanwhile(strike, held):
         fit(config, traced(log.folder))
     lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
     [said] = [json.loads(line) for line in lines]
@@ -158,11 +158,11 @@ def test_too_many_bad_samples(
     log, held = Log(tmp_path / "trace"), hold_decoders(row)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 100, "the decoder at its gate")
+        wait_until(lambda: held.reached(row), 130, "the decoder at its gate")
         bad.spoil()
         held.open(row)
 
-    with meanwhile(strike), pytest.raises(TrainingError, match=r"quarantine") as caught:
+    with meanwhile(strike, held), pytest.raises(TrainingError, match=r"quarantine") as caught:
         fit(config, traced(log.folder))
     assert bad.video_id in str(caught.value)
     assert len(log.groups()) == 1

@@ -69,7 +69,7 @@ def test_driver_is_killed_and_submitted_again(
         gone = time.time() - killed
     finally:
         first.end()
-    log.open_gate()
+    log.open_all()
     again = time.time()
     second = Driver(tmp_path / "second", *command)
     try:

@@ -58,12 +58,12 @@ def test_a_worker_is_killed(
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 100, "the workers at the gate")
+        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
         fault.append(time.time())
         os.kill(log.groups()[0].pid(rank), signal.SIGKILL)
-        log.open_gate()
+        log.open_all()
 
-    with meanwhile(strike):
+    with meanwhile(strike, log):
         fit(config_of(videos, tmp_path / "run", "ray.max_failures=1"), traced(log.folder, gate=GATE))
     assert log.repeated() == 1
     assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
@@ -80,13 +80,13 @@ def test_a_decode_actor_is_killed(
     log, held, fault = Log(tmp_path / "trace"), hold_decoders(HELD_ROW), []
 
     def strike() -> None:
-        wait_until(lambda: held.reached(HELD_ROW), 100, "the decoder at its gate")
+        wait_until(lambda: held.reached(HELD_ROW), 130, "the decoder at its gate")
         fault.append(time.time())
         [(pid, _)] = held.reached(HELD_ROW)
         os.kill(pid, signal.SIGKILL)
         held.open(HELD_ROW)
 
-    with meanwhile(strike):
+    with meanwhile(strike, held):
         fit(config_of(videos, tmp_path / "run"), traced(log.folder))
     assert len(log.groups()) == 1
     assert log.repeated() == 0
@@ -98,13 +98,13 @@ def test_a_rank_hangs(videos: Path, tmp_path: Path, reference: Any, figures: Fig
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 100, "the workers at the gate")
+        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
         fault.append(time.time())
         os.kill(log.groups()[0].pid(1), signal.SIGSTOP)
-        log.open_gate()
+        log.open_all()
 
     config = config_of(videos, tmp_path / "run", "ray.max_failures=1", "ray.collective_timeout_seconds=10")
-    with meanwhile(strike):
+    with meanwhile(strike, log):
         summary = fit(config, traced(log.folder, gate=GATE))
     assert summary.steps == STEPS
     assert_recovered(log, tmp_path / "run", fault[0], reference, figures)

@@ -52,12 +52,12 @@ def test_a_node_that_trains_is_lost(nodes: Nodes, videos: Path, tmp_path: Path, 
     log, fault, config = Log(tmp_path / "trace"), [], config_on(videos, tmp_path)
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 100, "the workers at the gate")
+        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
         fault.append(time.time())
         nodes.remove(log.groups()[0].node(0))
-        log.open_gate()
+        log.open_all()
 
-    with meanwhile(strike):
+    with meanwhile(strike, log):
         summary = fit(config, traced(log.folder, gate=GATE))
     assert summary.steps == STEPS
     assert [group.world for group in log.groups()] == [2, 1]
@@ -75,13 +75,13 @@ def test_a_node_that_decodes_is_lost(
     config = config_on(videos, tmp_path)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(HELD_ROW), 100, "the decoder at its gate")
+        wait_until(lambda: held.reached(HELD_ROW), 130, "the decoder at its gate")
         fault.append(time.time())
         [(_, node)] = held.reached(HELD_ROW)
         nodes.remove(node)
         held.open(HELD_ROW)
 
-    with meanwhile(strike):
+    with meanwhile(strike, held):
         summary = fit(config, traced(log.folder))
     assert summary.steps == STEPS
     assert log.committed() == expected_clips(config)
@@ -102,7 +102,7 @@ def test_from_two_workers_to_one_and_back(
     )
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].has_done(3), 100, "the first steps")
+        wait_until(lambda: log.groups() and log.groups()[0].has_done(3), 130, "the first steps")
         node = log.groups()[0].node(1)
         nodes.drain(node, NOTICE_SECONDS)
         drained.append(time.time())
@@ -114,9 +114,9 @@ def test_from_two_workers_to_one_and_back(
         added.append(time.time())
         nodes.add_trainer()
         wait_until(lambda: len(log.groups()) == 3, 60, "two workers again")
-        log.open_gate()
+        log.open_all()
 
-    with meanwhile(strike):
+    with meanwhile(strike, log):
         fit(config, traced(log.folder, gate=GATE_OF_LONG, pace=0.3))
     groups, deadline = log.groups(), drained[0] + NOTICE_SECONDS
     assert [group.world for group in groups] == [2, 1, 2]

@@ -154,7 +154,7 @@ class Log:
                 found.setdefault(name, Group(name)).ranks[int(rank)] = lines
         return sorted((group for group in found.values() if 0 in group.ranks), key=lambda group: group.began)
 
-    def open_gate(self) -> None:
+    def open_all(self) -> None:
         (self.folder / OPEN).touch()
 
     def committed(self) -> dict[int, Counter[str]]:
