@@ -14,8 +14,10 @@ import torch
 from sam2vt.config import Config
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.sigterm import SaveOnSigterm
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.train import create_trainer
+from sam2vt.errors import CheckpointError, ConfigError
+from sam2vt.train import create_trainer, train
 
 STEPS_PER_EPOCH = 3
 
@@ -121,3 +123,53 @@ def test_a_finished_run_goes_on_for_more_epochs(config, whole) -> None:
     rest, weights = run(config, resume=config.checkpoint_dir / "last.ckpt")
     assert first + rest == whole[0]
     assert_equal(weights, whole[1])
+
+
+def test_a_frozen_encoder_is_not_saved_again_and_the_run_goes_on_exactly(config, tmp_path) -> None:
+    """Checkpoints of what trained: smaller by what did not, and the base is asked for by its sha256."""
+    config.trainer.max_epochs = 2
+    base = tmp_path / "base.pt"
+    torch.save({"model": SAM2LightningModule(config).model.load("cpu").network.state_dict()}, base)
+    config.model.checkpoint_path = str(base)
+    whole, weights = run(config)
+    last = config.checkpoint_dir / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    assert content["base"]["path"] == str(base)
+    assert {name.split(".")[2] for name in content["state_dict"] if "image_encoder" in name} == set()
+
+    module = SAM2LightningModule(config)
+    module.setup("fit")
+    left_out = sum(p.numel() * p.element_size() for p in module.parameters() if not p.requires_grad)
+    torch.save({**content, "state_dict": weights}, tmp_path / "full.ckpt")
+    full, small = (tmp_path / "full.ckpt").stat().st_size, last.stat().st_size
+    print(f"{small} bytes, {full} with the frozen {left_out}")
+    assert left_out > 0.15 * full
+    assert full - small == pytest.approx(left_out, rel=0.05)
+
+    config.output_dir = str(tmp_path / "stopped")
+    first, _ = run(config, stop_at=4)
+    moved = tmp_path / "moved.pt"
+    base.rename(moved)
+    last = config.checkpoint_dir / "last.ckpt"
+    with pytest.raises(CheckpointError, match=r"base\.pt"):
+        run(config, resume=last)
+    config.model.checkpoint_path = str(moved)
+    rest, again = run(config, resume=last)
+    assert first + rest == whole
+    assert_equal(again, weights)
+    restored = SAM2LightningModule.load_from_checkpoint(config.checkpoint_dir / "last.ckpt")
+    assert_equal(restored.state_dict(), weights)
+
+
+def test_auto_goes_on_and_a_used_folder_is_not_taken_unasked(config) -> None:
+    config.trainer.max_epochs, config.trainer.limit_val_batches = 1, 0
+    config.resume = "auto"  # a new start, since there is nothing yet
+    assert train(config).global_step == STEPS_PER_EPOCH
+    config.resume = None
+    with pytest.raises(ConfigError, match="resume=auto"):
+        train(config)
+    config.resume, config.trainer.max_epochs = "auto", 2
+    (manifest,) = CheckpointStore(str(config.checkpoint_dir)).manifests()
+    assert train(config).global_step == 2 * STEPS_PER_EPOCH
+    assert (manifest.step, manifest.epoch, manifest.samples_seen) == (STEPS_PER_EPOCH, 1, STEPS_PER_EPOCH)
+    assert CheckpointStore(str(config.checkpoint_dir)).newest().step == 2 * STEPS_PER_EPOCH

@@ -159,7 +159,6 @@ WRONG_VALUES = [
     ("dataset.image_root", "https://host/frames"),
     ("valdataset.data_path", "gs://bucket/videos"),
     ("model.checkpoint_path", "/"),
-    ("resume", "/"),
     ("dataset.num_of_pos_points", 0),
     ("dataset.identity", "track"),
     ("dataset.image_root", "/does/not/exist"),

@@ -207,13 +207,29 @@ OTHER_RUNS = [
     ({"model.image_size": 1024}, "model.image_size was 512, is 1024"),
     ({"model.config_path": "network/sam2.1_nano.yaml"}, "is network/sam2.1_nano.yaml"),
     ({"model.num_maskmem": 3}, "model.num_maskmem was 7, is 3"),
+    ({"model.bptt_frames": 2}, "model.bptt_frames was null, is 2"),
     ({"model.trainable_modules": ["*"]}, r"model.trainable_modules was \['memory_att.*, is \['\*'\]"),
+    (
+        {"dataset.prompt_types": ["mask"]},
+        r"dataset.prompt_types was \['point', 'box', 'mask'\], is \['mask'\]",
+    ),
+    ({"dataset.frame_stride": 2}, "dataset.frame_stride was 1, is 2"),
+    ({"valdataset.prompt_types": ["point"]}, "valdataset.prompt_types was"),
+    ({"loss.dice_weight": 2.0}, "loss.dice_weight was 1.0, is 2.0"),
     ({"optimizer.type": "sgd"}, "optimizer.type was adamw, is sgd"),
-    ({"optimizer.encoder_lr": 1e-6}, "optimizer.encoder_lr was null, is 1e-06"),
-    ({"optimizer.layer_decay": 0.9}, "optimizer.layer_decay was 1.0, is 0.9"),
-    ({"optimizer.weight_decay": 0.0}, "optimizer.weight_decay was 0.1, is 0.0"),
-    ({"loss.presence_weight": 0.0}, "loss.presence_weight was 1.0, is 0.0"),
+    ({"optimizer.lr": 1e-3}, "optimizer.lr was 5e-05, is 0.001"),
+    ({"scheduler.type": "constant"}, "scheduler.type was cosine, is constant"),
+    ({"trainer.precision": "bf16-mixed"}, "trainer.precision was 32-true, is bf16-mixed"),
+    ({"trainer.gradient_clip_val": 1.0}, "trainer.gradient_clip_val was 0.1, is 1.0"),
+    ({"trainer.accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches was 1, is 2"),
+    ({"seed": 1, "split": "time"}, "seed was 0, is 1; split was none, is time"),
 ]
+
+
+def change(config: Config, changes: dict[str, Any]) -> None:
+    for name, value in changes.items():
+        section, _, field = name.rpartition(".")
+        setattr(getattr(config, section) if section else config, field, value)
 
 
 @pytest.mark.parametrize(("changes", "message"), OTHER_RUNS)
@@ -222,11 +238,24 @@ def test_another_run_s_checkpoint_is_refused_before_training(
 ) -> None:
     path = write_checkpoint(config, tmp_path / "last.ckpt")
     trainer = train.create_trainer(config, callbacks=[])
-    for name, value in changes.items():
-        section, field = name.split(".")
-        setattr(getattr(config, section), field, value)
+    change(config, changes)
     with pytest.raises(CheckpointError, match=message):
         train.resume_kwargs(str(path), trainer, config)
+
+
+FREE = {
+    "model.device": "cpu",
+    "model.checkpoint_path": "moved.pt",
+    "dataset.num_workers": 9,
+    "valdataset.batch_size": 3,
+    "trainer.log_every_n_steps": 3,
+    "trainer.val_check_interval": 0.5,
+    "trainer.checkpoint_every_n_steps": 5,
+    "trainer.enable_progress_bar": False,
+    "ray.max_failures": 3,
+    "on_bad_sample": "quarantine",
+    "output_dir": "elsewhere",
+}
 
 
 def test_what_a_resumed_run_may_change(
@@ -234,16 +263,46 @@ def test_what_a_resumed_run_may_change(
 ) -> None:
     path = write_checkpoint(config, tmp_path / "last.ckpt")
     trainer = train.create_trainer(config, callbacks=[])
-    config.trainer.max_epochs, config.model.device = 20, "cpu"
+    change(config, FREE)
     config.model.trainable_modules = config.model.trainable_modules[::-1]
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
         train.resume_kwargs(str(path), trainer, config)
-        assert not caplog.messages
-        config.optimizer.lr = 1e-3
+    assert not caplog.messages
+
+
+def test_what_a_resumed_run_may_change_and_should_know_of(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_checkpoint(config, tmp_path / "last.ckpt")
+    trainer = train.create_trainer(config, callbacks=[])
+    config.trainer.max_epochs, config.dataset.data_path = 20, "moved"
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "sam2vt"):
         train.resume_kwargs(str(path), trainer, config)
-    (warning,) = caplog.messages
-    assert "optimizer.lr was 5e-05, is 0.001: without effect" in warning
+    longer, moved = caplog.messages
+    assert "trainer.max_epochs was 10, is 20: the cosine, whose scheduler.T_max is null, now ends" in longer
+    assert "is moved: must hold the same data" in moved
+    caplog.clear()
+    config.scheduler.T_max, config.dataset.data_path = 100, str(tmp_path)
+    path = write_checkpoint(config, path)
+    config.trainer.max_epochs = 30
+    with caplog.at_level(logging.WARNING, "sam2vt"):
+        train.resume_kwargs(str(path), trainer, config)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warned"),
+    [(["resume=auto"], True), (["resume=auto", "output_dir=runs/mine"], False), ([], False)],
+)
+def test_auto_in_a_folder_named_after_the_time_is_said_to_find_nothing(
+    caplog: pytest.LogCaptureFixture, overrides: list[str], warned: bool
+) -> None:
+    cfg = train.compose_config(["dataset.data_path=x", *overrides])
+    with caplog.at_level(logging.WARNING, "sam2vt"):
+        train.warn_of_new_folder(cfg)
+    assert [("nothing is ever found there" in message) for message in caplog.messages] == [True] * warned
 
 
 def test_a_checkpoint_without_a_configuration_is_refused(config: Config, tmp_path: Path) -> None:

@@ -20,6 +20,17 @@ from .conftest import NANO, SIZE, nano_model, prompt
 NUM_FRAMES = 12
 
 
+@pytest.fixture(autouse=True)
+def hydra_for_sam2():
+    """SAM 2's own builders need the Hydra that importing it sets up, and that other tests take down."""
+    import sam2  # noqa: F401
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not GlobalHydra.instance().is_initialized():
+        initialize_config_module("sam2", version_base="1.2")
+
+
 def write_training_checkpoint(path, model: SAM2Model) -> None:
     """A checkpoint as a training run writes it: the module's state and its plain configuration."""
     config = ModelConfig(config_path=NANO, image_size=SIZE, device="cpu", **model.architecture)
