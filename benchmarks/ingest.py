@@ -37,7 +37,8 @@ from sam2vt.distributed.split import Stream, StreamConfig
 from sam2vt.distributed.stream import StreamLoader
 
 GOALS = {"stream / decoder": 0.85, "stream / DataLoader": 0.95, "bytes a clip / (T*H*W*4)": 1.1}
-WARM_UP = 4  # batches that are not timed: processes start, queues fill
+# Batches before and after those that are timed: processes start, and no queue runs empty in between.
+WARM_UP, TAIL = 4, 8
 
 
 def main() -> None:
@@ -69,8 +70,9 @@ def config_for(options: argparse.Namespace, folder: str) -> Config:
         dataset.image_size = (options.size, options.size)
         dataset.video_clip_length = options.frames
     config.dataset.batch_size, config.dataset.prompt_types = options.batch_size, ["mask"]
-    config.dataset.clips_per_video = options.batch_size * (options.batches + WARM_UP)
-    config.ray.num_workers, config.trainer.max_epochs = 1, 4 * options.repeats
+    steps = WARM_UP + options.batches + TAIL
+    config.dataset.clips_per_video = options.batch_size * steps
+    config.ray.num_workers, config.trainer.max_epochs, config.trainer.max_steps = 1, 1, steps
     return config
 
 
@@ -107,14 +109,15 @@ def compare(config: Config, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def clips_per_second(batches: Iterator[Any], options: argparse.Namespace) -> float:
-    """Over the batches after the warm-up; what a queue held at its end was decoded in the same time."""
+    """Over the batches after the warm-up."""
     for _ in islice(batches, WARM_UP):
         pass
     began, number = time.perf_counter(), 0
     for _ in islice(batches, options.batches):
         number += options.batch_size
     seconds = time.perf_counter() - began
-    del batches  # its processes end before the next turn
+    for _ in islice(batches, TAIL):
+        pass  # read to the end, so that its processes are idle in the next turn
     return number / seconds
 
 

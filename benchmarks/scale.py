@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.measure, options.split)))
-        return
+        print(json.dumps(measure(options.measure, options.split)), flush=True)
+        os._exit(0)  # the reader of a stream without end still waits for its next batch
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         tables = {number: write_table(folder, number) for number in options.videos}
@@ -88,6 +88,7 @@ def run_measurement(table: Path, split: str) -> dict[str, float]:
 
 def measure(table: Path, split: str) -> dict[str, float]:
     """Read batches as a run on Ray does, in this process in place of a worker."""
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # to another Ray, once this one has ended
     import ray
 
     from sam2vt.distributed.decode import quiet_ray_data

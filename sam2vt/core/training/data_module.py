@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -99,10 +100,12 @@ class SAM2LightningDataModule(L.LightningDataModule):
         """[batches of clips, whole videos] of this rank; fill-ups are None."""
         settings = self.config.valdataset
         rank, world_size = self._rank_and_world_size()
-        keys = [SampleKey(0, i) for i in range(len(self.val_records) * settings.clips_per_video)]
+        num_clips = len(self.val_records) * settings.clips_per_video
         clips: DataLoader = DataLoader(
             _require(self.val_dataset),
-            batch_sampler=RankBatches(keys, settings.batch_size, rank, world_size),
+            batch_sampler=RankBatches(
+                range(num_clips), settings.batch_size, rank, world_size, partial(SampleKey, 0)
+            ),
             collate_fn=_collate_or_none,
             **_loader_kwargs(settings.num_workers),
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch.distributed as dist
 from torch.utils.data import Dataset
@@ -41,19 +40,30 @@ class RankBatches(Generic[Item]):
     """Batch sampler: every world_size-th batch of the items, none twice and none left out.
 
     Each rank gets equally many, because a wrapped model synchronises at every step: where batches do
-    not divide, the last ones are empty lists.
+    not divide, the last ones are empty lists. `make` turns each item into what is asked for.
     """
 
-    def __init__(self, items: Sequence[Item], batch_size: int, rank: int, world_size: int) -> None:
-        batches = [list(items[start : start + batch_size]) for start in range(0, len(items), batch_size)]
-        own = batches[rank::world_size]
-        self.batches: list[list[Item]] = own + [[]] * (math.ceil(len(batches) / world_size) - len(own))
+    def __init__(
+        self,
+        items: Sequence[Any],
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        make: Callable[[Any], Item] | None = None,
+    ) -> None:
+        self.items, self.make = items, make
+        self.starts = range(rank * batch_size, len(items), batch_size * world_size)
+        self.batch_size, self.length = batch_size, -(-len(items) // (batch_size * world_size))
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self.length
 
     def __iter__(self) -> Iterator[list[Item]]:
-        return iter(self.batches)
+        for start in self.starts:
+            batch = self.items[start : start + self.batch_size]
+            yield list(batch) if self.make is None else [self.make(each) for each in batch]
+        if len(self.starts) < self.length:
+            yield []
 
 
 class LossRow(NamedTuple):
