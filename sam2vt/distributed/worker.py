@@ -100,18 +100,26 @@ def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
     progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
     callbacks += [CountRounds(division), progress, ReportMetrics(), saver]
     callbacks.append(WatchSignals(progress.stop_wished, saver))
-    trainer = create_trainer(
+    return create_trainer(
         config,
         callbacks,
         accelerator="gpu" if config.ray.use_gpu else "cpu",
-        devices="auto",
-        # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
-        strategy=ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
-        plugins=[ray.train.lightning.RayLightningEnvironment()],
         enable_progress_bar=False,
         **divided_trainer_kwargs(config, division),
+        **_strategy(division.world_size),
     )
-    return ray.train.lightning.prepare_trainer(trainer)
+
+
+def _strategy(world_size: int) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer; a single worker has nobody to average gradients with."""
+    if world_size == 1:
+        return {"strategy": "auto", "devices": 1}
+    return {
+        # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
+        "strategy": ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
+        "plugins": [ray.train.lightning.RayLightningEnvironment()],
+        "devices": "auto",
+    }
 
 
 def _export(config: Config, job: Job) -> str | None:
