@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, options.split)), flush=True)
-        os._exit(0)  # the reader of a stream without end still waits for its next batch
+        os._exit(0)  # Ray ends with this process; the reader of an endless stream would fail at its shutdown
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         tables = {number: write_table(folder, number) for number in options.videos}
@@ -115,7 +115,6 @@ def measure(table: Path, split: str) -> dict[str, float]:
         next(batches)
     seconds = (time.time() - first) / BATCHES
     memory = peaks_of_memory()
-    ray.shutdown()
     return {
         "first_batch_s": round(first - STARTED, 2),
         "plan_s": round(planned - STARTED, 2),
