@@ -89,14 +89,15 @@ def stopping_signals(board: Any) -> Iterator[StopRequest]:
 
     Outside the main thread, where Python lets nobody handle signals, nothing changes.
     """
-    request = StopRequest()
+    request, again = StopRequest(), list[signal.Signals]()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
     def stop(number: int, *_: object) -> None:
         if request.signal is not None:
-            raise SystemExit(EXIT_CODES[signal.Signals(number)])
+            again.append(signal.Signals(number))
+            raise KeyboardInterrupt  # `ray.get` goes on waiting after any other exception
         request.signal = signal.Signals(number)
         log.warning("%s: saving, then stopping; again: stop at once", request.signal.name)
         board.stop.remote()
@@ -104,6 +105,10 @@ def stopping_signals(board: Any) -> Iterator[StopRequest]:
     before = {number: signal.signal(number, stop) for number in EXIT_CODES}
     try:
         yield request
+    except KeyboardInterrupt:
+        if not again:
+            raise
+        raise SystemExit(EXIT_CODES[again[0]]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).resolve().parents[2]
+LIMIT_SECONDS = 180
 FIGURES: list[tuple[str, str]] = []
 
 
@@ -33,6 +35,34 @@ def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
         print(text)
 
     return add
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What the limit below cannot end, such as a fixture, ends the session."""
+    item.add_marker(pytest.mark.timeout(3 * LIMIT_SECONDS, method="thread"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Ends a case that takes too long. `ray.get` lets go for a KeyboardInterrupt alone."""
+    late = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal late
+        late = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)
+    try:
+        return (yield)
+    except KeyboardInterrupt:
+        if not late:
+            raise
+        pytest.fail(f"took longer than {LIMIT_SECONDS} s")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

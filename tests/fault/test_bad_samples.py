@@ -22,7 +22,7 @@ from sam2vt.errors import DataError, TrainingError
 from tests.fault.runs import config_of, expected_clips, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
-pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 Figures = Callable[[str], None]
 POISONED = 9  # step, counted from 1; steps are logged at 4, 8 and 12

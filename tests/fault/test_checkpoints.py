@@ -18,7 +18,7 @@ from tests.fault import storage
 from tests.fault.runs import assert_same_result, config_of, final_state, traced
 from tests.fault.trace import Log
 
-pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 Figures = Callable[[str], None]
 ONE_WORKER = ("ray.num_workers=1", "dataset.clips_per_video=3")  # again 2 epochs of 6 steps

@@ -19,7 +19,7 @@ from tests.fault.processes import processes_below
 from tests.fault.runs import CLIPS_A_STEP, GATE, assert_same_result, final_state, overrides_of
 from tests.fault.trace import Log, wait_until
 
-pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("tests_for_workers")]
+pytestmark = pytest.mark.usefixtures("tests_for_workers")
 
 Figures = Callable[[str], None]
 REPO = Path(__file__).resolve().parents[2]

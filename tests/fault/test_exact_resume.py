@@ -177,7 +177,6 @@ class KillAll:
         return folder / "killed"
 
 
-@pytest.mark.timeout(180, func_only=True)
 @pytest.mark.parametrize("kills", KILLS, ids=lambda kills: " - ".join(point for _, point in kills))
 def test_ray(
     kills: Sequence[tuple[int, str]],

@@ -16,7 +16,7 @@ from sam2vt.distributed.launch import fit
 from tests.fault.runs import GATE, STEPS, assert_same_result, config_of, final_state, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
-pytestmark = [pytest.mark.timeout(180, func_only=True), pytest.mark.usefixtures("local_ray")]
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24

@@ -23,8 +23,6 @@ from tests.fault.runs import (
 )
 from tests.fault.trace import Log, wait_until
 
-pytestmark = pytest.mark.timeout(180, func_only=True)
-
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24
 NOTICE_SECONDS = 20.0
