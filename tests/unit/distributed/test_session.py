@@ -75,7 +75,7 @@ def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number:
     told: list[bool] = []
     board = SimpleNamespace(stop=SimpleNamespace(remote=lambda: told.append(True)))
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises(SystemExit) as end, stopping_signals(board) as request:
+    with pytest.raises(SystemExit) as end, stopping_signals(board) as request:  # noqa: PT012
         assert request.signal is None
         os.kill(os.getpid(), number)
         assert (told, request.signal, request.exit_code) == ([True], number, code)
