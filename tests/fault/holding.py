@@ -12,22 +12,34 @@ from typing import Any
 import ray
 
 from sam2vt.distributed.resuming import NextStream
+from sam2vt.distributed.split import Stream
 
 
 @dataclass(frozen=True)
-class HeldStream(NextStream):
-    """A run's stream whose decoders wait before each of `rows` until `folder` holds the file `open-ROW`."""
+class HeldStream(Stream):
+    """A stream whose decoders wait before each of `rows` until `folder` holds the file `open-ROW`."""
 
     folder: Path = Path()
     rows: tuple[int, ...] = ()
 
-    def __call__(self) -> Any:
+    def dataset(self, world_size: int) -> Any:
+        """Called in the process that makes the data set for a group of workers."""
         from sam2vt.distributed import decode
 
-        # This runs in Ray Train's controller, which makes the data set too.
         if not hasattr(decode.ClipDecoder, "held"):
             decode.ClipDecoder = _held(decode.ClipDecoder, self.folder, self.rows)  # type: ignore[misc]
-        return super().__call__()
+        return super().dataset(world_size)
+
+
+@dataclass(frozen=True)
+class NextHeldStream(NextStream):
+    """Decides like `NextStream` where the next group of workers begins; gives it a `HeldStream`."""
+
+    folder: Path = Path()
+    rows: tuple[int, ...] = ()
+
+    def __call__(self) -> HeldStream:
+        return HeldStream(**vars(super().__call__()), folder=self.folder, rows=self.rows)
 
 
 def _held(decoder: type, folder: Path, held_rows: tuple[int, ...]) -> type:
@@ -57,7 +69,7 @@ class Held:
     def __init__(self, folder: Path, *rows: int) -> None:
         self.folder, self.rows = folder, rows
         folder.mkdir(parents=True)
-        self.stream = partial(HeldStream, folder=folder, rows=rows)
+        self.stream = partial(NextHeldStream, folder=folder, rows=rows)
 
     def reached(self, row: int) -> list[tuple[int, str]]:
         """Process and node of each decoder that waits or has waited before `row`."""
