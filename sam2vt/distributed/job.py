@@ -38,5 +38,8 @@ def train_on_worker(job: Job) -> dict[str, Any] | None:
     loader.start()
     from sam2vt.distributed.worker import train_loop
 
-    with local_checkpoint(start.checkpoint) as resume:
-        return train_loop(job, loader, resume)
+    try:
+        with local_checkpoint(start.checkpoint) as resume:
+            return train_loop(job, loader, resume)
+    finally:
+        loader.close()

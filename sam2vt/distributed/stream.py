@@ -7,9 +7,9 @@ and step follow from the number too, and the reader checks that they do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from queue import Queue
-from threading import Thread
+from collections.abc import Callable, Iterator, Mapping
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.types import Batch
 from sam2vt.distributed.plan import Division
 from sam2vt.distributed.wire import POSITION, unpack_clips
-from sam2vt.errors import TrainingError
+from sam2vt.errors import Sam2vtError, TrainingError
 
-Rows = dict[str, np.ndarray]
+Item = tuple[list[int], Any]  # a batch's rows; the batch, or why there is none
 
 
 class StreamLoader:
@@ -45,7 +45,8 @@ class StreamLoader:
         self.batch = first_step * division.rounds  # the number of the next one, from the run's start
         self.seconds_waited = 0.0
         self._open_shard, self._prefetch = open_shard, prefetch
-        self._ready: Queue[Rows | Exception | None] | None = None
+        self._ready: Queue[Item] | None = None
+        self._closed = Event()
 
     def __len__(self) -> int:
         return self.division.plan.steps_per_epoch * self.division.rounds
@@ -62,34 +63,52 @@ class StreamLoader:
             self._ready = Queue(maxsize=max(1, self._prefetch))
             Thread(target=self._read, args=(self._ready,), name="stream-reader", daemon=True).start()
 
+    def close(self) -> None:
+        """End the reader; what it has read is lost."""
+        self._closed.set()
+
     def _next_batch(self) -> Batch:
         self.start()
         assert self._ready is not None
         began = time.perf_counter()
-        rows: Any = self._ready.get()
+        positions, batch = self._ready.get()
         self.seconds_waited += time.perf_counter() - began
-        if isinstance(rows, Exception):
-            raise rows
-        self._check([] if rows is None else rows[POSITION].tolist())
-        batch = collate_fn(unpack_clips(rows))
+        if isinstance(batch, Exception):
+            raise batch
+        expected = self.division.rows(self.batch, self.rank)
+        if positions != expected:
+            raise TrainingError(
+                f"the stream gave rank {self.rank} the rows {positions} at its batch {self.batch} instead of "
+                f"{expected}: they would not be the clips that the run's position stands for"
+            )
         if (scale := self.division.loss_scale(self.batch)) != 1.0:
             batch["loss_scale"] = scale
         self.batch += 1
         return batch
 
-    def _check(self, got: Sequence[int]) -> None:
-        expected = self.division.rows(self.batch, self.rank)
-        if got != expected:
-            raise TrainingError(
-                f"the stream gave rank {self.rank} the rows {got} at its batch {self.batch} instead of "
-                f"{expected}: they would not be the clips that the run's position stands for"
-            )
-
-    def _read(self, ready: Queue[Any]) -> None:
+    def _read(self, ready: Queue[Item]) -> None:
+        """In the thread: (rows, batch) in order, no rows at the stream's end; an error in its place."""
         options: dict[str, Any] = {"batch_size": self.division.plan.batch_size, "batch_format": "numpy"}
         try:
             for rows in self._open_shard().iter_batches(prefetch_batches=self._prefetch, **options):
-                ready.put(rows)
-            ready.put(None)
+                self._put(ready, _batch_of(rows))
+                if self._closed.is_set():
+                    return
+            self._put(ready, ([], None))
         except Exception as error:  # raised again where the batch is asked for
-            ready.put(error)
+            self._put(ready, ([], error))
+
+    def _put(self, ready: Queue[Item], item: Item) -> None:
+        while not self._closed.is_set():
+            try:
+                return ready.put(item, timeout=1.0)
+            except Full:
+                continue
+
+
+def _batch_of(rows: Mapping[str, np.ndarray]) -> Item:
+    positions = rows[POSITION].tolist()
+    try:
+        return positions, collate_fn(unpack_clips(rows))
+    except Sam2vtError as error:
+        return positions, error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -178,8 +179,31 @@ def test_bad_data_is_raised_where_its_clip_is_due(records: list[VideoRecord]) ->
 
 
 @pytest.mark.parametrize(("positions", "found"), [([[1]], r"\[1\]"), ([], r"\[\]")])
-def test_refuses_rows_that_are_not_its_own(positions: list[list[int]], found: str) -> None:
-    rows = [{"position": torch.tensor(row).numpy()} for row in positions]
-    loader = StreamLoader(lambda: Shard(rows), Division(plan_of(1, 1), 1), rank=0)  # type: ignore[arg-type]
+def test_refuses_rows_that_are_not_its_own(
+    records: list[VideoRecord], positions: list[list[int]], found: str
+) -> None:
+    plan = plan_of(1, 1)
+    decode = make_decoder(records, plan)
+    rows = [decode({"id": np.array(row)}) for row in positions]
+    loader = StreamLoader(lambda: Shard(rows), Division(plan, 1), rank=0)  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=f"rows {found} at its batch 0 instead of"):
         next(iter(loader))
+
+
+def test_a_closed_loader_lets_go_of_the_stream(records: list[VideoRecord]) -> None:
+    plan = plan_of(1, 1)
+    rows = make_decoder(records, plan)({"id": np.array([0])})
+    ended = Event()
+
+    class Endless:
+        def iter_batches(self, **_: Any) -> Any:
+            try:
+                while True:
+                    yield rows
+            finally:
+                ended.set()
+
+    loader = StreamLoader(Endless, Division(plan, 1), rank=0)  # type: ignore[arg-type]
+    next(iter(loader))
+    loader.close()
+    assert ended.wait(10)
