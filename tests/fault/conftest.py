@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.fault.limits import LIMIT_SECONDS
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).resolve().parents[2]
-LIMIT_SECONDS = 180
 FIGURES: list[tuple[str, str]] = []
 
 

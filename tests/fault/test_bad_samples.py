@@ -19,6 +19,7 @@ from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.source import find_clips
 from sam2vt.errors import DataError, TrainingError
+from tests.fault.limits import START_SECONDS
 from tests.fault.runs import config_of, expected_clips, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
@@ -108,7 +109,7 @@ def test_a_file_that_breaks_ends_the_run(
     log, held = Log(tmp_path / "trace"), hold_decoders(row)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 130, "the decoder at its gate")
+        wait_until(lambda: held.reached(row), START_SECONDS, "the decoder at its gate")
         bad.spoil()
         held.open(row)
 
@@ -130,7 +131,7 @@ def test_a_bad_sample_in_quarantine(
     log, held = Log(tmp_path / "trace"), hold_decoders(row, row + 1)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 130, "the decoder at its first gate")
+        wait_until(lambda: held.reached(row), START_SECONDS, "the decoder at its first gate")
         bad.spoil()
         held.open(row)
         wait_until(lambda: held.reached(row + 1), 20, "the decoder at its second gate")
@@ -158,7 +159,7 @@ def test_too_many_bad_samples(
     log, held = Log(tmp_path / "trace"), hold_decoders(row)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(row), 130, "the decoder at its gate")
+        wait_until(lambda: held.reached(row), START_SECONDS, "the decoder at its gate")
         bad.spoil()
         held.open(row)
 

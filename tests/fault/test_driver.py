@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sam2vt.core.training.checkpoint_store import CheckpointStore
+from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import CLIPS_A_STEP, GATE, assert_same_result, final_state, overrides_of
 from tests.fault.trace import Log, wait_until
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("tests_for_workers")
 
 Figures = Callable[[str], None]
 REPO = Path(__file__).resolve().parents[2]
-START_SECONDS, STOP_SECONDS = 120, 60
+STOP_SECONDS = 60
 
 
 class Driver:

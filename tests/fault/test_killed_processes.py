@@ -13,6 +13,7 @@ import lightning as L
 import pytest
 
 from sam2vt.distributed.launch import fit
+from tests.fault.limits import START_SECONDS
 from tests.fault.runs import GATE, STEPS, assert_same_result, config_of, final_state, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
@@ -58,7 +59,9 @@ def test_a_worker_is_killed(
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
+        wait_until(
+            lambda: log.groups() and log.groups()[0].waiting(), START_SECONDS, "the workers at the gate"
+        )
         fault.append(time.time())
         os.kill(log.groups()[0].pid(rank), signal.SIGKILL)
         log.open_all()
@@ -80,7 +83,7 @@ def test_a_decode_actor_is_killed(
     log, held, fault = Log(tmp_path / "trace"), hold_decoders(HELD_ROW), []
 
     def strike() -> None:
-        wait_until(lambda: held.reached(HELD_ROW), 130, "the decoder at its gate")
+        wait_until(lambda: held.reached(HELD_ROW), START_SECONDS, "the decoder at its gate")
         fault.append(time.time())
         [(pid, _)] = held.reached(HELD_ROW)
         os.kill(pid, signal.SIGKILL)
@@ -98,7 +101,9 @@ def test_a_rank_hangs(videos: Path, tmp_path: Path, reference: Any, figures: Fig
     log, fault = Log(tmp_path / "trace"), []
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
+        wait_until(
+            lambda: log.groups() and log.groups()[0].waiting(), START_SECONDS, "the workers at the gate"
+        )
         fault.append(time.time())
         os.kill(log.groups()[0].pid(1), signal.SIGSTOP)
         log.open_all()

@@ -13,6 +13,7 @@ import ray
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.session import RAY_ENVIRONMENT, sigterm_as_before
 from tests.fault.cluster import OVERRIDES, Nodes
+from tests.fault.limits import START_SECONDS
 from tests.fault.runs import (
     GATE,
     STEPS,
@@ -50,7 +51,9 @@ def test_a_node_that_trains_is_lost(nodes: Nodes, videos: Path, tmp_path: Path, 
     log, fault, config = Log(tmp_path / "trace"), [], config_on(videos, tmp_path)
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].waiting(), 130, "the workers at the gate")
+        wait_until(
+            lambda: log.groups() and log.groups()[0].waiting(), START_SECONDS, "the workers at the gate"
+        )
         fault.append(time.time())
         nodes.remove(log.groups()[0].node(0))
         log.open_all()
@@ -73,7 +76,7 @@ def test_a_node_that_decodes_is_lost(
     config = config_on(videos, tmp_path)
 
     def strike() -> None:
-        wait_until(lambda: held.reached(HELD_ROW), 130, "the decoder at its gate")
+        wait_until(lambda: held.reached(HELD_ROW), START_SECONDS, "the decoder at its gate")
         fault.append(time.time())
         [(_, node)] = held.reached(HELD_ROW)
         nodes.remove(node)
@@ -100,7 +103,7 @@ def test_from_two_workers_to_one_and_back(
     )
 
     def strike() -> None:
-        wait_until(lambda: log.groups() and log.groups()[0].has_done(3), 130, "the first steps")
+        wait_until(lambda: log.groups() and log.groups()[0].has_done(3), START_SECONDS, "the first steps")
         node = log.groups()[0].node(1)
         nodes.drain(node, NOTICE_SECONDS)
         drained.append(time.time())
