@@ -78,6 +78,7 @@ class RayHead:
             environment[CONFIG_VARIABLE] = str(self.folder / "cluster.json")
         command = [str(BIN / "ray"), "start", "--head", "--block", f"--temp-dir={self.folder}", *ports]
         command += ["--dashboard-host=127.0.0.1", "--disable-usage-stats", *options]
+        environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"  # it would wait half a minute for actors
         with (self.folder / "head.log").open("w") as log:
             self.process = subprocess.Popen(
                 command, env={**self.environment, **environment}, stdout=log, stderr=log
