@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from torch.utils.data import DataLoader
+
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.checkpoint_store import CheckpointStore
 
 
 class OneWeight(L.LightningModule):
@@ -49,6 +54,16 @@ def loader(targets: list[float]) -> DataLoader:
 @pytest.fixture
 def one_weight() -> type[OneWeight]:
     return OneWeight
+
+
+def saver(folder: Path) -> SaveCheckpoints:
+    """Checkpoints in `folder`."""
+    return SaveCheckpoints(CheckpointStore(str(folder)), None, folder)
+
+
+@pytest.fixture(name="saver")
+def _saver() -> Callable[[Path], SaveCheckpoints]:
+    return saver
 
 
 @pytest.fixture

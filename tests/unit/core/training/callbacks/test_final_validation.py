@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows
@@ -16,13 +15,13 @@ def rows(tmp_path) -> list[tuple[int, int, float]]:
     ]
 
 
-def test_a_run_that_ends_between_validations_is_validated_once_more(fit, one_weight, tmp_path) -> None:
-    module, best = one_weight([0.1, 0.2, 0.9]), best_checkpoint(str(tmp_path))
+def test_a_run_that_ends_between_validations_is_validated_once_more(fit, one_weight, saver, tmp_path) -> None:
+    module, checkpoints = one_weight([0.1, 0.2, 0.9]), saver(tmp_path)
     results = ResultsCsv(tmp_path / "results.csv")
-    callbacks = [FinalValidation(), results, FirstValidation(), best, LastCheckpoint(str(tmp_path))]
+    callbacks = [FinalValidation(), results, FirstValidation(), checkpoints]
     fit(module, callbacks, max_epochs=-1, max_steps=5)
     assert rows(tmp_path) == [(0, 0, 0.1), (3, 0, 0.2), (5, 1, 0.9)]
-    assert float(best.best_model_score) == pytest.approx(0.9)
+    assert checkpoints.store.best().score == pytest.approx(0.9)
     for name in ("best.ckpt", "last.ckpt"):
         saved = torch.load(tmp_path / name, weights_only=True)
         assert saved["global_step"] == 5
@@ -44,11 +43,11 @@ def test_no_step_is_validated_twice(fit, one_weight, tmp_path, settings, expecte
     assert module.num_validations == len(expected)
 
 
-def test_a_run_that_was_validated_at_its_end_goes_on_as_without(fit, one_weight, tmp_path) -> None:
+def test_a_run_that_was_validated_at_its_end_goes_on_as_without(fit, one_weight, saver, tmp_path) -> None:
     """The extra validation leaves nothing in the checkpoint that changes how the run goes on."""
 
     def run(extra, folder, steps: int, **kwargs):
-        module, last = one_weight(), LastCheckpoint(str(folder))
+        module, last = one_weight(), saver(folder)
         callbacks = [*extra, ResultsCsv(folder / "results.csv"), FirstValidation(), last]
         fit(module, callbacks, [1.0, 3.0, 2.0], max_epochs=-1, max_steps=steps, **kwargs)
         return module.weight.item()

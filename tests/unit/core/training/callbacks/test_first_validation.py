@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from lightning import Callback
 
-from sam2vt.core.training.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 
 
@@ -23,18 +22,18 @@ def test_the_untrained_model_is_validated_before_the_first_step(fit, one_weight)
     assert trainer.global_step == 6
 
 
-def test_a_run_that_goes_on_is_not_validated_first(fit, one_weight, tmp_path) -> None:
-    fit(one_weight(), [FirstValidation(), LastCheckpoint(str(tmp_path))], max_epochs=1)
+def test_a_run_that_goes_on_is_not_validated_first(fit, one_weight, saver, tmp_path) -> None:
+    fit(one_weight(), [FirstValidation(), saver(tmp_path)], max_epochs=1)
     record = Record()
     path = str(tmp_path / "last.ckpt")
     fit(one_weight(), [record, FirstValidation()], max_epochs=2, ckpt_path=path)
     assert [step for step, *_ in record.seen] == [6]
 
 
-def test_the_untrained_model_is_not_kept_as_best(fit, one_weight, tmp_path) -> None:
-    best = best_checkpoint(str(tmp_path))
-    fit(one_weight([0.9, 0.2, 0.3]), [FirstValidation(), best])
-    assert float(best.best_model_score) == pytest.approx(0.3)
+def test_the_untrained_model_is_not_kept_as_best(fit, one_weight, saver, tmp_path) -> None:
+    checkpoints = saver(tmp_path)
+    fit(one_weight([0.9, 0.2, 0.3]), [FirstValidation(), checkpoints])
+    assert checkpoints.store.best().score == pytest.approx(0.3)
 
 
 def test_no_validation_where_it_is_switched_off(fit, one_weight) -> None:
