@@ -86,6 +86,8 @@ def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tu
 
 
 def _convert_dict(value: Any, kind: type, where: str) -> tuple[Any, list[Fault]]:
+    if value is None:  # what YAML has by default, since Hydra adds no keys to an empty mapping
+        return {}, []
     if not isinstance(value, Mapping) or not all(_is_a(item, kind) for item in value.values()):
         return None, [_wrong_type(where, value, f"a mapping of names to {_NAMES[kind].split()[-1]}s")]
     return {str(key): item for key, item in value.items()}, []

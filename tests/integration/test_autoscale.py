@@ -21,7 +21,7 @@ COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_start
 SMALL = (
     *("dataset.video_clip_length=2", "scheduler.warmup_steps=1", "trainer.num_overlay_videos=0"),
     *(f"trainer.max_steps={STEPS}", "ray.local_cpus=null"),
-    *("++ray.worker_resources={trainer_slot: 1}", "++ray.decode_labels={pool: data}"),
+    *("ray.worker_resources={trainer_slot: 1}", "ray.decode_labels={pool: data}"),
 )
 # The node types of cluster.yaml, as nodes of this machine.
 CLUSTER = {
