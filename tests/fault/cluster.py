@@ -17,8 +17,8 @@ DATA = {"pool": "data"}  # the label of a node that may decode
 # What makes a run on such a cluster use it so.
 OVERRIDES = (
     "ray.num_workers={min: 1, max: 2}",
-    f"+ray.worker_resources.{TRAINER}=1",
-    "+ray.decode_labels.pool=data",
+    f"ray.worker_resources={{{TRAINER}: 1}}",
+    "ray.decode_labels={pool: data}",
     "ray.resize_check_seconds=3",
     "ray.local_cpus=null",
     "ray.max_failures=2",
