@@ -113,7 +113,7 @@ def test_the_nano_network_is_sam_2_1_with_small_numbers() -> None:
 
 
 def _keys(node: Any) -> Any:
-    return {key: _keys(value) for key, value in node.items()} if isinstance(node, dict) else None
+    return {key: _keys(value) for key, value in node.items()} if isinstance(node, dict) and node else None
 
 
 def _targets(node: Any) -> Any:
