@@ -26,7 +26,7 @@ from tests.fault.trace import Log, wait_until
 
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24
-NOTICE_SECONDS = 20.0
+NOTICE_SECONDS = 15.0
 LONG_EPOCH, GATE_OF_LONG = 50, 90  # steps
 
 
@@ -114,7 +114,7 @@ def test_from_two_workers_to_one_and_back(
         )
         added.append(time.time())
         nodes.add_trainer()
-        wait_until(lambda: len(log.groups()) == 3, 60, "two workers again")
+        wait_until(lambda: len(log.groups()) == 3, 100, "two workers again")
         log.open_all()
 
     with meanwhile(strike, log):
