@@ -22,8 +22,8 @@ RAY_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # By default a run can report only once in two seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # After a loss Ray Train first asks for as many workers as before, whose machine its record of the cluster,
-    # renewed every 20 s, may still hold. It looks again after this wait, by default only after a minute.
+    # After a loss Ray Train first asks for as many workers as before: its record of the machines, renewed
+    # every 20 s, may still hold the lost one. It looks again after this wait, by default only after 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "25",
 }
 # Nobody takes away the only machine with notice; watching for that takes a process of its own.
