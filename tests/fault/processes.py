@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +24,3 @@ def processes_below(pid: int) -> Iterator[tuple[int, str]]:
             except OSError:
                 continue
             yield child, command.replace(b"\0", b" ").decode(errors="replace").strip()
-
-
-def decode_actors(driver: int | None = None) -> list[int]:
-    """Ids of the decode actors of the Ray that `driver`, by default this process, has started."""
-    return [pid for pid, name in processes_below(driver or os.getpid()) if "ClipDecoder" in name]

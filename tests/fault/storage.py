@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pyarrow import PythonFile, fs
@@ -127,11 +126,3 @@ def refused(path: str) -> None:
 
 def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def once(marker: Path) -> bool:
-    """True for the first process that asks."""
-    if marker.exists():
-        return False
-    marker.touch()
-    return True
