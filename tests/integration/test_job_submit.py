@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -123,7 +124,7 @@ def test_exit_codes(outcomes: Outcomes) -> None:
 def test_faults_are_said_without_a_traceback(outcomes: Outcomes) -> None:
     assert outcomes.bad_input.returncode == 1  # what the command line makes of any failure
     assert "model.image_size" in outcomes.bad_input.stdout
-    assert "finite" in outcomes.logs["failed"]
+    assert re.search(r"step \d+: .*(loss|gradient norm) (nan|-?inf)", outcomes.logs["failed"]), outcomes.logs
     for name in ("bad", "failed"):
         assert "Traceback" not in outcomes.logs[name], outcomes.logs[name]
 
@@ -135,7 +136,7 @@ def test_a_stopped_job_saves_and_goes_on_when_submitted_again(outcomes: Outcomes
     last = torch.load(outcomes.folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == STEPS
     assert last["SAM2LightningDataModule"]["samples_seen"] == STEPS
-    assert f"over {STEPS - stopped['step']} steps" in outcomes.logs["again"]
+    assert re.search(rf"resume=auto: .*, step {stopped['step']}\b", outcomes.logs["again"])
 
 
 def test_without_the_token_nothing_is_submitted(outcomes: Outcomes) -> None:
