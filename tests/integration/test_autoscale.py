@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import pytest
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.sample_data import write_sample_data
+
+pytestmark = pytest.mark.timeout(600)
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS, RUN_SECONDS, SHRINK_SECONDS = 6, 150, 90

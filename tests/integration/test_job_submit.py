@@ -17,6 +17,8 @@ from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.sample_data import write_sample_data
 
+pytestmark = pytest.mark.timeout(600)  # several jobs, on a machine that may be busy
+
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 100  # of a run that is stopped after its first ones and submitted again
 START_SECONDS, RUN_SECONDS = 150, 150
