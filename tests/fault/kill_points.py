@@ -87,7 +87,7 @@ class KillAt(L.Callback):
 
         def half(state: Any, path: Any, *arguments: Any, **named: Any) -> None:
             save(state, path, *arguments, **named)
-            if stem in str(path):
+            if stem in str(path) and not (self.folder / "killed").exists():
                 os.truncate(path, os.path.getsize(path) // 2)
                 self.kill()
 
