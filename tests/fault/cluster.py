@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -70,6 +71,8 @@ class Nodes:
 
     def _add(self, **arguments: Any) -> Any:
         arguments = {"object_store_memory": 100 << 20, **arguments}
+        # A node started beside the test cannot handle signals; `end` ends it.
+        self.cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
         return self.cluster.add_node(include_dashboard=False, **arguments)
 
 
