@@ -129,7 +129,13 @@ def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = 
         return {}
     from sam2vt.core.model.weights import expand_user, read_checkpoint
 
-    content = read_checkpoint(path)
+    check_training_checkpoint(path, read_checkpoint(path), config)
+    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
+    return {"ckpt_path": expand_user(path), **({"weights_only": True} if "weights_only" in known else {})}
+
+
+def check_training_checkpoint(path: str, content: Mapping[str, Any], config: Config | None = None) -> None:
+    """Raise CheckpointError where a run, that of `config` if given, cannot go on from a file's content."""
     missing = {"state_dict", "optimizer_states", "loops", "hyper_parameters"} - content.keys()
     if missing:
         raise CheckpointError(
@@ -138,8 +144,6 @@ def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = 
         )
     if config is not None:
         _check_same_run(path, content["hyper_parameters"], to_dict(config))
-    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
-    return {"ckpt_path": expand_user(path), **({"weights_only": True} if "weights_only" in known else {})}
 
 
 def _check_same_run(path: str, hyper_parameters: Any, now: dict[str, Any]) -> None:

@@ -40,18 +40,22 @@ class Capacity:
         later = self.autoscaler.most(resource, labels) if self.autoscaler else 0
         return max(self.now(resource, labels), later, self.limits.get(resource, 0))
 
-    def places_now(self, need: Mapping[str, float]) -> int:
-        """How many times the nodes hold `need`, each time on a single node."""
-        return sum(_places(node.resources, need) for node in self.nodes)
+    def places_now(self, need: Mapping[str, float], labels: Mapping[str, str] | None = None) -> int:
+        """How many times the nodes hold `need`, each time on a single node that carries the labels."""
+        wanted = (labels or {}).items()
+        return sum(_places(node.resources, need) for node in self.nodes if wanted <= node.labels.items())
 
-    def most_places(self, need: Mapping[str, float]) -> int:
+    def most_places(self, need: Mapping[str, float], labels: Mapping[str, str] | None = None) -> int:
+        """The same once the cluster has grown as far as it may."""
         if self.autoscaler is None:
-            return self.places_now(need)
+            return self.places_now(need, labels)
+        wanted = (labels or {}).items()
+        kinds = [kind for kind in self.autoscaler.node_types if wanted <= kind.labels.items()]
         left, places = self.autoscaler.max_nodes, 0
-        for kind in sorted(self.autoscaler.node_types, key=lambda kind: -_places(kind.resources, need)):
+        for kind in sorted(kinds, key=lambda kind: -_places(kind.resources, need)):
             nodes = min(kind.max_nodes, left)
             places, left = places + nodes * _places(kind.resources, need), left - nodes
-        return max(places, self.places_now(need))
+        return max(places, self.places_now(need, labels))
 
 
 def cluster_capacity() -> Capacity:

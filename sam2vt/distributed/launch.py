@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,7 +26,7 @@ from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.split import StreamConfig
 from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, store_root
 from sam2vt.distributed.summary import RunSummary, summarise
-from sam2vt.errors import Sam2vtError, TrainingError
+from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 
@@ -38,7 +39,13 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
     """
     check_config(config)
     storage = run_storage(config)
-    config = resumed(with_absolute_paths(config, storage), storage)
+    config = with_absolute_paths(config, storage)
+    try:
+        config = resumed(config, storage)
+    except (OSError, ValueError) as error:
+        if isinstance(error, Sam2vtError):
+            raise
+        raise ConfigError(f"ray.storage_path: cannot read {storage.root} ({error})") from error
     with ThreadPoolExecutor(max_workers=1) as pool:
         finding = pool.submit(find_clips, config)  # while Ray starts
         with ray_session(config):
@@ -46,7 +53,9 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
             board = start_board()
             live = None if config.trainer.enable_progress_bar else False
             with Display(board, live=live), stopping_signals(board) as request:
-                trainer = _create_trainer(config, storage, finding.result(), board, train_fn)
+                source = finding.result()
+                leave_later_steps(config, storage, source)
+                trainer = _create_trainer(config, storage, source, board, train_fn)
                 keep_interrupt(trainer)
                 outcome = _run(trainer)
     if outcome["stopped"]:
@@ -72,18 +81,24 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
 
 
 def resumed(config: Config, storage: RunStorage) -> Config:
-    """`resume` as a checkpoint file: `auto` is the run's newest, or none where it has not begun.
-
-    A checkpoint of this very run that is not its newest is gone on from, too: later ones are deleted.
-    """
-    store = CheckpointStore(store_root(config, storage))
+    """`resume` as a checkpoint file: `auto` is the run's newest, or none where it has not begun."""
     if config.resume == AUTO:
-        return replace(config, resume=newest_of(store))
-    found = config.resume and newest_in(config.resume)
-    for manifest in store.manifests() if found else ():
-        if store.path(manifest) == found:
-            store.discard_after(manifest.step)
-    return replace(config, resume=found)
+        return replace(config, resume=newest_of(CheckpointStore(store_root(config, storage))))
+    return replace(config, resume=config.resume and newest_in(config.resume))
+
+
+def leave_later_steps(config: Config, storage: RunStorage, source: ClipSource) -> None:
+    """Delete checkpoints after the one that `config.resume` names, where it is this very run's.
+
+    Workers go on from the newest in the run's store. To be called when nothing else can be refused.
+    """
+    root = store_root(config, storage)
+    if config.resume and _folder(config.resume) == _folder(f"{root}/any"):
+        CheckpointStore(root).discard_after(source.resumed_step)
+
+
+def _folder(path: str) -> str:
+    return posixpath.dirname(path) if "://" in path else str(Path(path).resolve().parent)
 
 
 def _with_absolute_model(model: ModelConfig) -> ModelConfig:

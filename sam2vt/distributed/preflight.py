@@ -45,6 +45,18 @@ def check_config(config: Config) -> None:
             "trainer.enable_checkpointing=false: under Ray a run must keep checkpoints, from which it goes "
             "on after a failure and which its export is made of; leave it at true"
         )
+    if _limits_validation(config) and config.ray.min_workers != config.ray.max_workers:
+        faults.append(
+            f"trainer.limit_val_batches={trainer.limit_val_batches} and ray.num_workers="
+            f"{config.ray.num_workers}: the limit holds for each worker, so that scores would be of other "
+            "videos as their number changes; leave it at 1.0, or 0 for none, and give fewer videos "
+            "(valdataset.data_path)"
+        )
+    if run_storage(config).is_remote and not _has_default_save_dir(config):
+        faults.append(
+            f"save_dir={config.save_dir} and ray.storage_path={config.ray.storage_path}: checkpoints lie in "
+            "the run's storage; leave save_dir at its default"
+        )
     faults += find_earlier_run(config)
     if faults:
         raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
@@ -75,6 +87,8 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
     try:
         check_writable(storage)
         faults += find_unreached(storage)
+        if (root := _checkpoint_root(config, storage)) != storage.join("checkpoints"):
+            faults += find_unreached(RunStorage(root))
     except ConfigError as error:
         faults.append(str(error))
     if faults:
@@ -114,12 +128,16 @@ def clip_bytes(config: Config) -> int:
 
 def _cpus(config: Config, capacity: Capacity) -> list[str]:
     settings, most = config.ray, capacity.most("CPU")
-    cpus = settings.min_workers * settings.cpus_per_worker + settings.decode_actors + _INDEX_CPUS
-    if cpus <= most:
+    for workers in (settings.min_workers, _started(settings, capacity)):
+        cpus = workers * settings.cpus_per_worker + settings.decode_actors + _INDEX_CPUS
+        if cpus > most:
+            break
+    else:
         return []
     return [
-        f"CPUs: {_workers(settings)} x ray.cpus_per_worker={settings.cpus_per_worker} + ray.decode_actors="
-        f"{settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus}, but the cluster {_has(capacity)} "
+        f"CPUs: {_workers(settings, workers)} x ray.cpus_per_worker={settings.cpus_per_worker} + "
+        f"ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus}, but the cluster "
+        f"{_has(capacity)} "
         f"{most:g}; the workers would take theirs and wait for data for ever. Lower one of them, add nodes, "
         f"or for Ray on this machine set ray.local_cpus={cpus}"
     ]
@@ -130,6 +148,13 @@ def _decoders(config: Config, capacity: Capacity) -> list[str]:
     if not labels:
         return []
     cpus, most = settings.decode_actors + _INDEX_CPUS, capacity.most("CPU", labels)
+    beside = min(_started(settings, capacity), capacity.most_places(worker_needs(settings), labels))
+    if cpus <= most < cpus + beside * settings.cpus_per_worker:
+        return [
+            f"decoding: {beside} workers x ray.cpus_per_worker={settings.cpus_per_worker} find a place on "
+            f"nodes with ray.decode_labels={labels}, which {_have(capacity)} {most:g} CPUs; {cpus} must stay "
+            "for decoding. Keep workers away by a resource that only other nodes have (ray.worker_resources)"
+        ]
     if cpus <= most:
         return []
     known = sorted(
@@ -192,6 +217,12 @@ def _store(config: Config, capacity: Capacity) -> list[str]:
     ]
 
 
+def _started(settings: RayConfig, capacity: Capacity) -> int:
+    """How many workers Ray Train starts: as many as find a place, whatever that leaves for decoding."""
+    places = capacity.most_places(worker_needs(settings))
+    return max(settings.min_workers, min(settings.max_workers, places))
+
+
 def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
     fit = capacity.places_now(worker_needs(settings))
     free = capacity.now("CPU") - settings.decode_actors - _INDEX_CPUS
@@ -208,10 +239,18 @@ def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
 
 
 def _checkpoint_root(config: Config, storage: RunStorage) -> str:
-    default = config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
-    if storage.is_remote or default:
+    if storage.is_remote or _has_default_save_dir(config):
         return storage.join("checkpoints")
     return str(config.checkpoint_dir.absolute())
+
+
+def _limits_validation(config: Config) -> bool:
+    limit = config.trainer.limit_val_batches
+    return limit != 0 and (isinstance(limit, int) or limit < 1.0)
+
+
+def _has_default_save_dir(config: Config) -> bool:
+    return config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
 
 
 def _lies_in(path: str | None, folders: tuple[str, ...]) -> bool:
@@ -221,9 +260,11 @@ def _lies_in(path: str | None, folders: tuple[str, ...]) -> bool:
     return any(full == folder or full.startswith(f"{folder}/") for folder in folders)
 
 
-def _workers(settings: RayConfig) -> str:
+def _workers(settings: RayConfig, started: int | None = None) -> str:
     if settings.min_workers == settings.max_workers:
         return f"ray.num_workers={settings.max_workers}"
+    if started is not None and started > settings.min_workers:
+        return f"{started} workers, as many of ray.num_workers={settings.num_workers} as find a place,"
     return f"ray.num_workers.min={settings.min_workers}"
 
 

@@ -95,6 +95,15 @@ class BoardHandler(logging.Handler):
         self._board.post.remote({}, [self.format(record)])
 
 
+def show_logs(board: Any, log_level: str | None = None) -> None:
+    """Show this process's log lines of the package on the driver."""
+    logger = logging.getLogger("sam2vt")
+    if log_level is not None:
+        logger.setLevel(log_level)
+    logger.propagate = False  # Ray's own handlers would write them a second time
+    logger.handlers = [BoardHandler(board)]
+
+
 class Display:
     """Shows a board while its `with` block runs."""
 

@@ -13,7 +13,7 @@ import ray.train
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.position import logs_this_step
-from sam2vt.distributed.progress import BoardHandler, Status
+from sam2vt.distributed.progress import Status
 from sam2vt.distributed.ranks import RankZero
 
 _POST_SECONDS = 0.5
@@ -85,8 +85,8 @@ class ReportMetrics(L.Callback):
     reported, they lie in the run's own store.
     """
 
-    def __init__(self) -> None:
-        self._rank_zero = RankZero()
+    def __init__(self, rank_zero: RankZero) -> None:
+        self._rank_zero = rank_zero
         self._reported = float("-inf")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -114,11 +114,3 @@ def clips_per_second(trainer: L.Trainer) -> float:
     """Over the training so far, all ranks together; 0 before its first step."""
     meters = [callback.total for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
     return meters[0].clips_per_second if meters else 0.0
-
-
-def send_logs(board: Any, log_level: str) -> None:
-    """Show this process's log lines of the package on the driver."""
-    logger = logging.getLogger("sam2vt")
-    logger.setLevel(log_level)
-    logger.propagate = False  # Ray's own handlers would write them a second time
-    logger.handlers = [BoardHandler(board)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import ray
 
 from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.distributed.plan import StreamPlan
+from sam2vt.distributed.progress import show_logs
 from sam2vt.distributed.split import Stream
 from sam2vt.distributed.storage import download
 from sam2vt.errors import Sam2vtError
@@ -48,6 +49,7 @@ class NextStream:
         failure: Sam2vtError | None = ray.get(self.board.failure.remote())
         if failure is not None:
             raise failure
+        show_logs(self.board)
         start = self._start()
         ray.get(self.board.begin.remote(start))
         return Stream(self.job, self.plan, start.step, self.decode_actors)
@@ -59,15 +61,6 @@ class NextStream:
             return self.given
         steps = (newest.samples_seen - self.given.samples_seen) // self.plan.rows_per_step
         return Start(self.given.step + steps, newest.samples_seen, store.path(newest))
-
-
-def data_state(checkpoint: str | None) -> Mapping[str, Any] | None:
-    """What a training checkpoint says of its position in the clips; None without one."""
-    if checkpoint is None:
-        return None
-    from sam2vt.core.model.weights import read_checkpoint
-
-    return read_checkpoint(checkpoint).get(DATA_STATE)
 
 
 @contextmanager

@@ -31,10 +31,9 @@ class WatchSignals(L.Callback):
     end they wait: a step that no checkpoint holds would have to be repeated.
     """
 
-    def __init__(self, stop_wished: Callable[[], bool], saver: SaveCheckpoints) -> None:
-        self._stop_wished, self._saver = stop_wished, saver
+    def __init__(self, stop_wished: Callable[[], bool], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
+        self._stop_wished, self._saver, self._rank_zero = stop_wished, saver, rank_zero
         self._watches_machines = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
-        self._rank_zero = RankZero()
         self._next_look, self._batches_a_look = 1, 1
         self._looked = time.monotonic()
         self._deadline: float | None = None  # UNIX time
@@ -71,9 +70,12 @@ class WatchSignals(L.Callback):
 
     def _look_for_announcement(self, trainer: L.Trainer) -> None:
         info = ray.train.get_preemption_info()  # every rank: it is a barrier
-        if info is None or self._deadline is not None:
+        if info is None:
             return
         known = info.deadline_ms
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, known / 1000) if known else self._deadline
+            return
         self._deadline = known / 1000 if known else time.time() + _UNKNOWN_DEADLINE_SECONDS
         self._batches_a_look, self._next_look = 1, 0
         seconds = f"{self._deadline - time.time():.0f} s" if known else "an unknown time"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sam2vt.config import Config
 from sam2vt.distributed.decode import DecodeJob
 from sam2vt.distributed.plan import StreamPlan, plan_stream
-from sam2vt.distributed.resuming import Start, data_state
+from sam2vt.distributed.resuming import DATA_STATE, Start
 from sam2vt.distributed.storage import RunStorage, run_storage
+from sam2vt.train import check_training_checkpoint
 
 if TYPE_CHECKING:
     from sam2vt.core.data.configured import Records
@@ -23,6 +25,7 @@ class ClipSource(NamedTuple):
     plan: StreamPlan
     start: Start  # after the checkpoint where `config.resume` names one
     records: tuple[Records, Records]  # for training and validation, read by row
+    resumed_step: int = 0  # optimizer steps done in the checkpoint of `start`
 
 
 def find_clips(config: Config) -> ClipSource:
@@ -36,7 +39,7 @@ def find_clips(config: Config) -> ClipSource:
     settings = config.dataset
     records = find_records(config)
     train, val = stored_records(records, run_storage(config))
-    resumed = data_state(config.resume)
+    resumed, step_done = _resumed(config)
     plan = plan_stream(config, len(train), resumed["clips_per_step"] if resumed else None)
     spec = clip_spec(settings, config.seed, config.max_objects, records[0])
     sampling = {
@@ -50,7 +53,21 @@ def find_clips(config: Config) -> ClipSource:
         step = plan.step_at(resumed["epoch"], resumed["clips"])
         start = Start(step, resumed["samples_seen"], config.resume)
     job = DecodeJob(train, spec, sampling, config.on_bad_sample == "quarantine")
-    return ClipSource(job, plan, start, (train, val))
+    return ClipSource(job, plan, start, (train, val), step_done)
+
+
+def _resumed(config: Config) -> tuple[Mapping[str, Any] | None, int]:
+    """The position in the clips and the number of steps that `config.resume` holds.
+
+    Raises CheckpointError for one of a run whose settings would have given another result.
+    """
+    if config.resume is None:
+        return None, 0
+    from sam2vt.core.model.weights import read_checkpoint
+
+    content = read_checkpoint(config.resume)
+    check_training_checkpoint(config.resume, content, config)
+    return content.get(DATA_STATE), content.get("global_step", 0)
 
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:

@@ -28,10 +28,12 @@ from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.checkpointing import CountRounds, checkpoints, divided_trainer_kwargs
 from sam2vt.distributed.job import Job
 from sam2vt.distributed.plan import Division
-from sam2vt.distributed.reporting import PostProgress, ReportMetrics, clips_per_second, send_logs
+from sam2vt.distributed.progress import show_logs
+from sam2vt.distributed.ranks import RankZero
+from sam2vt.distributed.reporting import PostProgress, ReportMetrics, clips_per_second
 from sam2vt.distributed.resuming import DATA_STATE
 from sam2vt.distributed.signals import WatchSignals
-from sam2vt.distributed.storage import open_path, store_root
+from sam2vt.distributed.storage import RunStorage, open_path, store_root
 from sam2vt.distributed.stream import StreamLoader
 from sam2vt.errors import Sam2vtError
 from sam2vt.train import create_trainer, resume_kwargs, write_config
@@ -75,7 +77,7 @@ def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any]
     config = from_dict(job["config"])
     torch.set_num_threads(config.ray.cpus_per_worker)
     if ray.train.get_context().get_world_rank() == 0:
-        send_logs(job["board"], config.log_level)
+        show_logs(job["board"], config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
     datamodule = StreamDataModule(config, loader, ray.get(job["records"]))
@@ -84,22 +86,36 @@ def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any]
         write_config(config)
     try:
         trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
+        if not trainer.is_global_zero:
+            return None
+        return {**_outcome(trainer, module), "exported": _export(config, job)}
     except SIGTERMException:
         return {"stopped": True}
-    if not trainer.is_global_zero:
-        return None
-    exported = _export(config, job)
-    if job["storage"].is_remote:
-        job["storage"].upload(config.output_dir)
-    return {**_outcome(trainer, module), "exported": exported}
+    finally:
+        if trainer.is_global_zero:
+            _upload(config, job["storage"])
+
+
+def _upload(config: Config, storage: RunStorage) -> None:
+    """What the run wrote beside its checkpoints, which lie in the storage already."""
+    if not storage.is_remote:
+        return
+    for path in sorted(Path(config.output_dir).iterdir()):
+        if path == config.checkpoint_dir:
+            continue
+        try:
+            storage.upload(path, path.name)
+        except OSError as error:
+            log.warning("%s stays on this machine, it cannot be stored: %s", path, error)
 
 
 def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
     replaced_here = (ProgressBar, LogLines, SaveCheckpoints)
     callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
     progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
-    callbacks += [CountRounds(division), progress, ReportMetrics(), saver]
-    callbacks.append(WatchSignals(progress.stop_wished, saver))
+    rank_zero = RankZero(config.ray.collective_timeout_seconds)
+    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero), saver]
+    callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
     return create_trainer(
         config,
         callbacks,

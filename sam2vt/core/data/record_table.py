@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, overload
 from uuid import uuid4
 
@@ -61,9 +62,12 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
             raise DataError(f"{target}: there is no record to write")
         if is_local:
             filesystem.move(written, target)
-    except BaseException:
+    except BaseException as error:
         if is_local:
-            filesystem.delete_file(written)
+            with suppress(OSError):  # it may never have been opened
+                filesystem.delete_file(written)
+        if isinstance(error, OSError):
+            raise DataError(f"{target}: the record table cannot be written: {error}") from error
         raise
 
 

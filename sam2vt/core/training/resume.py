@@ -35,11 +35,11 @@ def checkpoint_to_resume(config: Config) -> str | None:
 
 def newest_in(path: str) -> str:
     """A checkpoint file: `path` itself, or the newest complete one of a run folder or its checkpoints."""
-    folder = Path(path).expanduser()
-    if "://" in path or not folder.is_dir():
+    is_file = path.endswith((".ckpt", ".pt")) if "://" in path else not Path(path).expanduser().is_dir()
+    if is_file:
         return path
-    for place in (folder, folder / "checkpoints"):
-        store = CheckpointStore(str(place))
+    for place in (path, f"{path.rstrip('/')}/checkpoints"):
+        store = CheckpointStore(place)
         newest = store.newest()
         if newest is not None:
             log.info("resume=%s: %s, step %d", path, store.path(newest), newest.step)

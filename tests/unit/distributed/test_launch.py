@@ -8,7 +8,9 @@ import ray.train
 
 from sam2vt.config import Config, DatasetConfig, ModelConfig, RayConfig
 from sam2vt.core.training.checkpoint_store import CheckpointInfo, CheckpointStore
-from sam2vt.distributed.launch import own_error, resumed, with_absolute_paths
+from sam2vt.distributed.launch import fit, leave_later_steps, own_error, resumed, with_absolute_paths
+from sam2vt.distributed.resuming import Start
+from sam2vt.distributed.source import ClipSource
 from sam2vt.distributed.storage import run_storage
 from sam2vt.errors import ConfigError, DataError
 
@@ -66,10 +68,10 @@ def test_other_errors_are_not_ours() -> None:
     assert own_error(ray.train.WorkerGroupError("failed", {0: RuntimeError("segfault")})) is None
 
 
-def put(store: CheckpointStore, step: int, tmp_path: Path) -> str:
+def put(store: CheckpointStore, step: int, tmp_path: Path, score: float | None = None) -> str:
     file = tmp_path / "state"
     file.write_bytes(b"%d" % step)
-    return store.path(store.put(file, CheckpointInfo(step, 0, 2 * step, 2, "interval", None)))
+    return store.path(store.put(file, CheckpointInfo(step, 0, 2 * step, 2, "interval", score)))
 
 
 def test_auto_is_the_runs_newest_checkpoint(tmp_path: Path) -> None:
@@ -82,12 +84,38 @@ def test_auto_is_the_runs_newest_checkpoint(tmp_path: Path) -> None:
     assert resumed(config, storage).resume == newest
 
 
-def test_going_on_from_an_earlier_checkpoint_of_the_run_leaves_the_later_ones(tmp_path: Path) -> None:
-    store = CheckpointStore(str(tmp_path / "a" / "checkpoints"))
-    earlier, later = [put(store, step, tmp_path) for step in (4, 8)]
+@pytest.mark.parametrize("name", ["step_00000004.ckpt", "best.ckpt", "../checkpoints/best.ckpt"])
+def test_going_on_from_an_earlier_checkpoint_of_the_run_leaves_the_later_ones(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "a" / "checkpoints"
+    store = CheckpointStore(str(folder))
+    put(store, 4, tmp_path, score=0.9)
+    put(store, 8, tmp_path, score=0.1)
+    config = Config(output_dir=str(tmp_path / "a"), resume=str(folder / name))
+    storage = run_storage(config)
+    config = resumed(with_absolute_paths(config, storage), storage)
+    assert len(store.manifests()) == 2  # nothing goes before all else is checked
+    source = ClipSource(None, None, Start(4, 8, config.resume), ([], []), resumed_step=4)  # type: ignore[arg-type]
+    leave_later_steps(config, storage, source)
+    assert [manifest.step for manifest in store.manifests()] == [4]
+
+
+def test_going_on_from_another_run_leaves_its_checkpoints_alone(tmp_path: Path) -> None:
+    store = CheckpointStore(str(tmp_path / "old" / "checkpoints"))
+    earlier, _ = [put(store, step, tmp_path) for step in (4, 8)]
     config = Config(output_dir=str(tmp_path / "a"), resume=earlier)
-    assert resumed(config, run_storage(config)).resume == earlier
-    assert not Path(later).exists()
+    source = ClipSource(None, None, Start(4, 8, earlier), ([], []), resumed_step=4)  # type: ignore[arg-type]
+    leave_later_steps(config, run_storage(config), source)
+    assert len(store.manifests()) == 2
+
+
+def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
+    config = Config(output_dir=str(tmp_path / "a"), resume="auto")
+    config.ray.storage_path = "nowhere://bucket"
+    config.dataset.data_path = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"ray.storage_path: cannot read nowhere://bucket/a"):
+        fit(config)
 
 
 def test_another_runs_folder_means_its_newest_checkpoint(tmp_path: Path) -> None:

@@ -60,10 +60,50 @@ def test_an_elastic_run_needs_its_least_and_says_when_its_most_does_not_fit(capl
     config = Config(ray=RayConfig(num_workers={"min": 2, "max": 8}))
     (fault,) = find_faults(config, nodes({"CPU": 3}))
     assert "ray.num_workers.min=2 x ray.cpus_per_worker=1 + ray.decode_actors=1 + 1 to feed them = 4" in fault
-    assert find_faults(config, nodes({"CPU": 5})) == []
+    config.ray.worker_resources = {"slot": 1}
+    assert find_faults(config, nodes({"CPU": 5, "slot": 3})) == []
     with caplog.at_level(logging.WARNING):
-        preflight._say_how_many_fit(config.ray, nodes({"CPU": 5}))
+        preflight._say_how_many_fit(config.ray, nodes({"CPU": 5, "slot": 3}))
     assert "of up to 8 workers (ray.num_workers) 3 fit on the nodes there are" in caplog.text
+
+
+def test_an_elastic_run_must_not_grow_into_the_decoders_places() -> None:
+    """Ray Train starts as many workers as the nodes hold, whatever that leaves for decoding."""
+    config = Config(ray=RayConfig(num_workers={"min": 2, "max": 8}, decode_actors=2))
+    (fault,) = find_faults(config, nodes({"CPU": 8}))
+    assert "8 workers, as many of ray.num_workers={'min': 2, 'max': 8} as find a place, x" in fault
+    assert "= 11, but the cluster has 8" in fault
+    assert find_faults(config, nodes({"CPU": 11})) == []
+
+
+def test_workers_must_not_take_the_labelled_nodes() -> None:
+    config = Config(ray=RayConfig(num_workers=4, decode_labels={"pool": "data"}))
+    train, data = Node({"CPU": 4}, {"pool": "train"}), Node({"CPU": 4}, {"pool": "data"})
+    capacity = Capacity([train, data, Node({"object_store_memory": GIB}, {})])
+    (fault,) = find_faults(config, capacity)
+    assert "4 workers x ray.cpus_per_worker=1 find a place on nodes with ray.decode_labels" in fault
+    config.ray.worker_resources = {"slot": 1}
+    train.resources["slot"] = 4  # type: ignore[index]
+    assert find_faults(config, capacity) == []
+
+
+@pytest.mark.parametrize(("limit", "workers"), [(1, {"min": 1, "max": 2}), (0.5, {"min": 1, "max": 2})])
+def test_a_limit_of_each_workers_validation_needs_their_number(
+    limit: float, workers: dict[str, int], tmp_path: Path
+) -> None:
+    config = Config(output_dir=str(tmp_path), trainer=TrainerConfig(limit_val_batches=limit))
+    check_config(config)
+    config.ray.num_workers = workers
+    with pytest.raises(ConfigError, match=f"trainer.limit_val_batches={limit} and ray.num_workers"):
+        check_config(config)
+
+
+def test_checkpoints_of_a_remote_run_lie_in_its_storage(tmp_path: Path) -> None:
+    config = Config(output_dir=str(tmp_path / "a"), save_dir=str(tmp_path / "kept"))
+    check_config(config)
+    config.ray.storage_path = f"file://{tmp_path}/remote"
+    with pytest.raises(ConfigError, match="save_dir=.*leave save_dir at its default"):
+        check_config(config)
 
 
 def test_a_worker_needs_its_resources_on_one_node() -> None:

@@ -29,6 +29,7 @@ class Handle:
 @pytest.fixture
 def board(monkeypatch: pytest.MonkeyPatch) -> Board:
     monkeypatch.setattr(resuming.ray, "get", lambda value: value)
+    monkeypatch.setattr(resuming, "show_logs", lambda board: None)
     return Board()
 
 

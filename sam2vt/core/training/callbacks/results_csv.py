@@ -122,7 +122,8 @@ class ResultsCsv(L.Callback):
 
     def _read_or_put_aside(self, step: int) -> None:
         if step:
-            rows = read_rows(self.path) if self.path.exists() else self._saved_rows
+            # A file that is here may be what another group of workers left behind.
+            rows = self._saved_rows or (read_rows(self.path) if self.path.exists() else [])
             self.rows = [row for row in rows if int(row["step"]) <= step]
         elif self.path.exists():
             self.path.rename(_free_name(self.path))
