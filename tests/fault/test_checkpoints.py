@@ -130,26 +130,24 @@ def test_storage_that_refuses_for_a_while(
     figures("step 8 left out, step 12 stored at the third try")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a byte flipped"])
 def test_damaged_newest_checkpoint(
-    damage: str,
     videos: Path,
     tmp_path: Path,
     reference: Any,
     figures: Figures,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The run goes on from the one before, to the same end."""
+    """A byte is flipped: the run goes on from the one before, to the same end.
+
+    A truncated one is the store's own test, and what a kill in the midst of a write leaves.
+    """
     folder, log = tmp_path / "run", Log(tmp_path / "trace")
     shutil.copytree(reference.run, folder)
     newest = folder / "checkpoints" / name_of(12, "ckpt")
     content = bytearray(newest.read_bytes())
     newest.unlink()  # last.ckpt may be a link to it
-    if damage == "truncated":
-        newest.write_bytes(content[: len(content) // 2])
-    else:
-        content[len(content) // 2] ^= 1
-        newest.write_bytes(content)
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
     began = time.time()
     fit(config_of(videos, folder, "resume=auto"), traced(log.folder))
     assert f"{newest.name}" in caplog.text or name_of(12, "json") in caplog.text
