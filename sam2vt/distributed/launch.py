@@ -18,7 +18,7 @@ from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
 from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.core.training.resume import AUTO, newest_in, newest_of
 from sam2vt.distributed.job import Job, train_on_worker
-from sam2vt.distributed.preflight import check_cluster, check_config
+from sam2vt.distributed.preflight import check_cluster, check_config, worker_needs
 from sam2vt.distributed.progress import Display, start_board
 from sam2vt.distributed.resuming import NextStream
 from sam2vt.distributed.session import keep_interrupt, ray_session, stopping_signals
@@ -158,11 +158,10 @@ def _create_trainer(
 
 def _scaling(settings: RayConfig) -> Any:
     least, most = settings.min_workers, settings.max_workers
-    resources = {"CPU": settings.cpus_per_worker, **settings.worker_resources}
     arguments: dict[str, Any] = {
         "num_workers": most if least == most else (least, most),
         "use_gpu": settings.use_gpu,
-        "resources_per_worker": {**resources, **({"GPU": 1} if settings.use_gpu else {})},
+        "resources_per_worker": worker_needs(settings),
         "elastic_resize_monitor_interval_s": settings.resize_check_seconds,
     }
     return ray.train.ScalingConfig(**arguments)

@@ -6,7 +6,6 @@ and step follow from the number too, and the reader checks that they do.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from queue import Full, Queue
 from threading import Event, Thread
@@ -43,7 +42,6 @@ class StreamLoader:
     ) -> None:
         self.division, self.rank = division, rank
         self.batch = first_step * division.rounds  # the number of the next one, from the run's start
-        self.seconds_waited = 0.0
         self._open_shard, self._prefetch = open_shard, prefetch
         self._ready: Queue[Item] | None = None
         self._closed = Event()
@@ -70,9 +68,7 @@ class StreamLoader:
     def _next_batch(self) -> Batch:
         self.start()
         assert self._ready is not None
-        began = time.perf_counter()
         positions, batch = self._ready.get()
-        self.seconds_waited += time.perf_counter() - began
         if isinstance(batch, Exception):
             raise batch
         expected = self.division.rows(self.batch, self.rank)
