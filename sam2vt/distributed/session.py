@@ -117,11 +117,6 @@ def stopping_signals(board: Any) -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def keep_interrupt(trainer: Any) -> None:
-    """Keep Ray Train, whose handler would abort the run unsaved and end with 0, from taking Ctrl-C."""
-    trainer._register_sigint_handler = lambda controller: None
-
-
 def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:
     try:
         ray.init(address=address, **arguments)

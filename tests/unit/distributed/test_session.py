@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.session import keep_interrupt, ray_session, stopping_signals
+from sam2vt.distributed.session import ray_session, stopping_signals
 from sam2vt.errors import ConfigError
 
 
@@ -84,15 +84,3 @@ def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number:
         raise KeyboardInterrupt
     assert (end.value.code, told) == (code, [True])
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
-
-
-def test_ray_train_does_not_take_the_interrupt() -> None:
-    """Ray Train calls this method in `fit`; if it is named otherwise one day, Ctrl-C would end with 0."""
-    from ray.train.torch import TorchTrainer
-
-    trainer = TorchTrainer(lambda: None)
-    before = signal.getsignal(signal.SIGINT)
-    assert callable(trainer._register_sigint_handler)
-    keep_interrupt(trainer)
-    trainer._register_sigint_handler(None)
-    assert signal.getsignal(signal.SIGINT) is before
