@@ -209,12 +209,33 @@ class Config:
         return Path(self.save_dir) if self.save_dir else Path(self.output_dir) / "checkpoints"
 
 
+@dataclass
+class SweepConfig:
+    """Many runs with other values, which `ray_jobs/tune.py` makes; `space` says of what."""
+
+    # Nested as the configuration; each leaf is a range or a choice: see `sam2vt.configuration.space`.
+    space: Any = field(default_factory=dict)
+    algorithm: str = "tpe"  # how values are drawn: tpe, random or grid
+    scheduler: str = "asha"  # what ends bad trials early: asha, median or none; pbt passes weights on instead
+    num_trials: int = 16  # with the first, which is always the unswept configuration
+    objectives: List[str] = field(default_factory=lambda: ["val/J&F"])  # one or two; the first decides
+    seed: int = 0
+    max_concurrent: Optional[int] = None  # null: as many as the cluster holds
+    keep_best: int = 1  # trials whose checkpoints are kept, beside the unswept one's
+    grace: float = 0.25  # share of a run before which no trial is ended
+    reduction: float = 3.0  # asha: one in so many goes on at each rung
+    perturb_every: float = 0.2  # pbt: share of a run between two exchanges of weights
+    quantile: float = 0.25  # pbt: share of the trials that take over from as many of the best
+
+
 def load_config(mapping: Mapping[str, Any]) -> Config:
     """The configuration of a nested mapping or an OmegaConf `DictConfig`, checked.
 
     Raises one `ConfigError` that lists every fault: unknown keys, wrong types, values that are not
     allowed, settings without effect, paths that do not exist.
     """
+    if mapping.get("sweep") is not None:
+        raise ConfigError("sweep: one run has no sweep; `ray_jobs/tune.py` takes it, with the same overrides")
     config, faults = read(Config, plain(mapping))
     assert isinstance(config, Config)
     unread = {name for fault in faults for name in fault.fields}

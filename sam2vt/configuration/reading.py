@@ -51,14 +51,14 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
     values = {}
     for name in hints:
         if name in mapping:
-            value, found = _convert(mapping[name], hints[name], f"{where}{name}")
+            value, found = convert(mapping[name], hints[name], f"{where}{name}")
             faults += found
             if not found or is_dataclass(hints[name]):
                 values[name] = value
     return kind(**values), faults
 
 
-def _convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
+def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(value, str) and value == "???":
         return None, [Fault((where,), f"{where}: has to be given")]
@@ -66,7 +66,7 @@ def _convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
         return read(hint, value, f"{where}.")  # type: ignore[arg-type]
     if origin is Union:
         inner = next(a for a in arguments if a is not type(None))
-        return (None, []) if value is None else _convert(value, inner, where)
+        return (None, []) if value is None else convert(value, inner, where)
     if origin in (list, tuple):
         return _convert_sequence(value, origin, arguments, where)
     if origin is dict:

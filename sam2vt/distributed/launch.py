@@ -21,7 +21,7 @@ from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config, worker_needs
 from sam2vt.distributed.progress import Display, start_board
 from sam2vt.distributed.resuming import NextStream
-from sam2vt.distributed.session import keep_interrupt, ray_session, stopping_signals
+from sam2vt.distributed.session import ray_session, stopping_signals
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.split import StreamConfig
 from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, store_root
@@ -31,8 +31,10 @@ from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 
 
-def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
+def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) -> RunSummary:
     """Train as configured on the workers of a Ray cluster; each worker runs `train_fn`.
+
+    Whoever wants to read along gives the `board` (`start_board`) that the run posts to.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
@@ -50,13 +52,12 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker) -> RunSummary:
         finding = pool.submit(find_clips, config)  # while Ray starts
         with ray_session(config):
             check_cluster(config, storage)
-            board = start_board()
+            board = board or start_board()
             live = None if config.trainer.enable_progress_bar else False
             with Display(board, live=live), stopping_signals(board) as request:
                 source = finding.result()
                 leave_later_steps(config, storage, source)
                 trainer = _create_trainer(config, storage, source, board, train_fn)
-                keep_interrupt(trainer)
                 outcome = _run(trainer)
     if outcome["stopped"]:
         raise SystemExit(request.exit_code)
@@ -121,7 +122,9 @@ def _absolute(path: Any) -> Any:
 def _create_trainer(
     config: Config, storage: RunStorage, source: ClipSource, board: Any, train_fn: TrainFn
 ) -> Any:
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
+
+    from sam2vt.distributed.ray_trainer import AnnounceController, RunTrainer
 
     settings = config.ray
     stream = NextStream(
@@ -141,7 +144,7 @@ def _create_trainer(
     )
     # Ray Train's own barriers wait for ever by default.
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.collective_timeout_seconds)
-    return TorchTrainer(
+    return RunTrainer(
         cast(Any, train_fn),
         train_loop_config=cast(dict, job),
         torch_config=TorchConfig(timeout_s=math.ceil(settings.collective_timeout_seconds)),
@@ -152,6 +155,7 @@ def _create_trainer(
             storage_path=storage.join(RAY_FOLDER),
             name=storage.next_attempt(),
             failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+            callbacks=[cast(Any, AnnounceController(board))],
         ),
     )
 

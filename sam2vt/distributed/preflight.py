@@ -20,7 +20,7 @@ from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-_INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
+INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
 _BATCHES_AN_ACTOR = 2  # that Ray Data has in flight for each
 
 
@@ -129,14 +129,14 @@ def clip_bytes(config: Config) -> int:
 def _cpus(config: Config, capacity: Capacity) -> list[str]:
     settings, most = config.ray, capacity.most("CPU")
     for workers in (settings.min_workers, _started(settings, capacity)):
-        cpus = workers * settings.cpus_per_worker + settings.decode_actors + _INDEX_CPUS
+        cpus = workers * settings.cpus_per_worker + settings.decode_actors + INDEX_CPUS
         if cpus > most:
             break
     else:
         return []
     return [
         f"CPUs: {_workers(settings, workers)} x ray.cpus_per_worker={settings.cpus_per_worker} + "
-        f"ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus}, but the cluster "
+        f"ray.decode_actors={settings.decode_actors} + {INDEX_CPUS} to feed them = {cpus}, but the cluster "
         f"{_has(capacity)} "
         f"{most:g}; the workers would take theirs and wait for data for ever. Lower one of them, add nodes, "
         f"or for Ray on this machine set ray.local_cpus={cpus}"
@@ -147,7 +147,7 @@ def _decoders(config: Config, capacity: Capacity) -> list[str]:
     settings, labels = config.ray, config.ray.decode_labels
     if not labels:
         return []
-    cpus, most = settings.decode_actors + _INDEX_CPUS, capacity.most("CPU", labels)
+    cpus, most = settings.decode_actors + INDEX_CPUS, capacity.most("CPU", labels)
     beside = min(_started(settings, capacity), capacity.most_places(worker_needs(settings), labels))
     if cpus <= most < cpus + beside * settings.cpus_per_worker:
         return [
@@ -161,7 +161,7 @@ def _decoders(config: Config, capacity: Capacity) -> list[str]:
         {f"{k}={v}" for node in capacity.nodes for k, v in node.labels.items() if "ray.io" not in k}
     )
     return [
-        f"decoding: ray.decode_actors={settings.decode_actors} + {_INDEX_CPUS} to feed them = {cpus} CPUs on "
+        f"decoding: ray.decode_actors={settings.decode_actors} + {INDEX_CPUS} to feed them = {cpus} CPUs on "
         f"nodes with ray.decode_labels={labels}, but those {_have(capacity)} {most:g}; the labels of the "
         f"nodes there are: {', '.join(known) or 'none'}. Start Ray on the nodes that shall decode with "
         "`--labels`, lower ray.decode_actors, or leave ray.decode_labels empty"
@@ -225,7 +225,7 @@ def _started(settings: RayConfig, capacity: Capacity) -> int:
 
 def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
     fit = capacity.places_now(worker_needs(settings))
-    free = capacity.now("CPU") - settings.decode_actors - _INDEX_CPUS
+    free = capacity.now("CPU") - settings.decode_actors - INDEX_CPUS
     fit = max(0, min(fit, int(free // settings.cpus_per_worker)))
     if fit < settings.max_workers:
         log.warning(

@@ -42,9 +42,11 @@ class Board:
 
     def __init__(self) -> None:
         self._start: Any = None
+        self._controller: Any = None
         self._failure: Exception | None = None
         self._status: Status = {}
         self._lines: list[str] = []
+        self._validations: list[dict[str, float]] = []
         self._stop = False
 
     def post(self, status: Status, lines: list[str]) -> bool:
@@ -56,6 +58,13 @@ class Board:
 
     def stop(self) -> None:
         self._stop = True
+
+    def controlled_by(self, controller: Any) -> None:
+        """`controller`: a handle on Ray Train's actor of the run."""
+        self._controller = controller
+
+    def controller(self) -> Any:
+        return self._controller
 
     def begin(self, start: Any) -> None:
         """`start`: a `sam2vt.distributed.resuming.Start`."""
@@ -69,6 +78,13 @@ class Board:
 
     def failure(self) -> Exception | None:
         return self._failure
+
+    def validated(self, row: dict[str, float]) -> None:
+        self._validations.append(row)
+
+    def validations(self, first: int = 0) -> list[dict[str, float]]:
+        """The rows of all validations from number `first` on."""
+        return self._validations[first:]
 
     def read(self) -> tuple[Status, list[str]]:
         lines, self._lines = self._lines, []

@@ -1,4 +1,4 @@
-"""Ray Train's TorchTrainer, but for two of its ways that would cost a run steps it has done."""
+"""Ray Train's TorchTrainer without two of its ways that cost a run steps, and a way to end it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
     NoopDecision,
@@ -13,7 +14,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 
-# Ray has no public place for either change; a test of each fails where a new version moves it.
+# Ray has no public place for these; a test of each fails where a new version moves it.
 
 
 class RunTrainer(TorchTrainer):
@@ -23,9 +24,10 @@ class RunTrainer(TorchTrainer):
         """Ray's handler would abort the run unsaved and end with 0."""
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        if self.scaling_config.elasticity_enabled:
-            arguments["scaling_policy"] = PatientScaling(self.scaling_config)
-        return super()._initialize_and_run_controller(**arguments)
+        scaling: Any = self.scaling_config
+        if scaling.elasticity_enabled:
+            arguments["scaling_policy"] = PatientScaling(scaling)
+        return super()._initialize_and_run_controller(**arguments)  # type: ignore[misc]
 
 
 class PatientScaling(ElasticScalingPolicy):
@@ -38,6 +40,27 @@ class PatientScaling(ElasticScalingPolicy):
         if isinstance(decision, ResizeDecision) and _is_drained(worker_group_state):
             return NoopDecision()
         return decision
+
+
+class AnnounceController(ControllerCallback):
+    """Lets whoever reads the board end the run: a controller that just dies leaves its resources reserved."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        ray.get(self._board.controlled_by.remote(ray.get_runtime_context().current_actor))
+
+
+def abort_run(board: Any, timeout_seconds: float = 30.0) -> None:
+    """End the run that posts to `board`, unsaved; returns when its processes and resources are given back."""
+    controller = ray.get(board.controller.remote())
+    if controller is None:
+        return
+    try:
+        ray.get(controller.abort.remote(), timeout=timeout_seconds)
+    except ray.exceptions.RayError:
+        return  # the controller ends its own process, or has ended before
 
 
 def _is_drained(worker_group_state: Any) -> bool:

@@ -79,34 +79,41 @@ class PostProgress(L.Callback):
 
 
 class ReportMetrics(L.Callback):
-    """Reports a validation's numbers to Ray Train, for its dashboard and for sweeps.
+    """Tells a validation's numbers to the board, from which a sweep reads them, and to Ray Train.
 
-    At most one in `_REPORT_SECONDS`: each report is a barrier and takes up to seconds. Checkpoints are not
-    reported, they lie in the run's own store.
+    To the latter at most once in `_REPORT_SECONDS`: each report is a barrier and takes up to seconds.
+    Checkpoints are not reported, they lie in the run's own store.
     """
 
-    def __init__(self, rank_zero: RankZero) -> None:
-        self._rank_zero = rank_zero
+    def __init__(self, rank_zero: RankZero, board: Any) -> None:
+        self._rank_zero, self._board = rank_zero, board
         self._reported = float("-inf")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
+        row = report_metrics(trainer)
+        if trainer.is_global_zero:
+            self._board.validated.remote(row)
         now = time.monotonic()
         (due,) = self._rank_zero.send([now - self._reported >= _REPORT_SECONDS])
         if due:
             self._reported = now
-            ray.train.report(report_metrics(trainer))
+            ray.train.report(row)
 
 
 def report_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Numbers of this validation and where the run stands in its sequence of clips."""
+    """Numbers of this validation, where the run stands in its sequence of clips, and how fast it is."""
     metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
     metrics.setdefault(MONITOR, 0.0)
     metrics["step"] = trainer.global_step
-    metrics["clips_per_second"] = clips_per_second(trainer)
+    metrics["progress"] = min(1.0, trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches)))
     position = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
     metrics.update({name: position[name] for name in ("epoch", "clips", "samples_seen")})
+    rate = metrics["clips_per_second"] = clips_per_second(trainer)
+    if rate:
+        batches = trainer.accumulate_grad_batches / position["rounds"]
+        metrics["seconds_per_step"] = position["clips_per_step"] * batches / rate
     return metrics
 
 

@@ -31,8 +31,11 @@ LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "
 
 
 @contextmanager
-def ray_session(config: Config) -> Iterator[None]:
+def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
     """Connect to the configured cluster, or start Ray on this machine; both end with the block.
+
+    Where Ray is started here `dashboard` brings up its dashboard, on localhost: what cleans up after a run
+    that was ended from outside asks it which processes there are.
 
     A Ray that this process is connected to already is used and left as it is. Raises ConfigError where
     the cluster cannot be reached.
@@ -53,7 +56,9 @@ def ray_session(config: Config) -> Iterator[None]:
         if address:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
-            ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus))
+            # Ray warns of more than four times as many processes as this, by default the machine's CPUs.
+            os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(config.ray.local_cpus or 0))
+            ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus, dashboard))
         try:
             yield
         finally:
@@ -128,6 +133,6 @@ def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:
         ) from error
 
 
-def local_ray(num_cpus: int | None) -> dict[str, Any]:
-    """Arguments of `ray.init` for a small Ray of one's own: no dashboard, by default this machine's CPUs."""
-    return {"num_cpus": num_cpus or os.cpu_count(), "include_dashboard": False}
+def local_ray(num_cpus: int | None, dashboard: bool = False) -> dict[str, Any]:
+    """Arguments of `ray.init` for a small Ray of one's own, by default with this machine's CPUs."""
+    return {"num_cpus": num_cpus or os.cpu_count(), "include_dashboard": dashboard}

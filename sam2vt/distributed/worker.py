@@ -114,7 +114,7 @@ def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
     callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
     progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
     rank_zero = RankZero(config.ray.collective_timeout_seconds)
-    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero), saver]
+    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, job["board"]), saver]
     callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
     return create_trainer(
         config,

@@ -23,6 +23,7 @@ from sam2vt.core.model.weights import load_weights
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.entries import count_entries
+from sam2vt.core.training.inherit import follow_settings
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
 from sam2vt.core.training.position import batches_since_step, logs_this_step, rewind_loops
@@ -164,6 +165,7 @@ class SAM2LightningModule(L.LightningModule):
             if self._base is None:
                 load_weights(self.model.network, where)
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
+        follow_settings(checkpoint, self.model.network, self.config.optimizer)
 
     def _load_model(self, weights: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):  # random weights follow from the seed alone

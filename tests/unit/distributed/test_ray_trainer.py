@@ -35,7 +35,9 @@ def test_an_elastic_run_scales_patiently(monkeypatch: pytest.MonkeyPatch, num_wo
     assert isinstance(given["scaling_policy"], PatientScaling) == (num_workers == (1, 2))
 
 
-@pytest.mark.parametrize(("draining", "decided"), [({}, SMALLER), ({"other": 0}, SMALLER), ({"mine": 0}, None)])
+@pytest.mark.parametrize(
+    ("draining", "decided"), [({}, SMALLER), ({"other": 0}, SMALLER), ({"mine": 0}, None)]
+)
 def test_a_run_is_left_alone_while_a_machine_of_it_is_drained(
     monkeypatch: pytest.MonkeyPatch, draining: dict[str, int], decided: ResizeDecision | None
 ) -> None:

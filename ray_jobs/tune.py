@@ -1,0 +1,30 @@
+"""A sweep on Ray: what `ray job submit -- python ray_jobs/tune.py sweep=joint ...` runs.
+
+Takes the overrides of `sam2vt train` and a sweep of `configs/sweep`. Without a cluster (`ray.address`,
+RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done, 2 what cannot be swept or run, 3 no trial ran
+to its end; 143 after SIGTERM and 130 after Ctrl-C, to be gone on with by resume=auto.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from sam2vt.configuration.sweeping import load_sweep
+from sam2vt.errors import exit_on_error
+from sam2vt.train import compose_config, setup_logging
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compose and check on the driver; run the sweep; print what came of it."""
+    with exit_on_error():
+        sweep = load_sweep(compose_config(sys.argv[1:] if arguments is None else arguments))
+        setup_logging(sweep.base.config({}).log_level)
+        from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
+        from sam2vt.distributed.sweep.summary import summary
+
+        print(f"\n{summary(run_sweep(sweep), sweep)}")
+
+
+if __name__ == "__main__":
+    main()

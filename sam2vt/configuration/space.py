@@ -1,0 +1,253 @@
+"""A search space: which settings vary over which values, and how one point of it is drawn."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RANGES = ("uniform", "log_uniform", "integer", "log_integer")
+KINDS = (*RANGES, "choice")
+_OPTIONS = ("step", "or", "when")
+SWITCH = "?"  # behind a field's name: whether it takes its range or the value of `or`
+
+Values = dict[str, Any]  # by dotted name
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """The values that one setting may take."""
+
+    name: str  # of the setting, dotted
+    kind: str  # one of KINDS
+    values: tuple[Any, ...]  # lowest and highest, both included; or the choices
+    step: float | None = None  # from one value of a range to the next
+    alternatives: tuple[Any, ...] = ()  # a value beside the range, such as 0 for "not at all"
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # varied only beside these values
+
+    @property
+    def is_log(self) -> bool:
+        return self.kind.startswith("log_")
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """What has to be allowed for every other value to be."""
+        return (*self.values, *self.alternatives)
+
+    def suggest(self, trial: Any) -> Any:
+        """A value by `trial`, an Optuna trial or anything with its `suggest_` methods."""
+        if self.alternatives and not trial.suggest_categorical(self.name + SWITCH, [True, False]):
+            return self.alternatives[0]
+        if self.kind == "choice":
+            labels = [_label(value) for value in self.values]
+            return self.values[labels.index(trial.suggest_categorical(self.name, labels))]
+        low, high = self.values
+        draw = trial.suggest_int if "integer" in self.kind else trial.suggest_float
+        return draw(self.name, low, high, log=self.is_log, **({"step": self.step} if self.step else {}))
+
+    def clipped(self, value: Any) -> Any:
+        """The nearest value inside the range."""
+        low, high = self.values
+        return min(max(value, low), high)
+
+    def points(self) -> list[Any] | None:
+        """All values, or None where they cannot be counted."""
+        if self.kind == "choice":
+            return list(self.extremes)
+        low, high = self.values
+        step = self.step or (1 if self.kind == "integer" else None)
+        if step is None:
+            return None
+        number = math.floor((high - low) / step + 1e-9) + 1
+        steps = (low + index * step for index in range(number))
+        return [
+            *(value if isinstance(step, int) else round(value, 12) for value in steps),
+            *self.alternatives,
+        ]
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dimensions, in an order in which conditions come before what depends on them."""
+
+    dimensions: tuple[Dimension, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of the settings named in it, unswept
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.dimensions)
+
+    def draw(self, trial: Any) -> Values:
+        """A point; settings whose condition does not hold are left out."""
+        values: Values = {}
+        for dimension in self.dimensions:
+            if self._holds(dimension, values):
+                values[dimension.name] = dimension.suggest(trial)
+        return values
+
+    def grid(self) -> Iterator[Values]:
+        """Every point once; all dimensions must be countable."""
+        seen = set()
+        for combination in itertools.product(*(each.points() or () for each in self.dimensions)):
+            values: Values = {}
+            for dimension, value in zip(self.dimensions, combination):
+                if self._holds(dimension, values):
+                    values[dimension.name] = value
+            if (key := _label(values)) not in seen:
+                seen.add(key)
+                yield values
+
+    def _holds(self, dimension: Dimension, values: Values) -> bool:
+        known = {**self.defaults, **values}
+        return all(known.get(name) in allowed for name, allowed in dimension.when.items())
+
+
+def read_space(
+    mapping: Any, convert: Callable[[str, Any], tuple[Any, list[str]]], defaults: Callable[[str], Any]
+) -> tuple[Space, list[str]]:
+    """The space that `mapping` describes, nested as the configuration or by dotted names, and its faults.
+
+    `convert` turns a value of a named setting into the setting's type, or says why it cannot be; `defaults`
+    gives the unswept value.
+    """
+    faults: list[str] = []
+    found = []
+    for name, leaf in _leaves(mapping, faults):
+        dimension, wrong = _dimension(name, leaf, convert)
+        faults += wrong
+        if dimension is not None:
+            found.append(dimension)
+    names = {each.name for each in found}
+    named = [*names, *(name for each in found for name in each.when)]
+    ordered = _ordered(found, faults)
+    return Space(tuple(ordered), {name: defaults(name) for name in dict.fromkeys(named)}), faults
+
+
+def _leaves(mapping: Any, faults: list[str], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value.keys() & set(KINDS):
+            yield name, value
+        elif isinstance(value, Mapping) and value and not value.keys() & set(_OPTIONS):
+            yield from _leaves(value, faults, f"{name}.")
+        else:
+            faults.append(
+                f"sweep.space.{name}={value!r}: must be a mapping with one of {', '.join(KINDS)}, such as "
+                "{log_uniform: [1.0e-5, 1.0e-3]} or {choice: [1, 2]}"
+            )
+
+
+def _dimension(
+    name: str, leaf: Mapping[str, Any], convert: Callable[[str, Any], tuple[Any, list[str]]]
+) -> tuple[Dimension | None, list[str]]:
+    where = f"sweep.space.{name}"
+    kinds = [kind for kind in KINDS if kind in leaf]
+    unknown = leaf.keys() - {*KINDS, *_OPTIONS}
+    if len(kinds) != 1 or unknown:
+        allowed = f"one of {', '.join(KINDS)}, and beside it {', '.join(_OPTIONS)}"
+        return None, [f"{where}: has {', '.join(map(str, leaf))}; allowed are {allowed}"]
+    kind, faults = kinds[0], []
+    given = leaf[kind]
+    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < (2 if kind in RANGES else 1):
+        return None, [f"{where}.{kind}={given!r}: must be a list of {_expected(kind)}"]
+    alternatives = [leaf["or"]] if "or" in leaf else []
+    values = []
+    for value in [*given, *alternatives]:
+        converted, wrong = convert(name, value)
+        faults += [f"{where}: {text}" for text in wrong]
+        values.append(converted)
+    when, wrong = _condition(name, leaf.get("when", {}), convert)
+    faults += wrong
+    if not faults and kind in RANGES:
+        faults += _range_faults(
+            where, kind, values[: len(given)], leaf.get("step"), convert(name, 1.5)[1] == []
+        )
+    if faults:
+        return None, faults
+    size = len(given)
+    step = leaf.get("step")
+    if kind in ("uniform", "log_uniform"):
+        values[:size] = map(float, values[:size])
+    return Dimension(name, kind, tuple(values[:size]), step, tuple(values[size:]), when), []
+
+
+def _condition(
+    name: str, when: Any, convert: Callable[[str, Any], tuple[Any, list[str]]]
+) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
+    where, found, faults = f"sweep.space.{name}.when", {}, []
+    if not isinstance(when, Mapping):
+        return {}, [
+            f"{where}={when!r}: must be a mapping of settings to values, such as {{scheduler.type: step}}"
+        ]
+    for other, wanted in _flat(when):
+        pairs = [convert(other, value) for value in (wanted if isinstance(wanted, list) else [wanted])]
+        faults += [f"{where}: {text}" for _, texts in pairs for text in texts]
+        found[other] = tuple(value for value, _ in pairs)
+    return found, faults
+
+
+def _range_faults(
+    where: str, kind: str, values: Sequence[Any], step: Any, takes_fractions: bool
+) -> list[str]:
+    text = f"{where}.{kind}={list(values)}"
+    if len(values) != 2 or not all(_is_number(value) for value in values) or values[0] >= values[1]:
+        return [f"{text}: must be {_expected(kind)}"]
+    if kind.startswith("log_") and values[0] <= 0:
+        return [f"{text}: a logarithmic range begins above 0; for `not at all` beside it give `or: 0`"]
+    if "integer" in kind and not all(isinstance(value, int) for value in values):
+        return [f"{text}: must be two whole numbers; for others there are uniform and log_uniform"]
+    if "integer" not in kind and not takes_fractions:
+        return [f"{text}: the setting is a whole number; use {kind.replace('uniform', 'integer')}"]
+    if step is None:
+        return []
+    if kind.startswith("log_"):
+        return [f"{where}.step={step!r}: a logarithmic range has no steps; name its values as a choice"]
+    fits = (
+        _is_number(step)
+        and 0 < step <= values[1] - values[0]
+        and (kind == "uniform" or isinstance(step, int))
+    )
+    return [] if fits else [f"{where}.step={step!r}: must be above 0 and at most the width of {list(values)}"]
+
+
+def _ordered(found: Sequence[Dimension], faults: list[str]) -> list[Dimension]:
+    """Conditions first; what depends on itself is a fault."""
+    left, ordered = list(found), list[Dimension]()
+    while left:
+        open_names = {each.name for each in left}
+        ready = [each for each in left if not open_names & each.when.keys()]
+        if not ready:
+            names = ", ".join(sorted(open_names))
+            faults.append(f"sweep.space: the conditions (when) of {names} depend on each other")
+            return ordered
+        ordered += ready
+        left = [each for each in left if each not in ready]
+    return ordered
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _expected(kind: str) -> str:
+    if kind == "choice":
+        return "at least one value"
+    return f"two {'whole ' if 'integer' in kind else ''}numbers, the lower one first"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _label(value: Any) -> Any:
+    """Optuna's categories are numbers, texts, booleans and None."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return json.dumps(value, sort_keys=True, default=list)

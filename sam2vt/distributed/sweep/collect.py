@@ -1,0 +1,147 @@
+"""What Ray Tune knows of its trials, as a `SweepResult`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import ray.exceptions
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from sam2vt.configuration.sweeping import OBJECTIVES, Sweep
+from sam2vt.distributed.launch import own_error
+from sam2vt.distributed.storage import RunStorage
+from sam2vt.distributed.sweep.trial import FINISHED, METRICS
+from sam2vt.distributed.sweep.trials import (
+    DEFAULT,
+    DONE,
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Objective,
+    SweepResult,
+    Trial,
+    trial_name,
+    trial_number,
+)
+
+_PENDING = "PENDING"
+_STOPPED = "behind the others, ended by sweep.scheduler={}"
+
+
+def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
+    return tuple(Objective(name, OBJECTIVES[name]) for name in sweep.settings.objectives)
+
+
+def result_so_far(sweep: Sweep, storage: RunStorage, trials: Iterable[TuneTrial]) -> SweepResult:
+    """While Tune runs: of each trial its newest numbers, objectives as the best so far."""
+    objectives = objectives_of(sweep)
+    found = [_live(trial, sweep, storage, objectives) for trial in trials if trial.status != _PENDING]
+    return _result(sweep, storage, found)
+
+
+def final_result(sweep: Sweep, storage: RunStorage, grid: tune.ResultGrid) -> SweepResult:
+    """Once Tune has ended: with every validation of every trial, and why it failed if it did."""
+    return _result(sweep, storage, [_ended(grid[i], sweep, storage) for i in range(len(grid))])
+
+
+def reason_of(error: BaseException | None) -> str:
+    """In a line, why a trial failed."""
+    if error is None:
+        return ""
+    if (own := own_error(error)) is not None:
+        return _line(str(own))
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return "out of memory: Ray ended its process"
+    cause = getattr(error, "cause", None) or error
+    if isinstance(cause, ray.exceptions.RayActorError):
+        return f"its process died: {_line(str(cause))}"
+    return f"{type(cause).__name__}: {_line(str(cause))}"
+
+
+def _result(sweep: Sweep, storage: RunStorage, trials: Sequence[Trial]) -> SweepResult:
+    space = sweep.space
+    return SweepResult(
+        name=PurePosixPath(storage.root).name,
+        trials=sorted(trials, key=lambda trial: trial.number),
+        objectives=objectives_of(sweep),
+        fields=space.fields,
+        log_fields=frozenset(each.name for each in space.dimensions if each.is_log),
+        defaults={name: space.defaults[name] for name in space.fields},
+    )
+
+
+def _live(trial: TuneTrial, sweep: Sweep, storage: RunStorage, objectives: Sequence[Objective]) -> Trial:
+    newest = trial.last_result or {}
+    row = _numbers(newest)
+    row.update({each.name: newest[metric] for metric, each in zip(METRICS, objectives) if metric in newest})
+    status = {"TERMINATED": _ending(newest), "ERROR": FAILED}.get(trial.status, RUNNING)
+    number = trial_number(str(trial.custom_trial_name))
+    values = _values(number, trial.config)
+    folder, seconds = _folder(storage, number), newest.get("time_total_s", 0.0)
+    return Trial(number, values, status, _why(status, sweep), [row] if "step" in row else [], seconds, folder)
+
+
+def _ended(result: Any, sweep: Sweep, storage: RunStorage) -> Trial:
+    number = trial_number(PurePosixPath(result.path).name)
+    metrics = result.metrics or {}
+    status = FAILED if result.error is not None else _ending(metrics)
+    rows = _rows(result.metrics_dataframe)
+    values = _values(number, result.config or metrics.get("config") or {})
+    reason = reason_of(result.error) or _why(status, sweep)
+    seconds = float(metrics.get("time_total_s", 0.0))
+    return Trial(number, values, status, reason, rows, seconds, _folder(storage, number))
+
+
+def _values(number: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if number == DEFAULT else dict(config.get("point", {}).get("values", {}))
+
+
+def _ending(newest: Mapping[str, Any]) -> str:
+    return DONE if newest.get(FINISHED) else STOPPED
+
+
+def _why(status: str, sweep: Sweep) -> str:
+    return _STOPPED.format(sweep.settings.scheduler) if status == STOPPED else ""
+
+
+def _rows(table: Any) -> list[dict[str, float]]:
+    """A row a validation; steps that were done again after an interruption count as they were then."""
+    if table is None:
+        return []
+    by_step: dict[int, dict[str, float]] = {}
+    for record in table.to_dict("records"):
+        row = _numbers(record)
+        if "step" in row:
+            by_step[int(row["step"])] = row
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """The validation's own numbers, without Tune's."""
+    names = ("step", "seconds", "progress", *OBJECTIVES)
+    return {
+        name: float(value)
+        for name, value in record.items()
+        if (name in names or str(name).startswith("val/")) and _is_number(value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return not math.isnan(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _folder(storage: RunStorage, number: int) -> str:
+    return storage.join("trials", trial_name(number))
+
+
+def _line(text: str) -> str:
+    """Of a message of many lines the one that says most: the last that is not indented."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip() and not line.startswith(" ")]
+    return (lines or [text.strip()])[-1][:300]

@@ -1,0 +1,121 @@
+"""How much each swept setting decided, from the trials that ran to their end."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sam2vt.distributed.sweep.trials import DEFAULT, SweepResult, Trial
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+FEWEST_TRIALS = 4
+_MOST_TOP_SHARE, _TOP_TRIALS, _LEAST_TOP_SHARE = 0.5, 5, 0.1
+
+
+def importance(result: SweepResult) -> dict[str, float]:
+    """Field -> its share of the importance of all (they sum to 1), the most important first.
+
+    By PED-ANOVA: how differently the values of the best trials are spread than those of all. Settings
+    that only some trials have count in the trials that have them, settings that never changed are left
+    out. Empty where fewer than FEWEST_TRIALS ran to their end, or where nothing sets the best apart.
+    """
+    trials = _usable(result)
+    spaces = _distributions(trials, result)
+    if len(trials) < FEWEST_TRIALS or not spaces:
+        return {}
+    found = _ped_anova(trials, spaces, result)
+    total = sum(found.values())
+    if not math.isfinite(total) or total <= 0:
+        return {}
+    order = sorted(spaces, key=lambda name: (-found[name], list(result.fields).index(name)))
+    return {name: found[name] / total for name in order}
+
+
+def swept_values(trial: Trial, result: SweepResult) -> Mapping[str, Any]:
+    """The swept settings of a trial, the default trial's too."""
+    return trial.values or (result.defaults if trial.number == DEFAULT else {})
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def value_label(value: Any) -> str:
+    """A value of a setting in few characters, as it is written in YAML where that is short."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(value_label, value))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _usable(result: SweepResult) -> list[Trial]:
+    """A value of zero has no place on a logarithmic scale."""
+    return [
+        trial
+        for trial in result.ranked()
+        if math.isfinite(trial.best(result.objectives[0]))
+        and all(
+            not is_number(value) or value > 0
+            for name, value in swept_values(trial, result).items()
+            if name in result.log_fields
+        )
+    ]
+
+
+def _distributions(trials: Sequence[Trial], result: SweepResult) -> dict[str, BaseDistribution]:
+    """Field -> the range that its values span, of the fields that have several."""
+    spaces = {}
+    for name in result.fields:
+        values = [v[name] for trial in trials if name in (v := swept_values(trial, result))]
+        if len({float(value) if is_number(value) else value_label(value) for value in values}) > 1:
+            spaces[name] = _distribution(values, name in result.log_fields)
+    return spaces
+
+
+def _distribution(values: Iterable[Any], log: bool) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values = list(values)
+    if not all(map(is_number, values)):
+        return CategoricalDistribution(sorted({value_label(value) for value in values}))
+    if log or not all(isinstance(value, int) for value in values):
+        return FloatDistribution(min(values), max(values), log=log)
+    return IntDistribution(min(values), max(values))
+
+
+def _ped_anova(
+    trials: Sequence[Trial], spaces: Mapping[str, BaseDistribution], result: SweepResult
+) -> dict[str, float]:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    objective = result.objectives[0]
+    study = optuna.create_study(direction="maximize" if objective.mode == "max" else "minimize")
+    for trial in trials:
+        values = {k: v for k, v in swept_values(trial, result).items() if k in spaces}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=trial.best(objective),
+                params={name: _as_parameter(value, spaces[name]) for name, value in values.items()},
+                distributions={name: spaces[name] for name in values},
+            )
+        )
+    # A tenth counts as the best, but five at least where there are as many: fewer show chance.
+    top = max(_LEAST_TOP_SHARE, min(_MOST_TOP_SHARE, _TOP_TRIALS / len(trials)))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of equal trials, which come out as zeros
+        return evaluator.evaluate(study, list(spaces))
+
+
+def _as_parameter(value: Any, space: BaseDistribution) -> Any:
+    from optuna.distributions import CategoricalDistribution
+
+    return value_label(value) if isinstance(space, CategoricalDistribution) else value

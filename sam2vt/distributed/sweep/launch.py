@@ -1,0 +1,229 @@
+"""The driver of a sweep: from its configuration to a best checkpoint and a report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import posixpath
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+
+from sam2vt.config import Config, to_dict
+from sam2vt.configuration.sweeping import Sweep
+from sam2vt.distributed.capacity import cluster_capacity
+from sam2vt.distributed.launch import with_absolute_paths
+from sam2vt.distributed.preflight import check_cluster, check_config
+from sam2vt.distributed.session import EXIT_CODES, ray_session
+from sam2vt.distributed.storage import RunStorage, open_path, run_storage
+from sam2vt.distributed.sweep.collect import final_result, objectives_of
+from sam2vt.distributed.sweep.leftovers import remove_leftovers, remove_weights_in_transit
+from sam2vt.distributed.sweep.outputs import write_outputs
+from sam2vt.distributed.sweep.resources import concurrent_trials
+from sam2vt.distributed.sweep.schedule import build_scheduler
+from sam2vt.distributed.sweep.search import known_points, search_arguments
+from sam2vt.distributed.sweep.trial import RunTrial, TrialJob
+from sam2vt.distributed.sweep.trials import SweepResult, trial_name
+from sam2vt.distributed.sweep.watch import Watch
+from sam2vt.errors import ConfigError, TrainingError
+
+log = logging.getLogger(__name__)
+
+TUNE_FOLDER = "tune"  # what Ray Tune keeps of the sweep, to go on with it
+RECORD = "sweep.json"  # what the sweep was asked to do
+# A trial's own process runs no training: it starts its workers and listens. It stays on the head, which
+# goes last; a name that Ray gives that machine alone.
+ON_HEAD = {"CPU": 0, "node:__internal_head__": 0.001}
+# May differ when a sweep is gone on with.
+_FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
+_END_SECONDS = 15.0  # until the processes of stopped trials have let go of their files
+
+
+def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> SweepResult:
+    """Run the sweep on a Ray cluster, or on a Ray of its own; each trial is a `trial_class`.
+
+    Raises ConfigError for what the user gave, TrainingError where no trial ran to its end. After SIGTERM or
+    Ctrl-C its state is kept, and SystemExit with code 143 or 130 is raised.
+    """
+    config = sweep.base.config({})
+    check_config(config)
+    storage = run_storage(config)
+    record = what_is_asked(sweep, config)
+    goes_on = check_earlier(storage, config, record)
+    absolute = with_absolute_paths(config, storage)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables, which verbose=0 does not silence
+    with ray_session(config, dashboard=True):
+        check_cluster(absolute, storage)
+        concurrent = sweep.settings.max_concurrent or concurrent_trials(absolute, cluster_capacity())
+        job = trial_job(sweep, absolute, storage)
+        write_record(storage, record)
+        with stopping() as request:
+            tuner = (restored if goes_on else new)(sweep, job, storage, concurrent, trial_class)
+            grid = tuner.fit()
+            if request:
+                raise SystemExit(EXIT_CODES[request[0]])
+            result = final_result(sweep, storage, grid)
+            clean_up(result, sweep, storage)
+            write_outputs(result, sweep, storage)
+    if result.best is None:
+        reasons = "; ".join(f"{each.name} {each.status}: {each.reason}" for each in result.trials[:3])
+        raise TrainingError(f"no trial ran to its end, see {storage.join('sweep.html')}; {reasons}")
+    return result
+
+
+def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
+    """With paths that hold in any process."""
+    names = ["model.checkpoint_path", "model.config_path"]
+    names += [f"{part}.{name}" for part in ("dataset", "valdataset") for name in ("data_path", "image_root")]
+    paths = {
+        name: getattr(getattr(absolute, part), field) for name in names for part, field in [name.split(".")]
+    }
+    return TrialJob(
+        base=sweep.base.changed(paths),
+        output_dir=absolute.output_dir,
+        storage_path=storage.join("trials") if absolute.ray.storage_path else None,
+        objectives=objectives_of(sweep),
+        passes_weights=sweep.settings.scheduler == "pbt",
+    )
+
+
+def new(
+    sweep: Sweep, job: TrialJob, storage: RunStorage, concurrent: int, trial_class: type[tune.Trainable]
+) -> tune.Tuner:
+    """A sweep from its beginning."""
+    first = job.objectives[0]
+    space, arguments = search_arguments(sweep, job.objectives)
+    return tune.Tuner(
+        _trainable(trial_class, job),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            **arguments,
+            scheduler=build_scheduler(sweep, first.mode),
+            max_concurrent_trials=concurrent,
+            reuse_actors=trial_class is not RunTrial,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=storage.root,
+            name=TUNE_FOLDER,
+            verbose=0,
+            callbacks=[Watch(sweep, storage, num_trials(sweep), concurrent)],
+            failure_config=tune.FailureConfig(max_failures=0),
+            # Weights lie in the trials' own folders; through Tune they go where pbt hands them on.
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=3, checkpoint_at_end=False),
+        ),
+    )
+
+
+def restored(
+    sweep: Sweep, job: TrialJob, storage: RunStorage, concurrent: int, trial_class: type[tune.Trainable]
+) -> tune.Tuner:
+    """A sweep where it was left: trials that ended stay as they are, the others go on."""
+    log.info("%s: going on with the sweep that was begun there", storage.root)
+    return tune.Tuner.restore(storage.join(TUNE_FOLDER), _trainable(trial_class, job), resume_unfinished=True)
+
+
+def num_trials(sweep: Sweep) -> int:
+    """How many there will be."""
+    if sweep.settings.algorithm == "grid":
+        return 1 + sum(1 for _ in known_points(sweep))
+    return sweep.settings.num_trials
+
+
+def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
+    """By dotted name, all that makes a sweep this one."""
+    settings = {f"sweep.{name}": value for name, value in to_dict(sweep.settings).items()}
+    return {
+        name: value
+        for name, value in {**settings, **_flat(to_dict(config))}.items()
+        if not name.startswith(_FREE)
+    }
+
+
+def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]) -> bool:
+    """Whether there is a sweep to go on with. Raises ConfigError where there is another one."""
+    filesystem, path = open_path(storage.join(RECORD))
+    if not filesystem.get_file_info(path).is_file:
+        return False
+    with filesystem.open_input_file(path) as file:
+        was = json.loads(file.read())
+    different = [
+        f"{name} was {was.get(name)}, is {record.get(name)}"
+        for name in sorted({**was, **record})
+        if was.get(name) != json.loads(json.dumps(record.get(name)))
+    ]
+    if different:
+        raise ConfigError(
+            f"{storage.root} holds another sweep: {'; '.join(different)}. Give this one another "
+            "output_dir or ray.name, or go on with that one by its own settings"
+        )
+    if config.resume != "auto":
+        raise ConfigError(
+            f"{storage.root} holds this sweep already; go on with it by resume=auto, or give another "
+            "output_dir"
+        )
+    begun, state = open_path(storage.join(TUNE_FOLDER, "tuner.pkl"))
+    return begun.get_file_info(state).is_file and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
+
+
+def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
+    filesystem, path = open_path(storage.join(RECORD))
+    filesystem.create_dir(posixpath.dirname(path), recursive=True)
+    with filesystem.open_output_stream(path) as file:
+        file.write(json.dumps(record, indent=1).encode())
+
+
+def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
+    """Delete what is not kept, again while processes that were stopped still write."""
+    until = time.monotonic() + _END_SECONDS
+    while remove_leftovers(result, storage, sweep.settings.keep_best) and time.monotonic() < until:
+        time.sleep(1.0)
+    remove_weights_in_transit(storage, TUNE_FOLDER)
+
+
+@contextmanager
+def stopping() -> Iterator[list[signal.Signals]]:
+    """Holds the signal that asked the sweep to stop, if one did; Tune itself stops at an interrupt."""
+    request: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def stop(number: int, *_: object) -> None:
+        request.append(signal.Signals(number))
+        log.warning("%s: stopping; go on later with resume=auto", request[0].name)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield request
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_CODES[request[0] if request else signal.SIGINT]) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _trainable(trial_class: type[tune.Trainable], job: TrialJob) -> Any:
+    return tune.with_resources(tune.with_parameters(trial_class, job=job), ON_HEAD)
+
+
+def _name(trial: Any) -> str:
+    return trial_name(trial.config["point"]["number"])
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Sections one level deep by dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and prefix == "":
+            found.update(_flat(value, f"{key}."))
+        else:
+            found[f"{prefix}{key}"] = value
+    return found

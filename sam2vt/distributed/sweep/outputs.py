@@ -1,0 +1,100 @@
+"""What a sweep leaves: `trials.csv`, `sweep.html`, and `best/` with a configuration to train again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pyarrow import fs
+
+from sam2vt.config import to_dict
+from sam2vt.configuration.sweeping import Sweep
+from sam2vt.distributed.storage import RunStorage, download, open_path
+from sam2vt.distributed.sweep.report import write_report
+from sam2vt.distributed.sweep.trials import SweepResult, Trial
+
+TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
+EXPERIMENT, WEIGHTS = "experiment.yaml", "best.ckpt"
+# A run's own places, which the next one chooses anew.
+_OWN = ("output_dir", "save_dir", "resume")
+_OWN_RAY = ("address", "storage_path", "name", "local_cpus")
+_PICTURES = (".png", ".gif")
+
+
+def write_outputs(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
+    """Write all of them into the sweep's storage."""
+    with TemporaryDirectory() as folder:
+        local = Path(folder)
+        (local / TRIALS_CSV).write_text(trials_csv(result))
+        shown = {trial.number: _overlays(trial) for trial in (result.best, result.default) if trial}
+        write_report(result, local / REPORT, shown)
+        for name in (TRIALS_CSV, REPORT):
+            storage.upload(local / name, name)
+        if result.best is not None:
+            _write_best(result.best, sweep, storage, local)
+
+
+def trials_csv(result: SweepResult) -> str:
+    """A row a trial: what it was, how it ended, its best validation, the swept values."""
+    text = io.StringIO()
+    objectives = [each.name for each in result.objectives]
+    others = [name for name in ("val/J&F", "val/J", "val/F") if name not in objectives]
+    head = ["trial", "status", "reason", "steps", "seconds", *objectives, *others, *result.fields, "folder"]
+    writer = csv.DictWriter(text, head)
+    writer.writeheader()
+    for trial in result.trials:
+        best = best_row(trial, result)
+        scores = {name: best.get(name, "") for name in (*objectives, *others)}
+        own = {"trial": trial.name, "status": trial.status, "reason": trial.reason, "steps": trial.steps}
+        values = trial.values or result.defaults
+        writer.writerow(
+            {**own, "seconds": round(trial.seconds, 1), **scores, **values, "folder": trial.folder}
+        )
+    return text.getvalue()
+
+
+def best_row(trial: Trial, result: SweepResult) -> Mapping[str, float]:
+    """The validation that the trial is compared by."""
+    objective = result.objectives[0]
+    rows = [row for row in trial.rows if row.get(objective.name) == trial.best(objective)]
+    return rows[0] if rows else {}
+
+
+def experiment(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole configuration of a trial but for its places, to be trained again."""
+    content = to_dict(sweep.base.config(values))
+    for name in _OWN:
+        del content[name]
+    for name in _OWN_RAY:
+        del content["ray"][name]
+    return content
+
+
+def _write_best(trial: Trial, sweep: Sweep, storage: RunStorage, local: Path) -> None:
+    from omegaconf import OmegaConf
+
+    (local / BEST).mkdir()
+    lines = [
+        f"# {trial.name} of {storage.root}; train it again, or on other data, with",
+        "#   experiment=THIS_FILE",
+    ]
+    text = "\n".join(["# @package _global_", *lines, OmegaConf.to_yaml(experiment(sweep, trial.values))])
+    (local / BEST / EXPERIMENT).write_text(text)
+    download(f"{trial.folder}/checkpoints/{WEIGHTS}", local / BEST / WEIGHTS)
+    storage.upload(local / BEST, BEST)
+
+
+def _overlays(trial: Trial) -> Sequence[tuple[str, bytes]]:
+    """The pictures that a run drew at its end, by name."""
+    filesystem, folder = open_path(f"{trial.folder}/overlays")
+    found = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
+    pictures = sorted((i for i in found if i.base_name.endswith(_PICTURES)), key=lambda info: info.base_name)
+    content = []
+    for info in pictures:
+        with filesystem.open_input_file(info.path) as file:
+            content.append((info.base_name, file.read()))
+    return content

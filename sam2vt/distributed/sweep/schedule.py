@@ -1,0 +1,124 @@
+"""Which trials end early, or take over another's weights; the unswept one always runs to its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+
+from sam2vt.configuration.space import Space
+from sam2vt.configuration.sweeping import Sweep
+from sam2vt.distributed.sweep.trial import METRICS
+from sam2vt.distributed.sweep.trials import DEFAULT, trial_name
+
+PROGRESS = "progress"  # of a trial: its share of the run that is done
+_ALMOST = 1e-6  # shares of a run are no round numbers
+
+
+def build_scheduler(sweep: Sweep, mode: str) -> TrialScheduler:
+    """The scheduler that follows the first objective, whose best is `mode`: max or min."""
+    return _SCHEDULERS[sweep.settings.scheduler](sweep, mode)
+
+
+def is_default(trial: TuneTrial) -> bool:
+    return trial.custom_trial_name == trial_name(DEFAULT)
+
+
+class RunsDefault:
+    """Mixed into a scheduler: neither the default trial nor one that has arrived is ended."""
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        if result[PROGRESS] >= 1:  # what is left is the end of its run
+            return TrialScheduler.CONTINUE
+        decision = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        ends = decision == TrialScheduler.STOP
+        return TrialScheduler.CONTINUE if ends and is_default(trial) else decision
+
+
+class Asha(RunsDefault, ASHAScheduler):
+    """At each rung (`grace`, then `reduction` times as far) the best share goes on."""
+
+
+class Median(RunsDefault, MedianStoppingRule):
+    """A trial ends that is worse than the median of the others' means at its place."""
+
+
+class Population(RunsDefault, PopulationBasedTraining):
+    """The worst trials go on from the best ones' weights, with values near theirs."""
+
+    def _checkpoint_or_exploit(
+        self, trial: TuneTrial, tune_controller: Any, upper_quantile: Any, lower_quantile: Any
+    ) -> None:
+        exploiting = [each for each in lower_quantile if not is_default(each)]
+        super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, exploiting)
+
+
+def _asha(sweep: Sweep, mode: str) -> TrialScheduler:
+    settings = sweep.settings
+    return Asha(
+        time_attr=PROGRESS,
+        metric=METRICS[0],
+        mode=mode,
+        max_t=1,
+        grace_period=settings.grace - _ALMOST,  # type: ignore[arg-type]  # any number does
+        reduction_factor=settings.reduction,
+    )
+
+
+def _median(sweep: Sweep, mode: str) -> TrialScheduler:
+    return Median(time_attr=PROGRESS, metric=METRICS[0], mode=mode, grace_period=sweep.settings.grace)
+
+
+def _population(sweep: Sweep, mode: str) -> TrialScheduler:
+    settings = sweep.settings
+    # PBT chooses donors, factors and fresh values by the global states.
+    random.seed(settings.seed)
+    np.random.seed(settings.seed)
+    return Population(
+        time_attr=PROGRESS,
+        metric=METRICS[0],
+        mode=mode,
+        perturbation_interval=settings.perturb_every - _ALMOST,
+        hyperparam_mutations={"point": {"values": mutations(sweep.space)}},
+        quantile_fraction=settings.quantile,
+        custom_explore_fn=Clip(sweep.space),
+        log_config=False,
+        synch=True,  # the result does not depend on which trial is faster
+    )
+
+
+def mutations(space: Space) -> dict[str, Any]:
+    """Where a fresh value of each setting comes from, for when one is not just moved up or down."""
+    draw = {"uniform": tune.uniform, "log_uniform": tune.loguniform}
+    return {each.name: draw[each.kind](*each.values) for each in space.dimensions}
+
+
+class Clip:
+    """Brings values that were moved up or down back into the space."""
+
+    def __init__(self, space: Space) -> None:
+        self._dimensions = {each.name: each for each in space.dimensions}
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        values = config["point"]["values"]
+        values.update({name: self._dimensions[name].clipped(value) for name, value in values.items()})
+        return config
+
+
+_SCHEDULERS: dict[str, Callable[[Sweep, str], TrialScheduler]] = {
+    "asha": _asha,
+    "median": _median,
+    "pbt": _population,
+    "none": lambda sweep, mode: FIFOScheduler(),
+}

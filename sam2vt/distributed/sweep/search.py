@@ -1,0 +1,126 @@
+"""Which values the next trial gets: none at first, then what the chosen algorithm says."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from sam2vt.config import SweepConfig
+from sam2vt.configuration.space import SWITCH, Space, Values
+from sam2vt.configuration.sweeping import Sweep
+from sam2vt.distributed.sweep.trial import METRICS
+from sam2vt.distributed.sweep.trials import DEFAULT, Objective
+
+
+def search_arguments(sweep: Sweep, objectives: Sequence[Objective]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(`param_space` of the Tuner, arguments of its TuneConfig).
+
+    A trial's values stand at `point` of its config.
+    """
+    settings = sweep.settings
+    if settings.algorithm == "tpe" and settings.scheduler != "pbt":
+        searcher = DefaultFirst(optuna_search(sweep, objectives))
+        return {}, {"search_alg": searcher, "num_samples": settings.num_trials}
+    # Under pbt the unswept trial may pass its values on, so it has to name them.
+    default = {name: sweep.space.defaults[name] for name in sweep.space.fields}
+    first = default if settings.scheduler == "pbt" else {}
+    points = [
+        point(number, values) for number, values in enumerate([first, *known_points(sweep)], start=DEFAULT)
+    ]
+    return {"point": tune.grid_search(points)}, {"num_samples": 1}
+
+
+def point(number: int, values: Values) -> dict[str, Any]:
+    return {"number": number, "values": values}
+
+
+def known_points(sweep: Sweep) -> Iterator[Values]:
+    """The points of algorithms that do not look at results: a grid's, or random ones by the seed."""
+    if sweep.settings.algorithm == "grid":
+        return sweep.space.grid()
+    return islice(random_points(sweep.space, sweep.settings.seed), sweep.settings.num_trials - 1)
+
+
+def random_points(space: Space, seed: int) -> Iterator[Values]:
+    """Without end."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    while True:
+        yield space.draw(study.ask())
+
+
+def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch:
+    """Optuna's tree-structured Parzen estimator over the space, for one objective or several."""
+    import warnings
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    modes = [objective.mode for objective in objectives]
+    several = len(objectives) > 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=sweep.settings.seed,
+            n_startup_trials=num_random(sweep.settings),
+            multivariate=True,
+            group=True,  # conditional settings beside unconditional ones
+            constant_liar=True,  # trials that run at the same time should differ
+        )
+    return OptunaSearch(
+        sweep.space.draw,
+        metric=list(METRICS[: len(modes)]) if several else METRICS[0],
+        mode=modes if several else modes[0],
+        sampler=sampler,
+    )
+
+
+def num_random(settings: SweepConfig) -> int:
+    """How many trials are drawn at random before the estimator has something to go by."""
+    return max(3, min(10, settings.num_trials // 4))
+
+
+class DefaultFirst(Searcher):
+    """Another searcher, behind a trial of the unswept configuration that it hears nothing of."""
+
+    def __init__(self, inner: OptunaSearch) -> None:
+        super().__init__(metric=inner.metric, mode=inner.mode)
+        self.inner = inner
+        self.next_number = DEFAULT
+        self.default_trial: str | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        number, self.next_number = self.next_number, self.next_number + 1
+        if number == DEFAULT:
+            self.default_trial = trial_id
+            return {"point": point(number, {})}
+        drawn = self.inner.suggest(trial_id)
+        if drawn is None:
+            return None
+        return {"point": point(number, {k: v for k, v in drawn.items() if not k.endswith(SWITCH)})}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if trial_id != self.default_trial:
+            self.inner.on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if trial_id != self.default_trial:
+            self.inner.on_trial_complete(trial_id, result, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        with open(checkpoint_path, "wb") as file:
+            pickle.dump(self.__dict__, file)
+
+    def restore(self, checkpoint_path: str) -> None:
+        with open(checkpoint_path, "rb") as file:
+            self.__dict__.update(pickle.load(file))

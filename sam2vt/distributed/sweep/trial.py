@@ -1,0 +1,187 @@
+"""One trial: a run of the configuration with other values, whose validations are told to Ray Tune."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import ray
+from ray import tune
+
+from sam2vt.config import Config
+from sam2vt.configuration.sweeping import BaseConfig
+from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.distributed.launch import fit
+from sam2vt.distributed.progress import start_board
+from sam2vt.distributed.ray_trainer import abort_run
+from sam2vt.distributed.session import RAY_ENVIRONMENT
+from sam2vt.distributed.storage import download, open_path, run_storage, store_root
+from sam2vt.distributed.sweep.trials import Objective, trial_name, trial_number
+from sam2vt.errors import TrainingError
+
+FINISHED = "finished"  # in the result of a trial that ran to its end
+METRICS = ("objective", "objective_2")  # under which Tune knows the objectives
+WEIGHTS = "weights.ckpt"
+
+_POLL_SECONDS = 0.5
+_SAVE_SECONDS = 120.0  # until a validation's checkpoint must have been stored
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What all trials of a sweep have in common."""
+
+    base: BaseConfig
+    output_dir: str  # of the sweep
+    storage_path: str | None  # above the trials' folders, where they lie elsewhere
+    objectives: tuple[Objective, ...]
+    passes_weights: bool = False  # each validation leaves a checkpoint that another trial may take over
+
+    def values(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What the configuration of a trial has of its own."""
+        name = trial_name(number)
+        places = {
+            "output_dir": os.path.join(self.output_dir, "trials", name),
+            "resume": "auto",  # a trial that is run again goes on
+            "ray.storage_path": self.storage_path,
+            "ray.name": name if self.storage_path else None,
+            "trainer.enable_progress_bar": False,
+        }
+        return {**values, **places}
+
+    def config(self, number: int, values: Mapping[str, Any]) -> Config:
+        """Raises ConfigError where the values do not go together."""
+        return self.base.config(self.values(number, values))
+
+
+class RunTrial(tune.Trainable):
+    """The process of a trial: it starts the run, and a step of it is the run's next validation."""
+
+    def setup(self, config: Mapping[str, Any], job: TrialJob) -> None:  # type: ignore[override]
+        for name, value in RAY_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self._config = job.config(trial_number(self.trial_name), config["point"]["values"])
+        self._reporter = Reporter(job.objectives, best_so_far=not job.passes_weights)
+        self._run: Run | None = None
+        self._newest: dict[str, Any] = {}
+
+    def step(self) -> dict[str, Any]:
+        self._run = self._run or Run(self._config)
+        row = self._run.next_validation()
+        if row is not None:
+            self._newest = self._reporter.result(row)
+            return self._newest
+        if not self._newest:
+            raise TrainingError(
+                "ended without a validation after its first step: there is nothing to compare"
+            )
+        return {**self._newest, FINISHED: 1, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The weights of the newest validation, for another trial or for this one after a pause."""
+        store = CheckpointStore(store_root(self._config, run_storage(self._config)))
+        step, until = int(self._newest["step"]), time.monotonic() + _SAVE_SECONDS
+        while not (found := [manifest for manifest in store.manifests() if manifest.step == step]):
+            if time.monotonic() > until:
+                raise TrainingError(
+                    f"step {step} was not stored within {_SAVE_SECONDS:.0f} s of its validation"
+                )
+            time.sleep(_POLL_SECONDS)
+        download(store.path(found[-1]), Path(checkpoint_dir) / WEIGHTS)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self._config = take_over(self._config, Path(checkpoint) / WEIGHTS)
+
+    def cleanup(self) -> None:
+        if self._run is not None:
+            self._run.end()
+
+
+class Run:
+    """A run beside this process, which reads its validations."""
+
+    def __init__(self, config: Config) -> None:
+        self._board, self._began, self._seen = start_board(), time.monotonic(), 0
+        self._waiting: list[dict[str, float]] = []
+        self._fitting: Future[Any] = Future()
+        Thread(target=self._fit, args=(config,), name="fit", daemon=True).start()
+
+    def next_validation(self) -> dict[str, float] | None:
+        """The numbers of the next one after a step, when it is there; None where the run has ended well.
+
+        Raises what ended it otherwise.
+        """
+        while True:
+            over = self._fitting.done()
+            self._waiting += self._validations()
+            if self._waiting:
+                return self._waiting.pop(0)
+            if over:
+                self._fitting.result()
+                return None
+            time.sleep(_POLL_SECONDS)
+
+    def end(self) -> None:
+        """Give back what the run holds, if it has not ended."""
+        if not self._fitting.done():
+            abort_run(self._board)
+
+    def _validations(self) -> list[dict[str, float]]:
+        rows = ray.get(self._board.validations.remote(self._seen))
+        self._seen += len(rows)
+        seconds = time.monotonic() - self._began
+        # The model before any step is no result of a trial.
+        return [{**row, "seconds": seconds} for row in rows if row["step"] > 0]
+
+    def _fit(self, config: Config) -> None:
+        try:
+            self._fitting.set_result(fit(config, board=self._board))
+        except BaseException as error:
+            self._fitting.set_exception(error)
+
+
+class Reporter:
+    """Adds to a validation's numbers the objectives under the names that Tune knows."""
+
+    def __init__(self, objectives: tuple[Objective, ...], best_so_far: bool) -> None:
+        self._objectives, self._best_so_far = objectives, best_so_far
+        self._best: dict[str, float] = {}
+
+    def result(self, row: Mapping[str, float]) -> dict[str, Any]:
+        """Scores are the best so far, as the checkpoint that is kept; rates are what they are."""
+        found = {}
+        for metric, objective in zip(METRICS, self._objectives):
+            value, best = row.get(objective.name, math.nan), self._best.get(metric, math.nan)
+            if self._best_so_far and objective.name.startswith("val/") and objective.better(best, value):
+                value = best
+            self._best[metric] = found[metric] = value
+        return {**row, **found}
+
+
+def take_over(config: Config, weights: Path) -> Config:
+    """The configuration of a run that goes on from `weights`, a checkpoint of this or another trial.
+
+    What the trial had stored itself is left: it goes on from there no more.
+    """
+    import torch
+
+    from sam2vt.core.training.inherit import inherit
+
+    storage = run_storage(config)
+    files, folder = open_path(store_root(config, storage))
+    files.create_dir(folder, recursive=True)
+    files.delete_dir_contents(folder)
+    content = torch.load(weights, weights_only=True, map_location="cpu")
+    with tempfile.TemporaryDirectory() as temporary:
+        local = Path(temporary) / "inherited.ckpt"
+        torch.save(inherit(content, config), local)
+        storage.upload(local, local.name)
+    return replace(config, resume=storage.join("inherited.ckpt"))

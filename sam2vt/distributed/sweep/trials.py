@@ -1,0 +1,107 @@
+"""What came of the trials of a sweep, as plain values; nothing here knows Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+DEFAULT = 0  # the number of the trial that changes nothing
+JF = "val/J&F"
+
+DONE, STOPPED, FAILED, RUNNING = "done", "stopped", "failed", "running"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A number of a validation that trials are compared by, and whether the highest is best."""
+
+    name: str  # as in results.csv: val/J&F, or seconds_per_step
+    mode: str  # max or min
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether `a` is better than `b`; NaN is better than nothing."""
+        if math.isnan(a) or math.isnan(b):
+            return not math.isnan(a)
+        return a > b if self.mode == "max" else a < b
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the sweep."""
+
+    number: int  # by start; DEFAULT is the unswept configuration
+    values: Mapping[str, Any]  # swept fields by dotted name, without those whose condition does not hold
+    status: str  # DONE: ran to its end; STOPPED by the scheduler; FAILED; RUNNING
+    reason: str = ""  # why it failed or was stopped, in a line
+    # A row a validation in order of steps: "step", "seconds" since the trial began, "val/..." and rates.
+    rows: Sequence[Mapping[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    folder: str = ""  # of the run: a local path or a URI
+
+    @property
+    def name(self) -> str:
+        return trial_name(self.number)
+
+    @property
+    def steps(self) -> int:
+        return int(self.rows[-1].get("step", 0)) if self.rows else 0
+
+    def best(self, objective: Objective) -> float:
+        """Its best validation after the first step; NaN where there is none."""
+        best = math.nan
+        for row in self.rows:
+            value = row.get(objective.name, math.nan)
+            if row.get("step", 0) > 0 and objective.better(value, best):
+                best = value
+        return best
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep, over or under way."""
+
+    name: str
+    trials: Sequence[Trial]  # by number
+    objectives: Sequence[Objective]  # the first decides
+    fields: Sequence[str]  # all swept fields
+    log_fields: frozenset[str] = frozenset()  # of them those searched on a logarithmic scale
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of the swept fields, in the default trial
+
+    @property
+    def default(self) -> Trial | None:
+        return next((trial for trial in self.trials if trial.number == DEFAULT), None)
+
+    @property
+    def best(self) -> Trial | None:
+        """The best of the trials that ran to their end."""
+        ranked = self.ranked()
+        return ranked[0] if ranked else None
+
+    def ranked(self) -> list[Trial]:
+        """Trials that ran to their end and were validated, the best first, the earliest of equals."""
+        objective = self.objectives[0]
+        done = [t for t in self.trials if t.status == DONE and not math.isnan(t.best(objective))]
+        sign = -1.0 if objective.mode == "max" else 1.0
+        return sorted(done, key=lambda trial: (sign * trial.best(objective), trial.number))
+
+    def pareto(self) -> list[Trial]:
+        """Trials that ran to their end and that no other beats in one objective without losing in another."""
+        ranked = self.ranked()
+        return [trial for trial in ranked if not any(self._dominates(other, trial) for other in ranked)]
+
+    def _dominates(self, a: Trial, b: Trial) -> bool:
+        pairs = [(each, a.best(each), b.best(each)) for each in self.objectives]
+        return any(each.better(x, y) for each, x, y in pairs) and not any(
+            each.better(y, x) for each, x, y in pairs
+        )
+
+
+def trial_name(number: int) -> str:
+    return f"trial_{number:03d}"
+
+
+def trial_number(name: str) -> int:
+    """The inverse of `trial_name`."""
+    return int(name.removeprefix("trial_"))
