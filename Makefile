@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?= runs/sample-data
-OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test test-fault check format clean
+.PHONY: setup demo sweep-demo test test-fault check format clean
 
 setup: $(READY)
 
@@ -27,6 +27,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	test -e $(DATA) || $(BIN)/sam2vt sample-data $(DATA)
 	$(BIN)/python ray_jobs/train.py experiment=demo dataset.data_path=$(abspath $(DATA)) output_dir=$(OUT)
+
+# A sweep of eight trials on short generated videos, from a learning rate that is ten times too low.
+sweep-demo: $(READY)
+	test -e runs/sweep-data || $(BIN)/sam2vt sample-data runs/sweep-data --videos 2 --frames 24
+	$(BIN)/python ray_jobs/tune.py experiment=sweep_demo sweep=demo dataset.data_path=$(abspath runs/sweep-data) output_dir=$(OUT)
 
 # One thread a process: the tests run several processes, which would fight over the cores.
 test: $(READY)

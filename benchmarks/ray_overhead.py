@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from machine import machine, spread, versions
 
 from sam2vt.config import Config, load_config
 from sam2vt.core.data.sample_data import write_sample_data
@@ -122,8 +120,7 @@ def report(times: dict[str, list[Times]], steps: int, skip: int) -> str:
     lines = [
         f"# Ray's overhead on a step, {date.today():%B %Y}",
         "",
-        f"Machine: {processor()}, {os.cpu_count()} cores, 1 thread a process, no GPU; {versions()}; "
-        f"{date.today().isoformat()}.",
+        f"Machine: {machine()}, 1 thread a process, no GPU; {versions()}; {date.today().isoformat()}.",
         f"The demo's nano network, 128 px, clips of 4 frames, one worker, one process that decodes; {steps} "
         f"steps, the first {skip} left out; {len(plain)} repeats in turn. Medians (lowest to highest).",
         "",
@@ -142,24 +139,6 @@ def report(times: dict[str, list[Times]], steps: int, skip: int) -> str:
 
 def verdict(reached: bool) -> str:
     return "reached" if reached else "not reached"
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-
-
-def versions() -> str:
-    import ray
-    import torch
-
-    return f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.config import Config, configs_dir, load_config, to_dict, validate
@@ -183,12 +186,36 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
     before = state.hydra
     state.clear()
     try:
-        with initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE):
-            return compose("config", overrides=list(overrides))
+        with (
+            experiment_file(overrides) as known,
+            initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE),
+        ):
+            return compose("config", overrides=known)
     except HydraException as error:
         raise ConfigError(f"the configuration cannot be composed: {error}") from error
     finally:
         GlobalHydra.instance().hydra = before
+
+
+@contextmanager
+def experiment_file(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides with `experiment=some/file.yaml` as Hydra takes it, while the block runs.
+
+    Such a file is what a sweep leaves of its best trial. Raises ConfigError where it is not there.
+    """
+    name, ending = "experiment=", (".yaml", ".yml")
+    found = [o for o in overrides if o.startswith(name) and o.rstrip("'\"").endswith(ending)]
+    if not found:
+        yield list(overrides)
+        return
+    file = Path(found[-1].removeprefix(name).strip("'\"")).expanduser()
+    if not file.is_file():
+        raise ConfigError(f"experiment={file}: there is no such file (looked in {Path.cwd()})")
+    with TemporaryDirectory(prefix="sam2vt-experiment-") as folder:
+        (Path(folder) / "experiment").mkdir()
+        shutil.copy(file, Path(folder) / "experiment" / f"{file.stem}.yaml")
+        others = [o for o in overrides if o not in found]
+        yield [*others, f"experiment={file.stem}", f"hydra.searchpath=['file://{folder}']"]
 
 
 def hydra_main(cfg: DictConfig) -> None:
@@ -236,13 +263,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             hydra_main(cfg)
 
     GlobalHydra.instance().clear()
-    if arguments is not None:
-        sys.argv = [command[0], *arguments]
-    with exit_on_error():
-        _make_output_dir(sys.argv[1:])
+    given = command[1:] if arguments is None else list(arguments)
     run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
     try:
-        run(task)()
+        with exit_on_error(), experiment_file(given) as known:
+            sys.argv = [command[0], *known]
+            _make_output_dir(known)
+            run(task)()
     except SystemExit as end:
         # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
         raise SystemExit(2 if end.code == 1 and not started else end.code) from None

@@ -131,7 +131,7 @@ def _leaves(mapping: Any, faults: list[str], prefix: str = "") -> Iterator[tuple
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value.keys() & set(KINDS):
             yield name, value
-        elif isinstance(value, Mapping) and value and not value.keys() & set(_OPTIONS):
+        elif isinstance(value, Mapping) and not value.keys() & set(_OPTIONS):
             yield from _leaves(value, faults, f"{name}.")
         else:
             faults.append(

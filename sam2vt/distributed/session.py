@@ -25,6 +25,8 @@ RAY_ENVIRONMENT = {
     # After a loss Ray Train first asks for as many workers as before: its record of the machines, renewed
     # every 20 s, may still hold the lost one. It looks again after this wait, by default only after 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "25",
+    # What a stream that died had reserved is kept from others for so long, by default for three minutes.
+    "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "45",
 }
 # Nobody takes away the only machine with notice; watching for that takes a process of its own.
 LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sam2vt.config import Config, configs_dir, load_config, to_dict
+from sam2vt.config import Config, SweepConfig, configs_dir, load_config, to_dict
 from sam2vt.train import compose_config
 
 REPO = Path(__file__).resolve().parents[2]
@@ -59,11 +59,16 @@ def test_the_composed_configuration_has_every_setting_with_its_default(tmp_path:
     assert _keys(keys) == _keys(to_dict(Config()))
 
 
-@pytest.mark.parametrize("group", [g for g in GROUPS if g not in ("experiment", "debug")])
+@pytest.mark.parametrize("group", [g for g in GROUPS if g not in ("experiment", "debug", "sweep")])
 def test_every_choice_passes(group: str, tmp_path: Path) -> None:
     for file in (FOLDER / group).glob("*.yaml"):
         config = load(tmp_path, f"{group}={file.stem}")
         assert isinstance(config, Config)
+
+
+def test_a_sweep_s_settings_are_those_that_the_program_knows() -> None:
+    written = OmegaConf.to_container(OmegaConf.load(FOLDER / "sweep" / "default.yaml"))
+    assert written == to_dict(SweepConfig())
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

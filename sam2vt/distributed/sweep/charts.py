@@ -6,7 +6,8 @@ import functools
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -66,16 +67,17 @@ VARIABLES = {
 BEST, UNSWEPT = "best", "default"
 _NOT_SET = -0.14  # where parallel coordinates draw a setting that a trial does not have
 _TIP = "tip:"
+_NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
 # Role -> marker, size, name in the legend. Filled, hollow and crossed tell them apart without colour.
 MARKS = {
-    BEST: ("*", 14, "best"),
-    UNSWEPT: ("D", 7.5, "default"),
-    DONE: ("o", 6, "ran to its end"),
-    STOPPED: ("o", 5.5, "stopped early"),
+    BEST: ("*", 16, "best"),
+    UNSWEPT: ("D", 8, "default"),
+    DONE: ("o", 7, "ran to its end"),
+    STOPPED: ("o", 6, "stopped early"),
     RUNNING: ("^", 6, "still running"),
     FAILED: ("x", 6.5, "failed"),
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sam2vt",
     "text.parse_math": False,  # names of settings may hold a dollar
@@ -113,7 +115,9 @@ def _chart(draw: Callable[..., Figure]) -> Callable[..., str]:
 
     @functools.wraps(draw)
     def as_svg(*args: Any) -> str:
-        with matplotlib.rc_context():
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            # Of letters that only the browser's fonts have.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
             return _inline(draw(*args))
@@ -127,24 +131,18 @@ def history(result: SweepResult) -> Figure:
     objective = result.objectives[0]
     points = [(trial, trial.number, trial.best(objective)) for trial in _judged(result, 2)]
     figure, axes = _figure("history", f"{objective.name} of each trial by order", 1040, 340)
-    best, steps = math.nan, []
-    for trial in sorted(result.ranked(), key=lambda trial: trial.number):
-        best = trial.best(objective) if objective.better(trial.best(objective), best) else best
-        steps.append((trial.number, best))
     last = max(trial.number for trial in result.trials)
-    if steps:
-        xs, ys = zip(*steps, (last, best))
-        axes.plot(xs, ys, drawstyle="steps-post", color=LIGHT["best"], linewidth=1.6, label="best so far")
+    lines = _best_so_far(axes, result, last)
     roles = _points(axes, points, result)
     if lost := [t for t in result.trials if t.status == FAILED and math.isnan(t.best(objective))]:
         roles |= _points(axes, [(t, t.number, 0.035) for t in lost], result, axes.get_xaxis_transform())
+    if result.best is not None:
+        _name_best(axes, result.best, objective, on_left=result.best.number > last / 2)
     axes.set_xlim(-0.6, last + 0.6)
-    axes.margins(y=0.12)
+    axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.set(title=_axis_name(objective), xlabel="trial")
-    _legend(
-        figure, roles, [Line2D([], [], color=LIGHT["best"], linewidth=1.6, label="best so far")] * bool(steps)
-    )
+    _legend(figure, roles, lines)
     return figure
 
 
@@ -158,15 +156,14 @@ def parameter(result: SweepResult, field: str) -> Figure:
     scale = Scale.of([value for _, value in have], field in result.log_fields)
     name = f"{field}, logarithmic" if field in result.log_fields and not scale.is_categorical else field
     figure, axes = _figure(f"parameter-{list(result.fields).index(field)}", f"against {field}", 340, 250)
-    spread = 0.18 if scale.is_categorical else 0.0  # of a category's points, so that each can be seen
+    # Points of a category, or of one of few numbers, stand a little apart, so that each can be seen.
+    few = len({scale.place(value) for _, value in have}) <= 8
+    spread = 0.18 if scale.is_categorical else 0.02 * scale.span * few
     points = [
         (t, scale.place(v) + spread * (2 * (t.number * 0.618034 % 1) - 1), t.best(objective)) for t, v in have
     ]
     _points(axes, points, result)
-    width = max(7, 44 // max(1, len(scale.ticks)))
-    axes.set_xticks(
-        [at for at, _ in scale.ticks], [_wrapped(text, width) for _, text in scale.ticks], fontsize=11
-    )
+    _name_values(axes, scale)
     axes.set_xlim(scale.low - 0.05 * scale.span, scale.high + 0.05 * scale.span)
     axes.margins(y=0.12)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -182,48 +179,24 @@ def parallel(result: SweepResult) -> Figure:
     fields = [name for name in result.fields if any(name in swept_values(t, result) for t in trials)]
     if len(fields) < 2:
         raise TooLittleData("Fewer than two settings are swept: the chart above shows all there is.")
-    worst_first = sorted(trials, key=lambda t: (_height(t, objective), -t.number))
-    heights = [_height(trial, objective) for trial in worst_first]
-    low, high = heights[len(heights) // 10], heights[-1]  # a collapsed trial must not take all colours
-    scales = {
-        name: Scale.of(
-            [v[name] for t in trials if name in (v := swept_values(t, result))], name in result.log_fields
-        )
-        for name in fields
-    }
+    scales = {name: _scale_of(name, trials, result) for name in fields}
+    ramp = _Ramp.of([_height(trial, objective) for trial in trials])
     figure, axes = _figure("parallel", "swept values of each trial", max(1040, 150 * (len(fields) + 1)), 430)
-    for trial in worst_first:
-        values = swept_values(trial, result)
+    for trial in sorted(trials, key=lambda trial: (_height(trial, objective), -trial.number)):
+        values, height, role = swept_values(trial, result), _height(trial, objective), _role(trial, result)
         ys = [scales[name].unit(values[name]) if name in values else _NOT_SET for name in fields]
-        ys.append((_height(trial, objective) - heights[0]) / ((high - heights[0]) or 1))
-        share = (_height(trial, objective) - low) / ((high - low) or 1)
-        look: dict[str, Any] = {"color": RAMP[max(0, min(len(RAMP) - 1, int(share * len(RAMP))))], "linewidth": 1.5}
-        role = _role(trial, result)
-        if role in (BEST, UNSWEPT):
-            look = {"color": LIGHT[role], "linewidth": 2.6, "linestyle": "-" if role == BEST else (0, (4, 2))}
-        axes.plot(range(len(ys)), ys, gid=_tip(trial, result), zorder=3 if role == UNSWEPT else 2, **look)
+        own = _line(role) if role in (BEST, UNSWEPT) else {"color": ramp.colour(height), "linewidth": 1.5}
+        axes.plot(range(len(fields) + 1), [*ys, ramp.share(height)], gid=_tip(trial, result), **own)
     missing = {name for name in fields for t in trials if name not in swept_values(t, result)}
     for place, name in enumerate(fields):
         ticks = [(scales[name].share(at), _cut(text, 22)) for at, text in scales[name].ticks]
         _upright(axes, place, name, ticks + [(_NOT_SET, "not set")] * (name in missing))
-    _objective_axis(axes, len(fields), objective, heights, low)
-    axes.set_xlim(-0.12, len(fields) + 0.55)
+    _objective_axis(axes, len(fields), objective, ramp)
+    axes.set_xlim(-0.12, len(fields) + 0.4)
     axes.set_ylim((_NOT_SET if missing else 0) - 0.06, 1.05)
     axes.set_axis_off()
-    roles = {_role(trial, result) for trial in trials} & {BEST, UNSWEPT}
-    lines = [
-        Line2D(
-            [],
-            [],
-            color=LIGHT[r],
-            linewidth=2.6,
-            linestyle="-" if r == BEST else (0, (4, 2)),
-            label=MARKS[r][2],
-        )
-        for r in (BEST, UNSWEPT)
-        if r in roles
-    ]
-    _legend(figure, set(), lines)
+    roles = {_role(trial, result) for trial in trials}
+    _legend(figure, set(), [_key(role) for role in (BEST, UNSWEPT) if role in roles])
     return figure
 
 
@@ -232,7 +205,7 @@ def importances(shares: Mapping[str, float]) -> Figure:
     """A bar a swept setting: its share of what decided."""
     if len(shares) < 2:
         raise TooLittleData("Importance compares settings, and fewer than two of them decided anything.")
-    figure, axes = _figure("importance", "importance of each setting", 760, 50 + 32 * len(shares))
+    figure, axes = _figure("importance", "importance of each setting", 1040, 40 + 32 * len(shares))
     places = range(len(shares))
     axes.barh(places, list(shares.values()), height=0.62, color=LIGHT["bar"])
     for place, share in zip(places, shares.values()):
@@ -254,34 +227,11 @@ def curves(result: SweepResult) -> Figure:
     if not any(len(curve) > 1 for _, curve in found):
         raise TooLittleData("No trial was validated twice, so there is no course to show.")
     figure, axes = _figure("curves", "J&F of each trial over steps", 1040, 400)
-    looks = {
-        DONE: (1.3, 2),
-        STOPPED: (0.7, 1),
-        RUNNING: (1.0, 2),
-        FAILED: (1.0, 2),
-        UNSWEPT: (2.4, 4),
-        BEST: (2.8, 5),
-    }
-    roles = {_role(trial, result) for trial, _ in found}
     for trial, curve in found:
-        role = _role(trial, result)
-        width, zorder = looks[role]
-        xs, ys = zip(*curve)
-        alone = "o" if len(xs) == 1 else None
-        axes.plot(
-            xs, ys, color=_colour(role), linewidth=width, zorder=zorder, marker=alone, gid=_tip(trial, result)
-        )
-        if trial.status == FAILED:
-            axes.plot(
-                xs[-1:], ys[-1:], marker="x", markersize=8, markeredgewidth=2, color=LIGHT["failed"], zorder=6
-            )
-    handles = [
-        Line2D([], [], color=_colour(role), linewidth=looks[role][0], label=MARKS[role][2])
-        if role != FAILED
-        else Line2D([], [], color=_colour(role), linewidth=1, marker="x", markersize=8, label=MARKS[role][2])
-        for role in MARKS
-        if role in roles
-    ]
+        alone = {"marker": "o"} if len(curve) == 1 else {}
+        axes.plot(*zip(*curve), gid=_tip(trial, result), **{**alone, **_line(_role(trial, result))})
+    roles = {_role(trial, result) for trial, _ in found}
+    handles = [_key(role) for role in MARKS if role in roles]
     baseline = [row[HOLD_FIRST] for trial in result.trials for row in trial.rows if HOLD_FIRST in row]
     if baseline and math.isfinite(baseline[0]):
         look: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": ":", "linewidth": 1.5}
@@ -301,7 +251,7 @@ def pareto(result: SweepResult) -> Figure:
     points = [point for point in found if math.isfinite(point[1]) and math.isfinite(point[2])]
     if len(points) < 2:
         raise TooLittleData("Fewer than two trials ran to their end with both objectives.")
-    figure, axes = _figure("pareto", f"{upright.name} against {across.name}", 760, 440)
+    figure, axes = _figure("pareto", f"{upright.name} against {across.name}", 1040, 420)
     front = sorted((x, y, t.number) for t, x, y in points if t in result.pareto())
     axes.plot(
         [x for x, _, _ in front],
@@ -311,12 +261,25 @@ def pareto(result: SweepResult) -> Figure:
         linewidth=1.6,
     )
     roles = _points(axes, points, result)
-    for x, y, number in front:
+    for x, y, number in _apart(front, [x for _, x, _ in points], [y for _, _, y in points]):
         axes.annotate(str(number), (x, y), (-7, 7), textcoords="offset points", ha="right", fontsize=11)
     axes.margins(0.08)
     axes.set(title=_axis_name(upright), xlabel=_axis_name(across))
     _legend(figure, roles, [Line2D([], [], color=LIGHT["bar"], label="no trial is better in both")])
     return figure
+
+
+def _apart(
+    front: Sequence[tuple[float, float, int]], xs: Sequence[float], ys: Sequence[float]
+) -> Iterator[tuple[float, float, int]]:
+    """Of the front's points those whose names do not run into each other; the table has the others."""
+    wide, high = (0.04 * (max(all_of) - min(all_of)) for all_of in (xs, ys))
+    named: list[tuple[float, float]] = []
+    for x, y, number in front:
+        near = (abs(x - a) < wide and abs(y - b) < 1.5 * high for a, b in named)
+        if not any(near):
+            named.append((x, y))
+            yield x, y, number
 
 
 @dataclass(frozen=True)
@@ -350,7 +313,7 @@ class Scale:
         low, high = _widened(min(values), max(values))
         whole = all(isinstance(value, int) for value in values)
         found = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
-        ticks = [(float(tick), f"{tick:.4g}") for tick in found if low <= tick <= high]
+        ticks = [(float(tick), _tidy(f"{tick:.4g}")) for tick in found if low <= tick <= high]
         return cls(float, low, high, ticks)
 
     @classmethod
@@ -366,12 +329,17 @@ class Scale:
         """Values that have no logarithm, such as a loss weight of zero, stand apart at its lower end."""
         positive = [math.log10(value) for value in values if value > 0]
         low, high = _widened(min(positive), max(positive))
-        ticks = [(math.log10(tick), f"{tick:.3g}") for tick in _log_ticks(low, high)]
+        ticks = [(math.log10(tick), _power(tick)) for tick in _log_ticks(low, high)]
         others = sorted({float(value) for value in values if value <= 0})
         apart = low - 0.2 * (high - low)
         if others:
             ticks.insert(0, (apart, ", ".join(f"{value:.3g}" for value in others)))
         return cls(lambda v: math.log10(v) if v > 0 else apart, apart if others else low, high, ticks)
+
+
+def _scale_of(field: str, trials: Sequence[Trial], result: SweepResult) -> Scale:
+    values = [found[field] for t in trials if field in (found := swept_values(t, result))]
+    return Scale.of(values, field in result.log_fields)
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -397,12 +365,13 @@ def score_label(name: str, value: float) -> str:
     return f"{value:.3f}" if name.startswith("val/") else f"{value:.3g}"
 
 
-def short_name(objective: Objective) -> str:
-    return objective.name.removeprefix("val/").replace("_", " ")
+def short_name(name: str) -> str:
+    """An objective as people call it."""
+    return name.removeprefix("val/").replace("_", " ")
 
 
 def _axis_name(objective: Objective) -> str:
-    return f"{short_name(objective)}, {'higher' if objective.mode == 'max' else 'lower'} is better"
+    return f"{short_name(objective.name)}, {'higher' if objective.mode == 'max' else 'lower'} is better"
 
 
 def _judged(result: SweepResult, fewest: int) -> list[Trial]:
@@ -438,9 +407,11 @@ def _curve(trial: Trial) -> list[tuple[float, float]]:
 
 def _tip(trial: Trial, result: SweepResult) -> str:
     """What a browser shows over the trial's mark."""
-    scores = ", ".join(f"{short_name(o)} {score_label(o.name, trial.best(o))}" for o in result.objectives)
+    scores = ", ".join(
+        f"{short_name(o.name)} {score_label(o.name, trial.best(o))}" for o in result.objectives
+    )
     values = [f"{name}: {value_label(value)}" for name, value in swept_values(trial, result).items()]
-    return _TIP + "\n".join([f"{trial.name}, {trial.status}: {scores}", *values])
+    return _TIP + "; ".join([f"{trial.name}, {trial.status}: {scores}", *values])
 
 
 def _figure(name: str, label: str, width: float, height: float) -> tuple[Figure, Axes]:
@@ -480,9 +451,61 @@ def _mark(role: str) -> dict[str, Any]:
     edges = {
         "markerfacecolor": face,
         "markeredgecolor": edge,
-        "markeredgewidth": 1.6 if role == FAILED else 1.0,
+        "markeredgewidth": 1.6 if role == FAILED else 1.2 if hollow else 0.8,
     }
     return {"linestyle": "none", "marker": marker, "markersize": size, **edges}
+
+
+def _best_so_far(axes: Axes, result: SweepResult, last: int) -> Sequence[Line2D]:
+    """A line of steps through the trials that were better than all before them."""
+    objective, best = result.objectives[0], math.nan
+    steps = []
+    for trial in sorted(result.ranked(), key=lambda trial: trial.number):
+        best = trial.best(objective) if objective.better(trial.best(objective), best) else best
+        steps.append((trial.number, best))
+    if not steps:
+        return []
+    xs, ys = zip(*steps, (last, best))
+    return axes.plot(xs, ys, drawstyle="steps-post", color=LIGHT["best"], linewidth=1.6, label="best so far")
+
+
+def _name_values(axes: Axes, scale: Scale) -> None:
+    """Ticks of a small chart: in lines below each other, upright where there are many categories."""
+    many = scale.is_categorical and len(scale.ticks) > 5
+    ticks = scale.ticks[:: math.ceil(len(scale.ticks) / 20)]
+    width = max(7, 44 // len(ticks))
+    labels = [_cut(text, 16) if many else _wrapped(text, width) for _, text in ticks]
+    axes.set_xticks([at for at, _ in ticks], labels, fontsize=11, rotation=90 if many else 0)
+
+
+def _name_best(axes: Axes, best: Trial, objective: Objective, on_left: bool) -> None:
+    value, up = best.best(objective), objective.mode == "max"
+    axes.annotate(
+        f"{best.name}: {score_label(objective.name, value)}",
+        (best.number, value),
+        (8 if not on_left else -8, 9 if up else -9),
+        textcoords="offset points",
+        ha="right" if on_left else "left",
+        va="bottom" if up else "top",
+        color=LIGHT["best"],
+    )
+
+
+def _line(role: str) -> dict[str, Any]:
+    """Of a trial's line; the mark of a failed one stands at its end."""
+    looks: dict[str, dict[str, Any]] = {
+        BEST: {"linewidth": 2.6, "zorder": 4},
+        UNSWEPT: {"linewidth": 2.4, "linestyle": (0, (4, 1.5)), "zorder": 4},
+        DONE: {"linewidth": 1.3, "alpha": 0.6},
+        STOPPED: {"linewidth": 0.8, "alpha": 0.6},
+        RUNNING: {"linewidth": 1, "alpha": 0.6},
+        FAILED: {"linewidth": 1, "marker": "x", "markevery": [-1], "markersize": 8, "markeredgewidth": 2},
+    }
+    return {"color": _colour(role), **looks[role]}
+
+
+def _key(role: str) -> Line2D:
+    return Line2D([], [], label=MARKS[role][2], **_line(role))
 
 
 def _legend(figure: Figure, roles: set[str], lines: Sequence[Line2D]) -> None:
@@ -497,33 +520,55 @@ def _legend(figure: Figure, roles: set[str], lines: Sequence[Line2D]) -> None:
 
 
 def _upright(axes: Axes, place: float, name: str, ticks: Iterable[tuple[float, str]]) -> None:
-    """An axis of the parallel coordinates; its labels stand to its right."""
-    axes.plot([place, place], [0, 1], color=LIGHT["point"], linewidth=1, zorder=4)
+    """An axis of the parallel coordinates; its labels stand to its right, above the lines."""
+    axes.plot([place, place], [0, 1], color=LIGHT["point"], linewidth=1, zorder=6)
     axes.text(place, 1.05, _wrapped(name, 20), ha="left", va="bottom", fontsize=11)
+    ground = {"facecolor": LIGHT["paper"], "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
     for at, text in ticks:
-        axes.plot([place], [at], marker="_", markersize=7, color=LIGHT["point"], zorder=4)
-        axes.text(place + 0.04, at, text, va="center", fontsize=10.5, zorder=5, color=LIGHT["muted"])
-
-
-def _objective_axis(
-    axes: Axes, place: float, objective: Objective, heights: Sequence[float], low: float
-) -> None:
-    """The last axis, in the colours that lines have by it; the best is at its top."""
-    bottom, high = heights[0], heights[-1]
-    _, span = (bottom, (high - bottom) or 1)
-    edges = [low + (high - low) * i / len(RAMP) for i in range(len(RAMP) + 1)]
-    edges[0] = bottom
-    for colour, start, end in zip(RAMP, edges, edges[1:]):
-        shares = [(start - bottom) / span, (end - bottom) / span]
-        axes.plot([place, place], shares, color=colour, linewidth=9, solid_capstyle="butt", zorder=4)
-    ticks = [t for t in MaxNLocator(5).tick_values(bottom, high) if bottom <= t <= high]
-    sign = 1 if objective.mode == "max" else -1
-    axes.text(place, 1.05, short_name(objective), ha="left", va="bottom", fontsize=11, weight="bold")
-    for tick in ticks:
-        text = f"{sign * tick:.4g}"
+        axes.plot([place], [at], marker="_", markersize=7, color=LIGHT["point"], zorder=6)
         axes.text(
-            place + 0.08, (tick - bottom) / span, text, va="center", fontsize=10.5, color=LIGHT["muted"]
+            place + 0.05, at, text, va="center", fontsize=10.5, zorder=7, color=LIGHT["muted"], bbox=ground
         )
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """Heights by colour; those below `low` share the palest, so that a collapsed trial does not take all."""
+
+    bottom: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, heights: Iterable[float]) -> _Ramp:
+        ordered = sorted(heights)
+        return cls(ordered[0], ordered[len(ordered) // 10], ordered[-1])
+
+    def colour(self, height: float) -> str:
+        share = (height - self.low) / ((self.high - self.low) or 1)
+        return RAMP[max(0, min(len(RAMP) - 1, int(share * len(RAMP))))]
+
+    def share(self, height: float) -> float:
+        """Its place as a share of the axis."""
+        return (height - self.bottom) / ((self.high - self.bottom) or 1)
+
+    def edges(self) -> list[float]:
+        """Of the colours, from the axis' bottom to its top."""
+        inner = [self.low + (self.high - self.low) * i / len(RAMP) for i in range(1, len(RAMP))]
+        return [self.share(height) for height in (self.bottom, *inner, self.high)]
+
+
+def _objective_axis(axes: Axes, place: float, objective: Objective, ramp: _Ramp) -> None:
+    """The last axis, in the colours that lines have by it; the best is at its top."""
+    edges = ramp.edges()
+    for colour, *ends in zip(RAMP, edges, edges[1:]):
+        axes.plot([place, place], ends, color=colour, linewidth=9, solid_capstyle="butt", zorder=4)
+    axes.text(place, 1.05, short_name(objective.name), ha="left", va="bottom", fontsize=11, weight="bold")
+    for tick in MaxNLocator(5).tick_values(ramp.bottom, ramp.high):
+        if ramp.bottom <= tick <= ramp.high:
+            text = f"{tick if objective.mode == 'max' else -tick:.4g}"
+            at = (place + 0.08, ramp.share(tick))
+            axes.text(*at, text, va="center", fontsize=10.5, color=LIGHT["muted"])
 
 
 def _wrapped(name: str, width: int) -> str:
@@ -536,6 +581,15 @@ def _wrapped(name: str, width: int) -> str:
     return "\n".join(_cut(line.strip(), max(width, 12)) for line in lines[:4])
 
 
+def _power(value: float) -> str:
+    """A tick of a logarithmic axis: 1e-4, not 0.0001 beside 1e-05."""
+    return _tidy(f"{value:.0e}" if value < 1e-3 or value >= 1e4 else f"{value:.3g}")
+
+
+def _tidy(number: str) -> str:
+    return re.sub(r"e([+-])0*", lambda match: f"e{match[1].strip('+')}", number)
+
+
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -543,9 +597,9 @@ def _cut(text: str, length: int) -> str:
 def _inline(figure: Figure) -> str:
     """The figure as an <svg> for a page: colours as variables, ids of its own, no namespaces, no metadata."""
     name, width = figure.get_gid() or "", figure.get_figwidth() * 72
-    file = io.BytesIO()
+    file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file)
-    root = ElementTree.fromstring(file.getvalue())
+    root = ElementTree.fromstring(_for_xml(file.getvalue()))
     for element in list(root.iter()):
         for child in list(element):
             if child.tag.endswith(("}metadata", "}style")):
@@ -555,10 +609,14 @@ def _inline(figure: Figure) -> str:
     root.attrib = {
         "viewBox": f"0 0 {width:g} {height:g}",
         "role": "img",
-        "aria-label": str(figure.get_label()),
-        "style": f"max-width: {width:g}px; min-width: {min(width, 640):g}px",
+        "aria-label": _for_xml(str(figure.get_label())),
+        "style": f"max-width: {width:g}px; min-width: {width if width > 1040 else min(width, 860):g}px",
     }
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _for_xml(text: str) -> str:
+    return re.sub(_NO_XML, "\N{REPLACEMENT CHARACTER}", text)
 
 
 def _adapt(element: ElementTree.Element, prefix: str) -> None:

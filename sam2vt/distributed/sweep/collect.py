@@ -142,6 +142,7 @@ def _folder(storage: RunStorage, number: int) -> str:
 
 
 def _line(text: str) -> str:
-    """Of a message of many lines the one that says most: the last that is not indented."""
+    """Of a message of many lines the one that says most, the last that is not indented; without guesses."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip() and not line.startswith(" ")]
-    return (lines or [text.strip()])[-1][:300]
+    line = (lines or [text.strip()])[-1].removeprefix("sam2vt.errors.").partition(" Some common causes")[0]
+    return line.removeprefix("TrainingError: ")[:300]

@@ -9,6 +9,7 @@ import posixpath
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +58,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     record = what_is_asked(sweep, config)
     goes_on = check_earlier(storage, config, record)
     absolute = with_absolute_paths(config, storage)
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Tune's own tables, which verbose=0 does not silence
+    quieten_tune(config)
     with ray_session(config, dashboard=True):
         check_cluster(absolute, storage)
         concurrent = sweep.settings.max_concurrent or concurrent_trials(absolute, cluster_capacity())
@@ -75,6 +76,15 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         reasons = "; ".join(f"{each.name} {each.status}: {each.reason}" for each in result.trials[:3])
         raise TrainingError(f"no trial ran to its end, see {storage.join('sweep.html')}; {reasons}")
     return result
+
+
+def quieten_tune(config: Config) -> None:
+    """The table says how trials end and why; Tune would add its own, and a page of traceback for each."""
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    shown = config.log_level == "DEBUG"
+    for name in ("ray.tune", "ray.air", "ray.train"):
+        logging.getLogger(name).setLevel(logging.INFO if shown else logging.CRITICAL)
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance")
 
 
 def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
@@ -106,7 +116,7 @@ def new(
             **arguments,
             scheduler=build_scheduler(sweep, first.mode),
             max_concurrent_trials=concurrent,
-            reuse_actors=trial_class is not RunTrial,
+            reuse_actors=not issubclass(trial_class, RunTrial),
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

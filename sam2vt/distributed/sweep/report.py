@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +28,7 @@ from sam2vt.distributed.sweep.trials import (
     JF,
     RUNNING,
     STOPPED,
+    Objective,
     SweepResult,
     Trial,
 )
@@ -81,14 +82,15 @@ def best_row(trial: Trial, result: SweepResult) -> Mapping[str, float]:
 
 def _sections(result: SweepResult, overlays: Pictures) -> Iterator[tuple[str, str, str]]:
     """(id, heading, content) in the order of the page."""
-    name = _text(short_name(result.objectives[0]))
+    name = _text(short_name(result.objectives[0].name))
     yield "values", "Best and default", _comparison(result)
     yield (
         "history",
         "History",
         _drawn(
-            f"Each mark is a trial at its best validation, the line the best {name} so far of trials that ran "
-            "to their end: where it has been flat for long, more trials would gain little.",
+            f"Each mark is a trial at its best validation, the line the best {name} so far of trials that "
+            "ran to their end: where it has been flat for long, more trials would gain little. A cross at "
+            "the bottom failed before a validation.",
             charts.history,
             result,
         ),
@@ -130,7 +132,7 @@ def _drawn(aid: str, draw: Callable[..., str], *arguments: Any) -> str:
 
 
 def _each_parameter(result: SweepResult) -> str:
-    name = _text(short_name(result.objectives[0]))
+    name = _text(short_name(result.objectives[0].name))
     shown, reasons = [], []
     for field in result.fields:
         try:
@@ -139,7 +141,8 @@ def _each_parameter(result: SweepResult) -> str:
             reasons.append(f'<p class="none">{_text(error)}</p>')
     key = (
         '<span class="best">★</span> best, <span class="default">◆</span> default, '
-        '<span class="point">●</span> ran to its end, <span class="point">○</span> stopped early'
+        '<span class="point">●</span> ran to its end, <span class="point">○</span> stopped early, '
+        '<span class="failed">\N{MULTIPLICATION SIGN}</span> failed'
     )
     aid = f'<p class="aid">{name} (upwards) against each swept value. {key}.</p>\n' if shown else ""
     grid = f'<div class="grid">{"".join(shown)}</div>' if shown else ""
@@ -157,8 +160,8 @@ def _importance(result: SweepResult) -> str:
         )
         return f'<p class="none">{why}</p>'
     aid = (
-        f"How differently each setting is spread among the best of the {ended} trials that ran to their end "
-        "than among all of them (PED-ANOVA), as a share of the sum."
+        f"How differently each setting is spread among the best third of the {ended} trials that ran to "
+        "their end than among all of them (PED-ANOVA), as a share of the sum."
     )
     hint = " With so few trials, take it as a hint." if ended < 20 else ""
     return _drawn(aid + hint, charts.importances, shares)
@@ -174,10 +177,15 @@ def _verdict(result: SweepResult) -> str:
     unswept = default.best(objective) if default else math.nan
     if default is None or math.isnan(unswept):
         return f"{said}; the default came to nothing to compare."
-    gain = (best.best(objective) - unswept) * (1 if objective.mode == "max" else -1)
     ended = "" if default.status == DONE else f" ({default.status})"
-    number = score_label(objective.name, gain)
-    return f"{said}; the default{ended} has {_scores(default, result)}: a gain of <b>{number}</b>."
+    gain = score_label(objective.name, abs(_as_shown(objective, best) - _as_shown(objective, default)))
+    better = "loss" if objective.better(unswept, best.best(objective)) else "gain"
+    return f"{said}; the default{ended} has {_scores(default, result)}: a {better} of <b>{gain}</b>."
+
+
+def _as_shown(objective: Objective, trial: Trial) -> float:
+    """Rounded, so that the difference is that of the numbers beside it."""
+    return float(score_label(objective.name, trial.best(objective)))
 
 
 def _scores(trial: Trial, result: SweepResult) -> str:
@@ -185,7 +193,7 @@ def _scores(trial: Trial, result: SweepResult) -> str:
     objective = result.objectives[0]
     names = dict.fromkeys([objective.name, JF])
     row = {**best_row(trial, result), objective.name: trial.best(objective)}
-    parts = [f"{_text(_short(n))} <b>{score_label(n, row[n])}</b>" for n in names if n in row]
+    parts = [f"{_text(short_name(n))} <b>{score_label(n, row[n])}</b>" for n in names if n in row]
     return ", ".join(parts)
 
 
@@ -224,8 +232,10 @@ def _change(old: Any, new: Any, log: bool) -> str:
 
 
 def _pareto(result: SweepResult) -> str:
-    aid = "Up and towards the better side is better in both; to choose is between the trials on the line."
-    head = ["trial", *(_text(short_name(o)) for o in result.objectives), *map(_broken, result.fields)]
+    side = "left" if result.objectives[1].mode == "min" else "right"
+    up = "Higher" if result.objectives[0].mode == "max" else "Lower"
+    aid = f"{up} and further {side} is better in both. The choice is between the trials on the line."
+    head = ["trial", *(_text(short_name(o.name)) for o in result.objectives), *map(_broken, result.fields)]
     rows = [
         [
             trial.name,
@@ -234,32 +244,30 @@ def _pareto(result: SweepResult) -> str:
         ]
         for trial in result.pareto()
     ]
-    table = _table(head, rows, set(range(1, len(head)))) if rows else ""
+    before = 1 + len(result.objectives)
+    table = _table(head, rows, {*range(1, before), *_numeric(result, before)}) if rows else ""
     return _drawn(aid, charts.pareto, result) + table
 
 
 def _trials(result: SweepResult) -> str:
     """All trials: those that ran to their end by the objective, then the others."""
     others = [name for name in SCORES if name not in {o.name for o in result.objectives}]
-    head = ["trial", "status", "steps", *(_text(short_name(o)) for o in result.objectives)]
-    head += [*map(_short, others), *map(_broken, result.fields), "seconds", "reason"]
+    head = ["trial", "status", "reason", "steps", *(_text(short_name(o.name)) for o in result.objectives)]
+    head += [*map(short_name, others), *map(_broken, result.fields), "seconds"]
     rows, classes = [], []
     for trial in _in_order(result):
         row = best_row(trial, result)
         scores = [score_label(name, row.get(name, math.nan)) for name in others]
         values = [_value(swept_values(trial, result), field) for field in result.fields]
-        start = [
-            trial.name,
-            f'<span class="{escape(trial.status)}">{_text(trial.status)}</span>',
-            str(trial.steps),
-        ]
-        end = [f"{trial.seconds:.0f}", f'<span class="reason">{_text(trial.reason)}</span>']
-        rows.append([*start, *_objectives(trial, result), *scores, *values, *end])
+        status, reason = escape(trial.status), f'<span class="reason">{_text(trial.reason)}</span>'
+        start = [trial.name, f'<span class="{status}">{status}</span>', reason, str(trial.steps)]
+        rows.append([*start, *_objectives(trial, result), *scores, *values, f"{trial.seconds:.0f}"])
         is_best = result.best is not None and trial.number == result.best.number
         classes.append("is-best" if is_best else "is-default" if trial.number == DEFAULT else "")
     if not rows:
         return '<p class="none">No trial has begun.</p>'
-    return _table(head, rows, set(range(2, len(head) - 1)), classes)
+    before = 4 + len(result.objectives) + len(others)
+    return _table(head, rows, {*range(3, before), *_numeric(result, before), len(head) - 1}, classes)
 
 
 def _in_order(result: SweepResult) -> list[Trial]:
@@ -291,10 +299,13 @@ def _overlays(result: SweepResult, overlays: Pictures) -> str:
     names = sorted({name for pictures in of.values() for name in pictures}, key=_video_first)
     if not names:
         return '<p class="none">Neither the best nor the default trial has left pictures.</p>'
-    rows = []
+    rows: list[str] = []
+    videos: set[str] = set()
     for name in names:
+        heading = "" if _video(name) in videos else f"<h3>{_text(_video(name))}</h3>\n"
+        videos.add(_video(name))
         figures = [_picture(trials[number], of[number].get(name), result) for number in trials]
-        rows.append(f'<h3>{_text(_video(name))}</h3>\n<div class="pair">{"".join(figures)}</div>')
+        rows.append(f'{heading}<div class="pair">{"".join(figures)}</div>')
     aid = "Ground truth and prediction of the same video, best and default. Click a picture to enlarge it."
     return f'<p class="aid">{aid}</p>\n' + "\n".join(rows)
 
@@ -314,13 +325,13 @@ def _picture(trial: Trial, content: bytes | None, result: SweepResult) -> str:
 
 
 def _video_first(name: str) -> tuple[str, str]:
-    path = PurePosixPath(name)
-    return path.stem, path.suffix
+    stem, _, ending = name.rpartition(".")
+    return stem, ending
 
 
 def _video(name: str) -> str:
     """Overlays are named by their video's id, quoted."""
-    return unquote(PurePosixPath(name).stem)
+    return unquote(name.rpartition(".")[0])
 
 
 def _table(
@@ -350,8 +361,11 @@ def _text(value: Any) -> str:
     return escape(value_label(str(value)))
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("val/")
+def _numeric(result: SweepResult, before: int) -> set[int]:
+    """The columns of swept fields that hold numbers, behind so many others."""
+    every = [swept_values(trial, result) for trial in result.trials]
+    is_numeric = [all(is_number(values[f]) for values in every if f in values) for f in result.fields]
+    return {before + i for i, numeric in enumerate(is_numeric) if numeric}
 
 
 def _broken(name: str) -> str:
@@ -397,16 +411,17 @@ section{background:var(--paper);border:1px solid var(--grid);border-radius:10px;
 .chart,.scroll{overflow-x:auto}
 svg{display:block;width:100%;height:auto}
 svg *{stroke-linejoin:round;stroke-linecap:butt}
-svg text{font-family:system-ui,"DejaVu Sans",sans-serif!important}
+svg text{font-family:system-ui,"DejaVu Sans",sans-serif!important;
+paint-order:stroke;stroke:var(--paper);stroke-width:3px}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(300px,100%),1fr));gap:20px 16px}
 .grid svg{min-width:0!important;max-width:none!important}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
-th,td{padding:6px 12px;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}
+th,td{padding:6px 10px;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}
 thead th{color:var(--muted);font-weight:600;vertical-align:bottom;line-height:1.25}
 tbody th{font-weight:500;white-space:nowrap;position:sticky;left:0;background:var(--paper)}
 .number{text-align:right}
-td.number{white-space:nowrap}
-.reason{display:block;min-width:14em;max-width:30em;overflow-wrap:anywhere}
+#trials td,#pareto td{white-space:nowrap}
+.reason:not(:empty){display:block;width:14em;white-space:normal;overflow-wrap:anywhere;font-size:.8rem;line-height:1.35}
 .is-best th,.is-best td{font-weight:700}
 .is-best th,.best{color:var(--best)}
 .is-default th,.default{color:var(--default)}
@@ -414,10 +429,11 @@ td.number{white-space:nowrap}
 .stopped,.running,.unset,.same td{color:var(--muted)}
 .point{color:var(--point)}
 .unset{font-style:italic}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:12px}
+.pair{display:grid;margin-bottom:12px;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:12px}
 figure{margin:0;min-width:0}
 figcaption{font-size:.875rem;margin-bottom:4px}
 img{display:block;max-width:100%;height:auto;border-radius:6px;cursor:zoom-in}
+@media (max-width:600px){section{padding:14px}th,td{padding:5px 7px}tbody th{white-space:normal}}
 img:focus{position:fixed;inset:0;z-index:2;width:100vw;height:100vh;max-width:none;object-fit:contain;
 background:rgb(0 0 0/.88);border-radius:0;cursor:zoom-out;outline:none}
 """

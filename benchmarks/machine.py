@@ -1,0 +1,33 @@
+"""What a record says of the machine and the versions, and how it writes repeated figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def machine() -> str:
+    """The processor and its cores."""
+    return f"{processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> str:
+    import ray
+    import torch
+
+    return f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median (lowest to highest)."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"

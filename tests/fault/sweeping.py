@@ -1,0 +1,88 @@
+"""Trials of a sweep that go wrong, and trials that leave word of the weights they pass on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from sam2vt.distributed.launch import fit
+from sam2vt.distributed.sweep import trial
+from sam2vt.distributed.sweep.trial import METRICS, WEIGHTS, RunTrial
+
+CRASHED, KILLED = 2, 5  # numbers of trials
+WITNESS = "witness"  # beside the trials
+WORST, BEST = "trial_001", "trial_002"
+SCORES = {WORST: 0.1, BEST: 0.9}
+STEPS = 6
+
+# Beside what makes a run of the fault tests small: two validations, a worker a trial.
+SWEPT = (
+    "sweep=default",
+    "dataset.clips_per_video=20",
+    "trainer.max_epochs=1",
+    f"trainer.max_steps={STEPS}",
+    f"trainer.val_check_interval={STEPS // 2}",
+    "trainer.limit_val_batches=1.0",
+    "trainer.checkpoint_every_n_steps=null",
+    "optimizer.lr=5.0e-4",
+    "ray.num_workers=1",
+    "ray.local_cpus=6",
+)
+
+
+class FaultyTrial(RunTrial):
+    """In one trial the training's process dies, in another the trial's own."""
+
+    def step(self) -> dict[str, Any]:
+        number = trial.trial_number(self.trial_name)
+        if number == CRASHED:
+            trial.fit = lambda config, board: fit(config, crash, board)  # type: ignore[assignment,misc]
+        result = super().step()
+        if number == KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+def crash(job: Any) -> Any:
+    """A worker's training that ends without a word."""
+    os._exit(1)
+
+
+class WitnessedTrial(RunTrial):
+    """Scores as it is told, and writes down which weights it gives and takes."""
+
+    def step(self) -> dict[str, Any]:
+        return {**super().step(), METRICS[0]: SCORES.get(self.trial_name, 0.5)}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        super().save_checkpoint(checkpoint_dir)
+        self._tell("given", Path(checkpoint_dir))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        super().load_checkpoint(checkpoint)
+        self._tell("taken", Path(checkpoint))
+
+    def _tell(self, what: str, checkpoint: Path) -> None:
+        folder = Path(self._config.output_dir).parent / WITNESS
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{self.trial_name}.{what}").write_text(
+            json.dumps({"sha256": sha256(checkpoint / WEIGHTS)})
+        )
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Of a results.csv, without what depends on the clock."""
+    with path.open() as file:
+        return [
+            {name: value for name, value in row.items() if "second" not in name and "wait" not in name}
+            for row in csv.DictReader(file)
+        ]

@@ -1,0 +1,172 @@
+"""Sweeps with real trials: bad ones, killed ones, a killed driver, weights that are passed on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+from sam2vt.configuration.sweeping import Sweep, load_sweep
+from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
+from sam2vt.distributed.sweep.launch import run_sweep
+from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED
+from sam2vt.train import compose_config
+from tests.fault.limits import START_SECONDS
+from tests.fault.runs import overrides_of
+from tests.fault.sweeping import (
+    BEST,
+    CRASHED,
+    KILLED,
+    STEPS,
+    SWEPT,
+    WITNESS,
+    WORST,
+    FaultyTrial,
+    WitnessedTrial,
+    read_rows,
+)
+from tests.fault.test_driver import REPO, Driver
+from tests.fault.trace import wait_until
+
+Figures = Callable[[str], None]
+WILD, HOPELESS = 1e9, 1e-9  # learning rates
+
+
+@pytest.fixture
+def ray_with_dashboard(tests_for_workers: None) -> Iterator[None]:
+    """What removes placement groups of runs that were ended from outside asks the dashboard about them."""
+    with pytest.MonkeyPatch.context() as patch, sigterm_as_before():
+        for name, value in LOCAL_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        ray.init(address="local", num_cpus=6, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
+
+
+def sweep_of(videos: Path, folder: Path, *overrides: str) -> Sweep:
+    return load_sweep(compose_config(overrides_of(videos, folder / "sweep", *SWEPT, *overrides)))
+
+
+def test_bad_trials_end_alone(
+    ray_with_dashboard: None, videos: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """One diverges, in one a worker dies, one is killed, one is behind; the default and another arrive."""
+    rates = [WILD, 2e-3, HOPELESS, 1e-3, 3e-3]  # of trials 1 to 5
+    sweep = sweep_of(
+        videos,
+        tmp_path,
+        "sweep.algorithm=grid",
+        "sweep.scheduler=asha",
+        "sweep.grace=0.5",
+        "sweep.reduction=2",
+        f"+sweep.space.optimizer.lr={{choice: {rates}}}",
+    )
+    began = time.monotonic()
+    result = run_sweep(sweep, FaultyTrial)
+    seconds = time.monotonic() - began
+    status = {trial.number: trial.status for trial in result.trials}
+    reasons = {trial.number: trial.reason for trial in result.trials}
+    assert status == {0: DONE, 1: FAILED, CRASHED: FAILED, 3: STOPPED, 4: DONE, KILLED: FAILED}, reasons
+    assert reasons[1].startswith("step 2: loss nan")
+    assert "worker process has died" in reasons[CRASHED]
+    assert reasons[KILLED].startswith("its process died")
+    assert reasons[3] == "behind the others, ended by sweep.scheduler=asha"
+    assert result.trials[3].steps == STEPS // 2
+    assert result.best is not None
+    assert result.best.number in (0, 4)
+    assert len(result.trials) == len(rates) + 1
+
+    wait_until(lambda: not placement_groups(), 30, "placement groups to be given back")
+    wait_until(lambda: not runs_alive(), 30, "the trials' actors to end")
+    kept = {path.parent.parent.name for path in (tmp_path / "sweep" / "trials").glob("*/checkpoints/*.ckpt")}
+    assert kept == {"trial_000", result.best.name}
+    with (tmp_path / "sweep" / "trials.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == [status[n] for n in sorted(status)]
+    assert "its process died" in (tmp_path / "sweep" / "sweep.html").read_text()
+    figures(f"6 trials in {seconds:.0f} s: 2 done, 1 stopped, 3 failed and told why")
+
+
+def test_weights_are_passed_on(
+    ray_with_dashboard: None, videos: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
+    trials = tmp_path / "sweep" / "trials"
+    witness = trials / WITNESS
+    overrides = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.scheduler=pbt", "sweep.keep_best=3")
+    space = "+sweep.space.optimizer.lr={log_uniform: [1.0e-5, 1.0e-3]}"
+    sweep = sweep_of(videos, tmp_path, *overrides, space, "sweep.perturb_every=0.5")
+    result = run_sweep(sweep, WitnessedTrial)
+    assert [trial.status for trial in result.trials] == [DONE] * 3
+    taken, given = told(witness, WORST, "taken"), told(witness, BEST, "given")
+    assert taken["sha256"] == given["sha256"]
+    half = [row for row in read_rows(trials / BEST / "results.csv") if int(row["step"]) <= STEPS // 2]
+    assert read_rows(trials / WORST / "results.csv")[: len(half)] == half  # what it saw is the donor's
+    rates = {name: rates_of(trials / name / "checkpoints" / "last.ckpt") for name in (WORST, BEST)}
+    assert rates[WORST] == {pytest.approx(result.trials[1].values["optimizer.lr"])}
+    assert rates[WORST] != rates[BEST]
+    figures(f"{WORST} went on from the weights of {BEST} at step {STEPS // 2}")
+
+
+def test_driver_of_a_sweep_is_killed(videos: Path, tmp_path: Path, figures: Figures) -> None:
+    """It goes on with the trials that were left; those that had ended are not touched."""
+    more = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.max_concurrent=1", "sweep.scheduler=none")
+    more += ("+sweep.space.optimizer.lr={log_uniform: [1.0e-4, 1.0e-3]}", "resume=auto")
+    command = [str(REPO / "ray_jobs" / "tune.py"), *overrides_of(videos, tmp_path / "sweep", *SWEPT, *more)]
+    trials, first = tmp_path / "sweep" / "trials", Driver(tmp_path / "first", *command)
+    try:
+        wait_until(lambda: "trial_000 done" in first.log.read_text(), START_SECONDS, "the first trial")
+        wait_until(
+            lambda: list(trials.glob("trial_001/checkpoints/*.json")), START_SECONDS, "the second trial"
+        )
+    finally:
+        first.end()
+    before = ended(tmp_path / "sweep")
+    again, second = time.monotonic(), Driver(tmp_path / "second", *command)
+    try:
+        assert second.wait(START_SECONDS) == 0, second.log.read_text()
+    finally:
+        second.end()
+    assert ended(tmp_path / "sweep") == before
+    with (tmp_path / "sweep" / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["trial"], row["status"]) for row in rows] == [(f"trial_00{n}", DONE) for n in range(3)]
+    steps = [int(row["step"]) for row in read_rows(trials / "trial_001" / "results.csv")]
+    assert steps == sorted(set(steps))  # gone on with, not begun anew beside what was there
+    figures(f"goes on with 2 of 3 trials, done {time.monotonic() - again:.0f} s after it was started again")
+
+
+def ended(sweep: Path) -> dict[str, tuple[float, bytes]]:
+    """Time and content of all that the first trial left."""
+    files = [sweep / "trials" / "trial_000" / name for name in ("results.csv", "checkpoints/best.ckpt")]
+    files += [sweep / "tune" / "trial_000" / "result.json"]
+    return {str(path): (path.stat().st_mtime, path.read_bytes()) for path in files}
+
+
+def told(witness: Path, name: str, what: str) -> dict[str, Any]:
+    return json.loads((witness / f"{name}.{what}").read_text())
+
+
+def rates_of(checkpoint: Path) -> set[float]:
+    (optimizer,) = torch.load(checkpoint, weights_only=True)["optimizer_states"]
+    return {group["initial_lr"] for group in optimizer["param_groups"]}
+
+
+def placement_groups() -> list[Any]:
+    table = ray.util.placement_group_table()
+    return [group for group in table.values() if group["state"] != "REMOVED"]
+
+
+def runs_alive() -> list[str]:
+    """Actors of trials and of their runs; Ray keeps some of its own for the next one."""
+    from ray.util.state import list_actors
+
+    own = ("Trial", "TrainController", "RayTrainWorker", "Board", "PlacementGroupCleaner", "MapWorker")
+    actors = list_actors(filters=[("state", "!=", "DEAD")], limit=1000)
+    return [each.class_name for each in actors if any(name in each.class_name for name in own)]

@@ -1,0 +1,188 @@
+"""Sweeps over a known function, through Ray Tune as real ones go: what the algorithms find, and the codes."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+
+from sam2vt.configuration.sweeping import load_sweep
+from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
+from sam2vt.distributed.sweep.launch import run_sweep
+from sam2vt.distributed.sweep.trial import FINISHED, METRICS, TrialJob
+from sam2vt.distributed.sweep.trials import DONE, JF, STOPPED, SweepResult
+from sam2vt.errors import ConfigError, TrainingError
+from sam2vt.train import compose_config
+
+pytestmark = pytest.mark.timeout(600)
+
+REPO = Path(__file__).resolve().parents[2]
+SEEDS, TRIALS = range(10), 24
+SPACE = (
+    "sweep.space.optimizer.lr={log_uniform: [1.0e-6, 1.0]}",
+    "sweep.space.loss.dice_weight={log_uniform: [0.01, 100.0]}",
+    "+sweep.space.loss.bce_weight={log_uniform: [0.01, 100.0]}",
+)
+BASIN = 0.7  # of a function whose peak is 1
+
+
+def height(values: Mapping[str, float]) -> float:
+    """One peak, at lr 1e-3, dice 3, bce 0.3; each axis is a decade wide."""
+    away = [
+        math.log10(values.get("optimizer.lr", 1e-5)) + 3,
+        math.log10(values.get("loss.dice_weight", 1.0)) - 0.5,
+        math.log10(values.get("loss.bce_weight", 1.0)) + 0.5,
+    ]
+    return math.exp(-sum(x * x for x in away) / 4)
+
+
+class Formula(tune.Trainable):
+    """A trial of two validations whose scores are `height`'s."""
+
+    def setup(self, config: Mapping[str, Any], job: TrialJob) -> None:  # type: ignore[override]
+        self.reset_config(dict(config))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._values, self._steps = new_config["point"]["values"], 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._steps += 1
+        score = height(self._values) * self._steps / 2
+        row = {"step": self._steps, "progress": self._steps / 2, JF: score, METRICS[0]: score}
+        row |= {"seconds_per_step": 1 + score, METRICS[1]: 1 + score}
+        return {**row, **({FINISHED: 1, "done": True} if self._steps == 2 else {})}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running_ray() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch, sigterm_as_before():
+        for name, value in {**LOCAL_ENVIRONMENT, "PYTHONPATH": str(REPO)}.items():
+            patch.setenv(name, value)
+        ray.init(
+            address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "videos"
+    write_sample_data(folder, num_videos=1, num_frames=3, size=(48, 64))
+    return folder
+
+
+def swept(videos: Path, folder: Path, *overrides: str) -> SweepResult:
+    places = (f"dataset.data_path={videos}", f"output_dir={folder}")
+    common = ("experiment=sweep_demo", "sweep=demo", *places, "ray.local_cpus=null", *SPACE)
+    once = ("sweep.max_concurrent=1", "sweep.scheduler=none", "sweep.keep_best=1")
+    sweep = load_sweep(compose_config([*common, f"sweep.num_trials={TRIALS}", *once, *overrides]))
+    return run_sweep(sweep, Formula)
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Formulas leave no checkpoint to copy."""
+    monkeypatch.setattr("sam2vt.distributed.sweep.outputs.download", lambda *_: None)
+
+
+def best(result: SweepResult) -> float:
+    assert result.best is not None
+    return result.best.best(result.objectives[0])
+
+
+def test_the_estimator_finds_the_basin_and_beats_chance(videos: Path, tmp_path: Path) -> None:
+    found = {
+        name: [
+            best(swept(videos, tmp_path / f"{name}{seed}", f"sweep.algorithm={name}", f"sweep.seed={seed}"))
+            for seed in SEEDS
+        ]
+        for name in ("tpe", "random")
+    }
+    means = {name: sum(scores) / len(scores) for name, scores in found.items()}
+    print(f"mean best of {TRIALS} trials over {len(SEEDS)} seeds: {means}; {found}")
+    assert means["tpe"] > means["random"]
+    reached = {name: sum(score > BASIN for score in scores) for name, scores in found.items()}
+    assert reached["tpe"] > reached["random"]
+    assert reached["tpe"] >= 8
+
+
+def test_a_seed_gives_the_same_trials_again(videos: Path, tmp_path: Path) -> None:
+    runs = [swept(videos, tmp_path / f"{i}", "sweep.num_trials=12", "sweep.seed=5") for i in range(2)]
+    first, second = ([(t.number, t.values, t.best(r.objectives[0])) for t in r.trials] for r in runs)
+    assert first == second
+    assert len(first) == 12
+    assert first[0][1] == {}
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median"])
+def test_a_scheduler_ends_trials_that_are_behind(videos: Path, tmp_path: Path, scheduler: str) -> None:
+    result = swept(videos, tmp_path / "a", f"sweep.scheduler={scheduler}", "sweep.num_trials=12")
+    status = [trial.status for trial in result.trials]
+    assert status[0] == DONE
+    assert set(status) == {DONE, STOPPED}
+    stopped = [trial for trial in result.trials if trial.status == STOPPED]
+    assert {trial.steps for trial in stopped} == {1}
+    assert best(result) > max(height(trial.values) for trial in stopped) / 2
+
+
+def test_a_grid_tries_every_point(videos: Path, tmp_path: Path) -> None:
+    axes = (
+        "~sweep.space.optimizer",
+        "~sweep.space.loss",
+        "+sweep.space.optimizer.lr={choice: [1.0e-4, 1.0e-3]}",
+        "+sweep.space.loss.dice_weight={choice: [1.0, 3.0]}",
+    )
+    result = swept(videos, tmp_path / "a", "sweep.algorithm=grid", *axes)
+    assert len(result.trials) == 5
+    assert result.best is not None
+    assert result.best.values == {"optimizer.lr": 1e-3, "loss.dice_weight": 3.0}
+
+
+def test_two_objectives_leave_a_front(videos: Path, tmp_path: Path) -> None:
+    result = swept(
+        videos, tmp_path / "a", "sweep.objectives=['val/J&F',seconds_per_step]", "sweep.num_trials=8"
+    )
+    front = result.pareto()
+    assert result.best in front
+    assert len(front) == 8  # the better, the slower: here no trial beats another in both
+    assert 'id="pareto"' in (tmp_path / "a" / "sweep.html").read_text()
+    with (tmp_path / "a" / "trials.csv").open() as file:
+        assert all(float(row["seconds_per_step"]) > 1 for row in csv.DictReader(file))
+
+
+def test_a_sweep_that_is_over_is_not_done_again(videos: Path, tmp_path: Path) -> None:
+    first = swept(videos, tmp_path / "a", "sweep.num_trials=4")
+    again = swept(videos, tmp_path / "a", "sweep.num_trials=4", "resume=auto")
+    assert [(t.number, t.values, t.rows) for t in again.trials] == [
+        (t.number, t.values, t.rows) for t in first.trials
+    ]
+    with pytest.raises(ConfigError, match="holds this sweep already"):
+        swept(videos, tmp_path / "a", "sweep.num_trials=4")
+
+
+class Broken(Formula):
+    def step(self) -> dict[str, Any]:
+        raise TrainingError("step 3: loss nan on video a")
+
+
+def test_a_sweep_without_a_trial_that_arrived_says_why(videos: Path, tmp_path: Path) -> None:
+    places = (f"dataset.data_path={videos}", f"output_dir={tmp_path / 'a'}", "ray.local_cpus=null")
+    sweep = load_sweep(compose_config(["experiment=sweep_demo", "sweep=demo", *places, "sweep.num_trials=2"]))
+    with pytest.raises(TrainingError, match="no trial ran to its end.*trial_000 failed: step 3: loss nan"):
+        run_sweep(sweep, Broken)
+    assert os.path.exists(tmp_path / "a" / "trials.csv")
+
+
+def test_fewer_cpus_than_one_trial_needs(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ray.num_workers=9 x ray.cpus_per_worker=1 \+ .* = 11"):
+        swept(videos, tmp_path / "a", "ray.num_workers=9")
