@@ -10,6 +10,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep import trial
 from sam2vt.distributed.sweep.trial import METRICS, WEIGHTS, RunTrial
@@ -48,9 +50,21 @@ class FaultyTrial(RunTrial):
         return result
 
 
+class Crash(L.Callback):
+    """Ends the worker's process without a word, in the middle of its training."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        os._exit(1)
+
+
 def crash(job: Any) -> Any:
-    """A worker's training that ends without a word."""
-    os._exit(1)
+    """The training of a worker, with a `Crash`."""
+    from sam2vt.distributed import job as jobs
+    from sam2vt.distributed import worker
+
+    default = worker.default_callbacks
+    worker.default_callbacks = lambda config: [*default(config), Crash()]  # type: ignore[assignment]
+    return jobs.train_on_worker(job)
 
 
 class WitnessedTrial(RunTrial):

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.distributed.sweep.report import write_report
+from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 REQUIRED = "SAM2VT_REQUIRE_BROWSER"
+Show = Callable[..., Any]
 CHARTS = ("history", "parameters", "parallel", "importance", "curves", "pareto")
 LOG_FIELDS = frozenset({"optimizer.lr", "loss.bce_weight"})
 DEFAULTS = {
@@ -91,7 +92,27 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def browser() -> Iterator[Any]:
+def show(report: Path) -> Iterator[Show]:
+    """Opens the report in a browser, so wide and in this colour scheme."""
+    browsers: list[Any] = []
+
+    def opened(width: int, scheme: str = "light") -> Any:
+        browser = start_browser()
+        browsers.append(browser)
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(report.as_uri())
+        return browser
+
+    yield opened
+    for browser in browsers:
+        browser.quit()
+
+
+def start_browser() -> Any:
+    """Called by the test, not by a fixture: where a browser is missing the test fails, or is skipped."""
     missing = [str(path) for path in (CHROMIUM, CHROMEDRIVER) if not path.exists()]
     try:
         from selenium import webdriver
@@ -107,21 +128,11 @@ def browser() -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(str(CHROMEDRIVER)))
-    yield driver
-    driver.quit()
+    return webdriver.Chrome(options, webdriver.ChromeService(str(CHROMEDRIVER)))
 
 
-def show(browser: Any, report: Path, width: int, scheme: str = "light") -> None:
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(report.as_uri())
-
-
-def test_it_loads_nothing_and_the_console_is_silent(browser: Any, report: Path) -> None:
-    show(browser, report, 1200)
+def test_it_loads_nothing_and_the_console_is_silent(show: Show, report: Path) -> None:
+    browser = show(1200)
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert report.as_uri() in asked
@@ -129,8 +140,8 @@ def test_it_loads_nothing_and_the_console_is_silent(browser: Any, report: Path) 
     assert [e for e in browser.get_log("browser") if e["level"] in ("SEVERE", "WARNING")] == []
 
 
-def test_every_chart_and_picture_is_seen(browser: Any, report: Path) -> None:
-    show(browser, report, 1200)
+def test_every_chart_and_picture_is_seen(show: Show) -> None:
+    browser = show(1200)
     for name in CHARTS:
         drawn = browser.find_elements("css selector", f"section#{name} svg")
         assert len(drawn) == (len(DEFAULTS) if name == "parameters" else 1), name
@@ -143,10 +154,8 @@ def test_every_chart_and_picture_is_seen(browser: Any, report: Path) -> None:
 
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_and_follows_the_scheme(
-    browser: Any, report: Path, tmp_path: Path, width: int, scheme: str
-) -> None:
-    show(browser, report, width, scheme)
+def test_the_page_fits_and_follows_the_scheme(show: Show, tmp_path: Path, width: int, scheme: str) -> None:
+    browser = show(width, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") == width
     browser.save_screenshot(str(tmp_path / f"{scheme}_{width}.png"))
     with Image.open(tmp_path / f"{scheme}_{width}.png") as image:
@@ -156,13 +165,13 @@ def test_the_page_fits_and_follows_the_scheme(
     assert (np.median(pixels) > 128) == (scheme == "light")
 
 
-def test_no_label_overlaps_another_or_is_clipped(browser: Any, report: Path) -> None:
-    show(browser, report, 1200)
+def test_no_label_overlaps_another_or_is_clipped(show: Show) -> None:
+    browser = show(1200)
     assert browser.execute_script(_COLLISIONS) == []
 
 
-def test_a_picture_grows_when_it_is_chosen(browser: Any, report: Path) -> None:
-    show(browser, report, 1200)
+def test_a_picture_grows_when_it_is_chosen(show: Show) -> None:
+    browser = show(1200)
     image = browser.find_element("css selector", "#overlays img")
     assert image.size["width"] < 600
     image.click()

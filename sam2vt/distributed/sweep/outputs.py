@@ -14,7 +14,7 @@ from pyarrow import fs
 from sam2vt.config import to_dict
 from sam2vt.configuration.sweeping import Sweep
 from sam2vt.distributed.storage import RunStorage, download, open_path
-from sam2vt.distributed.sweep.report import write_report
+from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.trials import SweepResult, Trial
 
 TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
@@ -47,7 +47,7 @@ def trials_csv(result: SweepResult) -> str:
     writer = csv.DictWriter(text, head)
     writer.writeheader()
     for trial in result.trials:
-        best = best_row(trial, result)
+        best = trial.best_row(result.objectives[0])
         scores = {name: best.get(name, "") for name in (*objectives, *others)}
         own = {"trial": trial.name, "status": trial.status, "reason": trial.reason, "steps": trial.steps}
         values = trial.values or result.defaults
@@ -55,13 +55,6 @@ def trials_csv(result: SweepResult) -> str:
             {**own, "seconds": round(trial.seconds, 1), **scores, **values, "folder": trial.folder}
         )
     return text.getvalue()
-
-
-def best_row(trial: Trial, result: SweepResult) -> Mapping[str, float]:
-    """The validation that the trial is compared by."""
-    objective = result.objectives[0]
-    rows = [row for row in trial.rows if row.get(objective.name) == trial.best(objective)]
-    return rows[0] if rows else {}
 
 
 def experiment(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,12 @@ class Trial:
                 best = value
         return best
 
+    def best_row(self, objective: Objective) -> Mapping[str, float]:
+        """The first validation after a step that has `best(objective)`; empty where there is none."""
+        best = self.best(objective)
+        rows = (row for row in self.rows if row.get("step", 0) > 0 and row.get(objective.name) == best)
+        return next(rows, {})
+
 
 @dataclass(frozen=True)
 class SweepResult:

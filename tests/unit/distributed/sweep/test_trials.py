@@ -34,6 +34,16 @@ def test_a_trial_counts_by_its_best_validation_after_a_step() -> None:
     assert trial(1, 0.1, 0.2, speed=3.0).best(SPEED) == 3.0
 
 
+def test_the_best_row_is_the_first_after_a_step_that_has_the_best_value() -> None:
+    rows = [{"step": step, JF: score} for step, score in ((0, 0.3), (5, 0.2), (9, 0.3), (12, 0.3))]
+    assert Trial(1, {}, DONE, rows=rows).best_row(SCORE) is rows[2]
+    assert Trial(1, {}, DONE, rows=rows).best_row(SPEED) == {}
+    assert Trial(1, {}, DONE, rows=rows[:1]).best_row(SCORE) == {}
+    assert Trial(1, {}, DONE).best_row(SCORE) == {}
+    assert trial(1, math.nan).best_row(SCORE) == {}
+    assert trial(1, math.nan, 0.1).best_row(SCORE)["step"] == 20
+
+
 def test_only_trials_that_ran_to_their_end_can_be_best() -> None:
     found = result(trial(0, 0.2), trial(1, 0.8, status=STOPPED), trial(2, 0.9, status=FAILED), trial(3, 0.5))
     assert [each.number for each in found.ranked()] == [3, 0]

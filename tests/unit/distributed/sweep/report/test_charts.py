@@ -12,14 +12,16 @@ import matplotlib
 import numpy as np
 import pytest
 
-from sam2vt.distributed.sweep import charts
-from sam2vt.distributed.sweep.charts import Scale, TooLittleData
+from sam2vt.distributed.sweep.report import charts, svg
+from sam2vt.distributed.sweep.report.charts import TooLittleData
+from sam2vt.distributed.sweep.report.parallel import parallel
+from sam2vt.distributed.sweep.report.pareto import pareto
 from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
 JF, SPEED = Objective("val/J&F", "max"), Objective("seconds_per_step", "min")
 FIELDS = ("optimizer.lr", "model.frozen", "dataset.points")
 DEFAULTS = {"optimizer.lr": 1e-5, "model.frozen": True, "dataset.points": 1}
-OF_SWEEP = [charts.history, charts.parallel, charts.curves, charts.pareto]
+OF_SWEEP = [charts.history, parallel, charts.curves, pareto]
 
 
 def rows(last: float, num: int = 3) -> list[dict[str, float]]:
@@ -46,7 +48,7 @@ def sweep(num_trials: int = 12, **changes: Any) -> SweepResult:
     return SweepResult("s", trials, [JF, SPEED], FIELDS, **content)
 
 
-def svg(text: str) -> ElementTree.Element:
+def parsed(text: str) -> ElementTree.Element:
     root = ElementTree.fromstring(text)
     assert root.tag == "svg"
     return root
@@ -59,9 +61,9 @@ def texts(root: ElementTree.Element) -> list[str]:
 @pytest.mark.parametrize("draw", OF_SWEEP)
 def test_every_trial_with_a_validation_is_drawn(draw: Callable[[SweepResult], str]) -> None:
     result = sweep()
-    tips = " ".join(element.text or "" for element in svg(draw(result)).iter("title"))
+    tips = " ".join(element.text or "" for element in parsed(draw(result)).iter("title"))
     drawn = {int(number) for number in re.findall(r"trial_(\d+)", tips)}
-    expected = {t.number for t in (result.ranked() if draw is charts.pareto else result.trials)}
+    expected = {t.number for t in (result.ranked() if draw is pareto else result.trials)}
     assert drawn == expected - ({4} if draw is not charts.history else set())
 
 
@@ -69,7 +71,7 @@ def test_ids_do_not_clash_between_charts() -> None:
     result = sweep()
     drawn = [draw(result) for draw in OF_SWEEP] + [charts.parameter(result, field) for field in FIELDS]
     drawn.append(charts.importances({"a": 0.7, "b": 0.3}))
-    ids = [element.get("id") for text in drawn for element in svg(text).iter() if element.get("id")]
+    ids = [element.get("id") for text in drawn for element in parsed(text).iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     references = re.findall(r'(?:href="|url\()#([\w-]+)', "".join(drawn))
     assert references
@@ -81,10 +83,10 @@ def test_every_colour_follows_the_page() -> None:
     drawn = "".join(draw(result) for draw in OF_SWEEP) + charts.parameter(result, FIELDS[0])
     drawn = re.sub(r'(href="|url\()#[\w-]+', "", drawn)
     assert not re.findall("#[0-9a-fA-F]{6}", drawn)
-    assert set(re.findall(r"var\(--(\w+)\)", drawn)) <= set(charts.VARIABLES.values())
-    assert len(charts.VARIABLES) == len(charts.LIGHT) + len(charts.RAMP)
-    assert charts.DARK.keys() == charts.LIGHT.keys()
-    assert len(charts.DARK_RAMP) == len(charts.RAMP)
+    assert set(re.findall(r"var\(--(\w+)\)", drawn)) <= set(svg.VARIABLES.values())
+    assert len(svg.VARIABLES) == len(svg.LIGHT) + len(svg.RAMP)
+    assert svg.DARK.keys() == svg.LIGHT.keys()
+    assert len(svg.DARK_RAMP) == len(svg.RAMP)
 
 
 @pytest.mark.parametrize("draw", OF_SWEEP)
@@ -96,7 +98,7 @@ def test_the_same_twice_and_under_another_style(draw: Callable[[SweepResult], st
 
 
 def test_best_default_and_the_others_are_told_apart() -> None:
-    said = texts(svg(charts.history(sweep())))
+    said = texts(parsed(charts.history(sweep())))
     assert {"best", "default", "ran to its end", "stopped early", "failed", "best so far"} <= set(said)
     best = sweep().best
     assert best is not None
@@ -104,19 +106,19 @@ def test_best_default_and_the_others_are_told_apart() -> None:
 
 
 def test_the_baseline_says_that_it_is_j_alone() -> None:
-    assert any("J alone" in text for text in texts(svg(charts.curves(sweep()))))
+    assert any("J alone" in text for text in texts(parsed(charts.curves(sweep()))))
     bare = [
         replace(t, rows=[{k: v for k, v in r.items() if "hold" not in k} for r in t.rows])
         for t in sweep().trials
     ]
-    assert not any("J alone" in text for text in texts(svg(charts.curves(replace(sweep(), trials=bare)))))
+    assert not any("J alone" in text for text in texts(parsed(charts.curves(replace(sweep(), trials=bare)))))
 
 
 def test_a_conditional_setting_is_drawn_where_it_is_set() -> None:
-    titles = [e.text or "" for e in svg(charts.parameter(sweep(), "dataset.points")).iter("title")]
+    titles = [e.text or "" for e in parsed(charts.parameter(sweep(), "dataset.points")).iter("title")]
     assert len(titles) == 7  # the default and the odd ones
-    assert "not set" in texts(svg(charts.parallel(sweep())))
-    assert "not set" not in texts(svg(charts.parallel(replace(sweep(), fields=FIELDS[:2]))))
+    assert "not set" in texts(parsed(parallel(sweep())))
+    assert "not set" not in texts(parsed(parallel(replace(sweep(), fields=FIELDS[:2]))))
 
 
 def test_names_are_text_not_markup_or_mathematics() -> None:
@@ -125,7 +127,7 @@ def test_names_are_text_not_markup_or_mathematics() -> None:
     text = charts.parameter(SweepResult("s", trials, [JF], [hostile]), hostile)
     assert "<script" not in text
     assert "<b>" not in text
-    assert any("$x^2$" in said for said in texts(svg(text)))
+    assert any("$x^2$" in said for said in texts(parsed(text)))
 
 
 @pytest.mark.parametrize("draw", OF_SWEEP)
@@ -138,7 +140,7 @@ def test_too_little_data_is_said(draw: Callable[[SweepResult], str], statuses: l
 
 def test_one_setting_needs_no_parallel_coordinates() -> None:
     with pytest.raises(TooLittleData, match="two settings"):
-        charts.parallel(replace(sweep(), fields=FIELDS[:1]))
+        parallel(replace(sweep(), fields=FIELDS[:1]))
 
 
 def test_importance_of_one_setting_is_not_drawn() -> None:
@@ -146,37 +148,14 @@ def test_importance_of_one_setting_is_not_drawn() -> None:
         charts.importances({"lr": 1.0})
 
 
-def test_scales() -> None:
-    log = Scale.of([1e-5, 1e-3], log=True)
-    assert log.unit(1e-4) == pytest.approx(0.5)
-    assert [text for _, text in log.ticks] == ["1e-5", "1e-4", "0.001"]
-    assert Scale.of([0, 10], log=False).unit(5) == pytest.approx(0.5)
-    kinds = Scale.of([True, "b", ["c", "d"]], log=False)
-    assert [text for _, text in kinds.ticks] == ["b", "c, d", "true"]
-    assert kinds.is_categorical
-
-
-def test_zero_stands_apart_on_a_logarithmic_scale() -> None:
-    scale = Scale.of([0.0, 0.1, 10.0], log=True)
-    assert scale.unit(0.0) == 0 < scale.unit(0.1) < scale.unit(10.0) == 1
-    assert scale.ticks[0][1] == "0"
-
-
-@pytest.mark.parametrize("values", [[3, 3], [0.0], [1e-4, 1e-4], ["a"]])
-@pytest.mark.parametrize("log", [False, True])
-def test_a_scale_of_one_value_is_not_empty(values: list[Any], log: bool) -> None:
-    scale = Scale.of(values, log)
-    assert 0 < scale.unit(values[0]) < 1
-    assert scale.ticks
-
-
 def test_neither_ray_nor_torch_is_imported() -> None:
-    code = "import sys, sam2vt.distributed.sweep.report; print({'ray', 'torch', 'optuna'} & set(sys.modules))"
+    page = "sam2vt.distributed.sweep.report.page"
+    code = f"import sys, {page}; print({{'ray', 'torch', 'optuna'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_many_categories_are_thinned() -> None:
     trials = [Trial(n, {"kind": f"k{n:03d}"}, DONE, rows=rows(0.01 * n)) for n in range(1, 50)]
-    said = texts(svg(charts.parameter(SweepResult("s", trials, [JF], ["kind"]), "kind")))
+    said = texts(parsed(charts.parameter(SweepResult("s", trials, [JF], ["kind"]), "kind")))
     assert "k001" in said
     assert sum(text.startswith("k0") for text in said) <= 20

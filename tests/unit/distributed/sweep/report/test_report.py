@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.distributed.sweep.report import write_report
+from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.trials import DONE, FAILED, RUNNING, STOPPED, Objective, SweepResult, Trial
 
 JF, SPEED = Objective("val/J&F", "max"), Objective("seconds_per_step", "min")
@@ -224,7 +224,7 @@ def test_a_report_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     write_report(sweep(), path)
     before = path.read_bytes()
     monkeypatch.setattr(
-        "sam2vt.distributed.sweep.report.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
+        "sam2vt.distributed.sweep.report.page.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
     )
     with pytest.raises(OSError):
         write_report(sweep((DONE,)), path)

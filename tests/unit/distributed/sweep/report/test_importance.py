@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam2vt.distributed.sweep.importance import importance, value_label
+from sam2vt.distributed.sweep.report.importance import importance, value_label
 from sam2vt.distributed.sweep.trials import DONE, STOPPED, Objective, SweepResult, Trial
 
 FIELDS = ("lr", "weight", "kind", "points")

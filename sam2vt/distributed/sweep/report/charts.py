@@ -1,0 +1,184 @@
+"""The charts of a sweep: history, one setting, importance, learning curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from sam2vt.distributed.sweep.report.importance import swept_values
+from sam2vt.distributed.sweep.report.labels import axis_name, cut, score_label, wrapped
+from sam2vt.distributed.sweep.report.marks import (
+    MARKS,
+    draw_points,
+    legend,
+    legend_key,
+    line_style,
+    role_of,
+    tip,
+)
+from sam2vt.distributed.sweep.report.scales import Scale
+from sam2vt.distributed.sweep.report.svg import LIGHT, chart, empty_figure
+from sam2vt.distributed.sweep.trials import FAILED, JF, Objective, SweepResult, Trial
+from sam2vt.errors import DataError
+
+HOLD_FIRST = "val/J_hold_first"
+
+
+class TooLittleData(DataError):
+    """A chart that would show nothing; the message says why, as a sentence of the report."""
+
+
+def judged(result: SweepResult, fewest: int) -> list[Trial]:
+    """Trials that have the objective, however they ended."""
+    found = [trial for trial in result.trials if math.isfinite(trial.best(result.objectives[0]))]
+    if len(found) < fewest:
+        said = "One trial has" if found else "No trial has"
+        raise TooLittleData(f"{said} a validation after its first step; the chart needs {fewest}.")
+    return found
+
+
+@chart
+def history(result: SweepResult) -> Figure:
+    """The objective of each trial by its number, and the best so far."""
+    objective = result.objectives[0]
+    points = [(trial, trial.number, trial.best(objective)) for trial in judged(result, 2)]
+    figure, axes = empty_figure("history", f"{objective.name} of each trial by order", 1040, 340)
+    last = max(trial.number for trial in result.trials)
+    lines = _best_so_far(axes, result, last)
+    roles = draw_points(axes, points, result)
+    if lost := [t for t in result.trials if t.status == FAILED and math.isnan(t.best(objective))]:
+        at_bottom = axes.get_xaxis_transform()
+        roles |= draw_points(axes, [(t, t.number, 0.035) for t in lost], result, at_bottom)
+    if result.best is not None:
+        _name_best(axes, result.best, objective, on_left=result.best.number > last / 2)
+    axes.set_xlim(-0.6, last + 0.6)
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
+    axes.set(title=axis_name(objective), xlabel="trial")
+    legend(figure, roles, lines)
+    return figure
+
+
+def _best_so_far(axes: Axes, result: SweepResult, last: int) -> Sequence[Line2D]:
+    """A line of steps through the trials that were better than all before them."""
+    objective, best = result.objectives[0], math.nan
+    steps = []
+    for trial in sorted(result.ranked(), key=lambda trial: trial.number):
+        best = trial.best(objective) if objective.better(trial.best(objective), best) else best
+        steps.append((trial.number, best))
+    if not steps:
+        return []
+    xs, ys = zip(*steps, (last, best))
+    return axes.plot(xs, ys, drawstyle="steps-post", color=LIGHT["best"], linewidth=1.6, label="best so far")
+
+
+def _name_best(axes: Axes, best: Trial, objective: Objective, on_left: bool) -> None:
+    value, up = best.best(objective), objective.mode == "max"
+    axes.annotate(
+        f"{best.name}: {score_label(objective.name, value)}",
+        (best.number, value),
+        (8 if not on_left else -8, 9 if up else -9),
+        textcoords="offset points",
+        ha="right" if on_left else "left",
+        va="bottom" if up else "top",
+        color=LIGHT["best"],
+    )
+
+
+@chart
+def parameter(result: SweepResult, field: str) -> Figure:
+    """The objective against one swept setting, of the trials that have it."""
+    have = [(t, v[field]) for t in judged(result, 2) if field in (v := swept_values(t, result))]
+    if len(have) < 2:
+        raise TooLittleData(f"{len(have) or 'No'} trial with a validation has {field}.")
+    scale = Scale.of([value for _, value in have], field in result.log_fields)
+    name = f"{field}, logarithmic" if field in result.log_fields and not scale.is_categorical else field
+    number = list(result.fields).index(field)
+    figure, axes = empty_figure(f"parameter-{number}", f"against {field}", 340, 250)
+    draw_points(axes, _jittered(have, scale, result.objectives[0]), result)
+    _name_values(axes, scale)
+    axes.set_xlim(scale.low - 0.05 * scale.span, scale.high + 0.05 * scale.span)
+    axes.margins(y=0.12)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title(wrapped(name, 42), color=LIGHT["ink"])
+    return figure
+
+
+def _jittered(
+    have: Sequence[tuple[Trial, Any]], scale: Scale, objective: Objective
+) -> Iterator[tuple[Trial, float, float]]:
+    """Points of a category, or of one of few numbers, a little apart, so that each can be seen."""
+    few = len({scale.place(value) for _, value in have}) <= 8
+    spread = 0.18 if scale.is_categorical else 0.02 * scale.span * few
+    for trial, value in have:
+        shift = spread * (2 * (trial.number * 0.618034 % 1) - 1)
+        yield trial, scale.place(value) + shift, trial.best(objective)
+
+
+def _name_values(axes: Axes, scale: Scale) -> None:
+    """Ticks of a small chart: in lines below each other, upright where there are many categories."""
+    many = scale.is_categorical and len(scale.ticks) > 5
+    ticks = scale.ticks[:: math.ceil(len(scale.ticks) / 20)]
+    width = max(7, 44 // len(ticks))
+    labels = [cut(text, 16) if many else wrapped(text, width) for _, text in ticks]
+    axes.set_xticks([at for at, _ in ticks], labels, fontsize=11, rotation=90 if many else 0)
+
+
+@chart
+def importances(shares: Mapping[str, float]) -> Figure:
+    """A bar a swept setting: its share of what decided."""
+    if len(shares) < 2:
+        raise TooLittleData("Importance compares settings, and fewer than two of them decided anything.")
+    figure, axes = empty_figure("importance", "importance of each setting", 1040, 40 + 32 * len(shares))
+    places = range(len(shares))
+    axes.barh(places, list(shares.values()), height=0.62, color=LIGHT["bar"])
+    for place, share in zip(places, shares.values()):
+        axes.text(share + 0.012 * max(shares.values()), place, f"{share:.0%}", va="center")
+    axes.set_yticks(places, [cut(name, 44) for name in shares], color=LIGHT["ink"])
+    axes.set_xlim(0, 1.1 * max(shares.values()))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(length=0, labelbottom=False)
+    return figure
+
+
+@chart
+def curves(result: SweepResult) -> Figure:
+    """J&F of all trials over the optimizer step."""
+    found = [(trial, curve) for trial in result.trials if (curve := _curve(trial))]
+    if not any(len(curve) > 1 for _, curve in found):
+        raise TooLittleData("No trial was validated twice, so there is no course to show.")
+    figure, axes = empty_figure("curves", "J&F of each trial over steps", 1040, 400)
+    for trial, curve in found:
+        alone = {"marker": "o"} if len(curve) == 1 else {}
+        axes.plot(*zip(*curve), gid=tip(trial, result), **{**alone, **line_style(role_of(trial, result))})
+    roles = {role_of(trial, result) for trial, _ in found}
+    handles = [legend_key(role) for role in MARKS if role in roles]
+    handles += _first_mask_held(axes, result)
+    axes.margins(x=0.01)
+    axes.set(title="J&F on whole validation videos, higher is better", xlabel="optimizer step")
+    legend(figure, set(), handles)
+    return figure
+
+
+def _curve(trial: Trial) -> list[tuple[float, float]]:
+    return [
+        (row["step"], row[JF]) for row in trial.rows if "step" in row and math.isfinite(row.get(JF, math.nan))
+    ]
+
+
+def _first_mask_held(axes: Axes, result: SweepResult) -> Sequence[Line2D]:
+    """A line where a model would be that repeats the first mask, and its legend."""
+    baseline = [row[HOLD_FIRST] for trial in result.trials for row in trial.rows if HOLD_FIRST in row]
+    if not baseline or not math.isfinite(baseline[0]):
+        return []
+    look: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": ":", "linewidth": 1.5}
+    axes.axhline(baseline[0], **look)
+    return [Line2D([], [], label="first mask held (J alone, not J&F)", **look)]

@@ -1,0 +1,134 @@
+"""The page: its sections in order, written in one go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from sam2vt.distributed.sweep.report import charts, markup, tables
+from sam2vt.distributed.sweep.report.charts import TooLittleData
+from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
+from sam2vt.distributed.sweep.report.labels import short_name
+from sam2vt.distributed.sweep.report.overlays import Pictures, side_by_side
+from sam2vt.distributed.sweep.report.parallel import parallel
+from sam2vt.distributed.sweep.report.pareto import pareto
+from sam2vt.distributed.sweep.report.style import style
+from sam2vt.distributed.sweep.report.verdict import counts, verdict
+from sam2vt.distributed.sweep.trials import SweepResult
+
+_NONE: Pictures = MappingProxyType({})
+_NO_LOADS = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# How a chart is read; {} is the objective.
+_HISTORY = (
+    "Each mark is a trial at its best validation, the line the best {} so far of trials that ran to their "
+    "end: where it has been flat for long, more trials would gain little. A cross at the bottom failed "
+    "before a validation."
+)
+_PARALLEL = (
+    "A line is a trial, the bluer the better its {}. Where blue lines pass an axis close together, that "
+    "setting matters and this is its range."
+)
+_CURVES = (
+    "Validations of each trial. A best trial that still rises at its end asks for more steps; a line that "
+    "falls early, for a lower learning rate."
+)
+_PARAMETERS = (
+    '{} (upwards) against each swept value. <span class="best">★</span> best, '
+    '<span class="default">◆</span> default, <span class="point">●</span> ran to its end, '
+    '<span class="point">○</span> stopped early, '
+    '<span class="failed">\N{MULTIPLICATION SIGN}</span> failed.'
+)
+
+
+def write_report(result: SweepResult, path: str | Path, overlays: Pictures = _NONE) -> None:
+    """Writes the page; whoever opens the file meanwhile sees the one before.
+
+    `overlays` are pictures by number of trial, each a name and the bytes of a PNG or GIF; those of the
+    best and of the default trial are shown.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(render(result, overlays), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def render(result: SweepResult, overlays: Pictures = _NONE) -> str:
+    """The page of a sweep."""
+    title = f"Sweep {markup.text(result.name)}"
+    sections = list(_sections(result, overlays))
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in sections)
+    content = "\n".join(
+        f'<section id="{name}">\n<h2>{heading}</h2>\n{body}\n</section>' for name, heading, body in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NO_LOADS}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f"<title>{title}</title>\n<style>{style()}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
+        f'<p class="verdict">{verdict(result)}</p>\n<p class="note">{counts(result)}</p>\n'
+        f"<nav>{links}</nav>\n</header>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _sections(result: SweepResult, overlays: Pictures) -> Iterator[tuple[str, str, str]]:
+    """(id, heading, content) in the order of the page."""
+    name = markup.text(short_name(result.objectives[0].name))
+    yield "values", "Best and default", tables.comparison(result)
+    yield "history", "History", _drawn(_HISTORY.format(name), charts.history, result)
+    yield "parameters", "Each setting", _each_parameter(result, _PARAMETERS.format(name))
+    yield "parallel", "Settings together", _drawn(_PARALLEL.format(name), parallel, result)
+    yield "importance", "Importance", _importance(result)
+    yield "curves", "Learning curves", _drawn(_CURVES, charts.curves, result)
+    yield "overlays", "Overlays", side_by_side(result, overlays)
+    yield "trials", "All trials", tables.all_trials(result)
+    if len(result.objectives) > 1:
+        yield "pareto", "Trade-off", _trade_off(result)
+
+
+def _drawn(aid: str, draw: Callable[..., str], *arguments: Any) -> str:
+    """A chart below the line that says how to read it, or why there is none."""
+    try:
+        return f'<p class="aid">{aid}</p>\n<div class="chart">{draw(*arguments)}</div>'
+    except TooLittleData as error:
+        return f'<p class="none">{markup.text(error)}</p>'
+
+
+def _each_parameter(result: SweepResult, aid: str) -> str:
+    shown, reasons = [], []
+    for field in result.fields:
+        try:
+            shown.append(f'<div class="chart">{charts.parameter(result, field)}</div>')
+        except TooLittleData as error:
+            reasons.append(f'<p class="none">{markup.text(error)}</p>')
+    grid = f'<p class="aid">{aid}</p>\n<div class="grid">{"".join(shown)}</div>' if shown else ""
+    return grid + "".join(dict.fromkeys(reasons)) or '<p class="none">Nothing is swept.</p>'
+
+
+def _importance(result: SweepResult) -> str:
+    shares, ended = importance(result), len(result.ranked())
+    if not shares:
+        there = {0: "is none", 1: "is one"}.get(ended, f"are {ended}")
+        why = (
+            f"Importance needs {FEWEST_TRIALS} trials that ran to their end; there {there}."
+            if ended < FEWEST_TRIALS
+            else "Nothing sets the best trials apart: no setting varied, or all trials came out alike."
+        )
+        return f'<p class="none">{why}</p>'
+    aid = (
+        f"How differently each setting is spread among the best third of the {ended} trials that ran to "
+        "their end than among all of them (PED-ANOVA), as a share of the sum."
+    )
+    hint = " With so few trials, take it as a hint." if ended < 20 else ""
+    return _drawn(aid + hint, charts.importances, shares)
+
+
+def _trade_off(result: SweepResult) -> str:
+    side = "left" if result.objectives[1].mode == "min" else "right"
+    up = "Higher" if result.objectives[0].mode == "max" else "Lower"
+    aid = f"{up} and further {side} is better in both. The choice is between the trials on the line."
+    return _drawn(aid, pareto, result) + tables.trade_off(result)

@@ -1,0 +1,151 @@
+"""A matplotlib figure as inline SVG that follows the page's colours."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+# What charts are drawn in; each of them becomes the page's variable of that name, so it must be unique.
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1b2430",
+    "muted": "#566273",
+    "grid": "#e2e6eb",
+    "point": "#8592a3",
+    "best": "#0a7d5a",
+    "default": "#c4560a",
+    "failed": "#c22a44",
+    "bar": "#2a6fab",
+}
+RAMP = ("#c9d2dc", "#a8c0d6", "#82abcf", "#5893c3", "#317ab2", "#176199", "#08467b")  # worst to best
+DARK = {
+    "paper": "#161b22",
+    "ink": "#e6eaf0",
+    "muted": "#9aa6b5",
+    "grid": "#2b333e",
+    "point": "#7d8a9b",
+    "best": "#3fcf9b",
+    "default": "#f59a4a",
+    "failed": "#f2707f",
+    "bar": "#5aa5e6",
+}
+DARK_RAMP = ("#3a4552", "#3f5d7b", "#45769f", "#4f90c3", "#6dafe4", "#98cbf5", "#cfe8ff")
+VARIABLES = {
+    **{colour: name for name, colour in LIGHT.items()},
+    **{c: f"ramp{i}" for i, c in enumerate(RAMP)},
+}
+TIP = "tip:"  # a gid that begins so is what a browser shows over the mark
+_NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sam2vt",
+    "text.parse_math": False,  # names of settings may hold a dollar
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 12,
+    "text.color": LIGHT["ink"],
+    "axes.edgecolor": LIGHT["point"],
+    "axes.labelcolor": LIGHT["muted"],
+    "axes.titlecolor": LIGHT["muted"],
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titlepad": 10,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LIGHT["grid"],
+    "grid.linewidth": 0.8,
+    "xtick.color": LIGHT["point"],
+    "ytick.color": LIGHT["point"],
+    "xtick.labelcolor": LIGHT["muted"],
+    "ytick.labelcolor": LIGHT["muted"],
+    "legend.frameon": False,
+}
+
+
+def chart(draw: Callable[..., Figure]) -> Callable[..., str]:
+    """Of a function that draws a figure, one that returns inline SVG, whatever style the user has set."""
+
+    @functools.wraps(draw)
+    def as_svg(*args: Any) -> str:
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            # Of letters that only the browser's fonts have.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
+            return _inline(draw(*args))
+
+    return as_svg
+
+
+def empty_figure(name: str, label: str, width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty chart of so many pixels, by a name that is its own on the page."""
+    layout = ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
+    figure = Figure(figsize=(width / 72, height / 72), layout=layout, facecolor="none")
+    figure.set_gid(name)
+    figure.set_label(label)
+    return figure, figure.add_subplot(facecolor="none")
+
+
+def _inline(figure: Figure) -> str:
+    """The figure as an <svg> for a page: colours as variables, ids of its own, no namespaces, no metadata."""
+    name, width = figure.get_gid() or "", figure.get_figwidth() * 72
+    file = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(file)
+    root = ElementTree.fromstring(_for_xml(file.getvalue()))
+    for element in list(root.iter()):
+        for child in list(element):
+            if child.tag.endswith(("}metadata", "}style")):
+                element.remove(child)
+        _adapt(element, name)
+    height = figure.get_figheight() * 72
+    root.attrib = {
+        "viewBox": f"0 0 {width:g} {height:g}",
+        "role": "img",
+        "aria-label": _for_xml(str(figure.get_label())),
+        "style": f"max-width: {width:g}px; min-width: {width if width > 1040 else min(width, 860):g}px",
+    }
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _for_xml(text: str) -> str:
+    return re.sub(_NO_XML, "\N{REPLACEMENT CHARACTER}", text)
+
+
+def _adapt(element: ElementTree.Element, prefix: str) -> None:
+    element.tag = element.tag.rpartition("}")[2]
+    element.tail = None
+    if element.tag != "text":
+        element.text = None
+    for key, value in list(element.attrib.items()):
+        del element.attrib[key]
+        key = key.rpartition("}")[2]
+        if key == "id" and value.startswith(TIP):
+            title = ElementTree.Element("title")
+            title.text = value.removeprefix(TIP)
+            element.insert(0, title)
+        elif key == "id":
+            element.set(key, f"{prefix}-{value}")
+        elif key == "href":
+            element.set(key, f"#{prefix}-{value[1:]}")
+        else:
+            value = re.sub(r"url\(#", f"url(#{prefix}-", value)
+            element.set(key, re.sub("#[0-9a-f]{6}", _as_variable, value))
+
+
+def _as_variable(match: re.Match[str]) -> str:
+    name = VARIABLES.get(match[0])
+    return f"var(--{name})" if name else match[0]
