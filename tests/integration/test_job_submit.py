@@ -27,6 +27,7 @@ SMALL = (
     *("trainer.val_check_interval=50", "trainer.log_every_n_steps=1", "ray.local_cpus=null"),
     "ray.num_workers=1",
 )
+SWEEP = ("sweep=joint", "sweep.num_trials=2", "trainer.max_steps=4", "trainer.val_check_interval=2")
 # What `ray job stop` sends reaches the whole job; the shell outlives it to tell the driver's exit code,
 # which Ray does not keep of a job that was stopped.
 TELL_EXIT_CODE = ("sh", "-c", 'trap : TERM; "$@"; echo "driver exit code $?"', "sh")
@@ -56,13 +57,14 @@ class Jobs:
         run: str = "",
         wait: bool = False,
         prefix: tuple[str, ...] = (),
+        script: str = "train.py",
         **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """`ray job submit` of a `run`, by default one of the submission's own `name`.
 
         `environment` goes over that of the head's owner; `prefix` comes before the job's command.
         """
-        entrypoint = [*prefix, "python", "ray_jobs/train.py", "experiment=demo"]
+        entrypoint = [*prefix, "python", f"ray_jobs/{script}", "experiment=demo"]
         entrypoint += [
             f"dataset.data_path={self.folder / 'videos'}",
             f"output_dir={self.folder / (run or name)}",
@@ -110,6 +112,8 @@ def outcomes(start_head: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     jobs.wait("failed")
     jobs.submit("again", *to_the_end, run="run")
     jobs.wait("again")
+    jobs.submit("swept", *SWEEP, script="tune.py")
+    jobs.wait("swept")
     details = {job.submission_id: job for job in jobs.client.list_jobs() if job.submission_id}
     logs = {name: jobs.client.get_job_logs(name) for name in details}
     return Outcomes(details, logs, bad_input, refused, saved, jobs.folder)
@@ -145,7 +149,14 @@ def test_without_the_token_nothing_is_submitted(outcomes: Outcomes) -> None:
     for reason, result in outcomes.refused.items():
         assert result.returncode != 0, reason
         assert "authentication token" in result.stderr, result.stderr
-    assert set(outcomes.jobs) == {"stopped", "failed", "bad", "again"}
+    assert set(outcomes.jobs) == {"stopped", "failed", "bad", "again", "swept"}
+
+
+def test_a_sweep_is_a_job_like_any_other(outcomes: Outcomes) -> None:
+    assert outcomes.jobs["swept"].driver_exit_code == 0, outcomes.logs["swept"]
+    assert "trial_001 done" in outcomes.logs["swept"]
+    files = ("sweep.html", "trials.csv", "best/best.ckpt", "best/experiment.yaml")
+    assert all((outcomes.folder / "swept" / name).is_file() for name in files)
 
 
 def test_the_log_is_short_where_there_is_no_terminal(outcomes: Outcomes) -> None:

@@ -31,7 +31,7 @@ SPACE = (
     "sweep.space.loss.dice_weight={log_uniform: [0.01, 100.0]}",
     "+sweep.space.loss.bce_weight={log_uniform: [0.01, 100.0]}",
 )
-BASIN = 0.7  # of a function whose peak is 1
+BASIN = 0.5  # of a function whose peak is 1
 
 
 def height(values: Mapping[str, float]) -> float:
@@ -41,7 +41,7 @@ def height(values: Mapping[str, float]) -> float:
         math.log10(values.get("loss.dice_weight", 1.0)) - 0.5,
         math.log10(values.get("loss.bce_weight", 1.0)) + 0.5,
     ]
-    return math.exp(-sum(x * x for x in away) / 4)
+    return math.exp(-sum(x * x for x in away))
 
 
 class Formula(tune.Trainable):

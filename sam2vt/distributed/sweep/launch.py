@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import posixpath
 import signal
@@ -40,7 +41,8 @@ TUNE_FOLDER = "tune"  # what Ray Tune keeps of the sweep, to go on with it
 RECORD = "sweep.json"  # what the sweep was asked to do
 # A trial's own process runs no training: it starts its workers and listens. It stays on the head, which
 # goes last; a name that Ray gives that machine alone.
-ON_HEAD = {"CPU": 0, "node:__internal_head__": 0.001}
+HEAD = "node:__internal_head__"
+LEAST_OF_HEAD, MOST_OF_HEAD = 0.001, 0.9  # the most by all trials together, so that other sweeps find room
 # May differ when a sweep is gone on with.
 _FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
 _END_SECONDS = 15.0  # until the processes of stopped trials have let go of their files
@@ -59,6 +61,8 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     goes_on = check_earlier(storage, config, record)
     absolute = with_absolute_paths(config, storage)
     quieten_tune(config)
+    if sweep.settings.scheduler == "pbt":  # all trials have to be there before weights are exchanged
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(sweep.settings.num_trials)
     with ray_session(config, dashboard=True):
         check_cluster(absolute, storage)
         concurrent = sweep.settings.max_concurrent or concurrent_trials(absolute, cluster_capacity())
@@ -110,12 +114,12 @@ def new(
     first = job.objectives[0]
     space, arguments = search_arguments(sweep, job.objectives)
     return tune.Tuner(
-        _trainable(trial_class, job),
+        _trainable(trial_class, job, concurrent),
         param_space=space,
         tune_config=tune.TuneConfig(
             **arguments,
             scheduler=build_scheduler(sweep, first.mode),
-            max_concurrent_trials=concurrent,
+            max_concurrent_trials=None if job.passes_weights else concurrent,
             reuse_actors=not issubclass(trial_class, RunTrial),
             trial_name_creator=_name,
             trial_dirname_creator=_name,
@@ -137,7 +141,9 @@ def restored(
 ) -> tune.Tuner:
     """A sweep where it was left: trials that ended stay as they are, the others go on."""
     log.info("%s: going on with the sweep that was begun there", storage.root)
-    return tune.Tuner.restore(storage.join(TUNE_FOLDER), _trainable(trial_class, job), resume_unfinished=True)
+    return tune.Tuner.restore(
+        storage.join(TUNE_FOLDER), _trainable(trial_class, job, concurrent), resume_unfinished=True
+    )
 
 
 def num_trials(sweep: Sweep) -> int:
@@ -220,8 +226,14 @@ def stopping() -> Iterator[list[signal.Signals]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _trainable(trial_class: type[tune.Trainable], job: TrialJob) -> Any:
-    return tune.with_resources(tune.with_parameters(trial_class, job=job), ON_HEAD)
+def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int) -> Any:
+    """With what its process takes of the head.
+
+    Under pbt that is what bounds the trials that run: all of them take part, most of them paused, and Tune's
+    own bound counts those too.
+    """
+    share = math.floor(MOST_OF_HEAD / concurrent * 1e4) / 1e4 if job.passes_weights else LEAST_OF_HEAD
+    return tune.with_resources(tune.with_parameters(trial_class, job=job), {"CPU": 0, HEAD: share})
 
 
 def _name(trial: Any) -> str:
