@@ -21,7 +21,7 @@ TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
 EXPERIMENT, WEIGHTS = "experiment.yaml", "best.ckpt"
 # A run's own places, which the next one chooses anew.
 _OWN = ("output_dir", "save_dir", "resume")
-_OWN_RAY = ("address", "storage_path", "name", "local_cpus")
+_OWN_RAY = ("address", "storage_path", "name")
 _PICTURES = (".png", ".gif")
 
 

@@ -60,7 +60,7 @@ def test_what_is_left_can_be_trained_again(sweep_of: SweepOf, tmp_path: Path) ->
     for section in ("model", "dataset", "valdataset", "loss", "optimizer", "scheduler", "trainer"):
         assert to_dict(again)[section] == known[section]
     assert again.ray.num_workers == known["ray"]["num_workers"]
-    assert again.ray.local_cpus is None
+    assert again.ray.local_cpus == 6
     assert again.output_dir == str(tmp_path / "again")
 
 
@@ -68,4 +68,4 @@ def test_places_are_not_part_of_it(sweep_of: SweepOf) -> None:
     content = experiment(sweep_of(), VALUES)
     assert content["optimizer"]["lr"] == 3e-4
     assert not {"output_dir", "save_dir", "resume"} & content.keys()
-    assert not {"address", "storage_path", "name", "local_cpus"} & content["ray"].keys()
+    assert not {"address", "storage_path", "name"} & content["ray"].keys()
