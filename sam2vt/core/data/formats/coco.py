@@ -15,7 +15,8 @@ import os
 from typing import Any
 
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
-from sam2vt.core.data.formats.coco_json import Entry, group_by_image, read_json
+from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
+from sam2vt.core.data.formats.layout import Found, Layout
 from sam2vt.core.data.formats.listing import natural_key, some
 from sam2vt.core.data.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
@@ -149,3 +150,18 @@ def _size(frames: list[Entry], paths: list[str | None], where: str) -> tuple[int
 
 def _is_annotated(frame: Entry, by_image: dict[Any, list[Entry]]) -> bool:
     return bool(by_image[frame["id"]]) or any(frame.get(flag) is True for flag in _FLAGS)
+
+
+def _recognise(path: str) -> Found | None:
+    json_path = find_json(path)
+    if json_path is None:
+        return None
+    return Found(
+        "COCO video JSON",
+        f"{os.path.basename(json_path)} has images and annotations",
+        lambda options: load_coco(json_path, options.identity, options.image_root),
+        takes=("identity", "image_root"),
+    )
+
+
+LAYOUT = Layout("a COCO video JSON, or one JSON in the folder or its annotations/", _recognise)

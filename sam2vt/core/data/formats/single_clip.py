@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 
+from sam2vt.core.data.formats.layout import Found, Layout
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in
 from sam2vt.core.data.formats.records import record_from_frames
+from sam2vt.core.data.formats.tree import find_tree
 from sam2vt.core.types import VideoRecord
-
-
-def is_single_clip(frame_root: str) -> bool:
-    return bool(files_in(frame_root, IMAGE_EXTENSIONS))
 
 
 def load_single_clip(frame_root: str, mask_root: str) -> list[VideoRecord]:
     video_id = os.path.basename(os.path.dirname(frame_root))
     return [record_from_frames(video_id, frame_root, mask_root)]
+
+
+def _recognise(path: str) -> Found | None:
+    roots = find_tree(path)
+    if roots is None or not files_in(roots[0], IMAGE_EXTENSIONS):
+        return None
+    return Found("a single clip", f"images lie in {roots[0]} itself", lambda _: load_single_clip(*roots))
+
+
+LAYOUT = Layout("a single clip: JPEGImages/*.jpg with Annotations/*.png", _recognise)

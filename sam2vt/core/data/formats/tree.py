@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 
+from sam2vt.core.data.formats.layout import Found, Layout
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 FRAMES, MASKS = "JPEGImages", "Annotations"
 _SPLITS = ("train", "valid", "val", "test")
+
+
+def lacks_masks(path: str) -> bool:
+    """Whether there are frames as in a tree, but nothing where their masks would be."""
+    return os.path.isdir(os.path.join(path, FRAMES)) and not os.path.isdir(os.path.join(path, MASKS))
 
 
 def find_tree(path: str) -> tuple[str, str] | None:
@@ -118,3 +124,18 @@ def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
     """A level's frames with its masks, which may lie without the level."""
     masks = os.path.join(mask_root, os.path.basename(frame_root))
     return frame_root, masks if os.path.isdir(masks) else mask_root
+
+
+def _recognise(path: str) -> Found | None:
+    roots = find_tree(path)
+    if roots is None or files_in(roots[0], IMAGE_EXTENSIONS):  # images right in it: a single clip
+        return None
+    why = f"{roots[0]} and {roots[1]} hold a folder a video"
+    return Found("a tree of frames and masks", why, lambda _: load_tree(*roots))
+
+
+LAYOUT = Layout(
+    "JPEGImages/<video>/*.jpg with Annotations/<video>/*.png (also under train/ or valid/, with a level such "
+    "as 480p, a subfolder an object, or <video>.mp4 in JPEGImages/)",
+    _recognise,
+)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from sam2vt.core.data.formats.coco_json import find_json
+from sam2vt.core.data.formats.layout import Found, Layout
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
 from sam2vt.core.data.formats.records import record_from_video
@@ -93,3 +95,16 @@ def _find_masks(video: str, folders: list[str]) -> str | None:
             return by_name[wanted]
     begins = [each for each in by_name if name.startswith(each) and name[len(each)] in _SEPARATORS]
     return by_name[max(begins, key=len)] if begins else None
+
+
+def _recognise(path: str) -> Found | None:
+    videos = find_video_files(path)
+    if not videos or (not find_mask_folders(path) and find_json(path) is not None):
+        return None
+    why = f"it has {some((os.path.basename(each) for each in videos), 3)}"
+    return Found("video files with folders of masks", why, lambda _: load_video_files(path, videos))
+
+
+LAYOUT = Layout(
+    "video files (mp4, mov, mkv, webm, avi, ...) beside folders of masks of their names", _recognise
+)

@@ -79,7 +79,7 @@ def test_values_that_are_not_allowed(tree):
     with pytest.raises(ConfigError, match="identity='guess': allowed are error, category, iou"):
         load_records("coco", ".", identity="guess")
     root = tree({"a": 1})
-    with pytest.raises(ConfigError, match="identity=iou is for COCO JSON, but data_path"):
+    with pytest.raises(ConfigError, match="identity=iou means nothing to a tree of frames and masks"):
         load_records("auto", root, identity="iou")
-    with pytest.raises(ConfigError, match="image_root=/x is for COCO JSON"):
+    with pytest.raises(ConfigError, match="image_root=/x means nothing to a tree"):
         load_records("video", root, image_root="/x")
