@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vt.core.data.decoding import iterate_frames
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import load_masks
 from sam2vt.core.types import LabelImage, VideoRecord
+from sam2vt.errors import Sam2vtError
 
 HEIGHT, WIDTH = 48, 64
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -48,3 +52,28 @@ def make_video(tmp_path: Path) -> MakeVideo:
         )
 
     return make
+
+
+def read_all(records: Sequence[VideoRecord]) -> None:
+    for record in records:
+        for _ in iterate_frames(record):
+            pass
+        for frame in record.annotated_frames:
+            load_masks(record, frame)
+
+
+@pytest.fixture
+def check_bad_input() -> Callable[..., None]:
+    """Reads all of a dataset that has one defect; the refusal must name the place, `says`, and `remedy`.
+
+    Everything is read: records, each frame, each mask, so that a defect passes nowhere in silence.
+    """
+
+    def check(path: Path, says: Sequence[str], remedy: str, dataset_type: str = "auto", **options) -> None:
+        with pytest.raises(Sam2vtError) as caught:
+            read_all(load_records(dataset_type, path, **options))
+        message = str(caught.value)
+        lacking = [each for each in (*says, remedy) if str(each) not in message]
+        assert not lacking, f"{lacking} not in: {message}"
+
+    return check
