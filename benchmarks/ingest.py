@@ -21,6 +21,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import cv2
+import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
@@ -80,6 +82,8 @@ def compare(config: Config, options: argparse.Namespace) -> dict[str, Any]:
     """Clips a second of each, a figure a turn; the turns alternate."""
     import ray
 
+    cv2.setNumThreads(0)  # the raw decoder gets one CPU, as a decode actor and a DataLoader's worker do
+    torch.set_num_threads(1)
     source = find_clips(config)
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
