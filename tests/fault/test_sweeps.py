@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, SweepResult
 from sam2vt.train import compose_config
 from tests.fault.limits import START_SECONDS
+from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of
 from tests.fault.sweeping import (
     BEST,
@@ -32,7 +34,7 @@ from tests.fault.sweeping import (
     WitnessedTrial,
     read_rows,
 )
-from tests.fault.test_driver import REPO, Driver
+from tests.fault.test_driver import REPO, STOP_SECONDS, Driver, is_running
 from tests.fault.trace import wait_until
 
 Figures = Callable[[str], None]
@@ -156,6 +158,32 @@ def test_driver_of_a_sweep_is_killed(videos: Path, tmp_path: Path, figures: Figu
     steps = [int(row["step"]) for row in read_rows(trials / "trial_001" / "results.csv")]
     assert steps == sorted(set(steps))  # gone on with, not begun anew beside what was there
     figures(f"goes on with 2 of 3 trials, done {time.monotonic() - again:.0f} s after it was started again")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_ends_a_sweep(
+    number: signal.Signals, code: int, videos: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """In the middle of its first trial, which is not called ended; nothing is left running."""
+    more = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.max_concurrent=1", "trainer.max_steps=500")
+    more += ("dataset.clips_per_video=1000", "+sweep.space.optimizer.lr={log_uniform: [1.0e-4, 1.0e-3]}")
+    command = [str(REPO / "ray_jobs" / "tune.py"), *overrides_of(videos, tmp_path / "sweep", *SWEPT, *more)]
+    driver = Driver(tmp_path / "log", *command)
+    try:
+        first = tmp_path / "sweep" / "trials" / "trial_000" / "results.csv"
+        wait_until(lambda: first.exists() and read_rows(first), START_SECONDS, "the first validation")
+        started, asked = [pid for pid, _ in processes_below(driver.process.pid)], time.monotonic()
+        driver.process.send_signal(number)
+        assert driver.wait(STOP_SECONDS) == code, driver.log.read_text()
+        seconds = time.monotonic() - asked
+        wait_until(lambda: not any(is_running(pid) for pid in started), 30, "its processes to end")
+    finally:
+        driver.end()
+    said = driver.log.read_text()
+    assert "trial_000" not in said
+    assert "resume=auto" in said
+    assert not (tmp_path / "sweep" / "best").exists()  # it is not over
+    figures(f"ended with {code} after {seconds:.0f} s, {len(started)} processes with it")
 
 
 def ended(sweep: Path) -> dict[str, tuple[float, bytes]]:

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -206,24 +207,35 @@ def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
 
 @contextmanager
 def stopping() -> Iterator[list[signal.Signals]]:
-    """Holds the signal that asked the sweep to stop, if one did; Tune itself stops at an interrupt."""
+    """Holds the signal that asked the sweep to stop, if one did; a second one ends it at once.
+
+    Tune stops, and keeps its state, at SIGUSR1, whatever handles the others.
+    """
     request: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def stop(number: int, *_: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         request.append(signal.Signals(number))
+        if len(request) > 1:
+            raise KeyboardInterrupt
         log.warning("%s: stopping; go on later with resume=auto", request[0].name)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGUSR1)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def stop_now(number: int, frame: FrameType | None) -> None:  # Tune is not there yet
+        raise KeyboardInterrupt
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGUSR1: stop_now}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request
     except KeyboardInterrupt:
         raise SystemExit(EXIT_CODES[request[0] if request else signal.SIGINT]) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int) -> Any:

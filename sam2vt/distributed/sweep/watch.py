@@ -13,6 +13,7 @@ from sam2vt.distributed.storage import RunStorage
 from sam2vt.distributed.sweep.collect import result_so_far
 from sam2vt.distributed.sweep.leftovers import remove_leftovers
 from sam2vt.distributed.sweep.table import SweepTable
+from sam2vt.distributed.sweep.trials import SweepResult
 
 
 class Watch(tune.Callback):
@@ -22,9 +23,10 @@ class Watch(tune.Callback):
         self._sweep, self._storage = sweep, storage
         self._num_trials, self._concurrent = num_trials, concurrent
         self._table: SweepTable | None = None
+        self._shown: SweepResult | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None}
+        return {**self.__dict__, "_table": None, "_shown": None}
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._table = SweepTable(self._num_trials, self._concurrent)
@@ -45,8 +47,9 @@ class Watch(tune.Callback):
         self._ended(trials)
 
     def on_experiment_end(self, trials: Sequence[TuneTrial], **info: Any) -> None:
-        assert self._table is not None
-        self._table.close(result_so_far(self._sweep, self._storage, trials))
+        """By now Tune calls those trials ended, too, that a signal cut short."""
+        if self._table is not None and self._shown is not None:
+            self._table.close(self._shown)
 
     def _ended(self, trials: Sequence[TuneTrial]) -> None:
         self._update(trials)
@@ -55,4 +58,5 @@ class Watch(tune.Callback):
 
     def _update(self, trials: Sequence[TuneTrial]) -> None:
         assert self._table is not None
-        self._table.update(result_so_far(self._sweep, self._storage, trials))
+        self._shown = result_so_far(self._sweep, self._storage, trials)
+        self._table.update(self._shown)
