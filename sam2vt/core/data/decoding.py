@@ -119,7 +119,9 @@ def write_video(
     Raises DataError if there is no frame.
     """
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    options = {"crf": str(crf), "preset": "fast"} if codec == "libx264" else {"qscale": "2"}
+    # With x264's macroblock tree small frames come out differently from one time to the next.
+    always = {"crf": str(crf), "preset": "fast", "x264-params": "mbtree=0"}
+    options = always if codec == "libx264" else {"qscale": "2"}
     with av.open(os.fspath(path), "w") as container:
         stream: Any = None
         for frame in frames:
