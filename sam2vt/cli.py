@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sam2vt.errors import exit_on_error
 
@@ -40,9 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--network", help="the network's YAML, for weights alone")
     evaluate.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
     evaluate.add_argument("--base", help="where the weights that the training started from lie, if moved")
-    evaluate.add_argument("--dataset-type", default="auto", help="auto, video or coco")
-    evaluate.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
-    evaluate.add_argument("--image-root", help="COCO: where file_name starts")
+    _add_reading(evaluate)
     evaluate.add_argument("--all-frames", action="store_true", help="score first and last frames too")
     evaluate.add_argument("--overlays", type=_count, default=4, help="videos to draw (default: %(default)s)")
     evaluate.add_argument("--seed", type=_count, default=0, help="of the prompts drawn")
@@ -57,9 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     index = verbs.add_parser("index", help="write a dataset's records as a table, for large datasets")
     index.add_argument("data", help="a folder of videos or a COCO JSON")
     index.add_argument("out", help="the table to write, such as videos.parquet: path or URI")
-    index.add_argument("--dataset-type", default="auto", help="auto, video or coco")
-    index.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
-    index.add_argument("--image-root", help="COCO: where file_name starts")
+    _add_reading(index)
     index.set_defaults(run=_index)
 
     sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
@@ -69,6 +66,19 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=_count, default=0)
     sample.set_defaults(run=_sample_data)
     return parser
+
+
+def _add_reading(verb: argparse.ArgumentParser) -> None:
+    """How the dataset is to be read."""
+    verb.add_argument("--dataset-type", default="auto", help="auto, video or coco")
+    verb.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
+    verb.add_argument("--image-root", help="COCO: where file_name starts")
+    verb.add_argument("--allow-absolute-paths", action="store_true", help="COCO: files outside its folder")
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("dataset_type", "identity", "image_root", "allow_absolute_paths")
+    return {name: getattr(options, name) for name in names}
 
 
 def _count(text: str) -> int:
@@ -88,10 +98,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         num_points=options.points,
         seed=options.seed,
         score_first_and_last=options.all_frames,
-        dataset_type=options.dataset_type,
-        identity=options.identity,
-        image_root=options.image_root,
         num_overlay_videos=options.overlays,
+        **_reading(options),
     )
     found = evaluate_checkpoint(
         options.checkpoint,
@@ -128,9 +136,7 @@ def _index(options: argparse.Namespace) -> None:
     setup_logging()
     if not options.out.endswith(SUFFIX):
         raise ConfigError(f"{options.out}: the name of a record table has to end in {SUFFIX}")
-    records = load_records(
-        options.dataset_type, options.data, identity=options.identity, image_root=options.image_root
-    )
+    records = load_records(data_path=options.data, **_reading(options))
     write_records(records, options.out)
     print(f"{len(records)} videos: {options.out}; train on them with dataset.data_path={options.out}")
 

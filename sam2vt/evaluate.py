@@ -30,6 +30,7 @@ class EvaluationSettings:
     dataset_type: str = "auto"
     identity: str = "error"
     image_root: str | None = None
+    allow_absolute_paths: bool = False
     num_overlay_videos: int = 4
 
 
@@ -70,7 +71,11 @@ def evaluate_checkpoint(
             f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
         ) from error
     records = load_records(
-        settings.dataset_type, data, identity=settings.identity, image_root=settings.image_root
+        settings.dataset_type,
+        data,
+        identity=settings.identity,
+        image_root=settings.image_root,
+        allow_absolute_paths=settings.allow_absolute_paths,
     )
     model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size, base=base)
     scores, baseline = _score_videos(model, records, settings, folder / "overlays")

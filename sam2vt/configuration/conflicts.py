@@ -178,7 +178,7 @@ def _one_dataset(section: str, report: Report) -> None:
     if data.max_conditioning_frames > data.video_clip_length:
         report.clash(f"{section}.max_conditioning_frames", length, "a clip has no more frames than that")
     if data.dataset_type == "video":
-        for name in ("identity", "image_root"):
+        for name in ("identity", "image_root", "allow_absolute_paths"):
             report.unused(f"{section}.{name}", f"{section}.dataset_type", "it is for COCO files")
 
 
@@ -197,7 +197,7 @@ def _validation(config: Config, report: Report) -> None:
     if config.split == "none":
         report.unused("val_fraction", "split", "nothing is held back")
     if not val.data_path:
-        for name in ("dataset_type", "identity", "image_root"):
+        for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths"):
             if getattr(val, name) != getattr(config.dataset, name):
                 report.unused(f"valdataset.{name}", "valdataset.data_path", "the training data is used")
 

@@ -15,8 +15,8 @@ _FREE: dict[str, tuple[str, ...]] = {
     ),
     # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have
     # is compared with the position in them.
-    "dataset": ("data_path", "image_root", "num_workers", "batch_size"),
-    "valdataset": ("data_path", "image_root", "num_workers", "batch_size"),
+    "dataset": ("data_path", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
+    "valdataset": ("data_path", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
     "loss": (),
     "optimizer": (),
     "scheduler": (),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # decoders know these types and do without torch, which takes
     from typing_extensions import NotRequired
 
 PROMPT_TYPES = ("point", "box", "mask")
+STILL = "still"  # in a record's `extra`: one image, whose clips are drawn by a motion of the camera
 
 
 class Prompt(TypedDict, total=False):
@@ -89,7 +90,18 @@ class Segmentations:
     objects: dict[int, list[Any]]
 
 
-FrameAnnotation = LabelImage | ObjectImages | Segmentations
+@dataclass(frozen=True)
+class MaskletFrame:
+    """A frame's place in SA-V masklet files, which are read when its masks are asked for.
+
+    Objects are numbered from 1 on through the masklets of all files, in their order.
+    """
+
+    paths: tuple[str, ...]  # of JSON files
+    place: int  # among the annotated frames
+
+
+FrameAnnotation = LabelImage | ObjectImages | Segmentations | MaskletFrame
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sam2vt.core.data.camera import draw_motion, move, move_mask
 from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.masks import known_objects, load_masks
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.transforms import resize_mask
-from sam2vt.core.types import Clip, SampleKey, VideoRecord
+from sam2vt.core.types import STILL, Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,9 @@ def make_clip(
 
     Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
     The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
-    A video shorter than the clip is padded by the clip's last frame, not valid there. Only the frames
-    of the clip are decoded. Raises DataError for a video in which no object is ever visible; with
-    `quarantine` a blank clip that says so comes instead.
+    A video shorter than the clip is padded by the clip's last frame, not valid there; a still is shown by a
+    moving camera instead. Only the frames of the clip are decoded. Raises DataError for a video in which no
+    object is ever visible; with `quarantine` a blank clip that says so comes instead.
     """
     draw = draw_or_quarantine if quarantine else draw_clip
     return _as_tensors(draw(records, key, spec))
@@ -78,18 +79,37 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, key.epoch, key.index]))
     frames, visible = _choose_window(record, spec, rng)
     object_ids = _choose_objects(frames, visible, spec.max_objects, rng)
-    masks = _stack_masks(frames, visible, object_ids, spec)
+    if record.extra.get(STILL):
+        content = _draw_still(record, visible[frames[0]], object_ids, spec, rng)
+    else:
+        content = {
+            "images": _read_images(record, frames, spec),
+            "masks": _stack_masks(frames, visible, object_ids, spec),
+            "valid_masks": _stack_valid(record, frames, object_ids, spec),
+        }
     padding = [frames[-1]] * (spec.clip_length - len(frames))
     return {
-        "images": _read_images(record, frames, spec),
-        "masks": masks,
-        "valid_masks": _stack_valid(record, frames, object_ids, spec),
-        "prompts": _draw_prompts(masks, spec, rng),
+        **content,
+        "prompts": _draw_prompts(content["masks"], spec, rng),
         "video_id": record.video_id,
         "frame_indices": frames + padding,
         "object_ids": object_ids,
         "original_size": (record.height, record.width),
         "num_objects": len(object_ids),
+    }
+
+
+def _draw_still(
+    record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Images, masks and valid_masks of a clip of one image; where an object has left it, it is absent."""
+    maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
+    (image,) = read_frames(record, [0], size=spec.image_size)
+    moved = [move_mask(resize_mask(masks[each], spec.image_size), maps) for each in object_ids]
+    return {
+        "images": np.ascontiguousarray(move(image, maps).transpose(0, 3, 1, 2)),
+        "masks": np.stack(moved, axis=1),
+        "valid_masks": np.ones((spec.clip_length, len(object_ids)), dtype=bool),
     }
 
 
@@ -160,7 +180,7 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
     For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
     """
     for record in islice(records, _LOOKED_AT):
-        if len(record.frames) < spec.span:
+        if len(record.frames) < spec.span and not record.extra.get(STILL):
             log.warning(
                 "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "
                 "frame stride %d): its clips are padded by their last frame, which counts nowhere",

@@ -32,7 +32,13 @@ def open_records(settings: DatasetConfig) -> Records:
     """The videos at `data_path`: a record table where it is a .parquet file, else as `load_records`."""
     path, kind = settings.data_path, settings.dataset_type
     if not path.endswith(SUFFIX):
-        return load_records(kind, path, identity=settings.identity, image_root=settings.image_root)
+        return load_records(
+            kind,
+            path,
+            identity=settings.identity,
+            image_root=settings.image_root,
+            allow_absolute_paths=settings.allow_absolute_paths,
+        )
     if settings.identity != "error" or settings.image_root:
         raise ConfigError(
             f"identity={settings.identity}, image_root={settings.image_root}: data_path {path} is a record "

@@ -110,7 +110,8 @@ class VideoDataset(ClipDataset):
 class COCODataset(ClipDataset):
     """A COCO video JSON. Objects are told apart by track ids, or as `identity` says.
 
-    Further keywords as for `VideoDataset`; `image_root` is where file names start. The JSON's content is
+    Further keywords as for `VideoDataset`; `image_root` is where file names start, and files elsewhere are
+    refused without `allow_absolute_paths`. The JSON's content is
     read again when one of `images` (list), `annotations` (list), `video_to_images` (the JSON's video id ->
     images in order) and `image_id_to_annotations` is first asked for.
     """
@@ -127,13 +128,20 @@ class COCODataset(ClipDataset):
         *,
         identity: str = "error",
         image_root: str | None = None,
+        allow_absolute_paths: bool = False,
         records: Sequence[VideoRecord] | None = None,
         **clip_options: Any,
     ) -> None:
         generator = PromptGenerator(prompt_types, num_of_pos_points, include_center, num_of_neg_points)
         spec = ClipSpec(image_size, video_clip_length, generator, **clip_options)
         if records is None:
-            records = load_records("coco", coco_json_path, identity=identity, image_root=image_root)
+            records = load_records(
+                "coco",
+                coco_json_path,
+                identity=identity,
+                image_root=image_root,
+                allow_absolute_paths=allow_absolute_paths,
+            )
         super().__init__(records, spec)
         self.coco_json_path = coco_json_path
 
@@ -225,6 +233,7 @@ _CONFIG_OPTIONS = (
     "max_conditioning_frames",
     "identity",
     "image_root",
+    "allow_absolute_paths",
 )
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
@@ -255,8 +264,8 @@ def create_dataloader(
     """Batches of a dataset, the same for any number of workers.
 
     Further keywords: image_size, video_clip_length, clips_per_video, frame_stride,
-    max_conditioning_frames, identity, image_root, records, seed, max_objects; rank, world_size and epoch
-    of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
+    max_conditioning_frames, identity, image_root, allow_absolute_paths, records, seed, max_objects; rank,
+    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
     """

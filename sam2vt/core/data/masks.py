@@ -7,13 +7,22 @@ known to be absent is `known_objects`' matter.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
+from sam2vt.core.data.masklets import read_masklets
 from sam2vt.core.data.rle import segmentation_to_mask
-from sam2vt.core.types import LabelImage, ObjectImages, Segmentations, VideoRecord
+from sam2vt.core.types import (
+    FrameAnnotation,
+    LabelImage,
+    MaskletFrame,
+    ObjectImages,
+    Segmentations,
+    VideoRecord,
+)
 from sam2vt.errors import DataError
 
 
@@ -30,14 +39,15 @@ def load_masks(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
     elif isinstance(annotation, ObjectImages):
         masks = {key: _object_mask(record, frame_index, key, path) for key, path in annotation.paths.items()}
     else:
-        masks = {key: _united(record, frame_index, key, annotation) for key in annotation.objects}
+        objects = _segmentations(record, annotation)
+        masks = {key: _united(record, frame_index, key, *found) for key, found in objects.items()}
     return {key: masks[key] for key in sorted(masks) if masks[key].any()}
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
     """Where an annotated frame is void, bool [height, width]; None where nothing is."""
     annotation = _annotation(record, frame_index)
-    if isinstance(annotation, Segmentations):
+    if isinstance(annotation, (Segmentations, MaskletFrame)):
         return None
     if isinstance(annotation, LabelImage):
         paths = [annotation.path]
@@ -80,7 +90,7 @@ def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _annotation(record: VideoRecord, frame_index: int) -> LabelImage | ObjectImages | Segmentations:
+def _annotation(record: VideoRecord, frame_index: int) -> FrameAnnotation:
     if frame_index not in record.annotations:
         raise DataError(
             f"{record.source}: video {record.video_id}: frame {frame_index} is not annotated; "
@@ -146,9 +156,31 @@ def _object_mask(record: VideoRecord, frame_index: int, object_id: int, path: st
     return np.isin(labels.pixels, list(objects.values()))
 
 
-def _united(record: VideoRecord, frame_index: int, object_id: int, annotation: Segmentations) -> np.ndarray:
-    where = f"{record.source}: {_where(record, frame_index)}, object {object_id}"
+def _segmentations(
+    record: VideoRecord, annotation: Segmentations | MaskletFrame
+) -> dict[int, tuple[str, list[Any]]]:
+    """Object id -> the file that has its segmentations, and these."""
+    if isinstance(annotation, Segmentations):
+        return {key: (record.source, each) for key, each in annotation.objects.items()}
+    found = ((path, [mask]) for path in annotation.paths for mask in _masklets_of(path, annotation.place))
+    return dict(enumerate(found, start=1))
+
+
+def _masklets_of(path: str, place: int) -> list[dict[str, Any]]:
+    frames = read_masklets(path).frames
+    if place >= len(frames):
+        raise DataError(
+            f"{path}: annotates {len(frames)} frames, not the one of place {place}: the file has changed; "
+            "read the dataset anew"
+        )
+    return frames[place]
+
+
+def _united(
+    record: VideoRecord, frame_index: int, object_id: int, path: str, segmentations: list[Any]
+) -> np.ndarray:
+    where = f"{path}: {_where(record, frame_index)}, object {object_id}"
     mask = np.zeros((record.height, record.width), dtype=bool)
-    for segmentation in annotation.objects[object_id]:
+    for segmentation in segmentations:
         mask |= segmentation_to_mask(segmentation, record.height, record.width, where)
     return mask

@@ -12,7 +12,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages, Segmentations, VideoRecord
+from sam2vt.core.types import (
+    FrameAnnotation,
+    LabelImage,
+    MaskletFrame,
+    ObjectImages,
+    Segmentations,
+    VideoRecord,
+)
 from sam2vt.errors import DataError
 
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
@@ -68,8 +75,11 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
     labels: dict[int, str] = {}
     images: dict[int, dict[int, str]] = {}
     segmented = []
+    masklets: dict[tuple[str, ...], dict[int, int]] = {}
     for index, annotation in annotations.items():
-        if isinstance(annotation, LabelImage):
+        if isinstance(annotation, MaskletFrame):
+            masklets.setdefault(annotation.paths, {})[index] = annotation.place
+        elif isinstance(annotation, LabelImage):
             labels[index] = annotation.path
         elif isinstance(annotation, ObjectImages):
             images.setdefault(index, {})  # a frame may show that no object has a file
@@ -82,6 +92,9 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
         groups.append(["labels", _encode_numbers(list(labels)), _encode_paths(list(labels.values()))])
     if images:
         groups.append(["images", _encode_numbers(list(images)), _encode_objects(images)])
+    for paths, places in masklets.items():
+        numbers = [_encode_numbers(list(each)) for each in (places, places.values())]
+        groups.append(["masklets", list(paths), *numbers])
     return [*groups, ["segmented", segmented]] if segmented else groups
 
 
@@ -109,6 +122,9 @@ def _decode_annotations(groups: Iterable[Any]) -> dict[int, FrameAnnotation]:
                 for index, path in zip(_decode_numbers(indices), _decode_paths(encoded)):
                     found[index][object_id] = path
             annotations.update({i: ObjectImages(each) for i, each in found.items()})
+        elif kind == "masklets":
+            files, (indices, places) = tuple(content[0]), map(_decode_numbers, content[1:])
+            annotations.update({i: MaskletFrame(files, place) for i, place in zip(indices, places)})
         else:
             for index, objects in content[0]:
                 annotations[index] = Segmentations({key: _restore(each) for key, each in objects})

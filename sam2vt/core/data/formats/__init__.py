@@ -6,7 +6,7 @@ import logging
 import os
 
 from sam2vt.configuration.values import DATASET_TYPES, IDENTITIES
-from sam2vt.core.data.formats import coco, single_clip, tree, video_files
+from sam2vt.core.data.formats import coco, coco_images, sav, single_clip, tree, video_files, youtube_vis
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.types import VideoRecord
@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 # A dataset_type and the layouts that it stands for; "auto" stands for all, in this order.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    "video": (tree.LAYOUT, single_clip.LAYOUT, video_files.LAYOUT),
-    "coco": (coco.LAYOUT,),
+    "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
+    "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }
 
 

@@ -15,9 +15,17 @@ import os
 from typing import Any
 
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
-from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
-from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.coco_json import (
+    Entry,
+    category_names,
+    find_json,
+    group_by_image,
+    json_kind,
+    read_json,
+)
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import natural_key, some
+from sam2vt.core.data.formats.paths import find_inside
 from sam2vt.core.data.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError
@@ -26,23 +34,21 @@ _ORDER_FIELDS = ("order_in_video", "frame_id")
 _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
 
 
-def load_coco(json_path: str, identity: str = "error", image_root: str | None = None) -> list[VideoRecord]:
+def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every video of a JSON. Raises DataError naming the image or annotation."""
     data = read_json(json_path)
     images, annotations = data["images"], data["annotations"]
     by_image = group_by_image(json_path, images, annotations)
-    names = {each.get("id"): each.get("name") for each in data.get("categories") or []}
-    roots = [os.path.abspath(image_root)] if image_root else []
-    roots.append(os.path.dirname(os.path.abspath(json_path)))
+    names = category_names(json_path, data)
+    roots = image_roots(json_path, options)
     records = []
     for video_id, frames in sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0])):
         where = f"{json_path}: video {video_id}"
         frames = in_order(frames, where)
-        paths = [_find_file(frame, roots, where) for frame in frames]
-        _check_files(paths, frames, roots, where)
-        height, width = _size(frames, paths, where)
+        paths = find_files(frames, roots, where, options)
+        height, width = common_size(frames, paths, where)
         known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
-        objects, object_names = assign_object_ids(known, identity, names, (height, width), where)
+        objects, object_names = assign_object_ids(known, options.identity, names, (height, width), where)
         segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
         ids = sorted({key for each in objects.values() for key in each})
         if not ids:
@@ -57,7 +63,7 @@ def load_coco(json_path: str, identity: str = "error", image_root: str | None = 
                 height=height,
                 width=width,
                 annotations=segmented,
-                frame_paths=tuple(path for path in paths if path),
+                frame_paths=tuple(paths),
                 object_ids=tuple(ids),
                 source=json_path,
                 extra={"object_names": object_names} if object_names else {},
@@ -67,10 +73,12 @@ def load_coco(json_path: str, identity: str = "error", image_root: str | None = 
 
 
 def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Entry]]:
-    """Video id, as the JSON has it -> its images.
+    """Video id, as the JSON has it, or the folder where no image has one -> its images.
 
-    Raises DataError for an image without one, and where a number and a text read alike.
+    Raises DataError where only some images have one, and where a number and a text read alike.
     """
+    if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video
+        return _by_folder(images)
     videos: dict[int | str, list[Entry]] = {}
     for place, image in enumerate(images):
         video_id = image.get("video_id")
@@ -85,6 +93,15 @@ def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Ent
         raise DataError(
             f"{json_path}: images have the video_id {alike} as a number and as a text; write one of the two"
         )
+    return videos
+
+
+def _by_folder(images: list[Entry]) -> dict[int | str, list[Entry]]:
+    """Images without a video_id: those of a folder are a video, named by it."""
+    videos: dict[int | str, list[Entry]] = {}
+    for image in images:
+        folder = os.path.dirname(str(image.get("file_name") or image.get("path") or ""))
+        videos.setdefault(folder or "video", []).append(image)
     return videos
 
 
@@ -120,23 +137,27 @@ def _names(frame: Entry, where: str) -> list[str]:
     return names
 
 
-def _find_file(frame: Entry, roots: list[str], where: str) -> str | None:
-    candidates = (os.path.join(root, name) for root in roots for name in _names(frame, where))
-    return next((path for path in candidates if os.path.isfile(path)), None)
+def image_roots(json_path: str, options: ReadOptions) -> list[str]:
+    """Where the files of a JSON's images are looked for."""
+    roots = [os.path.abspath(options.image_root)] if options.image_root else []
+    return [*roots, os.path.dirname(os.path.abspath(json_path))]
 
 
-def _check_files(paths: list[str | None], frames: list[Entry], roots: list[str], where: str) -> None:
+def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadOptions) -> list[str]:
+    """The file of each image. Raises DataError naming those that are missing."""
+    absolute = options.allow_absolute_paths
+    paths = [find_inside(_names(frame, where), roots, where, absolute) for frame in frames]
     missing = [_names(frame, where)[0] for frame, path in zip(frames, paths) if path is None]
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
             f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root"
         )
+    return [path for path in paths if path is not None]
 
 
-def _size(frames: list[Entry], paths: list[str | None], where: str) -> tuple[int, int]:
+def common_size(frames: list[Entry], paths: list[str], where: str) -> tuple[int, int]:
     """(height, width) of the first file, which every image of the video must have."""
-    assert paths[0] is not None
     size = image_size(paths[0], "frame")
     for frame in frames:
         stated = (frame.get("height", size[0]), frame.get("width", size[1]))
@@ -154,13 +175,13 @@ def _is_annotated(frame: Entry, by_image: dict[Any, list[Entry]]) -> bool:
 
 def _recognise(path: str) -> Found | None:
     json_path = find_json(path)
-    if json_path is None:
+    if json_path is None or json_kind(json_path) not in ("coco", "masklets"):
         return None
     return Found(
         "COCO video JSON",
         f"{os.path.basename(json_path)} has images and annotations",
-        lambda options: load_coco(json_path, options.identity, options.image_root),
-        takes=("identity", "image_root"),
+        lambda options: load_coco(json_path, options),
+        takes=("identity", "image_root", "allow_absolute_paths"),
     )
 
 

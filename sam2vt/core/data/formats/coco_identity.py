@@ -8,13 +8,17 @@ intersection over union of 0.3 on; what is linked to nothing begins a new object
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 
+from sam2vt.core.data.formats.coco_json import track_of
 from sam2vt.core.data.formats.listing import natural_key
 from sam2vt.core.data.rle import segmentation_to_mask
 from sam2vt.errors import DataError
+
+log = logging.getLogger(__name__)
 
 MIN_LINK_IOU = 0.3
 
@@ -40,18 +44,11 @@ def assign_object_ids(
     return _by_track(annotations, where)
 
 
-def _track_of(annotation: dict[str, Any]) -> int | str | None:
-    attributes = annotation.get("attributes")
-    candidates = [annotation.get("track_id"), annotation.get("instance_id")]
-    candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
-    return next((each for each in candidates if isinstance(each, (int, str)) and each != ""), None)
-
-
 def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, str]]:
     tracks = {}
     for frame, each in annotations.items():
         for annotation in each:
-            track = _track_of(annotation)
+            track = track_of(annotation)
             if track is None:
                 raise DataError(
                     f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "
@@ -73,7 +70,25 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
     for frame, each in annotations.items():
         for annotation in each:
             _add(objects, frame, ids[tracks[id(annotation)]], annotation)
+    _say_united(objects, where)
     return objects, {} if numbered else {number: str(track) for track, number in ids.items()}
+
+
+def _say_united(objects: Objects, where: str) -> None:
+    """Parts of one object are allowed, but two objects of one track id would look the same."""
+    united = [
+        (frame, key) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1
+    ]
+    if united:
+        frame, key = united[0]
+        log.warning(
+            "%s: %d times an object has several annotations on a frame, first object %s on frame %d: they "
+            "are united; if they are different objects, give them different track ids",
+            where,
+            len(united),
+            key,
+            frame,
+        )
 
 
 def _by_category(

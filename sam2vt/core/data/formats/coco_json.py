@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from typing import Any
 
 from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.json_files import load_json
+from sam2vt.core.data.masklets import is_masklet_file
 from sam2vt.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -33,16 +34,43 @@ def find_json(path: str) -> str | None:
     return found[0] if found else None
 
 
+def json_kind(path: str) -> str:
+    """What a dataset's JSON is by its content: "masklets", "youtube_vis", "images" or "coco"."""
+    data = load_json(path)
+    if not isinstance(data, dict):
+        return "coco"  # whose reader says what is wrong
+    if is_masklet_file(data):
+        return "masklets"
+    if isinstance(data.get("videos"), list) and "images" not in data:
+        return "youtube_vis"
+    images, annotations = (
+        [each for each in data.get(key) or [] if isinstance(each, dict)] if _is_list(data, key) else []
+        for key in ("images", "annotations")
+    )
+    in_videos = any(image.get("video_id") not in (None, "") for image in images)
+    tracked = any(track_of(annotation) is not None for annotation in annotations)
+    return "images" if images and not in_videos and not tracked else "coco"
+
+
+def track_of(annotation: Entry) -> int | str | None:
+    """Which object an annotation says that it shows."""
+    attributes = annotation.get("attributes")
+    candidates = [annotation.get("track_id"), annotation.get("instance_id")]
+    candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
+    return next((each for each in candidates if isinstance(each, (int, str)) and each != ""), None)
+
+
+def _is_list(data: dict[str, Any], key: str) -> bool:
+    return isinstance(data.get(key), list)
+
+
 def read_json(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            data = json.load(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
-    if isinstance(data, dict) and ("masklet" in data or "masklet_id" in data):
+    """The content of a COCO JSON: images, annotations and categories, each a list of objects of fields."""
+    data = load_json(path)
+    if is_masklet_file(data):
         raise DataError(
-            f"{path}: this is an SA-V masklet JSON, which is not supported; allowed are folders of frames "
-            "and masks, video files with folders of masks, and COCO video JSON"
+            f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type to video or auto, and "
+            "dataset.data_path to the folder that holds it and its video"
         )
     lacking = [
         key
@@ -64,6 +92,26 @@ def read_json(path: str) -> dict[str, Any]:
     if not data["images"]:
         raise DataError(f"{path}: images is empty; a dataset needs at least one video")
     return data
+
+
+def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
+    """Category id -> name. Raises DataError for a category that is no object of fields."""
+    categories = data.get("categories") or []
+    if not isinstance(categories, list):
+        raise DataError(f"{path}: categories is a {type(categories).__name__}; it must be a list of objects")
+    wrong = next((i for i, each in enumerate(categories) if not isinstance(each, dict)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{path}: categories[{wrong}] is {str(categories[wrong])[:40]!r}, not an object of fields"
+        )
+    return {each["id"]: each.get("name") for each in categories if isinstance(each.get("id"), (int, str))}
+
+
+def name_of(annotation: Entry, names: dict[Any, Any]) -> str | None:
+    """The category of an annotation, where it has one and the category a name."""
+    category = annotation.get("category_id")
+    name = names.get(category) if isinstance(category, (int, str)) else None
+    return str(name) if name else None
 
 
 def _is_masklet_file(path: str) -> bool:

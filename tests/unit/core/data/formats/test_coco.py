@@ -189,11 +189,9 @@ def test_what_is_no_coco(tmp_path, text, message):
         load_records("auto", tmp_path)
 
 
-def test_masklets_are_named_as_not_supported(shared_data):
-    with pytest.raises(
-        DataError, match=r"sav_000001_\w+\.json: this is an SA-V masklet JSON, .*not supported"
-    ):
-        load_records("auto", shared_data / "sav_json_only")
+def test_masklets_are_named_where_coco_is_asked_for(shared_data):
+    with pytest.raises(DataError, match="this is an SA-V masklet file, not COCO: set dataset.dataset_type"):
+        load_records("coco", shared_data / "sav_json_only" / "sav_000001_manual.json")
 
 
 def test_real_keyframes(shared_data):

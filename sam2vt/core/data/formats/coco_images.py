@@ -1,0 +1,95 @@
+"""Plain COCO images, as Roboflow and most tools export them: each image becomes a still.
+
+No image has a video_id and no annotation a track id, so nothing says which images belong together. A still
+is a video of one frame; its clips are drawn by a seeded motion of the camera. Each annotation is an object.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sam2vt.core.data.formats.coco import common_size, find_files, image_roots
+from sam2vt.core.data.formats.coco_json import (
+    Entry,
+    category_names,
+    find_json,
+    group_by_image,
+    json_kind,
+    name_of,
+    read_json,
+)
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.types import STILL, Segmentations, VideoRecord
+from sam2vt.errors import DataError
+
+ROBOFLOW = "_annotations.coco.json"
+_SPLITS = ("train", "valid", "val", "test")
+
+
+def load_images(json_path: str, options: ReadOptions) -> list[VideoRecord]:
+    """A record of every image that has an annotation. Raises DataError naming image or annotation."""
+    data = read_json(json_path)
+    by_image = group_by_image(json_path, data["images"], data["annotations"])
+    names, roots = category_names(json_path, data), image_roots(json_path, options)
+    records = [
+        _record(json_path, image, by_image[image["id"]], names, roots, options)
+        for image in data["images"]
+        if by_image[image["id"]]
+    ]
+    if not records:
+        raise DataError(
+            f"{json_path}: none of its {len(data['images'])} images has an annotation; annotate some"
+        )
+    return records
+
+
+def _record(
+    json_path: str,
+    image: Entry,
+    annotations: list[Entry],
+    names: dict[Any, Any],
+    roots: list[str],
+    options: ReadOptions,
+) -> VideoRecord:
+    where = f"{json_path}: image {image['id']}"
+    paths = find_files([image], roots, where, options)
+    height, width = common_size([image], paths, where)
+    objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
+    shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}
+    return VideoRecord(
+        video_id=f"image {image['id']}",
+        num_frames=1,
+        height=height,
+        width=width,
+        annotations={0: Segmentations(objects)},
+        frame_paths=tuple(paths),
+        object_ids=tuple(objects),
+        source=json_path,
+        extra={STILL: True, "object_names": {key: name for key, name in shown.items() if name}},
+    )
+
+
+def _recognise(path: str) -> Found | None:
+    _refuse_splits(path)
+    json_path = find_json(path)
+    if json_path is None or json_kind(json_path) != "images":
+        return None
+    return Found(
+        "COCO images, each a still",
+        f"no image of {os.path.basename(json_path)} has a video_id, and no annotation a track id",
+        lambda options: load_images(json_path, options),
+        takes=("image_root", "allow_absolute_paths"),
+    )
+
+
+def _refuse_splits(path: str) -> None:
+    splits = [name for name in _SPLITS if os.path.isfile(os.path.join(path, name, ROBOFLOW))]
+    if splits:
+        raise DataError(
+            f"{path}: holds the splits {', '.join(splits)} of a Roboflow export; data_path must name one of "
+            f"them, such as {os.path.join(path, splits[0])}"
+        )
+
+
+LAYOUT = Layout(f"COCO images: a COCO JSON without video_id, such as Roboflow's {ROBOFLOW}", _recognise)

@@ -1,0 +1,46 @@
+"""Files that a JSON or XML names: they have to lie inside the dataset's folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from sam2vt.errors import DataError
+
+
+def find_inside(
+    names: Iterable[str], roots: Sequence[str], where: str, allow_absolute: bool = False
+) -> str | None:
+    """The first of these names that is a file under one of the roots; None: there is none.
+
+    Symbolic links and .. are followed first. Raises DataError for a name that leads out of all roots, or is
+    absolute without `allow_absolute`.
+    """
+    for name in names:
+        if os.path.isabs(name):
+            if not allow_absolute:
+                raise DataError(
+                    f"{where}: the file {name} has an absolute path; allowed are paths under "
+                    f"{', '.join(roots)}: write them relative to it, or set dataset.allow_absolute_paths=true"
+                )
+            candidates = [name]
+        else:
+            candidates = [_resolve(name, root, where, allow_absolute) for root in roots]
+        found = next((path for path in candidates if os.path.isfile(path)), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
+    if "\0" in name:
+        raise DataError(f"{where}: the file name {name!r} holds a zero character; write the annotation anew")
+    path = os.path.join(root, name)
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if not anywhere and os.path.commonpath([real, inside]) != inside:
+        raise DataError(
+            f"{where}: the file {name} lies outside {root}, at {real}; allowed are files inside the "
+            "dataset's folder: move them there, set dataset.image_root, or set "
+            "dataset.allow_absolute_paths=true"
+        )
+    return path

@@ -1,0 +1,126 @@
+"""SA-V: <video>.mp4 beside <video>_manual.json and/or <video>_auto.json, in one folder or one level below.
+
+Every n-th frame is annotated, n being 4 in SA-V itself (masks at 6 of 24 frames a second). An object is a
+masklet; those of the manual file come first, and are named "manual 0", "auto 0" and so on.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sam2vt.core.data.decoding import probe_video
+from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.masklets import Masklets, read_masklets
+from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
+from sam2vt.errors import DataError
+
+ENDINGS = ("_manual.json", "_auto.json")
+_USUAL_STRIDE = 4
+
+
+def load_sav(files: dict[str, list[str]]) -> list[VideoRecord]:
+    """A record of every video. Raises DataError for a file without its video, or that does not fit it."""
+    videos = {name: _find_video(paths[0], name) for name, paths in files.items()}
+    missing = [name for name, path in videos.items() if path is None]
+    if missing:
+        folder = os.path.dirname(files[missing[0]][0])
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
+            f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files"
+        )
+    names = [os.path.basename(name) for name in files]
+    if len(set(names)) < len(names):
+        raise DataError(f"two folders hold the video {_twice(names)}: {some(sorted(files))}; rename one")
+    return [
+        _record(os.path.basename(name), str(videos[name]), [read_masklets(path) for path in paths])
+        for name, paths in files.items()
+    ]
+
+
+def find_masklet_files(path: str) -> dict[str, list[str]]:
+    """Video, with its folder -> its masklet files, manual before auto."""
+    if os.path.isfile(path):
+        base = next((path[: -len(end)] for end in ENDINGS if path.endswith(end)), None)
+        return {base: [path]} if base else {}
+    found: dict[str, list[str]] = {}
+    for folder in (path, *(os.path.join(path, name) for name in subfolders(path))):
+        for ending in ENDINGS:
+            for name in files_in(folder, (ending,)):
+                found.setdefault(os.path.join(folder, name[: -len(ending)]), []).append(
+                    os.path.join(folder, name)
+                )
+    return dict(sorted(found.items()))
+
+
+def _find_video(masklet_path: str, name: str) -> str | None:
+    folder, base = os.path.dirname(masklet_path), os.path.basename(name)
+    fitting = [each for each in files_in(folder, VIDEO_EXTENSIONS) if stem(each) == base]
+    return os.path.join(folder, fitting[0]) if fitting else None
+
+
+def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecord:
+    probe = probe_video(video_path)
+    for file in files:
+        told = (file.num_video_frames, file.height, file.width)
+        if told != (probe.num_frames, probe.height, probe.width):
+            raise DataError(
+                f"{file.path}: is for a video of {told[0]} frames of {told[2]}x{told[1]} (width x height), "
+                f"but {video_path} has {probe.num_frames} of {probe.width}x{probe.height}: it is another "
+                "video, or re-encoded; use the one the masks were drawn on"
+            )
+    stride = _stride(files, video_path)
+    paths = tuple(file.path for file in files)
+    annotations: dict[int, FrameAnnotation] = {
+        place * stride: MaskletFrame(paths, place) for place in range(len(files[0].frames))
+    }
+    names = [f"{_kind(file.path)} {each}" for file in files for each in file.ids]
+    return VideoRecord(
+        video_id=video_id,
+        num_frames=probe.num_frames,
+        height=probe.height,
+        width=probe.width,
+        annotations=annotations,
+        video_path=video_path,
+        object_ids=tuple(range(1, len(names) + 1)),
+        source=paths[0],
+        extra={"object_names": dict(enumerate(names, start=1))},
+    )
+
+
+def _stride(files: list[Masklets], video_path: str) -> int:
+    """From one annotated frame to the next: what gives as many as there are."""
+    num_frames, counts = files[0].num_video_frames, {len(file.frames) for file in files}
+    if len(counts) > 1:
+        raise DataError(
+            f"{files[1].path}: annotates {len(files[1].frames)} frames, {files[0].path} "
+            f"{len(files[0].frames)}; both must annotate the same frames of {video_path}"
+        )
+    (count,) = counts
+    strides = (_USUAL_STRIDE, *range(1, num_frames + 1))
+    stride = next((each for each in strides if -(-num_frames // each) == count), None)
+    if stride is None:
+        raise DataError(
+            f"{files[0].path}: annotates {count} frames, which are not every n-th of the {num_frames} frames "
+            f"of {video_path} for any n; every n-th frame needs masks, from the first on"
+        )
+    return stride
+
+
+def _kind(path: str) -> str:
+    return "manual" if path.endswith(ENDINGS[0]) else "auto"
+
+
+def _twice(names: list[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
+
+
+def _recognise(path: str) -> Found | None:
+    files = find_masklet_files(path)
+    if not files:
+        return None
+    why = f"it has {some((os.path.basename(each) for paths in files.values() for each in paths), 3)}"
+    return Found("SA-V videos with masklets", why, lambda _: load_sav(files))
+
+
+LAYOUT = Layout("SA-V: <video>.mp4 beside <video>_manual.json or <video>_auto.json", _recognise)

@@ -1,0 +1,171 @@
+"""YouTube-VIS and OVIS: a JSON of videos, and annotations with a segmentation a frame or null.
+
+An annotation is an object. Every frame of a video is annotated: null says that the object is not visible.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sam2vt.core.data.formats.coco import image_roots
+from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json, json_kind, name_of
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import some, stem
+from sam2vt.core.data.formats.paths import find_inside
+from sam2vt.core.data.images import image_size
+from sam2vt.core.data.json_files import load_json
+from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.errors import DataError
+
+_FRAMES = "JPEGImages"
+
+
+def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
+    """A record of every video. Raises DataError naming the video, annotation or file."""
+    data = load_json(json_path)
+    videos, annotations = (_entries(json_path, data, key) for key in ("videos", "annotations"))
+    if not videos:
+        raise DataError(f"{json_path}: videos is empty; a dataset needs at least one video")
+    names = category_names(json_path, data)
+    by_video = _group(json_path, videos, annotations)
+    roots = _roots(json_path, options)
+    return [_record(json_path, video, by_video[video["id"]], names, roots, options) for video in videos]
+
+
+def _entries(json_path: str, data: Any, key: str) -> list[Entry]:
+    entries = data.get(key)
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{json_path}: {key} is {_short(entries)}; a YouTube-VIS JSON has lists of videos and "
+            "annotations. The test sets come without annotations and cannot be trained on"
+        )
+    wrong = next((i for i, each in enumerate(entries) if not isinstance(each, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{json_path}: {key}[{wrong}] is {_short(entries[wrong])}, not an object of fields")
+    return entries
+
+
+def _group(json_path: str, videos: list[Entry], annotations: list[Entry]) -> dict[Any, list[Entry]]:
+    """Video id -> its annotations."""
+    by_video: dict[Any, list[Entry]] = {}
+    for place, video in enumerate(videos):
+        if not isinstance(video.get("id"), (int, str)):
+            raise DataError(
+                f"{json_path}: videos[{place}] has id {_short(video.get('id'))}; it needs a number"
+            )
+        if video["id"] in by_video:
+            raise DataError(f"{json_path}: two videos have the id {video['id']}; ids must be unique")
+        by_video[video["id"]] = []
+    for place, annotation in enumerate(annotations):
+        video_id = annotation.get("video_id")
+        if not isinstance(video_id, (int, str)) or video_id not in by_video:
+            raise DataError(
+                f"{json_path}: annotations[{place}] (id {annotation.get('id')}) belongs to video "
+                f"{_short(video_id)}, which videos does not list; add the video or remove the annotation"
+            )
+        by_video[video_id].append(annotation)
+    return by_video
+
+
+def _record(
+    json_path: str,
+    video: Entry,
+    annotations: list[Entry],
+    names: dict[Any, Any],
+    roots: list[str],
+    options: ReadOptions,
+) -> VideoRecord:
+    where = f"{json_path}: video {video['id']}"
+    paths = _frame_paths(video, where, roots, options)
+    size = image_size(paths[0], "frame")
+    stated = (video.get("height", size[0]), video.get("width", size[1]))
+    if stated != size:
+        raise DataError(
+            f"{where} states height x width {stated[0]} x {stated[1]}, but {paths[0]} is {size[0]} x "
+            f"{size[1]}; masks are drawn at the stated size: use the frames of that size"
+        )
+    if not annotations:
+        raise DataError(f"{where}: has no annotation; annotate an object or leave the video out")
+    objects: list[dict[int, list[Any]]] = [{} for _ in paths]
+    for object_id, annotation in enumerate(annotations, start=1):
+        for frame, segmentation in enumerate(_segmentations(annotation, len(paths), where)):
+            if segmentation:
+                objects[frame][object_id] = [segmentation]
+    annotated: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in enumerate(objects)}
+    return VideoRecord(
+        video_id=os.path.basename(os.path.dirname(paths[0])) if "file_names" in video else str(video["id"]),
+        num_frames=len(paths),
+        height=size[0],
+        width=size[1],
+        annotations=annotated,
+        frame_paths=tuple(paths),
+        object_ids=tuple(range(1, len(annotations) + 1)),
+        source=json_path,
+        extra={"object_names": _object_names(annotations, names)},
+    )
+
+
+def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOptions) -> list[str]:
+    files = video.get("file_names")
+    if not isinstance(files, list) or not files or not all(isinstance(each, str) and each for each in files):
+        raise DataError(f"{where}: file_names is {_short(files)}; it must list the video's frames in order")
+    length = video.get("length", len(files))
+    if length != len(files):
+        raise DataError(f"{where}: length is {_short(length)}, but file_names has {len(files)}; correct one")
+    paths = [find_inside([each], roots, where, options.allow_absolute_paths) for each in files]
+    missing = [name for name, path in zip(files, paths) if path is None]
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing)} of {len(files)} frames do not exist: {some(missing)}; looked in "
+            f"{', '.join(roots)}. Put the files there, or set dataset.image_root"
+        )
+    return [path for path in paths if path is not None]
+
+
+def _segmentations(annotation: Entry, num_frames: int, where: str) -> list[Any]:
+    segmentations = annotation.get("segmentations")
+    if not isinstance(segmentations, list) or len(segmentations) != num_frames:
+        got = f"{len(segmentations)}" if isinstance(segmentations, list) else _short(segmentations)
+        raise DataError(
+            f"{where}: annotation {annotation.get('id')} has {got} segmentations for {num_frames} frames; "
+            "allowed is one a frame, an RLE, polygons, or null where the object is not visible"
+        )
+    return segmentations
+
+
+def _object_names(annotations: list[Entry], names: dict[Any, Any]) -> dict[int, str]:
+    return {
+        number: name_of(each, names) or f"category {each.get('category_id')}"
+        for number, each in enumerate(annotations, start=1)
+    }
+
+
+def _roots(json_path: str, options: ReadOptions) -> list[str]:
+    """The frames lie in JPEGImages/, beside the JSON or in a folder of its name (train.json, train/)."""
+    roots = []
+    for root in image_roots(json_path, options):
+        inner = [root, os.path.join(root, stem(os.path.basename(json_path)))]
+        roots += [folder for each in inner for folder in (os.path.join(each, _FRAMES), each)]
+    return [root for root in roots if os.path.isdir(root)]
+
+
+def _short(value: Any) -> str:
+    return f"{str(value)[:40]!r}"
+
+
+def _recognise(path: str) -> Found | None:
+    json_path = find_json(path)
+    if json_path is None or json_kind(json_path) != "youtube_vis":
+        return None
+    return Found(
+        "YouTube-VIS JSON",
+        f"{os.path.basename(json_path)} lists videos with file_names",
+        lambda options: load_youtube_vis(json_path, options),
+        takes=("image_root", "allow_absolute_paths"),
+    )
+
+
+LAYOUT = Layout(
+    "a YouTube-VIS or OVIS JSON: videos with file_names, annotations with segmentations", _recognise
+)

@@ -1,0 +1,74 @@
+"""SA-V masklet files: a JSON of a video's objects with an RLE for each on every annotated frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sam2vt.core.data.json_files import load_json
+from sam2vt.errors import DataError
+
+
+@dataclass(frozen=True)
+class Masklets:
+    """What one file says. F annotated frames, M masklets."""
+
+    path: str
+    frames: list[list[dict[str, Any]]]  # [F][M], an RLE dict each
+    ids: list[int]  # [M], as the file has them
+    num_video_frames: int
+    height: int
+    width: int
+
+
+def is_masklet_file(content: Any) -> bool:
+    return isinstance(content, dict) and "masklet" in content
+
+
+def read_masklets(path: str) -> Masklets:
+    """Raises DataError naming the file and field, or the frame whose masklets are incomplete."""
+    content = load_json(path)
+    if not is_masklet_file(content):
+        raise DataError(f"{path}: is no SA-V masklet file: it has no field masklet")
+    frames, ids = content["masklet"], content.get("masklet_id")
+    if not isinstance(frames, list) or not frames:
+        raise DataError(
+            f"{path}: masklet is {_short(frames)}; it must list the masks of each annotated frame"
+        )
+    if not isinstance(ids, list) or not all(type(each) is int for each in ids) or len(set(ids)) < len(ids):
+        raise DataError(
+            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets"
+        )
+    for place, masks in enumerate(frames):
+        if not isinstance(masks, list) or len(masks) != len(ids):
+            got = f"{len(masks)} masks" if isinstance(masks, list) else _short(masks)
+            raise DataError(
+                f"{path}: masklet[{place}] has {got}, but masklet_id names {len(ids)}; every annotated frame "
+                "needs a mask a masklet, an empty one where it is not visible"
+            )
+        wrong = next((i for i, mask in enumerate(masks) if not isinstance(mask, dict)), None)
+        if wrong is not None:
+            raise DataError(
+                f"{path}: masklet[{place}], masklet {ids[wrong]} is {_short(masks[wrong])}; allowed is an "
+                "RLE with size and counts"
+            )
+    return Masklets(
+        path,
+        frames,
+        ids,
+        num_video_frames=_whole(content, "video_frame_count", path),
+        height=_whole(content, "video_height", path),
+        width=_whole(content, "video_width", path),
+    )
+
+
+def _whole(content: dict[str, Any], name: str, path: str) -> int:
+    """SA-V writes whole numbers as 483.0."""
+    value = content.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value != int(value):
+        raise DataError(f"{path}: {name} is {_short(value)}; it must be a whole number of at least 1")
+    return int(value)
+
+
+def _short(value: Any) -> str:
+    return f"{str(value)[:40]!r}"
