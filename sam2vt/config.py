@@ -65,6 +65,14 @@ class DatasetConfig:
     include_center_point: bool = False
     clips_per_video: int = 1
     frame_stride: int = 1
+    max_frame_stride: Optional[int] = (
+        None  # drawn a clip, from frame_stride to this; null: always frame_stride
+    )
+    reverse_probability: float = 0.0  # that a clip runs backwards
+    min_object_pixels: int = 0  # of the video: objects that stay smaller in a clip are left out of it
+    object_sampling: str = (
+        "uniform"  # of more than max_objects: uniform, visible (by frames) or large (by area)
+    )
     # Frames of a clip on which an object is prompted: 1 to this many, drawn a clip.
     max_conditioning_frames: int = 1
     identity: str = "error"  # COCO without track ids: error, category or iou

@@ -175,6 +175,12 @@ def _one_dataset(section: str, report: Report) -> None:
             report.unused(f"{section}.{name}", kinds, "no points are drawn")
     if data.video_clip_length == 1:
         report.unused(f"{section}.frame_stride", length, "a single frame has no stride")
+        report.unused(f"{section}.max_frame_stride", length, "a single frame has no stride")
+        report.unused(f"{section}.reverse_probability", length, "a single frame has no direction")
+    if data.max_frame_stride is not None and data.max_frame_stride < data.frame_stride:
+        report.clash(
+            f"{section}.max_frame_stride", f"{section}.frame_stride", "it is the longest that is drawn"
+        )
     if data.max_conditioning_frames > data.video_clip_length:
         report.clash(f"{section}.max_conditioning_frames", length, "a clip has no more frames than that")
     if data.dataset_type == "video":

@@ -15,6 +15,7 @@ SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
+OBJECT_SAMPLINGS = ("uniform", "visible", "large")  # of a clip with too many objects
 ON_BAD_SAMPLE = ("fail", "quarantine")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -89,6 +90,10 @@ _DATASET: dict[str, Rule] = {
     "num_of_neg_points": _at_least(0),
     "clips_per_video": _at_least(1),
     "frame_stride": _at_least(1),
+    "max_frame_stride": _at_least(1),
+    "reverse_probability": _SHARE,
+    "min_object_pixels": _at_least(0),
+    "object_sampling": _one_of(*OBJECT_SAMPLINGS),
     "max_conditioning_frames": _at_least(1),
     "identity": _one_of(*IDENTITIES),
     "prompt_types": (

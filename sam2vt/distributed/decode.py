@@ -18,7 +18,8 @@ from sam2vt.distributed.plan import BLANK, Division
 from sam2vt.errors import Sam2vtError
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.clips import ClipArrays, ClipSpec
+    from sam2vt.core.data.clip_spec import ClipSpec
+    from sam2vt.core.data.clips import ClipArrays
     from sam2vt.core.types import VideoRecord
 
 _INDEX_BLOCK_ROWS = 8192  # row numbers read by one task

@@ -1,10 +1,9 @@
-"""Which frames and which objects make a clip: a pure function of (records, spec, key)."""
+"""Clips out of videos: a pure function of (records, spec, key)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,50 +11,19 @@ import cv2
 import numpy as np
 
 from sam2vt.core.data.camera import draw_motion, move, move_mask
+from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.decoding import read_frames
-from sam2vt.core.data.masks import known_objects, load_masks
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.masks import known_objects
 from sam2vt.core.data.transforms import resize_mask
+from sam2vt.core.data.windows import FrameMasks, choose_objects, choose_window
 from sam2vt.core.types import STILL, Clip, SampleKey, VideoRecord
-from sam2vt.errors import ConfigError, DataError
+from sam2vt.errors import DataError
 
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 
 ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as decoders without torch make it
-FrameMasks = dict[int, np.ndarray]  # visible objects of one frame: object id -> bool [height, width]
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """How clips are drawn. Raises ConfigError naming the field that cannot be used."""
-
-    image_size: tuple[int, int]  # (H, W) in pixels, square, a multiple of 32
-    clip_length: int  # T
-    prompts: PromptGenerator
-    seed: int = 0
-    frame_stride: int = 1  # frames of the video from one frame of the clip to the next
-    max_objects: int | None = None  # None: all that are visible
-    max_conditioning_frames: int = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "image_size", tuple(self.image_size))
-        if len(self.image_size) != 2 or self.image_size[0] != self.image_size[1]:
-            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W)")
-        if self.image_size[0] < 32 or self.image_size[0] % 32:
-            raise ConfigError(f"image_size={self.image_size}: must be a multiple of 32")
-        if self.seed < 0:
-            raise ConfigError(f"seed={self.seed}: must be 0 or more")
-        for name in ("clip_length", "frame_stride", "max_objects", "max_conditioning_frames"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}={value}: must be at least 1")
-
-    @property
-    def span(self) -> int:
-        """How many frames of the video a whole clip reaches over."""
-        return (self.clip_length - 1) * self.frame_stride + 1
 
 
 def make_clip(
@@ -77,8 +45,9 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     """`make_clip` without torch."""
     record = records[key.index % len(records)]
     rng = np.random.default_rng(np.random.SeedSequence([spec.seed, key.epoch, key.index]))
-    frames, visible = _choose_window(record, spec, rng)
-    object_ids = _choose_objects(frames, visible, spec.max_objects, rng)
+    window = choose_window(record, spec, rng)
+    frames, visible = window
+    object_ids = choose_objects(window, spec, rng)
     if record.extra.get(STILL):
         content = _draw_still(record, visible[frames[0]], object_ids, spec, rng)
     else:
@@ -191,72 +160,6 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
                 spec.clip_length,
                 spec.frame_stride,
             )
-
-
-def _choose_window(
-    record: VideoRecord, spec: ClipSpec, rng: np.random.Generator
-) -> tuple[list[int], dict[int, FrameMasks]]:
-    """The clip's frames, and the visible objects of those of them that are annotated.
-
-    Windows are tried in random order until one shows an object before its last frame, where there is
-    something left to track; failing that, one that shows an object at all. Frames known to be empty are
-    not read again.
-    """
-    empty: set[int] = set()
-    last_only: tuple[list[int], dict[int, FrameMasks]] | None = None
-    for start in rng.permutation(_window_starts(record, spec)).tolist():
-        frames = list(range(start, min(start + spec.span, record.frames.stop), spec.frame_stride))
-        annotated = [i for i in frames if i in record.annotations]
-        visible = {i: {} if i in empty else load_masks(record, i) for i in annotated}
-        if any(masks for i, masks in visible.items() if i != frames[-1] or len(frames) == 1):
-            return frames, visible
-        if last_only is None and any(visible.values()):
-            last_only = frames, visible
-        empty.update(i for i in annotated if not visible[i])
-    if last_only is not None:
-        return last_only
-    where = f"video {record.video_id} ({record.source}), frames {record.frames.start} to {record.frames[-1]}"
-    num = len(record.annotated_frames)
-    raise DataError(
-        f"{where}: no object is visible on any of the {num} annotated frames, so no clip can be drawn: "
-        "leave the video out, or check its masks and the split"
-    )
-
-
-def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
-    """The first frames of all windows that hold an annotated frame.
-
-    In a video shorter than a clip, one window for each phase of the stride.
-    """
-    start, length = record.frames.start, len(record.frames)
-    if not length:
-        raise DataError(f"video {record.video_id} ({record.source}) has no usable frame")
-    num_starts = length - spec.span + 1 if length >= spec.span else min(spec.frame_stride, length)
-    annotated = np.zeros(num_starts + spec.span, dtype=bool)
-    places = np.array(record.annotated_frames, dtype=np.int64) - start
-    annotated[places[places < len(annotated)]] = True
-    held = np.zeros(num_starts, dtype=bool)
-    for offset in range(0, spec.span, spec.frame_stride):
-        held |= annotated[offset : offset + num_starts]
-    return start + np.flatnonzero(held)
-
-
-def _choose_objects(
-    frames: list[int],
-    visible: dict[int, FrameMasks],
-    max_objects: int | None,
-    rng: np.random.Generator,
-) -> list[int]:
-    """The ids of the clip's objects in order, at most `max_objects`.
-
-    An object that only appears on the last frame leaves nothing to track: it is taken only when there
-    is no other.
-    """
-    early = {i for frame, masks in visible.items() if frame != frames[-1] for i in masks}
-    candidates = sorted(early or {i for masks in visible.values() for i in masks})
-    if max_objects is not None and len(candidates) > max_objects:
-        candidates = sorted(rng.choice(candidates, size=max_objects, replace=False).tolist())
-    return candidates
 
 
 def _stack_masks(

@@ -11,7 +11,8 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import DatasetConfig
-from sam2vt.core.data.clips import ClipSpec, make_clip, warn_short_videos
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import make_clip, warn_short_videos
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.configured import open_records
 from sam2vt.core.data.formats import load_records
@@ -201,6 +202,10 @@ def dataset_from_config(
         "seed": seed,
         "max_objects": max_objects,
         "frame_stride": cfg.frame_stride,
+        "max_frame_stride": cfg.max_frame_stride,
+        "reverse_probability": cfg.reverse_probability,
+        "min_object_pixels": cfg.min_object_pixels,
+        "object_sampling": cfg.object_sampling,
         "max_conditioning_frames": cfg.max_conditioning_frames,
     }
     path = cfg.data_path or records[0].source
@@ -230,6 +235,10 @@ _CONFIG_OPTIONS = (
     "video_clip_length",
     "clips_per_video",
     "frame_stride",
+    "max_frame_stride",
+    "reverse_probability",
+    "min_object_pixels",
+    "object_sampling",
     "max_conditioning_frames",
     "identity",
     "image_root",
@@ -263,9 +272,10 @@ def create_dataloader(
 ) -> DataLoader[Any]:
     """Batches of a dataset, the same for any number of workers.
 
-    Further keywords: image_size, video_clip_length, clips_per_video, frame_stride,
-    max_conditioning_frames, identity, image_root, allow_absolute_paths, records, seed, max_objects; rank,
-    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
+    Further keywords: image_size, video_clip_length, clips_per_video, frame_stride, max_frame_stride,
+    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, identity, image_root,
+    allow_absolute_paths, records, seed, max_objects; rank, world_size and epoch
+    of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
     """

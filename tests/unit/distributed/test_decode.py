@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from sam2vt.config import Config
-from sam2vt.core.data.clips import ClipSpec, make_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.record_table import RecordTable, write_records

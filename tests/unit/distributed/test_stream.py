@@ -15,7 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
-from sam2vt.core.data.clips import ClipSpec, make_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import ClipSampler

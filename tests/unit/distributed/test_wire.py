@@ -7,7 +7,8 @@ import pytest
 import torch
 from ray.data.block import BlockAccessor
 
-from sam2vt.core.data.clips import ClipSpec, blank_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import blank_clip
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import Clip, Prompt
 from sam2vt.distributed.wire import POSITION, pack_clips, unpack_clips

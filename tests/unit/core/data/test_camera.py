@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.camera import MAX_SHIFT, draw_motion, move, move_mask
-from sam2vt.core.data.clips import ClipSpec, draw_clip, make_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import draw_clip, make_clip
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import STILL, SampleKey, Segmentations, VideoRecord
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sam2vt.core.data.clips import ClipSpec, make_clip, warn_short_videos
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import make_clip, warn_short_videos
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.core.data.clips import ClipSpec, make_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import SampleKey

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sam2vt.core.data.clips import ClipSpec, blank_clip, make_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import blank_clip, make_clip
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.dataset import VideoDataset
 from sam2vt.core.data.formats import load_records
@@ -91,7 +92,8 @@ def test_decoders_load_no_torch(dataset) -> None:
     """It takes half a GB of memory in every decoder, and seconds to load."""
     code = """
 import sys
-from sam2vt.core.data.clips import ClipSpec, draw_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import draw_clip
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import sample_at

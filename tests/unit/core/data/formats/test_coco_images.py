@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from sam2vt.core.data.clips import ClipSpec, draw_clip
+from sam2vt.core.data.clip_spec import ClipSpec
+from sam2vt.core.data.clips import draw_clip
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks import load_masks
 from sam2vt.core.data.prompts import PromptGenerator
