@@ -13,9 +13,16 @@ TRAIN_HELP = (
     "train from Hydra overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints"
 )
 
+_READ_HELP = (
+    "headers; masks: every mask, and a clip of each video; all: every frame, too (default: %(default)s)"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one verb. Exit codes: 0 done, 2 bad input, 3 training failed, 130 Ctrl-C, 143 SIGTERM."""
+    """Run one verb.
+
+    Exit codes: 0 done, 1 validate found faults, 2 bad input, 3 training failed, 130 Ctrl-C, 143 SIGTERM.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # the rest is Hydra's, its options too
         from sam2vt import train
@@ -59,6 +66,18 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reading(index)
     index.set_defaults(run=_index)
 
+    validate = verbs.add_parser("validate", help="what a dataset holds, and everything that is wrong with it")
+    validate.add_argument("data", help="whatever dataset.data_path may be")
+    _add_reading(validate)
+    validate.add_argument("--read", default="masks", choices=("headers", "masks", "all"), help=_READ_HELP)
+    validate.add_argument("--clip-length", type=_positive, default=5, help="frames (default: %(default)s)")
+    validate.add_argument("--frame-stride", type=_positive, default=1, help="(default: %(default)s)")
+    validate.add_argument("--image-size", type=_positive, default=512, help="pixels (default: %(default)s)")
+    validate.add_argument("--workers", type=_positive, help="processes (default: the number of CPUs)")
+    validate.add_argument("--json", action="store_true", help="print everything as JSON")
+    validate.add_argument("--report", help="an HTML page to write, with pictures of random clips")
+    validate.set_defaults(run=_validate)
+
     sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
     sample.add_argument("out", help="the folder to write")
     sample.add_argument("--videos", type=int, default=3, help="how many (default: %(default)s)")
@@ -85,6 +104,13 @@ def _count(text: str) -> int:
     """A whole number from 0 on."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if _count(text) == 0:
+        raise argparse.ArgumentTypeError("0 is not a whole number of 1 or more")
     return int(text)
 
 
@@ -139,6 +165,26 @@ def _index(options: argparse.Namespace) -> None:
     records = load_records(data_path=options.data, **_reading(options))
     write_records(records, options.out)
     print(f"{len(records)} videos: {options.out}; train on them with dataset.data_path={options.out}")
+
+
+def _validate(options: argparse.Namespace) -> None:
+    from sam2vt.core.data.validation.video import VideoCheck
+    from sam2vt.train import setup_logging
+    from sam2vt.validate import validate
+
+    setup_logging()
+    check = VideoCheck(options.read, options.clip_length, options.frame_stride)
+    is_sound = validate(
+        options.data,
+        _reading(options),
+        check,
+        image_size=options.image_size,
+        workers=options.workers,
+        as_json=options.json,
+        report=options.report,
+    )
+    if not is_sound:
+        raise SystemExit(1)
 
 
 def _sample_data(options: argparse.Namespace) -> None:

@@ -25,7 +25,11 @@ ROOMS = {
     "sam2vt.cli": 8,
     "ray_jobs": 8,
 }
-SAME_ROOM = {"sam2vt.configuration": "sam2vt.config", "sam2vt.evaluate": "sam2vt.train"}
+SAME_ROOM = {
+    "sam2vt.configuration": "sam2vt.config",
+    "sam2vt.evaluate": "sam2vt.train",
+    "sam2vt.validate": "sam2vt.train",
+}
 # Packages that only these files or folders may import.
 ONLY_IN = {
     "ray": ("sam2vt/distributed/", "ray_jobs/"),

@@ -28,15 +28,25 @@ def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarra
     try:
         return np.asarray(image)
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: the {what} is damaged: {error}") from None
+        raise DataError(f"{path}: the {what} is damaged: {error}; write the file anew") from None
 
 
 def image_size(path: str, what: str = "image") -> tuple[int, int]:
     """(height, width) as displayed, from the header alone."""
     with open_image(path, what) as image:
         width, height = image.size
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        try:
+            turned = _orientation(image) in (5, 6, 7, 8)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{path}: the {what} is damaged: {error}; write the file anew") from None
     return (width, height) if turned else (height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF numbers it. Pillow would decode a whole PNG to look for one behind its pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def read_rgb(path: str) -> np.ndarray:
@@ -47,7 +57,7 @@ def read_rgb(path: str) -> np.ndarray:
         try:
             upright = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: the frame is damaged: {error}") from None
+            raise DataError(f"{path}: the frame is damaged: {error}; write the file anew") from None
         return np.array(upright)
 
 

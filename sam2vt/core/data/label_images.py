@@ -44,8 +44,8 @@ def read_labels(path: str) -> Labels:
                 f"{path}: the mask is a {image.mode} image; allowed are palette (P) and gray (L, 1, I;16) "
                 "images whose pixel values are object ids: save the ids, not their colours"
             )
+        pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
         coloured = image.mode == "P" and not _is_gray_ramp(image)
-        pixels = read_pixels(image, path, "mask")
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     values = tuple(value for value in _distinct(pixels) if value)
     if pixels.dtype == np.uint8 and not coloured and is_anti_aliased(pixels, values):

@@ -6,7 +6,8 @@ known to be absent is `known_objects`' matter.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -26,22 +27,35 @@ from sam2vt.core.types import (
 from sam2vt.errors import DataError
 
 
-def load_masks(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
+def load_masks(
+    record: VideoRecord, frame_index: int, faults: list[DataError] | None = None
+) -> dict[int, np.ndarray]:
     """The visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
 
     Masks of different objects may overlap where each has a mask of its own. Void is no object. Raises
     DataError naming file, frame and object for a mask that is missing, damaged, of another size than its
-    frame, or no mask at all.
+    frame, or no mask at all; with `faults` it is told there, and the frame's other masks are read.
     """
+    masks = {}
+    for load in _loaders(record, frame_index):
+        try:
+            masks.update(load())
+        except DataError as error:
+            if faults is None:
+                raise
+            faults.append(error)
+    return {key: masks[key] for key in sorted(masks) if masks[key].any()}
+
+
+def _loaders(record: VideoRecord, frame_index: int) -> list[Callable[[], dict[int, np.ndarray]]]:
+    """What reads a frame's masks, each of which may fail on its own."""
     annotation = _annotation(record, frame_index)
     if isinstance(annotation, LabelImage):
-        masks = _label_masks(record, frame_index, annotation.path)
-    elif isinstance(annotation, ObjectImages):
-        masks = {key: _object_mask(record, frame_index, key, path) for key, path in annotation.paths.items()}
-    else:
-        objects = _segmentations(record, annotation)
-        masks = {key: _united(record, frame_index, key, *found) for key, found in objects.items()}
-    return {key: masks[key] for key in sorted(masks) if masks[key].any()}
+        return [partial(_label_masks, record, frame_index, annotation.path)]
+    if isinstance(annotation, ObjectImages):
+        return [partial(_object_mask, record, frame_index, *each) for each in annotation.paths.items()]
+    objects = _segmentations(record, annotation)
+    return [partial(_united, record, frame_index, key, *found) for key, found in objects.items()]
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
@@ -144,7 +158,7 @@ def _values(path: str) -> tuple[int, ...]:
     return read_labels(path).values
 
 
-def _object_mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> np.ndarray:
+def _object_mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> dict[int, np.ndarray]:
     """The one object of a file: whatever is neither 0 nor void."""
     labels = _read_checked(record, frame_index, path)
     objects = object_values(labels, path)
@@ -153,7 +167,7 @@ def _object_mask(record: VideoRecord, frame_index: int, object_id: int, path: st
             f"{path}: the mask of object {object_id} has the values {sorted(objects.values())}; a file that "
             f"holds one object has one value besides 0 (and 255 as void) ({_where(record, frame_index)})"
         )
-    return np.isin(labels.pixels, list(objects.values()))
+    return {object_id: np.isin(labels.pixels, list(objects.values()))}
 
 
 def _segmentations(
@@ -178,9 +192,9 @@ def _masklets_of(path: str, place: int) -> list[dict[str, Any]]:
 
 def _united(
     record: VideoRecord, frame_index: int, object_id: int, path: str, segmentations: list[Any]
-) -> np.ndarray:
+) -> dict[int, np.ndarray]:
     where = f"{path}: {_where(record, frame_index)}, object {object_id}"
     mask = np.zeros((record.height, record.width), dtype=bool)
     for segmentation in segmentations:
         mask |= segmentation_to_mask(segmentation, record.height, record.width, where)
-    return mask
+    return {object_id: mask}

@@ -29,14 +29,16 @@ def load_records(
     image_root: str | None = None,
     allow_absolute_paths: bool = False,
     colours: dict[str, tuple[int, int, int]] | None = None,
+    faults: list[DataError] | None = None,
 ) -> list[VideoRecord]:
     """Every video of a dataset, sorted by video_id; paths are absolute.
 
     `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised; the keywords are those
-    of `ReadOptions`. No mask is decoded, except by identity="iou". Raises ConfigError for values that are
-    not allowed, DataError for data that cannot be used.
+    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there. No mask is
+    decoded, except by identity="iou". Raises ConfigError for values that are not allowed, DataError for data
+    that cannot be used.
     """
-    options = ReadOptions(identity, image_root, allow_absolute_paths, colours)
+    options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults)
     _check(dataset_type, options)
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
@@ -51,7 +53,7 @@ def load_records(
                 f"because {found.why}; leave it out"
             )
     records = found.load(options)
-    if not records:
+    if not records and not faults:
         raise DataError(f"{path}: there is no video in it")
     _say(path, found, records)
     return sorted(records, key=lambda record: record.video_id)

@@ -38,38 +38,46 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every video of a JSON. Raises DataError naming the image or annotation."""
     data = read_json(json_path)
     images, annotations = data["images"], data["annotations"]
-    by_image = group_by_image(json_path, images, annotations)
+    by_image = group_by_image(json_path, images, annotations, options.fault)
     names = category_names(json_path, data)
     roots = image_roots(json_path, options)
-    records = []
-    for video_id, frames in sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0])):
-        where = f"{json_path}: video {video_id}"
-        frames = in_order(frames, where)
-        paths = find_files(frames, roots, where, options)
-        height, width = common_size(frames, paths, where)
-        known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
-        objects, object_names = assign_object_ids(known, options.identity, names, (height, width), where)
-        segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
-        ids = sorted({key for each in objects.values() for key in each})
-        if not ids:
-            raise DataError(
-                f"{where}: none of its {len(frames)} images has an annotation; annotate an object or leave "
-                "the video out"
-            )
-        records.append(
-            VideoRecord(
-                video_id=str(video_id),
-                num_frames=len(frames),
-                height=height,
-                width=width,
-                annotations=segmented,
-                frame_paths=tuple(paths),
-                object_ids=tuple(ids),
-                source=json_path,
-                extra={"object_names": object_names} if object_names else {},
-            )
+    videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
+    return options.records(lambda item: _record(json_path, *item, by_image, names, roots, options), videos)
+
+
+def _record(
+    json_path: str,
+    video_id: int | str,
+    frames: list[Entry],
+    by_image: dict[Any, list[Entry]],
+    names: dict[Any, Any],
+    roots: list[str],
+    options: ReadOptions,
+) -> VideoRecord:
+    where = f"{json_path}: video {video_id}"
+    frames = in_order(frames, where)
+    paths = find_files(frames, roots, where, options)
+    height, width = common_size(frames, paths, where)
+    known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
+    objects, object_names = assign_object_ids(known, options.identity, names, (height, width), where)
+    segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
+    ids = sorted({key for each in objects.values() for key in each})
+    if not ids:
+        raise DataError(
+            f"{where}: none of its {len(frames)} images has an annotation; annotate an object or "
+            "leave the video out"
         )
-    return records
+    return VideoRecord(
+        video_id=str(video_id),
+        num_frames=len(frames),
+        height=height,
+        width=width,
+        annotations=segmented,
+        frame_paths=tuple(paths),
+        object_ids=tuple(ids),
+        source=json_path,
+        extra={"object_names": object_names} if object_names else {},
+    )
 
 
 def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Entry]]:

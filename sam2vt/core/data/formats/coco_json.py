@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from sam2vt.core.data.formats.listing import some
@@ -118,8 +119,17 @@ def _is_masklet_file(path: str) -> bool:
     return path.endswith(("_manual.json", "_auto.json"))
 
 
-def group_by_image(json_path: str, images: list[Entry], annotations: list[Entry]) -> dict[Any, list[Entry]]:
-    """Image id -> its annotations; every image has an entry."""
+def raise_fault(error: DataError) -> None:
+    raise error
+
+
+def group_by_image(
+    json_path: str,
+    images: list[Entry],
+    annotations: list[Entry],
+    fault: Callable[[DataError], None] = raise_fault,
+) -> dict[Any, list[Entry]]:
+    """Image id -> its annotations; every image has an entry. An annotation that is a `fault` is left out."""
     by_image: dict[Any, list[Entry]] = {}
     for place, image in enumerate(images):
         if not isinstance(image.get("id"), (int, str)):
@@ -135,15 +145,19 @@ def group_by_image(json_path: str, images: list[Entry], annotations: list[Entry]
         name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
         image_id = annotation.get("image_id")
         if not isinstance(image_id, (int, str)) or image_id not in by_image:
-            raise DataError(f"{name} belongs to image {image_id}, which images does not list")
+            fault(DataError(f"{name} belongs to image {image_id}, which images does not list; add the image"))
+            continue
         if annotation.get("iscrowd"):
             num_crowd += 1
             continue
         if not annotation.get("segmentation"):
-            raise DataError(
-                f"{name} of image {annotation['image_id']} has no segmentation; allowed are an RLE dict with "
-                "size and counts, or polygons: boxes alone are not enough"
+            fault(
+                DataError(
+                    f"{name} of image {annotation['image_id']} has no segmentation; allowed are an RLE dict "
+                    "with size and counts, or polygons: boxes alone are not enough"
+                )
             )
+            continue
         by_image[annotation["image_id"]].append(annotation)
     if num_crowd:
         log.warning("%s: %d crowd annotations (iscrowd) are no objects: left out", json_path, num_crowd)

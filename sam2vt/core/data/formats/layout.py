@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple, TypeVar
 
 from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,33 @@ class ReadOptions:
     image_root: str | None = None  # where file names in a JSON or XML start; None: its own folder
     allow_absolute_paths: bool = False  # files outside the dataset's folder and image_root
     colours: dict[str, tuple[int, int, int]] | None = None  # of colour masks: class -> RGB
+    # Where faults of single videos are collected, which are then left out; None: the first one is raised.
+    faults: list[DataError] | None = field(default=None, compare=False)
+
+    @property
+    def look(self) -> bool:
+        """Whether to look into a few files at once; whoever collects faults reads them all."""
+        return self.faults is None
+
+    def fault(self, error: DataError) -> None:
+        """What is wrong with some of the videos, while the others can be read."""
+        if self.faults is None:
+            raise error
+        self.faults.append(error)
+
+    def records(self, build: Callable[[Item], VideoRecord], items: Iterable[Item]) -> list[VideoRecord]:
+        """The record of each item that has no fault."""
+        built = []
+        for item in items:
+            try:
+                built.append(build(item))
+            except DataError as error:
+                self.fault(error)
+        return built
 
     def given(self) -> dict[str, object]:
         """What differs from the default, by its name in a configuration."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
         return {name: value for name, value in values.items() if value != getattr(ReadOptions, name)}
 
 

@@ -18,8 +18,11 @@ from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 
-def record_from_frames(video_id: str, frame_folder: str, mask_folder: str) -> VideoRecord:
-    """A folder of images, one a frame in natural order, and a folder of masks."""
+def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look: bool = True) -> VideoRecord:
+    """A folder of images, one a frame in natural order, and a folder of masks.
+
+    With `look` the first mask has to be of the frames' size; whoever reads all masks finds that out later.
+    """
     names = files_in(frame_folder, IMAGE_EXTENSIONS)
     if not names:
         raise DataError(
@@ -33,7 +36,8 @@ def record_from_frames(video_id: str, frame_folder: str, mask_folder: str) -> Vi
     masks = read_mask_folder(mask_folder)
     annotations = match_frame_names(masks, stems)
     height, width = image_size(paths[0], "frame")
-    check_first_mask(annotations, (height, width), paths[0])
+    if look:
+        check_first_mask(annotations, (height, width), paths[0])
     return VideoRecord(
         video_id=video_id,
         num_frames=len(paths),
@@ -47,12 +51,13 @@ def record_from_frames(video_id: str, frame_folder: str, mask_folder: str) -> Vi
     )
 
 
-def record_from_video(video_id: str, video_path: str, mask_folder: str) -> VideoRecord:
-    """A video file and a folder of masks."""
+def record_from_video(video_id: str, video_path: str, mask_folder: str, look: bool = True) -> VideoRecord:
+    """A video file and a folder of masks; `look` as for frames."""
     masks = read_mask_folder(mask_folder)
     probe = probe_video(video_path)
     annotations = match_frame_numbers(masks, probe.num_frames, video_path)
-    check_first_mask(annotations, (probe.height, probe.width), video_path)
+    if look:
+        check_first_mask(annotations, (probe.height, probe.width), video_path)
     return VideoRecord(
         video_id=video_id,
         num_frames=probe.num_frames,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from sam2vt.core.data.decoding import probe_video
-from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
 from sam2vt.core.data.masklets import Masklets, read_masklets
 from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
@@ -19,23 +19,27 @@ ENDINGS = ("_manual.json", "_auto.json")
 _USUAL_STRIDE = 4
 
 
-def load_sav(files: dict[str, list[str]]) -> list[VideoRecord]:
+def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRecord]:
     """A record of every video. Raises DataError for a file without its video, or that does not fit it."""
     videos = {name: _find_video(paths[0], name) for name, paths in files.items()}
     missing = [name for name, path in videos.items() if path is None]
     if missing:
         folder = os.path.dirname(files[missing[0]][0])
-        raise DataError(
-            f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
-            f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files"
+        options.fault(
+            DataError(
+                f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
+                f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files"
+            )
         )
     names = [os.path.basename(name) for name in files]
     if len(set(names)) < len(names):
         raise DataError(f"two folders hold the video {_twice(names)}: {some(sorted(files))}; rename one")
-    return [
-        _record(os.path.basename(name), str(videos[name]), [read_masklets(path) for path in paths])
-        for name, paths in files.items()
-    ]
+
+    def build(name: str) -> VideoRecord:
+        masklets = [read_masklets(path) for path in files[name]]
+        return _record(os.path.basename(name), str(videos[name]), masklets)
+
+    return options.records(build, (name for name in files if videos[name]))
 
 
 def find_masklet_files(path: str) -> dict[str, list[str]]:
@@ -120,7 +124,7 @@ def _recognise(path: str) -> Found | None:
     if not files:
         return None
     why = f"it has {some((os.path.basename(each) for paths in files.values() for each in paths), 3)}"
-    return Found("SA-V videos with masklets", why, lambda _: load_sav(files))
+    return Found("SA-V videos with masklets", why, lambda options: load_sav(files, options))
 
 
 LAYOUT = Layout("SA-V: <video>.mp4 beside <video>_manual.json or <video>_auto.json", _recognise)

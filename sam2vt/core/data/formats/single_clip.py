@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import os
 
-from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in
 from sam2vt.core.data.formats.records import record_from_frames
 from sam2vt.core.data.formats.tree import find_tree
 from sam2vt.core.types import VideoRecord
 
 
-def load_single_clip(frame_root: str, mask_root: str) -> list[VideoRecord]:
+def load_single_clip(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     video_id = os.path.basename(os.path.dirname(frame_root))
-    return [record_from_frames(video_id, frame_root, mask_root)]
+    return options.records(
+        lambda root: record_from_frames(video_id, root, mask_root, options.look), [frame_root]
+    )
 
 
 def _recognise(path: str) -> Found | None:
     roots = find_tree(path)
     if roots is None or not files_in(roots[0], IMAGE_EXTENSIONS):
         return None
-    return Found("a single clip", f"images lie in {roots[0]} itself", lambda _: load_single_clip(*roots))
+    return Found(
+        "a single clip", f"images lie in {roots[0]} itself", lambda options: load_single_clip(*roots, options)
+    )
 
 
 LAYOUT = Layout("a single clip: JPEGImages/*.jpg with Annotations/*.png", _recognise)

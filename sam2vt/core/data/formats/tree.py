@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 
-from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -52,17 +52,18 @@ def find_tree(path: str) -> tuple[str, str] | None:
     return find_tree(os.path.join(path, splits[0])) if splits else None
 
 
-def load_tree(frame_root: str, mask_root: str) -> list[VideoRecord]:
-    """A record of every video. Raises DataError where frames or masks of a video are missing."""
+def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
+    """A record of every video. DataError where frames or masks of a video are missing."""
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
     masks = subfolders(mask_root)
-    _check_both(frame_root, sorted(sources), mask_root, masks)
-    records = []
-    for name, path in sources.items():
-        build = record_from_frames if os.path.isdir(path) else record_from_video
-        records.append(build(name, path, os.path.join(mask_root, name)))
-    return records
+    _check_both(frame_root, sorted(sources), mask_root, masks, options)
+
+    def build(name: str) -> VideoRecord:
+        read = record_from_frames if os.path.isdir(sources[name]) else record_from_video
+        return read(name, sources[name], os.path.join(mask_root, name), options.look)
+
+    return options.records(build, (name for name in sources if name in masks))
 
 
 def _is_tree(path: str) -> bool:
@@ -83,20 +84,26 @@ def _sources(frame_root: str) -> dict[str, str]:
     return dict(sorted(sources.items()))
 
 
-def _check_both(frame_root: str, videos: list[str], mask_root: str, masks: list[str]) -> None:
+def _check_both(
+    frame_root: str, videos: list[str], mask_root: str, masks: list[str], options: ReadOptions
+) -> None:
     if not videos:
         raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")
     without_masks = [name for name in videos if name not in masks]
     without_frames = [name for name in masks if name not in videos]
     if without_masks:
-        raise DataError(
-            f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of masks: "
-            f"{some(without_masks)}; add their masks or remove their frames"
+        options.fault(
+            DataError(
+                f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of "
+                f"masks: {some(without_masks)}; add their masks or remove their frames"
+            )
         )
     if without_frames:
-        raise DataError(
-            f"{frame_root}: {len(without_frames)} videos have masks but no frames: {some(without_frames)}; "
-            "add their frames or remove their masks"
+        options.fault(
+            DataError(
+                f"{frame_root}: {len(without_frames)} videos have masks but no frames: "
+                f"{some(without_frames)}; add their frames or remove their masks"
+            )
         )
 
 
@@ -131,7 +138,7 @@ def _recognise(path: str) -> Found | None:
     if roots is None or files_in(roots[0], IMAGE_EXTENSIONS):  # images right in it: a single clip
         return None
     why = f"{roots[0]} and {roots[1]} hold a folder a video"
-    return Found("a tree of frames and masks", why, lambda _: load_tree(*roots))
+    return Found("a tree of frames and masks", why, lambda options: load_tree(*roots, options))
 
 
 LAYOUT = Layout(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from sam2vt.core.data.formats.coco_json import find_json
-from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
 from sam2vt.core.data.formats.records import record_from_video
@@ -35,7 +35,7 @@ def find_video_files(path: str) -> list[str]:
     )
 
 
-def load_video_files(path: str, videos: list[str]) -> list[VideoRecord]:
+def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list[VideoRecord]:
     """A record of every file. Raises DataError for a file without masks, or masks without a file."""
     root = os.path.dirname(path) if os.path.isfile(path) else path
     folders = find_mask_folders(root)
@@ -53,7 +53,10 @@ def load_video_files(path: str, videos: list[str]) -> list[VideoRecord]:
     names = [stem(os.path.basename(video)) for video in pairs]
     if len(set(names)) < len(names):
         raise DataError(f"{root}: two video files have the same name: {some(sorted(pairs))}; rename one")
-    return [record_from_video(name, video, found or "") for name, (video, found) in zip(names, pairs.items())]
+    return options.records(
+        lambda item: record_from_video(item[0], item[1], pairs[item[1]] or "", options.look),
+        zip(names, pairs),
+    )
 
 
 def _check_used(path: str, root: str, folders: list[str], pairs: dict[str, str | None]) -> None:
@@ -102,7 +105,9 @@ def _recognise(path: str) -> Found | None:
     if not videos or (not find_mask_folders(path) and find_json(path) is not None):
         return None
     why = f"it has {some((os.path.basename(each) for each in videos), 3)}"
-    return Found("video files with folders of masks", why, lambda _: load_video_files(path, videos))
+    return Found(
+        "video files with folders of masks", why, lambda options: load_video_files(path, videos, options)
+    )
 
 
 LAYOUT = Layout(

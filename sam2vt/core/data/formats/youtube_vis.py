@@ -30,7 +30,9 @@ def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     names = category_names(json_path, data)
     by_video = _group(json_path, videos, annotations)
     roots = _roots(json_path, options)
-    return [_record(json_path, video, by_video[video["id"]], names, roots, options) for video in videos]
+    return options.records(
+        lambda video: _record(json_path, video, by_video[video["id"]], names, roots, options), videos
+    )
 
 
 def _entries(json_path: str, data: Any, key: str) -> list[Entry]:

@@ -1,0 +1,106 @@
+"""A whole dataset: its videos one by one, in several processes, and what they have in common."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from sam2vt.core.data.validation.findings import Fault, VideoFindings
+from sam2vt.core.data.validation.video import VideoCheck
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_VIDEOS_A_TASK = 8
+_SEEN_ONCE = 1
+
+Progress = Callable[[Iterable[VideoFindings], int], Iterable[VideoFindings]]
+
+
+@dataclass
+class DatasetFindings:
+    """Faults forbid training; notes say what a user may not have meant."""
+
+    path: str
+    videos: list[VideoFindings] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)  # of the dataset, then of each video
+    notes: list[str] = field(default_factory=list)
+
+
+def check_dataset(
+    path: str,
+    load: Callable[[list[DataError]], Sequence[VideoRecord]],
+    check: VideoCheck,
+    *,
+    image_size: int = 512,
+    workers: int | None = None,
+    progress: Progress = lambda found, total: found,
+) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
+    """All faults of a dataset, and the records of the videos that can be read at all.
+
+    `load` is given the list that collects the faults of single videos. `progress` wraps the findings as they
+    come, knowing how many there will be.
+    """
+    errors: list[DataError] = []
+    try:
+        records = load(errors)
+    except DataError as error:
+        records, errors = [], [*errors, error]
+    found = DatasetFindings(path, faults=[Fault(str(error)) for error in errors])
+    found.videos = list(progress(_check_all(records, check, workers or os.cpu_count() or 1), len(records)))
+    found.faults += [fault for video in found.videos for fault in video.faults]
+    found.notes = list(_notes(found.videos, check, image_size))
+    return found, records
+
+
+def _check_all(records: Sequence[VideoRecord], check: VideoCheck, workers: int) -> Iterator[VideoFindings]:
+    """In the order of the records."""
+    if workers == 1 or len(records) <= _VIDEOS_A_TASK:
+        yield from map(check, records)
+        return
+    # Not forked: OpenCV and FFmpeg have threads.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
+def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> Iterator[str]:
+    short = [v.video for v in videos if v.num_frames < (check.clip_length - 1) * check.frame_stride + 1]
+    if short:
+        yield (
+            f"{_some(short)}: fewer frames than a clip of {check.clip_length} at stride {check.frame_stride} "
+            "needs; clips are padded, and what is padded counts nowhere"
+        )
+    alike = defaultdict(list)
+    for video in videos:
+        alike[video.fingerprint].append(video.video)
+    for names in (names for names in alike.values() if len(names) > 1):
+        yield f"{_some(names)}: begin with the very same frame; keep them on one side of a split"
+    once = [_named(v, o.name) for v in videos for o in v.objects.values() if o.frames == _SEEN_ONCE]
+    if once:
+        yield f"{_some(once)}: visible on a single frame, so there is nothing to track"
+    tiny = [
+        _named(v, o.name)
+        for v in videos
+        for o in v.objects.values()
+        if o.largest * image_size**2 < v.height * v.width
+    ]
+    if tiny:
+        yield f"{_some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
+
+
+def _named(video: VideoFindings, name: str) -> str:
+    return f"{video.video} object {name}"
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,66 @@
+"""What a validation finds: faults, with their places, and the numbers of a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that has to be mended before this data can be trained on."""
+
+    message: str  # what was got, what is allowed, what to do
+    video: str | None = None  # None: of the dataset as a whole
+    frame: int | None = None  # of the video, from 0 on
+    object: int | None = None
+    file: str | None = None
+
+    @property
+    def where(self) -> str:
+        named = {"video": self.video, "frame": self.frame, "object": self.object}
+        return ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class ObjectNumbers:
+    """How much of an object a video shows. Areas are in pixels of the video."""
+
+    name: str
+    frames: int = 0  # on which it is visible
+    first_frame: int = 0
+    last_frame: int = 0
+    smallest: int = 0
+    largest: int = 0
+
+    def add(self, frame: int, area: int) -> None:
+        self.first_frame = self.first_frame if self.frames else frame
+        self.last_frame = frame
+        self.smallest = min(self.smallest, area) if self.frames else area
+        self.largest = max(self.largest, area)
+        self.frames += 1
+
+
+@dataclass
+class VideoFindings:
+    """Of one video."""
+
+    video: str
+    source: str
+    kind: str  # such as "jpg images", "mp4, h264"
+    num_frames: int
+    num_annotated: int
+    height: int
+    width: int
+    num_clips: int  # windows of T frames at the stride that hold an annotated frame
+    fingerprint: str  # of its first frame's file; the same for two videos that begin alike
+    objects: dict[int, ObjectNumbers] = field(default_factory=dict)  # empty where no mask was read
+    faults: list[Fault] = field(default_factory=list)
+    decoded_frames: int = 0
+    decode_seconds: float = 0.0

@@ -1,0 +1,166 @@
+"""Everything that can be wrong with one video: its headers, its masks, its frames."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames
+from sam2vt.core.data.images import image_size
+from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFindings
+from sam2vt.core.types import FrameAnnotation, LabelImage, MaskletFrame, ObjectImages, VideoRecord
+from sam2vt.errors import DataError
+
+DEPTHS = ("headers", "masks", "all")  # each reads what those before it read, and more
+_OBJECT = re.compile(r"\bobject (\d+)\b")
+_FINGERPRINT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class VideoCheck:
+    """What is looked at, and the clips that the video has to give."""
+
+    depth: str = "masks"  # headers; masks: every mask, and a clip's frames; all: every frame, too
+    clip_length: int = 5
+    frame_stride: int = 1
+
+    def __call__(self, record: VideoRecord) -> VideoFindings:
+        """All findings of one video. Reads each mask once."""
+        annotated = record.annotated_frames
+        found = VideoFindings(
+            video=record.video_id,
+            source=record.source,
+            kind=_kind(record),
+            num_frames=len(record.frames),
+            num_annotated=len(annotated),
+            height=record.height,
+            width=record.width,
+            num_clips=self._num_clips(len(record.frames), annotated),
+            fingerprint=_fingerprint(record),
+        )
+        found.faults += _header_faults(record)
+        if self.depth != "headers":
+            _read_masks(record, found)
+            _decode(record, found, None if self.depth == "all" else self._span)
+        return found
+
+    @property
+    def _span(self) -> int:
+        return (self.clip_length - 1) * self.frame_stride + 1
+
+    def _num_clips(self, num_frames: int, annotated: list[int]) -> int:
+        """A video shorter than a clip gives one, padded."""
+        num_starts = max(1, num_frames - self._span + 1)
+        offsets = range(0, self._span, self.frame_stride)
+        starts = {frame - offset for frame in annotated for offset in offsets}
+        return sum(0 <= start < num_starts for start in starts)
+
+
+def _header_faults(record: VideoRecord) -> Iterator[Fault]:
+    """Of frame files; masks are opened when they are read."""
+    size = (record.height, record.width)
+    for frame, path in enumerate(record.frame_paths or ()):
+        try:
+            found = image_size(path, "frame")
+        except DataError as error:
+            yield Fault(str(error), record.video_id, frame, file=path)
+            continue
+        if found != size:
+            yield Fault(
+                f"{path}: the frame is {found[1]}x{found[0]} (width x height), the video's first is "
+                f"{size[1]}x{size[0]}; all frames of a video have one size: resize it with its mask",
+                record.video_id,
+                frame,
+                file=path,
+            )
+
+
+def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
+    names = record.extra.get("object_names", {})
+    for frame in record.annotated_frames:
+        errors: list[DataError] = []
+        try:
+            masks = load_masks(record, frame, errors)
+        except DataError as error:  # what all masks of the frame need
+            masks, errors = {}, [error]
+        for message in map(str, errors):
+            file = _mask_file(record.annotations[frame], message)
+            found.faults.append(Fault(message, record.video_id, frame, _object_in(message), file))
+        for object_id, mask in masks.items():
+            numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
+            numbers.add(frame, int(np.count_nonzero(mask)))
+    if not found.objects and not found.faults:
+        found.faults.append(
+            Fault(
+                f"{record.source}: no object is visible on any of its {found.num_annotated} annotated "
+                "frames; leave the video out, or check its masks",
+                record.video_id,
+            )
+        )
+
+
+def _decode(record: VideoRecord, found: VideoFindings, span: int | None) -> None:
+    """The frames of a clip in the middle of the video, or all of them."""
+    bad = {fault.frame for fault in found.faults if fault.file in (record.frame_paths or ())}
+    began = time.perf_counter()
+    try:
+        if span is None and not bad:
+            found.decoded_frames = sum(1 for _ in iterate_frames(record))
+        else:
+            wanted = record.frames if span is None else _middle(record.frames, span)
+            frames = [frame for frame in wanted if frame not in bad]
+            for frame in frames:
+                read_frames(record, [frame])
+                found.decoded_frames += 1
+    except DataError as error:
+        match = re.search(r"\bframe (\d+)\b", str(error))
+        file = record.video_path or next(
+            (path for path in record.frame_paths or () if str(error).startswith(path)), None
+        )
+        at = int(match.group(1)) if match else None
+        found.faults.append(Fault(str(error), record.video_id, at, file=file))
+    found.decode_seconds = time.perf_counter() - began
+
+
+def _middle(frames: range, span: int) -> range:
+    start = max(0, (len(frames) - span) // 2)
+    return frames[start : start + span]
+
+
+def _mask_file(annotation: FrameAnnotation, message: str) -> str | None:
+    if isinstance(annotation, LabelImage):
+        return annotation.path
+    paths: list[str] = []
+    if isinstance(annotation, ObjectImages):
+        paths = list(annotation.paths.values())
+    elif isinstance(annotation, MaskletFrame):
+        paths = list(annotation.paths)
+    return next((path for path in paths if message.startswith(path)), None)
+
+
+def _object_in(message: str) -> int | None:
+    match = _OBJECT.search(message)
+    return int(match.group(1)) if match else None
+
+
+def _kind(record: VideoRecord) -> str:
+    path = record.video_path or (record.frame_paths or ("",))[0]
+    ending = os.path.splitext(path)[1].lower().lstrip(".") or "?"
+    return f"{ending}, {probe_video(path).codec}" if record.video_path else f"{ending} images"
+
+
+def _fingerprint(record: VideoRecord) -> str:
+    path = record.video_path or (record.frame_paths or ("",))[0]
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_FINGERPRINT_BYTES)
+        return f"{os.path.getsize(path)}-{hashlib.sha256(start).hexdigest()[:16]}"
+    except OSError:
+        return f"unreadable {path}"

@@ -1,0 +1,94 @@
+"""Everything that is wrong with a dataset in one pass, and what it holds: `sam2vt validate`"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sam2vt.core.data.validation.dataset import DatasetFindings, check_dataset
+from sam2vt.core.data.validation.findings import Fault, VideoFindings
+from sam2vt.core.data.validation.summary import format_summary, summarise
+from sam2vt.core.data.validation.video import VideoCheck
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_MOST_FAULTS = 50  # in the terminal; --json has all
+
+
+def validate(
+    data: str,
+    reading: dict[str, Any],
+    check: VideoCheck,
+    *,
+    image_size: int = 512,
+    workers: int | None = None,
+    as_json: bool = False,
+    report: str | None = None,
+) -> bool:
+    """Print what a dataset holds and all its faults; whether it has none.
+
+    `reading` are the keywords of `load_records`. Raises ConfigError for those that cannot be.
+    """
+    found, records = check_dataset(
+        data,
+        lambda faults: _open(data, reading, faults),
+        check,
+        image_size=image_size,
+        workers=workers,
+        progress=_progress,
+    )
+    numbers = summarise(found)
+    if report:
+        from sam2vt.core.evaluation.dataset_page import write_page
+
+        write_page(Path(report), found, numbers, records, check)
+    if as_json:
+        print(json.dumps(to_dict(found, numbers), indent=1))
+    else:
+        print("\n".join([*format_summary(data, numbers, check.depth), *_closing(found)]))
+    return not found.faults
+
+
+def _open(data: str, reading: dict[str, Any], faults: list[DataError]) -> Sequence[VideoRecord]:
+    from sam2vt.core.data.formats import load_records
+    from sam2vt.core.data.record_table import SUFFIX, RecordTable
+
+    if data.endswith(SUFFIX):
+        return RecordTable(data)
+    return load_records(data_path=data, faults=faults, **reading)
+
+
+def to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
+    """The keys of --json."""
+    faults = [fault.to_dict() for fault in found.faults]
+    return {"path": found.path, "summary": numbers, "notes": found.notes, "faults": faults}
+
+
+def _closing(found: DatasetFindings) -> list[str]:
+    lines = [f"note: {note}" for note in found.notes]
+    if not found.faults:
+        return [*lines, "no fault found"]
+    lines.append(f"{len(found.faults)} {'fault' if len(found.faults) == 1 else 'faults'}:")
+    lines += [f"  - {fault}" for fault in found.faults[:_MOST_FAULTS]]
+    left = found.faults[_MOST_FAULTS:]
+    if left:
+        lines.append(f"  and {len(left)} more, of {_videos(left)}; --json lists all")
+    return lines
+
+
+def _videos(faults: list[Fault]) -> str:
+    counts = Counter(fault.video or "the dataset" for fault in faults)
+    shown = ", ".join(f"{name} ({number})" for name, number in counts.most_common(5))
+    return shown + (f" and {len(counts) - 5} other videos" if len(counts) > 5 else "")
+
+
+def _progress(found: Iterable[VideoFindings], total: int) -> Iterable[VideoFindings]:
+    if not sys.stderr.isatty():
+        return found
+    from tqdm import tqdm
+
+    return tqdm(found, total=total, unit="video", leave=False)
