@@ -13,7 +13,6 @@ from sam2vt.distributed.storage import RunStorage
 from sam2vt.distributed.sweep.collect import result_so_far
 from sam2vt.distributed.sweep.leftovers import remove_leftovers
 from sam2vt.distributed.sweep.table import SweepTable
-from sam2vt.distributed.sweep.trials import SweepResult
 
 
 class Watch(tune.Callback):
@@ -23,10 +22,10 @@ class Watch(tune.Callback):
         self._sweep, self._storage = sweep, storage
         self._num_trials, self._concurrent = num_trials, concurrent
         self._table: SweepTable | None = None
-        self._shown: SweepResult | None = None
+        self._over: set[str] = set()  # trials that came to their end
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None, "_shown": None}
+        return {**self.__dict__, "_table": None}
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._table = SweepTable(self._num_trials, self._concurrent)
@@ -39,24 +38,25 @@ class Watch(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self._ended(trials)
+        self._ended(trials, trial)
 
     def on_trial_error(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self._ended(trials)
+        self._ended(trials, trial)
 
     def on_experiment_end(self, trials: Sequence[TuneTrial], **info: Any) -> None:
         """By now Tune calls those trials ended, too, that a signal cut short."""
-        if self._table is not None and self._shown is not None:
-            self._table.close(self._shown)
+        assert self._table is not None
+        over = [trial for trial in trials if trial.trial_id in self._over]
+        self._table.close(result_so_far(self._sweep, self._storage, over))
 
-    def _ended(self, trials: Sequence[TuneTrial]) -> None:
+    def _ended(self, trials: Sequence[TuneTrial], trial: TuneTrial) -> None:
+        self._over.add(trial.trial_id)
         self._update(trials)
         result = result_so_far(self._sweep, self._storage, trials)
         remove_leftovers(result, self._storage, self._sweep.settings.keep_best)
 
     def _update(self, trials: Sequence[TuneTrial]) -> None:
         assert self._table is not None
-        self._shown = result_so_far(self._sweep, self._storage, trials)
-        self._table.update(self._shown)
+        self._table.update(result_so_far(self._sweep, self._storage, trials))
