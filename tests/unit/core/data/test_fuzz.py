@@ -1,0 +1,185 @@
+"""Thousands of broken RLEs and JSON files: each is a mask, or an error of ours, and never anything else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from sam2vt.core.data.decoding import write_video
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.rle import segmentation_to_mask
+from sam2vt.errors import DataError, Sam2vtError
+
+SIZE = (12, 16)
+NUM_FRAMES = 3
+ALWAYS = {
+    "derandomize": True,  # the same cases each time
+    "database": None,
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+def encoded(mask: np.ndarray) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(SIZE), "counts": rle["counts"].decode()}
+
+
+SQUARE = np.zeros(SIZE, bool)
+SQUARE[3:8, 4:12] = True
+RLE = encoded(SQUARE)
+
+numbers = st.one_of(
+    st.integers(-3, 300), st.sampled_from([2**31, 2**32 + 5, 2**63, -(2**63), 10**30]), st.floats(width=32)
+)
+leaves = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8), st.binary(max_size=8).map(str))
+junk = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+# Strings of the alphabet of compressed counts, some near to what is right.
+counts = st.one_of(
+    st.text(alphabet=[chr(code) for code in range(48, 112)], max_size=24),
+    st.text(max_size=12),
+    st.binary(max_size=24),
+    st.tuples(st.integers(0, 30), st.characters(codec="ascii")).map(
+        lambda change: RLE["counts"][: change[0]] + change[1] + RLE["counts"][change[0] + 1 :]
+    ),
+    st.lists(numbers, max_size=8),
+    st.lists(st.integers(0, 96), min_size=2, max_size=2).map(
+        lambda two: [*two, SIZE[0] * SIZE[1] - sum(two)]
+    ),
+    junk,
+)
+sizes = st.one_of(st.just(list(SIZE)), st.just(SIZE), junk)
+
+
+@settings(max_examples=10_000, **ALWAYS)
+@given(segmentation=st.fixed_dictionaries({"size": sizes, "counts": counts}) | junk)
+def test_any_segmentation(segmentation):
+    refusal = ""
+    try:
+        mask = segmentation_to_mask(segmentation, *SIZE, "file: object 1")
+    except DataError as error:
+        refusal = str(error)
+    if refusal:
+        assert refusal.startswith("file: object 1")
+    else:
+        assert mask.shape == SIZE
+        assert mask.dtype == bool
+        assert set(np.unique(mask.view(np.uint8))) <= {0, 1}
+
+
+def coco() -> dict[str, Any]:
+    images = [{"id": i, "video_id": 1, "file_name": f"{i}.png", "frame_id": i} for i in range(NUM_FRAMES)]
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 1, "track_id": 5, "segmentation": RLE}
+        for i in range(NUM_FRAMES)
+    ]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+
+
+def stills() -> dict[str, Any]:
+    images = [{"id": i, "file_name": f"{i}.png", "height": 12, "width": 16} for i in range(NUM_FRAMES)]
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+        for i in range(NUM_FRAMES)
+    ]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+
+
+def youtube_vis() -> dict[str, Any]:
+    names = [f"{i}.png" for i in range(NUM_FRAMES)]
+    video = {"id": 1, "file_names": names, "height": 12, "width": 16, "length": NUM_FRAMES}
+    annotation = {"id": 1, "video_id": 1, "category_id": 1, "segmentations": [RLE, None, RLE]}
+    return {"videos": [video], "annotations": [annotation], "categories": [{"id": 1, "name": "a"}]}
+
+
+def masklets() -> dict[str, Any]:
+    return {
+        "video_frame_count": 3.0,
+        "video_height": 12.0,
+        "video_width": 16.0,
+        "masklet": [[RLE, RLE]] * NUM_FRAMES,
+        "masklet_id": [0, 1],
+    }
+
+
+LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets}
+# Which place is changed, and what becomes of it: it goes, it comes twice, or it is junk.
+change = st.tuples(st.integers(0, 10_000), st.sampled_from(["drop", "double", "junk"]), junk | counts)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fuzz")
+    for i in range(NUM_FRAMES):
+        Image.new("RGB", SIZE[::-1]).save(root / f"{i}.png")
+    write_video(root / "clip.mp4", [np.zeros((*SIZE, 3), np.uint8)] * NUM_FRAMES, fps=5)
+    return root
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_any_json(folder, layout):
+    path = folder / ("clip_manual.json" if layout == "masklets" else f"{layout}.json")
+    outcomes = {"read": 0, "refused": 0}
+
+    @settings(max_examples=2500, **ALWAYS)
+    @given(changes=st.lists(change, min_size=1, max_size=3), cut=st.none() | st.integers(0, 400))
+    def read(changes, cut):
+        text = json.dumps(changed(LAYOUTS[layout](), changes), default=repr)
+        path.write_text(text[:-cut] if cut else text)
+        refusal = ""
+        try:
+            read_masks(path)
+        except Sam2vtError as error:
+            refusal = str(error)
+        assert not refusal or str(folder) in refusal
+        outcomes["refused" if refusal else "read"] += 1
+
+    read()
+    assert min(outcomes.values()) > 20, outcomes  # neither all of them, nor none
+
+
+def read_masks(path: Path) -> None:
+    for record in load_records("auto", path):
+        for frame in record.annotated_frames:
+            for mask in load_masks(record, frame).values():
+                assert mask.shape == (record.height, record.width)
+                assert set(np.unique(mask.view(np.uint8))) <= {0, 1}
+
+
+def changed(content: Any, changes: list[tuple[int, str, Any]]) -> Any:
+    content = copy.deepcopy(content)
+    for number, kind, value in changes:
+        places = list(places_in(content))
+        if not places:
+            return value
+        parent, key = places[number % len(places)]
+        if kind == "drop":
+            del parent[key]
+        elif kind == "double" and isinstance(parent, list):
+            parent.append(copy.deepcopy(parent[key]))
+        else:
+            parent[key] = value
+    return content
+
+
+def places_in(content: Any):
+    """Every (container, key) of a JSON."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(items):
+        yield content, key
+        if isinstance(value, (dict, list)):
+            yield from places_in(value)
