@@ -89,15 +89,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_reading(verb: argparse.ArgumentParser) -> None:
     """How the dataset is to be read."""
-    verb.add_argument("--dataset-type", default="auto", help="auto, video or coco")
+    verb.add_argument("--dataset-type", default="auto", help="auto, video, coco, mots or ctc")
     verb.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     verb.add_argument("--image-root", help="COCO: where file_name starts")
     verb.add_argument("--allow-absolute-paths", action="store_true", help="COCO: files outside its folder")
 
+    verb.add_argument("--colours", type=_colours, help="masks in colours: cat=255,0,0 dog=0,255,0", nargs="+")
+
+
+def _colours(text: str) -> tuple[str, tuple[int, ...]]:
+    """A class and its colour."""
+    name, _, numbers = text.partition("=")
+    parts = numbers.split(",")
+    if not name or len(parts) != 3 or not all(each.strip().isdecimal() for each in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no class with its colour, such as cat=255,0,0")
+    return name, tuple(map(int, parts))
+
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     names = ("dataset_type", "identity", "image_root", "allow_absolute_paths")
-    return {name: getattr(options, name) for name in names}
+    reading = {name: getattr(options, name) for name in names}
+    return reading | {"colours": dict(options.colours) if options.colours else None}
 
 
 def _count(text: str) -> int:

@@ -78,6 +78,7 @@ class DatasetConfig:
     identity: str = "error"  # COCO without track ids: error, category or iou
     image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
     allow_absolute_paths: bool = False  # COCO: files outside the JSON's folder and image_root
+    colours: Optional[Dict[str, List[int]]] = None  # masks in colours: class -> [red, green, blue]
 
     def __post_init__(self) -> None:
         self.image_size = _pair(self.image_size, "image_size", "(height, width)")

@@ -31,6 +31,7 @@ class EvaluationSettings:
     identity: str = "error"
     image_root: str | None = None
     allow_absolute_paths: bool = False
+    colours: dict[str, tuple[int, int, int]] | None = None
     num_overlay_videos: int = 4
 
 
@@ -76,6 +77,7 @@ def evaluate_checkpoint(
         identity=settings.identity,
         image_root=settings.image_root,
         allow_absolute_paths=settings.allow_absolute_paths,
+        colours=settings.colours,
     )
     model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size, base=base)
     scores, baseline = _score_videos(model, records, settings, folder / "overlays")

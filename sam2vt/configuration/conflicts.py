@@ -203,7 +203,7 @@ def _validation(config: Config, report: Report) -> None:
     if config.split == "none":
         report.unused("val_fraction", "split", "nothing is held back")
     if not val.data_path:
-        for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths"):
+        for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours"):
             if getattr(val, name) != getattr(config.dataset, name):
                 report.unused(f"valdataset.{name}", "valdataset.data_path", "the training data is used")
 

@@ -71,9 +71,11 @@ class Batch(BatchExtras):
 
 @dataclass(frozen=True)
 class LabelImage:
-    """All masks of a frame in one PNG whose pixel values are object ids."""
+    """All masks of a frame in one image; `coding` says what its pixel values mean (core/data/codings.py)."""
 
     path: str
+    coding: str = "ids"  # object ids; or "mots", "colours", "ctc"
+    markers: str | None = None  # of "ctc": the image whose values name the objects
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,18 @@ def open_records(settings: DatasetConfig) -> Records:
             identity=settings.identity,
             image_root=settings.image_root,
             allow_absolute_paths=settings.allow_absolute_paths,
+            colours=colour_table(settings.colours),
         )
-    if settings.identity != "error" or settings.image_root:
+    if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
-            f"identity={settings.identity}, image_root={settings.image_root}: data_path {path} is a record "
-            "table, which was written with both; leave them out"
+            f"identity={settings.identity}, image_root={settings.image_root}, colours={settings.colours}: "
+            f"data_path {path} is a record table, which was written with them; leave them out"
         )
     table = RecordTable(path)
     log.info("%s: recognised as a record table, because it is a %s file: %d videos", path, SUFFIX, len(table))
     return table
+
+
+def colour_table(colours: dict[str, list[int]] | None) -> dict[str, tuple[int, int, int]] | None:
+    """The colours of a configuration, whose lists are checked by the reader."""
+    return {name: tuple(colour) for name, colour in colours.items()} if colours else None  # type: ignore[misc]

@@ -243,6 +243,7 @@ _CONFIG_OPTIONS = (
     "identity",
     "image_root",
     "allow_absolute_paths",
+    "colours",
 )
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
@@ -274,7 +275,7 @@ def create_dataloader(
 
     Further keywords: image_size, video_clip_length, clips_per_video, frame_stride, max_frame_stride,
     reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, identity, image_root,
-    allow_absolute_paths, records, seed, max_objects; rank, world_size and epoch
+    allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
     of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.

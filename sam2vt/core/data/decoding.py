@@ -150,7 +150,8 @@ def _frames_of(
     else:
         assert record.frame_paths is not None
         paths = record.frame_paths
-        pixels = ((index, read_rgb(paths[index])) for index in targets)
+        depth = record.extra.get("intensity_range")
+        pixels = ((index, read_rgb(paths[index], depth)) for index in targets)
     for index, frame in pixels:
         if frame.shape[:2] != (record.height, record.width):
             where = record.video_path or (record.frame_paths or ())[index]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
+import warnings
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,25 +13,42 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sam2vt.errors import DataError
 
+# 11585 x 11585. A small file can claim more than memory holds; its header is read before any pixel.
+MAX_PIXELS = 1 << 27
+# Pillow knows formats that run other programs; these are what frames and masks come in.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 _EXIF_ORIENTATION = 0x0112
+# What Pillow raises for files that were cut, changed or made to harm.
+_DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 
 
 def open_image(path: str, what: str = "image") -> Image.Image:
-    """The opened image, pixels not yet read. Raises DataError where there is none."""
+    """The opened image, pixels not yet read. Raises DataError where there is none, or more than one."""
     if not os.path.isfile(path):
-        raise DataError(f"{path}: the {what} does not exist; restore the file or remove its annotation")
+        gone = "is no regular file" if os.path.lexists(path) else "does not exist"
+        raise DataError(f"{path}: the {what} {gone}; restore the file or remove its annotation")
     try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():  # Pillow warns from below our limit on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, what, str(error)) from None
+    except (UnidentifiedImageError, *_DAMAGE) as error:
         raise DataError(f"{path}: the {what} cannot be opened as an image: {error}") from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise _too_large(path, what, f"it is {width}x{height}")
+    _check_single(image, path, what)
+    return image
 
 
 def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarray:
     """The pixels of an opened image as its own type, [height, width] or [height, width, channels]."""
     try:
         return np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: the {what} is damaged: {error}; write the file anew") from None
+    except _DAMAGE as error:
+        raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
 
 
 def image_size(path: str, what: str = "image") -> tuple[int, int]:
@@ -37,8 +57,8 @@ def image_size(path: str, what: str = "image") -> tuple[int, int]:
         width, height = image.size
         try:
             turned = _orientation(image) in (5, 6, 7, 8)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: the {what} is damaged: {error}; write the file anew") from None
+        except _DAMAGE as error:
+            raise DataError(f"{path}: the {what} has damaged EXIF data: {error}; save it again") from None
     return (width, height) if turned else (height, width)
 
 
@@ -49,15 +69,26 @@ def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
-def read_rgb(path: str) -> np.ndarray:
-    """An image as uint8 RGB [height, width, 3], turned as its EXIF orientation says."""
+def is_deep(image: Image.Image) -> bool:
+    """Whether a gray image has more than 8 bits a pixel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def read_rgb(path: str, intensity_range: Any = None) -> np.ndarray:
+    """An image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
+
+    Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. It is one
+    for all frames of a video, so that its brightness does not flicker.
+    """
     with open_image(path, "frame") as image:
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            raise DataError(f"{path}: the frame has more than 8 bits a channel; save frames as 8 bit images")
+        if is_deep(image) != (intensity_range is not None):
+            raise _wrong_depth(path, intensity_range)
+        if intensity_range is not None:
+            return _scaled(read_pixels(image, path, "frame"), *intensity_range)
         try:
             upright = ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: the frame is damaged: {error}; write the file anew") from None
+        except _DAMAGE as error:
+            raise DataError(f"{path}: the frame is damaged: {error}; export or copy it again") from None
         return np.array(upright)
 
 
@@ -69,3 +100,47 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     shrinks = size[0] <= height and size[1] <= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(frame, (size[1], size[0]), interpolation=interpolation)
+
+
+def _check_single(image: Image.Image, path: str, what: str) -> None:
+    """Refuses animations and stacks; an MPO, as phones write it, is a photo with a second one behind it."""
+    try:
+        several = image.format in ("PNG", "GIF", "WEBP", "TIFF") and _has_second(image)
+    except _DAMAGE as error:
+        image.close()
+        raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
+    if several:
+        image.close()
+        raise DataError(
+            f"{path}: the {what} holds several images (an animation, or a stack of slices); allowed is one "
+            "image a file: write each into a file of its own"
+        )
+
+
+def _has_second(image: Any) -> bool:
+    if image.format == "TIFF":
+        return bool(image.n_frames > 1)
+    return bool(getattr(image, "is_animated", False))
+
+
+def _too_large(path: str, what: str, size: str) -> DataError:
+    return DataError(
+        f"{path}: the {what} is too large: {size}; allowed are {MAX_PIXELS} pixels. Resize it, or remove it "
+        "if it is no image of yours"
+    )
+
+
+def _wrong_depth(path: str, intensity_range: Any) -> DataError:
+    if intensity_range is None:
+        return DataError(f"{path}: the frame has more than 8 bits a channel; save frames as 8 bit images")
+    return DataError(
+        f"{path}: the frame is no 16 bit gray image, as the other frames of its video are; save all frames "
+        "of a video in one depth"
+    )
+
+
+def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Gray values from `low` to `high` as uint8 RGB [height, width, 3]."""
+    share = (pixels.astype(np.float64) - low) / max(high - low, 1)
+    gray = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)

@@ -42,11 +42,14 @@ def read_labels(path: str) -> Labels:
         if image.mode not in _LABEL_MODES:
             raise DataError(
                 f"{path}: the mask is a {image.mode} image; allowed are palette (P) and gray (L, 1, I;16) "
-                "images whose pixel values are object ids: save the ids, not their colours"
+                "images whose pixel values are object ids: save the ids, not their colours, or say with "
+                "dataset.colours which colour is which class"
             )
         pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
         coloured = image.mode == "P" and not _is_gray_ramp(image)
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    if pixels.ndim != 2 or pixels.min() < 0:
+        raise DataError(f"{path}: the mask has negative values; allowed are object ids from 0 on: save ids")
     values = tuple(value for value in _distinct(pixels) if value)
     if pixels.dtype == np.uint8 and not coloured and is_anti_aliased(pixels, values):
         raise DataError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sam2vt.core.data.codings import Decoded, decode_labels
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
 from sam2vt.core.data.masklets import read_masklets
@@ -51,7 +52,7 @@ def _loaders(record: VideoRecord, frame_index: int) -> list[Callable[[], dict[in
     """What reads a frame's masks, each of which may fail on its own."""
     annotation = _annotation(record, frame_index)
     if isinstance(annotation, LabelImage):
-        return [partial(_label_masks, record, frame_index, annotation.path)]
+        return [partial(_label_masks, record, frame_index, annotation)]
     if isinstance(annotation, ObjectImages):
         return [partial(_object_mask, record, frame_index, *each) for each in annotation.paths.items()]
     objects = _segmentations(record, annotation)
@@ -64,6 +65,9 @@ def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
     if isinstance(annotation, (Segmentations, MaskletFrame)):
         return None
     if isinstance(annotation, LabelImage):
+        if annotation.coding != "ids":
+            void = _decoded(record, frame_index, annotation).void
+            return void if void.any() else None
         paths = [annotation.path]
     else:
         paths = [annotation.paths[key] for key in sorted(annotation.paths)]
@@ -85,6 +89,8 @@ def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | Non
     With a file an object, only objects that have a file for the frame are known there.
     """
     annotation = _annotation(record, frame_index)
+    if isinstance(annotation, LabelImage) and annotation.coding == "ctc":
+        return _decoded(record, frame_index, annotation).known
     return frozenset(annotation.paths) if isinstance(annotation, ObjectImages) else None
 
 
@@ -120,13 +126,25 @@ def _where(record: VideoRecord, frame_index: int) -> str:
 def _read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
     """The label image, of its frame's size."""
     try:
-        height, width = image_size(path, "mask")
-        if (height, width) != (record.height, record.width):
-            raise DataError(
-                f"{path}: the mask is {width}x{height} (width x height), its frame is {record.width}x"
-                f"{record.height}; both must have one size: resize the mask by nearest neighbour"
-            )
+        _check_size(record, path)
         return read_labels(path)
+    except DataError as error:
+        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+
+
+def _check_size(record: VideoRecord, path: str) -> None:
+    height, width = image_size(path, "mask")
+    if (height, width) != (record.height, record.width):
+        raise DataError(
+            f"{path}: the mask is {width}x{height} (width x height), its frame is {record.width}x"
+            f"{record.height}; both must have one size: resize the mask by nearest neighbour"
+        )
+
+
+def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> Decoded:
+    try:
+        _check_size(record, annotation.path)
+        return decode_labels(record, annotation)
     except DataError as error:
         raise DataError(f"{error} ({_where(record, frame_index)})") from None
 
@@ -140,9 +158,18 @@ def _label_objects(record: VideoRecord, frame_index: int, path: str, labels: Lab
         raise DataError(f"{error} ({_where(record, frame_index)})") from None
 
 
-def _label_masks(record: VideoRecord, frame_index: int, path: str) -> dict[int, np.ndarray]:
-    labels = _read_checked(record, frame_index, path)
-    objects = _label_objects(record, frame_index, path, labels)
+def _label_masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dict[int, np.ndarray]:
+    if annotation.coding != "ids":
+        return _decoded(record, frame_index, annotation).masks
+    labels = _read_checked(record, frame_index, annotation.path)
+    objects = _label_objects(record, frame_index, annotation.path, labels)
+    strange = sorted(set(objects) - set(record.object_ids)) if record.object_ids is not None else []
+    if strange:
+        raise DataError(
+            f"{annotation.path}: the mask shows object {strange[0]}, which "
+            f"{record.extra.get('meta', 'the record')} does not list ({_where(record, frame_index)}); "
+            "add it there or correct the mask"
+        )
     return {key: labels.pixels == value for key, value in objects.items()}
 
 

@@ -72,7 +72,7 @@ def decode_record(text: str) -> VideoRecord:
 
 def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
     """Groups of frames with the same kind of masks, in the order of the frames given."""
-    labels: dict[int, str] = {}
+    labels: dict[str, dict[int, LabelImage]] = {}  # by coding
     images: dict[int, dict[int, str]] = {}
     segmented = []
     masklets: dict[tuple[str, ...], dict[int, int]] = {}
@@ -80,7 +80,7 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
         if isinstance(annotation, MaskletFrame):
             masklets.setdefault(annotation.paths, {})[index] = annotation.place
         elif isinstance(annotation, LabelImage):
-            labels[index] = annotation.path
+            labels.setdefault(annotation.coding, {})[index] = annotation
         elif isinstance(annotation, ObjectImages):
             images.setdefault(index, {})  # a frame may show that no object has a file
             for object_id, path in annotation.paths.items():
@@ -88,14 +88,22 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
         else:
             segmented.append([index, [[key, _plain(each)] for key, each in annotation.objects.items()]])
     groups: list[Any] = []
-    if labels:
-        groups.append(["labels", _encode_numbers(list(labels)), _encode_paths(list(labels.values()))])
+    groups += [_encode_labels(coding, each) for coding, each in labels.items()]
     if images:
         groups.append(["images", _encode_numbers(list(images)), _encode_objects(images)])
     for paths, places in masklets.items():
         numbers = [_encode_numbers(list(each)) for each in (places, places.values())]
         groups.append(["masklets", list(paths), *numbers])
     return [*groups, ["segmented", segmented]] if segmented else groups
+
+
+def _encode_labels(coding: str, labels: dict[int, LabelImage]) -> list[Any]:
+    group = ["labels", _encode_numbers(list(labels)), _encode_paths([each.path for each in labels.values()])]
+    if coding == "ids":
+        return group
+    markers = [each.markers for each in labels.values()]
+    named = [path for path in markers if path is not None]
+    return [*group, coding, _encode_paths(named) if len(named) == len(markers) else markers]
 
 
 def _encode_objects(images: dict[int, dict[int, str]]) -> list[Any]:
@@ -114,8 +122,10 @@ def _decode_annotations(groups: Iterable[Any]) -> dict[int, FrameAnnotation]:
     annotations: dict[int, FrameAnnotation] = {}
     for kind, *content in groups:
         if kind == "labels":
-            paths = _decode_paths(content[1])
-            annotations.update({i: LabelImage(path) for i, path in zip(_decode_numbers(content[0]), paths)})
+            numbers, paths = _decode_numbers(content[0]), _decode_paths(content[1])
+            coding, markers = (content[2], _decode_paths(content[3])) if content[2:] else ("ids", None)
+            labelled = zip(numbers, paths, markers or [None] * len(paths))  # type: ignore[list-item]
+            annotations.update({i: LabelImage(path, coding, marker) for i, path, marker in labelled})
         elif kind == "images":
             found: dict[int, dict[int, str]] = {i: {} for i in _decode_numbers(content[0])}
             for object_id, indices, encoded in content[1]:

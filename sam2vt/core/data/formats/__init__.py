@@ -6,9 +6,21 @@ import logging
 import os
 
 from sam2vt.configuration.values import DATASET_TYPES, IDENTITIES
-from sam2vt.core.data.formats import coco, coco_images, sav, single_clip, tree, video_files, youtube_vis
+from sam2vt.core.data.codings import check_colours
+from sam2vt.core.data.formats import (
+    coco,
+    coco_images,
+    ctc,
+    mots,
+    sav,
+    single_clip,
+    tree,
+    video_files,
+    youtube_vis,
+)
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.formats.paths import check_readable
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -16,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # A dataset_type and the layouts that it stands for; "auto" stands for all, in this order.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "mots": (mots.LAYOUT,),
+    "ctc": (ctc.LAYOUT,),
     "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
     "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }
@@ -45,6 +59,7 @@ def load_records(
     path = os.path.abspath(os.path.expanduser(os.fspath(data_path)))
     if not os.path.exists(path):
         raise DataError(f"data_path {path} does not exist; {_nearest(path)}")
+    check_readable(path)
     found = _recognise(dataset_type, path)
     for name, value in options.given().items():
         if name not in found.takes:
@@ -62,6 +77,7 @@ def load_records(
 def _check(dataset_type: str, options: ReadOptions) -> None:
     if dataset_type not in DATASET_TYPES:
         raise ConfigError(f"dataset_type={dataset_type!r}: allowed are {', '.join(DATASET_TYPES)}")
+    check_colours(options.colours)
     if options.identity not in IDENTITIES:
         raise ConfigError(f"identity={options.identity!r}: allowed are {', '.join(IDENTITIES)}")
 

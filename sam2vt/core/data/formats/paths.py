@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from sam2vt.errors import DataError
 
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
+
 
 def find_inside(
     names: Iterable[str], roots: Sequence[str], where: str, allow_absolute: bool = False
@@ -30,6 +32,21 @@ def find_inside(
         if found is not None:
             return found
     return None
+
+
+def check_readable(path: str) -> None:
+    """Refuses archives and what is neither a file nor a folder, such as a pipe."""
+    if os.path.isdir(path):
+        return
+    if not os.path.isfile(path):
+        raise DataError(
+            f"data_path {path} is neither a file nor a folder but a pipe, socket or device; set it to the "
+            "dataset's folder, video file, JSON or XML"
+        )
+    if path.lower().endswith(_ARCHIVES):
+        raise DataError(
+            f"data_path {path} is an archive; unpack it and set data_path to the folder that comes out"
+        )
 
 
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
+from sam2vt.core.data.codings import class_colours
 from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
@@ -14,7 +17,7 @@ from sam2vt.core.data.formats.mask_folders import (
     read_mask_folder,
 )
 from sam2vt.core.data.images import image_size
-from sam2vt.core.types import VideoRecord
+from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError
 
 
@@ -69,6 +72,28 @@ def record_from_video(video_id: str, video_path: str, mask_folder: str, look: bo
         source=video_path,
         extra=_extra(masks),
     )
+
+
+def with_coding(record: VideoRecord, coding: str, extra: dict[str, Any]) -> VideoRecord:
+    """The record with label images of another coding, and what that coding needs in `extra`."""
+    coded: dict[int, FrameAnnotation] = {}
+    for index, annotation in record.annotations.items():
+        if not isinstance(annotation, LabelImage):
+            raise DataError(
+                f"{record.source}: video {record.video_id} has a folder of masks an object; with masks of "
+                f"the kind {coding} it must have one image a frame: put the masks of a frame into one image"
+            )
+        coded[index] = replace(annotation, coding=coding)
+    return replace(record, annotations=coded, extra={**record.extra, **extra})
+
+
+def with_colours(record: VideoRecord, colours: dict[str, tuple[int, int, int]] | None) -> VideoRecord:
+    """A record whose masks are colours of classes, an object a class; as it is without a table."""
+    if not colours:
+        return record
+    names = class_colours(colours)
+    described = with_coding(record, "colours", {"colours": dict(colours), "object_names": names})
+    return replace(described, object_ids=tuple(names))
 
 
 def _extra(masks: MaskFolder) -> dict[str, object]:

@@ -9,16 +9,19 @@ import os
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in
-from sam2vt.core.data.formats.records import record_from_frames
+from sam2vt.core.data.formats.records import record_from_frames, with_colours
 from sam2vt.core.data.formats.tree import find_tree
 from sam2vt.core.types import VideoRecord
 
 
 def load_single_clip(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     video_id = os.path.basename(os.path.dirname(frame_root))
-    return options.records(
-        lambda root: record_from_frames(video_id, root, mask_root, options.look), [frame_root]
-    )
+
+    def build(root: str) -> VideoRecord:
+        record = record_from_frames(video_id, root, mask_root, options.look)
+        return with_colours(record, options.colours)
+
+    return options.records(build, [frame_root])
 
 
 def _recognise(path: str) -> Found | None:
@@ -26,7 +29,10 @@ def _recognise(path: str) -> Found | None:
     if roots is None or not files_in(roots[0], IMAGE_EXTENSIONS):
         return None
     return Found(
-        "a single clip", f"images lie in {roots[0]} itself", lambda options: load_single_clip(*roots, options)
+        "a single clip",
+        f"images lie in {roots[0]} itself",
+        lambda options: load_single_clip(*roots, options),
+        takes=("colours",),
     )
 
 

@@ -2,7 +2,8 @@
 
 Between them and the videos there may be a level of resolution (480p), around them train/ or valid/. In place
 of a folder of frames JPEGImages may hold a video file, <video>.mp4. Annotations/<video> holds a label image
-a frame, or a subfolder an object. Frames without a mask are not annotated.
+a frame, or a subfolder an object. Frames without a mask are not annotated. YouTube-VOS's meta.json, beside
+JPEGImages, names the objects.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.formats.records import record_from_frames, record_from_video
+from sam2vt.core.data.formats.records import record_from_frames, record_from_video, with_colours
+from sam2vt.core.data.formats.youtube_vos import read_meta
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -58,10 +60,13 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     sources = _sources(frame_root)
     masks = subfolders(mask_root)
     _check_both(frame_root, sorted(sources), mask_root, masks, options)
+    above = frame_root if os.path.basename(frame_root) == FRAMES else os.path.dirname(frame_root)
+    describe = read_meta(os.path.dirname(above))
 
     def build(name: str) -> VideoRecord:
         read = record_from_frames if os.path.isdir(sources[name]) else record_from_video
-        return read(name, sources[name], os.path.join(mask_root, name), options.look)
+        record = read(name, sources[name], os.path.join(mask_root, name), options.look)
+        return with_colours(describe(record), options.colours)
 
     return options.records(build, (name for name in sources if name in masks))
 
@@ -138,7 +143,9 @@ def _recognise(path: str) -> Found | None:
     if roots is None or files_in(roots[0], IMAGE_EXTENSIONS):  # images right in it: a single clip
         return None
     why = f"{roots[0]} and {roots[1]} hold a folder a video"
-    return Found("a tree of frames and masks", why, lambda options: load_tree(*roots, options))
+    return Found(
+        "a tree of frames and masks", why, lambda options: load_tree(*roots, options), takes=("colours",)
+    )
 
 
 LAYOUT = Layout(

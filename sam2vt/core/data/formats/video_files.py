@@ -13,7 +13,7 @@ from sam2vt.core.data.formats.coco_json import find_json
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
-from sam2vt.core.data.formats.records import record_from_video
+from sam2vt.core.data.formats.records import record_from_video, with_colours
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -53,8 +53,14 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
     names = [stem(os.path.basename(video)) for video in pairs]
     if len(set(names)) < len(names):
         raise DataError(f"{root}: two video files have the same name: {some(sorted(pairs))}; rename one")
+
+    def build(item: tuple[str, str]) -> VideoRecord:
+        name, video = item
+        record = record_from_video(name, video, pairs[video] or "", options.look)
+        return with_colours(record, options.colours)
+
     return options.records(
-        lambda item: record_from_video(item[0], item[1], pairs[item[1]] or "", options.look),
+        build,
         zip(names, pairs),
     )
 
@@ -106,7 +112,10 @@ def _recognise(path: str) -> Found | None:
         return None
     why = f"it has {some((os.path.basename(each) for each in videos), 3)}"
     return Found(
-        "video files with folders of masks", why, lambda options: load_video_files(path, videos, options)
+        "video files with folders of masks",
+        why,
+        lambda options: load_video_files(path, videos, options),
+        takes=("colours",),
     )
 
 

@@ -1,0 +1,168 @@
+"""Cell Tracking Challenge: 01/t000.tif with 01_GT/TRA and 01_GT/SEG or 01_ST/SEG.
+
+Each sequence (01, 02, ...) is a video. TRA/man_track000.tif marks every cell by the number of its track,
+man_track.txt lists the tracks; SEG/man_seg000.tif holds the cells' outlines, whose own numbers mean nothing.
+Only frames with a SEG image are annotated: from 01_GT where there is one, else from 01_ST.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
+from sam2vt.core.data.images import image_size, is_deep, open_image, read_pixels
+from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
+from sam2vt.errors import DataError
+
+_TIFF = (".tif", ".tiff")
+_SEQUENCE = re.compile(r"\d{2,}")
+_SLICE = re.compile(r"man_seg_\d+_\d+")  # of a 3D stack: frame and slice
+_FRAMES_LOOKED_AT = 16  # for the range of intensities
+
+
+def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[VideoRecord]:
+    """A record of every sequence. Raises DataError for 3D data and for sequences without outlines."""
+    return options.records(lambda name: _sequence(root, name), sequences)
+
+
+def _sequence(root: str, name: str) -> VideoRecord:
+    folder, tra = os.path.join(root, name), os.path.join(root, f"{name}_GT", "TRA")
+    paths = _by_number(folder, "t")
+    numbers = sorted(paths)
+    if not numbers:
+        raise DataError(f"{folder}: no frame is in it; allowed are t000.tif, t001.tif, ...: copy the frames")
+    tracks = _read_tracks(os.path.join(tra, "man_track.txt"), numbers[-1])
+    annotations: dict[int, FrameAnnotation] = {}
+    markers = _by_number(tra, "man_track")
+    for number, path in sorted(_segments(root, name).items()):
+        for has, what in ((paths, folder), (markers, tra)):
+            if number not in has:
+                raise DataError(
+                    f"{path}: there is no image of frame {number} in {what}; a mask needs its frame "
+                    "(t000.tif) and its markers (man_track000.tif): restore them or remove the mask"
+                )
+        annotations[numbers.index(number)] = LabelImage(path, "ctc", markers[number])
+    frames = tuple(paths[number] for number in numbers)
+    height, width = image_size(frames[0], "frame")
+    return VideoRecord(
+        video_id=name,
+        num_frames=len(frames),
+        height=height,
+        width=width,
+        annotations=annotations,
+        frame_paths=frames,
+        object_ids=tuple(sorted(tracks)),
+        source=folder,
+        extra={"parents": {track: parent for track, parent in tracks.items() if parent}, **_range(frames)},
+    )
+
+
+def _by_number(folder: str, prefix: str) -> dict[int, str]:
+    """The TIFFs of a folder whose name is the prefix and a number."""
+    found: dict[int, str] = {}
+    for name in files_in(folder, _TIFF):
+        number = last_number(os.path.splitext(name)[0])
+        if not re.fullmatch(rf"{prefix}\d+\.tiff?", name.lower()) or number is None:
+            raise DataError(
+                f"{os.path.join(folder, name)}: unexpected name; files here are named {prefix}000.tif, "
+                f"{prefix}001.tif, ...: rename or remove it"
+            )
+        if number in found:
+            raise DataError(f"{folder}: two files are of frame {number}, such as {name}; remove one")
+        found[number] = os.path.join(folder, name)
+    return found
+
+
+def _segments(root: str, name: str) -> dict[int, str]:
+    """Frame number -> its outlines: gold truth before silver."""
+    found: dict[int, str] = {}
+    for kind in ("ST", "GT"):
+        folder = os.path.join(root, f"{name}_{kind}", "SEG")
+        slices = [each for each in files_in(folder, _TIFF) if _SLICE.match(each)]
+        if slices:
+            raise DataError(
+                f"{os.path.join(folder, slices[0])}: outlines of single slices belong to 3D data, which is "
+                "not supported; allowed are 2D sequences: project or cut the stacks to 2D images"
+            )
+        found.update(_by_number(folder, "man_seg"))
+    if not found:
+        raise DataError(
+            f"{root}: sequence {name} has no outlines: neither {name}_GT/SEG nor {name}_ST/SEG holds "
+            "man_seg000.tif; TRA marks cells only by dots: add one of the folders"
+        )
+    return found
+
+
+def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
+    """Track -> its parent, 0 for none."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [(place, line.split()) for place, line in enumerate(file, start=1) if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the list of tracks cannot be read: {error}; restore the file") from None
+    tracks: dict[int, int] = {}
+    for place, fields in lines:
+        if len(fields) != 4 or not all(re.fullmatch(r"[0-9]{1,9}", each) for each in fields):
+            raise DataError(
+                f"{path}: line {place} is {' '.join(fields)[:60]!r}; a line holds four numbers: track, first "
+                "frame, last frame, parent (0: none): correct it"
+            )
+        track, first, last, parent = map(int, fields)
+        if not track or track in tracks or not first <= last <= last_frame:
+            what = "0" if not track else "listed twice" if track in tracks else f"on frames {first} to {last}"
+            raise DataError(
+                f"{path}: line {place}: track {track} is {what}; tracks are numbered from 1, listed once, "
+                f"and lie within frames 0 to {last_frame}: correct the line"
+            )
+        tracks[track] = parent
+    lost = [parent for parent in tracks.values() if parent and parent not in tracks]
+    if lost or not tracks:
+        what = f"track {lost[0]} is a parent, but has no line" if lost else "lists no track"
+        raise DataError(f"{path}: {what}; every track has a line: restore the file")
+    return tracks
+
+
+def _range(frames: tuple[str, ...]) -> dict[str, Any]:
+    """What scales 16 bit frames to 8 bits, one range for the video; nothing for frames of 8 bits.
+
+    The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
+    """
+    with open_image(frames[0], "frame") as image:
+        if not is_deep(image):
+            return {}
+    places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
+    lows, highs = [], []
+    for place in places:
+        with open_image(frames[place], "frame") as image:
+            pixels = read_pixels(image, frames[place], "frame")
+        if pixels.ndim != 2 or not np.isfinite(pixels).all():
+            raise DataError(f"{frames[place]}: the frame is no gray image of numbers; save it as 16 bit gray")
+        low, high = np.percentile(pixels, (0.1, 99.9))
+        lows.append(float(low))
+        highs.append(float(high))
+    return {"intensity_range": [min(lows), max(highs)]}
+
+
+def _recognise(path: str) -> Found | None:
+    above, name = os.path.split(path)
+    only = [name] if _SEQUENCE.fullmatch(name) and _has_truth(above, name) else []
+    root = above if only else path
+    found = only or [
+        each for each in subfolders(path) if _SEQUENCE.fullmatch(each) and _has_truth(path, each)
+    ]
+    if not found:
+        return None
+    why = f"{root} holds {some(found)} with {found[0]}_GT"
+    return Found("Cell Tracking Challenge", why, lambda options: load_ctc(root, found, options))
+
+
+def _has_truth(root: str, name: str) -> bool:
+    return any(os.path.isdir(os.path.join(root, f"{name}_{kind}")) for kind in ("GT", "ST"))
+
+
+LAYOUT = Layout("Cell Tracking Challenge: 01/t000.tif with 01_GT/TRA and 01_GT/SEG or 01_ST/SEG", _recognise)

@@ -1,0 +1,88 @@
+"""MOTS PNG: instances/<sequence>/*.png of 16 bit, whose values are class * 1000 + instance.
+
+Frames lie in images/<sequence>/ beside instances/, or in KITTI's training/image_02/<sequence>/; with a single
+sequence, as CVAT exports it, both folders hold the files themselves. An object's id is its pixel value;
+10000 is void. instances/labels.txt names the classes, line by line from class 1; without it they are car
+and pedestrian.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sam2vt.core.data.codings import MOTS_CLASSES
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, some, subfolders
+from sam2vt.core.data.formats.records import record_from_frames, with_coding
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_MASKS = "instances"
+_FRAMES = ("images", os.path.join("training", "image_02"), "image_02")
+_LABELS = "labels.txt"
+
+
+def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
+    """A record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
+    extra = {"classes": read_classes(os.path.join(mask_root, _LABELS))}
+    if files_in(mask_root, (".png",)):
+        name = os.path.basename(os.path.dirname(mask_root))
+        record = record_from_frames(name, frame_root, mask_root, options.look)
+        return [with_coding(record, "mots", extra)]
+    frames, masks = subfolders(frame_root), subfolders(mask_root)
+    for has, lacks, root in ((frames, masks, mask_root), (masks, frames, frame_root)):
+        lonely = [name for name in has if name not in lacks]
+        if lonely:
+            options.fault(
+                DataError(
+                    f"{root}: {len(lonely)} of {len(has)} sequences have no folder here: {some(lonely)}; "
+                    f"a sequence needs frames in {frame_root} and masks in {mask_root}: add them, or "
+                    "remove the sequence"
+                )
+            )
+    if not masks:
+        raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
+
+    def build(name: str) -> VideoRecord:
+        images, labels = (os.path.join(root, name) for root in (frame_root, mask_root))
+        return with_coding(record_from_frames(name, images, labels, options.look), "mots", extra)
+
+    return options.records(build, (name for name in masks if name in frames))
+
+
+def read_classes(path: str) -> dict[int, str]:
+    """Class number -> name."""
+    if not os.path.isfile(path):
+        return dict(MOTS_CLASSES)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}; write a class name a line") from None
+    if not names or len(set(names)) < len(names):
+        what = "names a class twice" if names else "is empty"
+        raise DataError(f"{path}: {what}; it must name each class once, a line a class, from class 1 on")
+    return dict(enumerate(names, start=1))
+
+
+def _recognise(path: str) -> Found | None:
+    above = os.path.dirname(path) if os.path.basename(path) in (_MASKS, "images") else path
+    masks = os.path.join(above, _MASKS)
+    if not os.path.isdir(masks):
+        return None
+    frames = [os.path.join(above, name) for name in _FRAMES if os.path.isdir(os.path.join(above, name))]
+    if not frames:
+        raise DataError(
+            f"{above}: has MOTS masks in {_MASKS}, but none of {', '.join(_FRAMES)} with their frames; put "
+            f"the frames into {os.path.join(above, _FRAMES[0])}, in folders named as those of the masks"
+        )
+    if files_in(masks, (".png",)) and not files_in(frames[0], IMAGE_EXTENSIONS):
+        raise DataError(
+            f"{masks}: the masks lie in it itself, but {frames[0]} has no images itself; both must be of one "
+            "sequence, or both hold a folder a sequence: move the files"
+        )
+    why = f"{masks} holds masks and {frames[0]} frames"
+    return Found("MOTS PNG", why, lambda options: load_mots(frames[0], masks, options))
+
+
+LAYOUT = Layout("MOTS PNG: instances/<sequence>/*.png with images/<sequence>/*.jpg", _recognise)

@@ -1,0 +1,65 @@
+"""YouTube-VOS's meta.json beside a tree: which objects a video has, and of what category."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from sam2vt.core.data.formats.listing import some, stem
+from sam2vt.core.data.json_files import field, load_json
+from sam2vt.core.types import LabelImage, VideoRecord
+from sam2vt.errors import DataError
+
+META = "meta.json"
+
+
+def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
+    """What adds to a record what meta.json in its tree's root says of it; nothing, where there is none.
+
+    An object that a mask shows and meta.json does not list is refused when the mask is read.
+    """
+    path = os.path.join(root, META)
+    if not os.path.lexists(path):
+        return lambda record: record
+    data = load_json(path)
+    if not isinstance(data, dict) or "videos" not in data:  # another program's
+        return lambda record: record
+    videos = field(data, "videos", dict, path)
+
+    def describe(record: VideoRecord) -> VideoRecord:
+        if record.video_id not in videos:
+            raise DataError(
+                f"{path}: video {record.video_id} is not in it; add it, remove the video's folders, or "
+                "remove meta.json"
+            )
+        return _described(record, videos[record.video_id], path)
+
+    return describe
+
+
+def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
+    where = f"{path}: video {record.video_id}"
+    names = {stem(os.path.basename(each)) for each in record.frame_paths or ()}
+    categories = {}
+    for key, described in field(entry, "objects", dict, where).items():
+        if not key.isdecimal() or not 0 < int(key) <= 65535:
+            raise DataError(f"{where}: object {key!r} is no id; ids are numbers from 1 on, as in the masks")
+        categories[int(key)] = field(described, "category", str, f"{where}, object {key}")
+        frames = described.get("frames", [])
+        lost = [each for each in frames if each not in names] if isinstance(frames, list) else [frames]
+        if lost and names:
+            raise DataError(
+                f"{where}, object {key}: {len(lost)} of its frames are not in {record.source}: {some(lost)}; "
+                "restore the frames, or correct meta.json"
+            )
+    if not categories:
+        raise DataError(f"{where}: objects is empty; list the video's objects or remove its folder")
+    if not all(isinstance(each, LabelImage) for each in record.annotations.values()):
+        strange = set(record.object_ids or ()) - set(categories)
+        if strange:
+            raise DataError(
+                f"{where}: object {min(strange)} has masks but is not listed; add it to meta.json"
+            )
+    extra = {**record.extra, "object_names": categories, "meta": path}
+    return replace(record, object_ids=tuple(sorted(categories)), extra=extra)
