@@ -226,7 +226,11 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
     if dataset_type != "auto":
         return dataset_type == "coco"
     first = islice(records, 16)  # some of a table's videos may have no mask
-    return any(isinstance(next(iter(record.annotations.values()), None), Segmentations) for record in first)
+    return any(
+        isinstance(next(iter(record.annotations.values()), None), Segmentations)
+        or (record.packed is not None and record.packed.coco)
+        for record in first
+    )
 
 
 # What `create_dataloader` takes beside the settings of torch's DataLoader.
