@@ -115,7 +115,7 @@ def _files(record: VideoRecord) -> Iterator[str]:
         if isinstance(annotation, LabelImage):
             yield annotation.path
         elif isinstance(annotation, ObjectImages):
-            yield from annotation.paths.values()
+            yield from sorted(annotation.paths.values())
         elif isinstance(annotation, MaskletFrame):
             masklets.update(annotation.paths)
     yield from sorted(masklets)

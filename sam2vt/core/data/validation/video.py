@@ -160,13 +160,13 @@ def _kind(record: VideoRecord) -> str:
 
 
 def _fingerprint(record: VideoRecord) -> str:
-    if record.packed is not None:
-        start = first_bytes(record, _FINGERPRINT_BYTES)
-        return f"{len(start)}-{hashlib.sha256(start).hexdigest()[:16]}"
-    path = record.video_path or (record.frame_paths or ("",))[0]
+    path = record.video_path or (record.frame_paths or (record.source,))[0]
     try:
+        if record.packed is not None:
+            start = first_bytes(record, _FINGERPRINT_BYTES)
+            return f"{len(start)}-{hashlib.sha256(start).hexdigest()[:16]}"
         with open(path, "rb") as file:
             start = file.read(_FINGERPRINT_BYTES)
         return f"{os.path.getsize(path)}-{hashlib.sha256(start).hexdigest()[:16]}"
-    except OSError:
+    except (OSError, DataError):
         return f"unreadable {path}"
