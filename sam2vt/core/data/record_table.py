@@ -149,7 +149,9 @@ class RecordTable(RecordsByRow):
         try:
             return read(self._file)
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: the record table cannot be read: {error}") from None
+            raise DataError(
+                f"{self.path}: the record table cannot be read: {error}; copy it again, or write it anew"
+            ) from None
 
     def _opened(self) -> pq.ParquetFile:
         import pyarrow.parquet as pq
@@ -161,7 +163,9 @@ class RecordTable(RecordsByRow):
                 filesystem.open_input_file(path), pre_buffer=False, page_checksum_verification=True
             )
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot be opened as a record table: {error}") from None
+            raise DataError(
+                f"{self.path}: cannot be opened as a record table: {error}; copy it again, or write it anew"
+            ) from None
         found = (file.schema_arrow.metadata or {}).get(_FORMAT)
         if found != _VERSION:
             what = "is no record table" if found is None else f"is of version {found.decode()}, not 1"

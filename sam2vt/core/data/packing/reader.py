@@ -125,7 +125,7 @@ class SlicedFile(io.RawIOBase):
     def __init__(self, source: PackedFile) -> None:
         assert source.packed.file is not None
         num_rows = sum(number for _, _, number in source.packed.rows)
-        self._source, self._position = source, 0
+        self._source, self._position, self._failed = source, 0, False
         self._slice_bytes = slice_bytes(source.num_bytes, num_rows)
         self._slices: OrderedDict[int, bytes] = OrderedDict()
         self.name = f"video{source.packed.file[0]}"  # FFmpeg looks at the ending
@@ -149,7 +149,11 @@ class SlicedFile(io.RawIOBase):
         if wanted <= 0:
             return 0
         number, start = divmod(self._position, self._slice_bytes)
+        if self._failed:  # FFmpeg asks again before it lets the error through
+            return 0
+        self._failed = True
         piece = self._slice(number)[start : start + wanted]
+        self._failed = False
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
