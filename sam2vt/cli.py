@@ -79,6 +79,17 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--report", help="an HTML page to write, with pictures of random clips")
     validate.set_defaults(run=_validate)
 
+    convert = verbs.add_parser("convert", help="write a dataset in another layout, for other tools")
+    convert.add_argument("data", help="whatever dataset.data_path may be")
+    convert.add_argument("out", help="the folder to write; an interrupted conversion goes on")
+    convert.add_argument("--to", required=True, help="davis, davis-objects, sav or coco")
+    _add_reading(convert)
+    convert.add_argument("--encode", default="jpeg:95", help="frames of video files: jpeg:<quality> or png")
+    convert.add_argument("--link", action="store_true", help="hard links to image files in place of copies")
+    convert.add_argument("--fps", type=float, default=24.0, help="of videos written (default: %(default)s)")
+    convert.add_argument("--lossy", action="store_true", help="leave out what the layout cannot say")
+    convert.set_defaults(run=_convert)
+
     pack = verbs.add_parser("pack", help="write a dataset as Parquet shards, for object storage")
     pack.add_argument("data", help="whatever dataset.data_path may be; with --verify a pack")
     pack.add_argument("out", nargs="?", help="the folder or URI to write to; an interrupted pack goes on")
@@ -233,6 +244,18 @@ def _pack(options: argparse.Namespace) -> None:
     num_bytes = sum(part.bytes for part in made.parts)
     print(f"{made.videos} videos of {made.frames} frames in {len(made.shards)} shards of {num_bytes} bytes")
     print(f"train on them with dataset.data_path={options.out}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from sam2vt.core.data.converting.convert import convert
+    from sam2vt.core.data.converting.options import ConvertOptions
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    how = ConvertOptions(options.encode, options.link, options.fps)
+    records = _records(options)
+    convert(records, options.out, options.to, how, options.lossy)
+    print(f"{len(records)} videos: {options.out}")
 
 
 def _verify(path: str) -> None:

@@ -96,7 +96,7 @@ class Segmentations:
 class MaskletFrame:
     """A frame's place in SA-V masklet files, which are read when its masks are asked for.
 
-    Objects are numbered from 1 on through the masklets of all files, in their order.
+    An object's number is its masklet's and one; those of a further file count on.
     """
 
     paths: tuple[str, ...]  # of JSON files

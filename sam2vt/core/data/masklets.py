@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,15 @@ class Masklets:
     width: int
 
 
+def number_objects(files: Sequence[Masklets]) -> list[int]:
+    """The object of each masklet of a video's files: one more than its id; a further file counts on."""
+    numbers: list[int] = []
+    for file in files:
+        last = max(numbers, default=0)
+        numbers += [last + 1 + each for each in file.ids]
+    return numbers
+
+
 def is_masklet_file(content: Any) -> bool:
     return isinstance(content, dict) and "masklet" in content
 
@@ -35,9 +45,10 @@ def read_masklets(path: str) -> Masklets:
         raise DataError(
             f"{path}: masklet is {_short(frames)}; it must list the masks of each annotated frame"
         )
-    if not isinstance(ids, list) or not all(type(each) is int for each in ids) or len(set(ids)) < len(ids):
+    if not isinstance(ids, list) or not _are_different_numbers(ids):
         raise DataError(
-            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets"
+            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets, each 0 "
+            "or more"
         )
     for place, masks in enumerate(frames):
         if not isinstance(masks, list) or len(masks) != len(ids):
@@ -60,6 +71,10 @@ def read_masklets(path: str) -> Masklets:
         height=_whole(content, "video_height", path),
         width=_whole(content, "video_width", path),
     )
+
+
+def _are_different_numbers(ids: list[Any]) -> bool:
+    return all(type(each) is int and each >= 0 for each in ids) and len(set(ids)) == len(ids)
 
 
 def _whole(content: dict[str, Any], name: str, path: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from sam2vt.core.data.codings import Decoded, decode_labels
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
-from sam2vt.core.data.masklets import read_masklets
+from sam2vt.core.data.masklets import Masklets, number_objects, read_masklets
 from sam2vt.core.data.packing.reader import place_of, read_masks
 from sam2vt.core.data.rle import segmentation_to_mask
 from sam2vt.core.types import (
@@ -212,8 +212,9 @@ def _segmentations(
     """Object id -> the file that has its segmentations, and these."""
     if isinstance(annotation, Segmentations):
         return {key: (record.source, each) for key, each in annotation.objects.items()}
-    found = ((path, [mask]) for path in annotation.paths for mask in _masklets_of(path, annotation.place))
-    return dict(enumerate(found, start=1))
+    files = [read_masklets(path) for path in annotation.paths]
+    found = ((file.path, [mask]) for file in files for mask in _masklets_of(file, annotation.place))
+    return dict(zip(number_objects(files), found))
 
 
 def _packed_segmentations(record: VideoRecord, frame_index: int) -> dict[int, tuple[str, list[Any]]]:
@@ -234,14 +235,13 @@ def _rle(record: VideoRecord, counts: bytes) -> dict[str, Any]:
     return {"size": [record.height, record.width], "counts": counts}
 
 
-def _masklets_of(path: str, place: int) -> list[dict[str, Any]]:
-    frames = read_masklets(path).frames
-    if place >= len(frames):
+def _masklets_of(file: Masklets, place: int) -> list[dict[str, Any]]:
+    if place >= len(file.frames):
         raise DataError(
-            f"{path}: annotates {len(frames)} frames, not the one of place {place}: the file has changed; "
-            "read the dataset anew"
+            f"{file.path}: annotates {len(file.frames)} frames, not the one of place {place}: the file has "
+            "changed; read the dataset anew"
         )
-    return frames[place]
+    return file.frames[place]
 
 
 def _united(

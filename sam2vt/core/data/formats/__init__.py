@@ -94,14 +94,12 @@ def _check(dataset_type: str, options: ReadOptions) -> None:
 
 def _layouts(dataset_type: str) -> list[Layout]:
     kinds = LAYOUTS.values() if dataset_type == "auto" else [LAYOUTS[dataset_type]]
-    return [packed.LAYOUT, *(layout for kind in kinds for layout in kind)]
+    return [layout for kind in kinds for layout in kind]
 
 
 def _recognise(dataset_type: str, path: str) -> Found:
-    layouts = _layouts(dataset_type)
-    if "://" in path:  # nothing else is read from there
-        layouts = [packed.LAYOUT]
-    for layout in layouts:
+    others = [] if "://" in path else _layouts(dataset_type)  # nothing else is read from there
+    for layout in [packed.LAYOUT, *others]:
         found = layout.recognise(path)
         if found is not None:
             return found
@@ -131,7 +129,7 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
     holds = f"holds {some(sorted(os.listdir(path)), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
     if dataset_type in ("auto", "video") and tree.lacks_masks(path):
         holds += f": frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
-    looked = [layout.looked_for for layout in _layouts(dataset_type)]
+    looked = [layout.looked_for for layout in [*_layouts(dataset_type), packed.LAYOUT]]
     wanted = "; ".join(f"({number}) {each}" for number, each in enumerate(looked, start=1))
     return DataError(
         f"data_path {path} is no dataset of type {dataset_type}: it {holds}. Looked for {wanted}"

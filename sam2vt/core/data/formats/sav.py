@@ -11,7 +11,7 @@ import os
 from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
-from sam2vt.core.data.masklets import Masklets, read_masklets
+from sam2vt.core.data.masklets import Masklets, number_objects, read_masklets
 from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
 from sam2vt.errors import DataError
 
@@ -78,6 +78,7 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
     annotations: dict[int, FrameAnnotation] = {
         place * stride: MaskletFrame(paths, place) for place in range(len(files[0].frames))
     }
+    numbers = number_objects(files)
     names = [f"{_kind(file.path)} {each}" for file in files for each in file.ids]
     return VideoRecord(
         video_id=video_id,
@@ -86,10 +87,16 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
         width=probe.width,
         annotations=annotations,
         video_path=video_path,
-        object_ids=tuple(range(1, len(names) + 1)),
+        object_ids=tuple(sorted(numbers)),
         source=paths[0],
-        extra={"object_names": dict(enumerate(names, start=1))},
+        extra={"object_names": dict(zip(numbers, names))},
     )
+
+
+def annotation_stride(num_frames: int, num_annotated: int) -> int | None:
+    """SA-V's own where it fits, else the smallest that gives as many annotated frames; None: none does."""
+    strides = (_USUAL_STRIDE, *range(1, num_frames + 1))
+    return next((each for each in strides if -(-num_frames // each) == num_annotated), None)
 
 
 def _stride(files: list[Masklets], video_path: str) -> int:
@@ -101,8 +108,7 @@ def _stride(files: list[Masklets], video_path: str) -> int:
             f"{len(files[0].frames)}; both must annotate the same frames of {video_path}"
         )
     (count,) = counts
-    strides = (_USUAL_STRIDE, *range(1, num_frames + 1))
-    stride = next((each for each in strides if -(-num_frames // each) == count), None)
+    stride = annotation_stride(num_frames, count)
     if stride is None:
         raise DataError(
             f"{files[0].path}: annotates {count} frames, which are not every n-th of the {num_frames} frames "

@@ -105,6 +105,12 @@ class PackedFile:
         assert self.packed.file is not None
         return self.packed.file[1]
 
+    @property
+    def ending(self) -> str:
+        """With its dot."""
+        assert self.packed.file is not None
+        return self.packed.file[0]
+
     def open(self) -> SlicedFile:
         return SlicedFile(self)
 
@@ -123,12 +129,11 @@ class SlicedFile(io.RawIOBase):
     """Reads a packed video file; the last few slices are kept."""
 
     def __init__(self, source: PackedFile) -> None:
-        assert source.packed.file is not None
         num_rows = sum(number for _, _, number in source.packed.rows)
         self._source, self._position, self._failed = source, 0, False
         self._slice_bytes = slice_bytes(source.num_bytes, num_rows)
         self._slices: OrderedDict[int, bytes] = OrderedDict()
-        self.name = f"video{source.packed.file[0]}"  # FFmpeg looks at the ending
+        self.name = f"video{source.ending}"  # FFmpeg looks at the ending
 
     def readable(self) -> bool:
         return True

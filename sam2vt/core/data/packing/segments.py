@@ -165,7 +165,4 @@ def _num_bytes(source: VideoSource) -> int:
 
 
 def _ending(source: VideoSource) -> str:
-    if isinstance(source, str):
-        return os.path.splitext(source)[1].lower()
-    assert source.packed.file is not None
-    return source.packed.file[0]
+    return os.path.splitext(source)[1].lower() if isinstance(source, str) else source.ending

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from sam2vt.core.data.encoding import parse_encoding
+from sam2vt.core.data.fingerprint import fingerprint
 from sam2vt.core.data.packing.manifest import (
     Manifest,
     PackedPart,
@@ -37,9 +37,8 @@ from sam2vt.core.data.packing.segments import (
 )
 from sam2vt.core.data.packing.store import Counted, Store
 from sam2vt.core.data.progress import with_progress
-from sam2vt.core.data.record_coding import encode_record
 from sam2vt.core.data.record_table import write_records
-from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -74,8 +73,8 @@ def pack(
     folder that holds something else or is packed from other data.
     """
     store = Store(out)
-    source, total = _look(records, options)
-    progress = _begin(store, Progress(source, asdict(options)))
+    progress = _begin(store, Progress(fingerprint(records), asdict(options)))
+    total = sum(num_segments(record, options.segment_frames) for record in records)
     done = sum(part.rows for part in progress.shards)
     rows = with_progress(_rows(records, options, done, workers), total, "segment", done)
     for part in _write_shards(store, rows, len(progress.shards), options.shard_mb * _MEGABYTE):
@@ -84,41 +83,6 @@ def pack(
     manifest = _finish(store, records, options, progress.shards)
     store.delete(PROGRESS)
     return manifest
-
-
-def _look(records: Iterable[VideoRecord], options: PackOptions) -> tuple[str, int]:
-    """What tells the data from any other, and the number of segments."""
-    digest, total = hashlib.sha256(), 0
-    for record in records:
-        digest.update(encode_record(record).encode())
-        for path in _files(record):
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                raise DataError(
-                    f"{path}: cannot be read: {error.strerror} (video {record.video_id}); restore the file, "
-                    "or remove what names it"
-                ) from None
-            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-        total += num_segments(record, options.segment_frames)
-    if not total:
-        raise DataError("there is no video to pack")
-    return digest.hexdigest(), total
-
-
-def _files(record: VideoRecord) -> Iterator[str]:
-    yield from record.frame_paths or ()
-    if record.video_path is not None:
-        yield record.video_path
-    masklets: set[str] = set()
-    for annotation in record.annotations.values():
-        if isinstance(annotation, LabelImage):
-            yield annotation.path
-        elif isinstance(annotation, ObjectImages):
-            yield from sorted(annotation.paths.values())
-        elif isinstance(annotation, MaskletFrame):
-            masklets.update(annotation.paths)
-    yield from sorted(masklets)
 
 
 def _begin(store: Store, wanted: Progress) -> Progress:

@@ -1,0 +1,1 @@
+"""Datasets in another layout, for other tools: DAVIS trees, SA-V, COCO video JSON."""
