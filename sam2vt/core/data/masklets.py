@@ -47,8 +47,8 @@ def read_masklets(path: str) -> Masklets:
         )
     if not isinstance(ids, list) or not _are_different_numbers(ids):
         raise DataError(
-            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets, each 0 "
-            "or more"
+            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets, each "
+            "0 or more"
         )
     for place, masks in enumerate(frames):
         if not isinstance(masks, list) or len(masks) != len(ids):

@@ -13,6 +13,7 @@ from sam2vt.core.data.decoding import write_video
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages, Segmentations, VideoRecord
 
 HEIGHT, WIDTH = 48, 64
+PALETTE = [0, 0, 0, *(200, 0, 0) * 255]  # of all values: a shorter one would cut large ones
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def _square(left: int, top: int = 8) -> np.ndarray:
 
 def _save_palette(path: Path, labels: np.ndarray) -> str:
     image = Image.fromarray(labels.astype(np.uint8), mode="P")
-    image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    image.putpalette(PALETTE)
     image.save(path)
     return str(path)
 

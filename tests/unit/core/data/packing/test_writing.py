@@ -147,7 +147,7 @@ def test_what_cannot_be_packed(sources, tmp_path):
     wrong_size = replace(other, height=50, annotations={})
     with pytest.raises(DataError, match="frame 0 is 64x48.*the video labels is 64x50"):
         pack([wrong_size], str(tmp_path / "b"), OPTIONS, workers=1)
-    with pytest.raises(DataError, match="no video to pack"):
+    with pytest.raises(DataError, match="there is no video"):
         pack([], str(tmp_path / "c"), OPTIONS, workers=1)
     for fields in ({"segment_frames": 0}, {"shard_mb": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
