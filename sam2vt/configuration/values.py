@@ -10,7 +10,7 @@ from sam2vt.configuration.report import Report
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("cosine", "step", "constant")
-DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc")
+DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat")
 SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -11,6 +11,7 @@ from sam2vt.core.data.formats import (
     coco,
     coco_images,
     ctc,
+    cvat,
     mots,
     sav,
     single_clip,
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mots": (mots.LAYOUT,),
     "ctc": (ctc.LAYOUT,),
+    "cvat": (cvat.LAYOUT,),
     "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
     "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }
