@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.augment.colours import recolour
+from sam2vt.core.data.augment.colours import COLOUR_FIELDS, recolour
 from sam2vt.core.data.augment.content import Content
-from sam2vt.core.data.augment.frames import spoil_frames
+from sam2vt.core.data.augment.frames import FRAME_FIELDS, spoil_frames
 from sam2vt.core.data.augment.geometry import move
 from sam2vt.core.data.augment.mosaic import make_mosaic
 from sam2vt.core.data.augment.paste import paste_object
@@ -38,11 +38,16 @@ def augment(
         if rng.random() < settings.paste_probability:
             content = paste_object(content, draw_other(), rng)
         content = move(content, settings, aspect, rng)
-        images = recolour(torch.from_numpy(content.images), settings, rng)
-        images = spoil_frames(images, settings, rng)
-        return content._replace(
-            images=np.ascontiguousarray(images.numpy()), masks=np.ascontiguousarray(content.masks)
-        )
+        images = _change_pixels(content.images, settings, rng)
+        return content._replace(images=images, masks=np.ascontiguousarray(content.masks))
+
+
+def _change_pixels(images: np.ndarray, settings: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    if not any(getattr(settings, name) for name in (*COLOUR_FIELDS, *FRAME_FIELDS)):
+        return np.ascontiguousarray(images)
+    video = torch.from_numpy(images) / 255  # three times as fast as with bytes, and rounded once
+    video = spoil_frames(recolour(video, settings, rng), settings, rng)
+    return (video * 255).round_().to(torch.uint8).numpy()
 
 
 @contextmanager

@@ -15,10 +15,11 @@ _ADJUST: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "contrast": F.adjust_contrast,
     "saturation": F.adjust_saturation,
 }
+COLOUR_FIELDS = (*_ADJUST, "hue", "grayscale_probability")
 
 
 def recolour(images: torch.Tensor, settings: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
-    """uint8 [T, 3, H, W] with other brightness, contrast, saturation and hue, or gray; in this order."""
+    """float [T, 3, H, W] from 0 to 1: other brightness, contrast, saturation and hue, then perhaps gray."""
     images = jitter(images, settings, rng)
     if settings.hue:
         images = F.adjust_hue(images, rng.uniform(-settings.hue, settings.hue))

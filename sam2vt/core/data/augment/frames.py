@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as F
@@ -12,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 from sam2vt.config import AugmentConfig
 from sam2vt.core.data.augment.colours import jitter
 
-_FIELDS = (
+FRAME_FIELDS = (
     "frame_brightness",
     "frame_contrast",
     "frame_saturation",
@@ -23,9 +24,7 @@ _FIELDS = (
 
 
 def spoil_frames(images: torch.Tensor, settings: AugmentConfig, rng: np.random.Generator) -> torch.Tensor:
-    """uint8 [T, 3, H, W], each frame with a draw of its own: colours, blur, noise, JPEG, in this order."""
-    if not any(getattr(settings, name) for name in _FIELDS):
-        return images
+    """float [T, 3, H, W] from 0 to 1, each frame changed by a draw of its own, in the order of the fields."""
     return torch.stack([_spoil(frame, settings, rng) for frame in images])
 
 
@@ -51,8 +50,14 @@ def _blur(frame: torch.Tensor, sigma: float, rng: np.random.Generator) -> torch.
 
 def _add_noise(frame: torch.Tensor, std: float, rng: np.random.Generator) -> torch.Tensor:
     noise = torch.from_numpy(rng.standard_normal(frame.shape, dtype=np.float32))
-    return (frame + noise * (255 * std)).round_().clamp_(0, 255).to(torch.uint8)
+    return (frame + noise * std).clamp_(0, 1)
 
 
 def _compress(frame: torch.Tensor, quality: float, rng: np.random.Generator) -> torch.Tensor:
-    return F.jpeg(frame, round(quality))
+    """By OpenCV: torchvision's own is to be removed."""
+    pixels = (frame * 255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
+    options = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
+    _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return torch.from_numpy(np.ascontiguousarray(decoded[..., ::-1])).permute(2, 0, 1) / 255

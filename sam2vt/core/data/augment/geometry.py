@@ -16,7 +16,7 @@ from sam2vt.config import AugmentConfig
 from sam2vt.core.data.augment.content import Content, are_kept, prompted_frames
 
 MAX_TRIES = 8  # motions that are drawn until one loses no object
-FILL = (124, 116, 104)  # beyond the frame: the mean colour, which the model sees as zeros
+FILL = (124, 116, 104)  # beyond the frame: the mean colour, about zero for the model
 
 _MOTION = ("degrees", "translate", "scale", "shear", "crop_area", "crop_ratio", "scale_jitter")
 
