@@ -28,7 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from sam2vt import train
 
         return train.main(given[1:])
-    options = build_parser().parse_args(given)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(given)
+    if rest and (not hasattr(options, "overrides") or any(each.startswith("-") for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides after an option, which argparse does not take together
+        options.overrides += rest
     with exit_on_error():
         options.run(options)
 
@@ -77,6 +82,13 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument("--json", action="store_true", help="print everything as JSON")
     validate.add_argument("--report", help="an HTML page to write, with pictures of random clips")
     validate.set_defaults(run=_validate)
+
+    preview = verbs.add_parser("preview", help="a picture of clips as training draws and augments them")
+    preview.add_argument("data", help="whatever dataset.data_path may be")
+    preview.add_argument("overrides", nargs="*", help="as for train, such as dataset/augment=strong")
+    preview.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
+    preview.add_argument("--clips", type=_positive, default=4, help="how many (default: %(default)s)")
+    preview.set_defaults(run=_preview)
 
     sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
     sample.add_argument("out", help="the folder to write")
@@ -197,6 +209,14 @@ def _validate(options: argparse.Namespace) -> None:
     )
     if not is_sound:
         raise SystemExit(1)
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from sam2vt.preview import preview
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    print(preview(options.data, options.out, options.overrides, options.clips))
 
 
 def _sample_data(options: argparse.Namespace) -> None:

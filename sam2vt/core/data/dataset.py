@@ -207,6 +207,7 @@ def dataset_from_config(
         "min_object_pixels": cfg.min_object_pixels,
         "object_sampling": cfg.object_sampling,
         "max_conditioning_frames": cfg.max_conditioning_frames,
+        "augment": cfg.augment,
     }
     path = cfg.data_path or records[0].source
     if _is_coco(cfg.dataset_type, records):
@@ -240,6 +241,7 @@ _CONFIG_OPTIONS = (
     "min_object_pixels",
     "object_sampling",
     "max_conditioning_frames",
+    "augment",
     "identity",
     "image_root",
     "allow_absolute_paths",
@@ -274,8 +276,8 @@ def create_dataloader(
     """Batches of a dataset, the same for any number of workers.
 
     Further keywords: image_size, video_clip_length, clips_per_video, frame_stride, max_frame_stride,
-    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, identity, image_root,
-    allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
+    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, augment, identity,
+    image_root, allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
     of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
