@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sam2vt.configuration.values import DATASET_TYPES
 from sam2vt.errors import exit_on_error
 
 TRAIN_HELP = (
@@ -101,7 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_reading(verb: argparse.ArgumentParser) -> None:
     """How the dataset is to be read."""
-    verb.add_argument("--dataset-type", default="auto", help="auto, video, coco, mots, ctc or cvat")
+    verb.add_argument("--dataset-type", default="auto", help=", ".join(DATASET_TYPES))
     verb.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     verb.add_argument("--image-root", help="COCO: where file_name starts")
     verb.add_argument("--allow-absolute-paths", action="store_true", help="COCO: files outside its folder")

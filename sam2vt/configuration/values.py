@@ -11,7 +11,7 @@ from sam2vt.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("cosine", "step", "constant")
-DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat")
+DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely")
 SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")

@@ -223,11 +223,17 @@ def clip_spec(
 
 
 def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
-    """With "auto", by the kind of mask, which only a COCO JSON has; all videos have the same kind."""
+    """With "auto", by the JSON that its masks come from; all videos have the same kind."""
     if dataset_type != "auto":
         return dataset_type == "coco"
     first = islice(records, 16)  # some of a table's videos may have no mask
-    return any(isinstance(next(iter(record.annotations.values()), None), Segmentations) for record in first)
+    return any(_comes_from_coco(record) for record in first)
+
+
+def _comes_from_coco(record: VideoRecord) -> bool:
+    """Supervisely's masks come from a JSON beside a video file."""
+    annotation = next(iter(record.annotations.values()), None)
+    return isinstance(annotation, Segmentations) and record.source.endswith(".json") and not record.video_path
 
 
 # What `create_dataloader` takes beside the settings of torch's DataLoader.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sam2vt.core.data.codings import Decoded, decode_labels
+from sam2vt.core.data.figures import FIGURE, figure_to_mask
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
 from sam2vt.core.data.masklets import read_masklets
@@ -207,6 +208,10 @@ def _segmentations(
     return dict(enumerate(found, start=1))
 
 
+def _is_figure(segmentation: Any) -> bool:
+    return isinstance(segmentation, dict) and FIGURE in segmentation
+
+
 def _masklets_of(path: str, place: int) -> list[dict[str, Any]]:
     frames = read_masklets(path).frames
     if place >= len(frames):
@@ -223,5 +228,6 @@ def _united(
     where = f"{path}: {_where(record, frame_index)}, object {object_id}"
     mask = np.zeros((record.height, record.width), dtype=bool)
     for segmentation in segmentations:
-        mask |= segmentation_to_mask(segmentation, record.height, record.width, where)
+        read = figure_to_mask if _is_figure(segmentation) else segmentation_to_mask
+        mask |= read(segmentation, record.height, record.width, where)
     return {object_id: mask}

@@ -86,7 +86,7 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
             f"{where}: RLE counts sum to {int(counts.sum())}, but the image has height x width = "
             f"{height} x {width} = {height * width} pixels; write the annotation anew"
         )
-    return _paint(counts, height, width)
+    return paint(counts, height, width)
 
 
 def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
@@ -109,13 +109,13 @@ def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
     return mask
 
 
-def _paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """Runs of 0 and 1 in turn, column by column; the counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 
 
-def _check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
+def check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
     if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
         got = f"{len(polygon)} numbers" if isinstance(polygon, (list, tuple)) else type(polygon).__name__
         raise DataError(
@@ -148,7 +148,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
             "counts, or a list of at least one polygon"
         )
     for place, polygon in enumerate(segmentation):
-        _check_polygon(polygon, place, height, width, where)
+        check_polygon(polygon, place, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return _paint(decode_counts(rle["counts"]), height, width)
+    return paint(decode_counts(rle["counts"]), height, width)

@@ -15,6 +15,7 @@ from sam2vt.core.data.formats import (
     mots,
     sav,
     single_clip,
+    supervisely,
     tree,
     video_files,
     youtube_vis,
@@ -32,6 +33,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mots": (mots.LAYOUT,),
     "ctc": (ctc.LAYOUT,),
     "cvat": (cvat.LAYOUT,),
+    "supervisely": (supervisely.LAYOUT,),
     "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
     "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }
