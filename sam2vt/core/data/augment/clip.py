@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.augment.colours import COLOUR_FIELDS, recolour
+from sam2vt.core.data.augment.colours import Change, draw_colours
 from sam2vt.core.data.augment.content import Content
-from sam2vt.core.data.augment.frames import FRAME_FIELDS, spoil_frames
+from sam2vt.core.data.augment.frames import draw_spoils
 from sam2vt.core.data.augment.geometry import move
 from sam2vt.core.data.augment.mosaic import make_mosaic
 from sam2vt.core.data.augment.paste import paste_object
@@ -39,15 +39,23 @@ def augment(
             content = paste_object(content, draw_other(), rng)
         content = move(content, settings, aspect, rng)
         images = _change_pixels(content.images, settings, rng)
-        return content._replace(images=images, masks=np.ascontiguousarray(content.masks))
+        return content._replace(images=images)
 
 
 def _change_pixels(images: np.ndarray, settings: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    if not any(getattr(settings, name) for name in (*COLOUR_FIELDS, *FRAME_FIELDS)):
-        return np.ascontiguousarray(images)
-    video = torch.from_numpy(images) / 255  # three times as fast as with bytes, and rounded once
-    video = spoil_frames(recolour(video, settings, rng), settings, rng)
-    return (video * 255).round_().to(torch.uint8).numpy()
+    """Frame after frame, which is faster than all at once and takes less memory."""
+    colours, changed = draw_colours(settings, rng), np.empty(images.shape, dtype=np.uint8)
+    for image, target in zip(images, changed):
+        changes = [*colours, *draw_spoils(settings, rng)]
+        target[:] = _change(image, changes) if changes else image
+    return changed
+
+
+def _change(image: np.ndarray, changes: list[Change]) -> np.ndarray:
+    frame = torch.from_numpy(image) / 255  # rounded once, after all of them
+    for change in changes:
+        frame = change(frame)
+    return (frame * 255).round_().to(torch.uint8).numpy()
 
 
 @contextmanager

@@ -47,18 +47,25 @@ def flip(content: Content) -> Content:
     return content._replace(images=images.numpy(), masks=np.ascontiguousarray(masks))
 
 
-def warp_images(images: np.ndarray, motion: np.ndarray, fill: tuple[int, ...] = FILL) -> np.ndarray:
-    """uint8 [..., 3, S, S] moved by a 3 x 3 affine map, bilinear."""
-    video = tv_tensors.Video(torch.from_numpy(images))
-    moved = F.perspective(video, None, None, fill=list(fill), coefficients=_coefficients(motion))
-    return moved.numpy()
+def warp_images(images: np.ndarray, motion: np.ndarray) -> np.ndarray:
+    """uint8 [T, 3, S, S] moved by a 3 x 3 affine map, bilinear."""
+    coefficients = _coefficients(motion)
+    moved = np.empty_like(images)
+    for frame, target in zip(images, moved):  # one at a time: all of them as floats take much memory
+        image = tv_tensors.Image(torch.from_numpy(frame))
+        target[:] = F.perspective(image, None, None, fill=list(FILL), coefficients=coefficients).numpy()
+    return moved
 
 
 def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """bool [..., S, S] alike, by the nearest pixel; nothing beyond the frame."""
-    mask = tv_tensors.Mask(torch.from_numpy(masks).to(torch.uint8))
-    moved = F.perspective(mask, None, None, coefficients=_coefficients(motion))
-    return moved.to(torch.bool).numpy()
+    """bool [T, S, S] or [T, N, S, S] alike, by the nearest pixel; nothing beyond the frame."""
+    coefficients = _coefficients(motion)
+    moved = np.zeros_like(masks)
+    for frame, target in zip(masks, moved):
+        if frame.any():
+            mask = tv_tensors.Mask(torch.from_numpy(frame).to(torch.uint8))
+            target[:] = F.perspective(mask, None, None, coefficients=coefficients).numpy() > 0
+    return moved
 
 
 def draw_motion(settings: AugmentConfig, side: int, aspect: float, rng: np.random.Generator) -> np.ndarray:
