@@ -22,7 +22,8 @@ _READ_HELP = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb.
 
-    Exit codes: 0 done, 1 validate found faults, 2 bad input, 3 training failed, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 done, 1 validate or pack --verify found faults, 2 bad input, 3 training failed, 130 Ctrl-C,
+    143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # the rest is Hydra's, its options too
@@ -90,6 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
     preview.add_argument("--clips", type=_positive, default=4, help="how many (default: %(default)s)")
     preview.set_defaults(run=_preview)
+
+    pack = verbs.add_parser("pack", help="write a dataset as Parquet shards, for object storage")
+    pack.add_argument("data", help="whatever dataset.data_path may be; with --verify a pack")
+    pack.add_argument("out", nargs="?", help="the folder or URI to write to; an interrupted pack goes on")
+    _add_reading(pack)
+    pack.add_argument("--segment-frames", type=_positive, default=16, help="of a row (default: %(default)s)")
+    pack.add_argument("--shard-mb", type=_positive, default=128, help="of a file (default: %(default)s)")
+    pack.add_argument("--encode", default="keep", help="keep, png or jpeg:<quality> (default: %(default)s)")
+    pack.add_argument("--workers", type=_positive, help="processes (default: the number of CPUs)")
+    pack.add_argument("--verify", action="store_true", help="hold every file of a pack to its checksum")
+    pack.set_defaults(run=_pack)
 
     sample = verbs.add_parser("sample-data", help="write a small dataset of generated videos")
     sample.add_argument("out", help="the folder to write")
@@ -218,6 +230,41 @@ def _preview(options: argparse.Namespace) -> None:
 
     setup_logging()
     print(preview(options.data, options.out, options.overrides, options.clips))
+
+
+def _records(options: argparse.Namespace) -> Sequence[Any]:
+    from sam2vt.config import DatasetConfig
+    from sam2vt.core.data.configured import open_records
+
+    return open_records(DatasetConfig(data_path=options.data, **_reading(options)))
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from sam2vt.core.data.packing.writer import PackOptions, pack
+    from sam2vt.errors import ConfigError
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    if options.verify:
+        return _verify(options.data)
+    if options.out is None:
+        raise ConfigError("OUT is missing: the folder or URI to write to, as in `sam2vt pack DATA OUT`")
+    how = PackOptions(options.segment_frames, options.shard_mb, options.encode)
+    made = pack(_records(options), options.out, how, options.workers)
+    num_bytes = sum(part.bytes for part in made.parts)
+    print(f"{made.videos} videos of {made.frames} frames in {len(made.shards)} shards of {num_bytes} bytes")
+    print(f"train on them with dataset.data_path={options.out}")
+
+
+def _verify(path: str) -> None:
+    from sam2vt.core.data.packing.dataset import verify
+
+    manifest, faults = verify(path)
+    for fault in faults:
+        print(fault)
+    print(f"{len(manifest.parts)} files, {len(faults)} of them bad")
+    if faults:
+        raise SystemExit(1)
 
 
 def _sample_data(options: argparse.Namespace) -> None:

@@ -103,17 +103,37 @@ class MaskletFrame:
     place: int  # among the annotated frames
 
 
-FrameAnnotation = LabelImage | ObjectImages | Segmentations | MaskletFrame
+@dataclass(frozen=True)
+class PackedMasks:
+    """A frame whose masks lie in the row of `VideoRecord.packed` that holds the frame."""
+
+
+FrameAnnotation = LabelImage | ObjectImages | Segmentations | MaskletFrame | PackedMasks
+
+
+@dataclass(frozen=True)
+class PackedVideo:
+    """The rows of Parquet shards that hold a video, a segment of consecutive frames each.
+
+    Segment k begins with frame k * segment_frames. With `file` the video is one of that ending and number of
+    bytes, of which each row holds a slice; None: rows hold an encoded image a frame.
+    """
+
+    root: str  # the shards' folder, or its URI
+    segment_frames: int
+    rows: tuple[tuple[str, int, int], ...]  # shard, its first row, how many: in the order of the segments
+    file: tuple[str, int] | None = None
+    coco: bool = False  # the masks come from a COCO JSON
 
 
 @dataclass(frozen=True)
 class VideoRecord:
     """Where one video and its masks lie. Holds references, never frames or masks.
 
-    Frames come from `frame_paths` (an image a frame) or from `video_path` (a video file); exactly one
-    is set. `annotations` maps frame indices, which always count from the start of the whole video, to
-    where their masks lie; a frame without an entry is not annotated. `frame_range` limits what may be
-    used to frames start <= i < stop, so that two splits of one video never share a frame.
+    Frames come from `frame_paths` (an image a frame), from `video_path` (a video file) or from `packed`
+    (rows of shards); exactly one is set. `annotations` maps frame indices, which always count from the start
+    of the whole video, to where their masks lie; a frame without an entry is not annotated. `frame_range`
+    limits what may be used to frames start <= i < stop, so that two splits of one video never share a frame.
     """
 
     video_id: str
@@ -127,9 +147,11 @@ class VideoRecord:
     frame_range: tuple[int, int] | None = None
     source: str = ""  # the folder or JSON it was read from, for messages
     extra: dict[str, Any] = field(default_factory=dict)
+    packed: PackedVideo | None = None
 
     def __post_init__(self) -> None:
-        assert (self.frame_paths is None) != (self.video_path is None), self.video_id
+        sources = (self.frame_paths, self.video_path, self.packed)
+        assert sum(each is not None for each in sources) == 1, self.video_id
         assert self.frame_paths is None or len(self.frame_paths) == self.num_frames, self.video_id
 
     @property

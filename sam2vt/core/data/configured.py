@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from sam2vt.config import Config, DatasetConfig
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.formats.packed import pack_at
+from sam2vt.core.data.packing.dataset import open_packed
+from sam2vt.core.data.packing.schema import MANIFEST
 from sam2vt.core.data.record_table import SUFFIX, RecordTable
 from sam2vt.core.data.splits import split_records
 from sam2vt.core.types import VideoRecord
@@ -29,9 +32,11 @@ def find_records(config: Config) -> tuple[Records, Records]:
 
 
 def open_records(settings: DatasetConfig) -> Records:
-    """The videos at `data_path`: a record table where it is a .parquet file, else as `load_records`."""
+    """The videos at `data_path`, by row of a record table or packed shards, else as `load_records`."""
     path, kind = settings.data_path, settings.dataset_type
-    if not path.endswith(SUFFIX):
+    is_table = path.endswith(SUFFIX)
+    folder = None if is_table or not path else pack_at(path)
+    if not is_table and folder is None:
         return load_records(
             kind,
             path,
@@ -43,10 +48,13 @@ def open_records(settings: DatasetConfig) -> Records:
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
             f"identity={settings.identity}, image_root={settings.image_root}, colours={settings.colours}: "
-            f"data_path {path} is a record table, which was written with them; leave them out"
+            f"data_path {path} is a record table or a pack, which was written with them; leave them out"
         )
-    table = RecordTable(path)
-    log.info("%s: recognised as a record table, because it is a %s file: %d videos", path, SUFFIX, len(table))
+    if folder is None:
+        table, what = RecordTable(path), f"a record table, because it is a {SUFFIX} file"
+    else:
+        table, what = open_packed(folder), f"packed shards, because it has a {MANIFEST}"
+    log.info("%s: recognised as %s: %d videos", path, what, len(table))
     return table
 
 

@@ -232,6 +232,8 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
 
 def _comes_from_coco(record: VideoRecord) -> bool:
     """Supervisely's masks come from a JSON beside a video file."""
+    if record.packed is not None:
+        return record.packed.coco
     annotation = next(iter(record.annotations.values()), None)
     return isinstance(annotation, Segmentations) and record.source.endswith(".json") and not record.video_path
 

@@ -27,8 +27,11 @@ import numpy as np
 
 from sam2vt.core.data.frame_index import FrameIndex
 from sam2vt.core.data.images import read_rgb, resize_frame
+from sam2vt.core.data.packing.reader import PackedFile, iterate_images
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
+
+VideoSource = str | PackedFile  # a path, or a video file in the rows of shards
 
 _Frames = Generator[tuple[int, av.VideoFrame], None, None]
 
@@ -109,6 +112,19 @@ def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> 
         yield frame
 
 
+def video_source(record: VideoRecord) -> VideoSource | None:
+    """The video file of a record; None: its frames are images."""
+    if record.packed is not None and record.packed.file is not None:
+        return PackedFile(record.video_id, record.packed)
+    return record.video_path
+
+
+def frame_index(source: VideoSource) -> tuple[FrameIndex, bool]:
+    """The index of a video file, and whether its times are those of decoded frames, not of packets."""
+    cached = _cached_index(source)
+    return cached.index, cached.exact
+
+
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float, crf: int = 10
 ) -> None:
@@ -144,17 +160,21 @@ def _frames_of(
     record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(index, pixels) of ascending frame indices."""
-    if record.video_path is not None:
-        path = record.video_path
-        pixels = ((index, _upright(frame, path, index)) for index, frame in _exact_frames(path, targets))
+    source, depth = video_source(record), record.extra.get("intensity_range")
+    if source is not None:
+        pixels = (
+            (index, str(source), _upright(frame, source, index))
+            for index, frame in _exact_frames(source, targets)
+        )
+    elif record.packed is not None:
+        images = iterate_images(record, targets)
+        pixels = ((index, where, read_rgb(where, depth, data)) for index, where, data in images)
     else:
         assert record.frame_paths is not None
         paths = record.frame_paths
-        depth = record.extra.get("intensity_range")
-        pixels = ((index, read_rgb(paths[index], depth)) for index in targets)
-    for index, frame in pixels:
+        pixels = ((index, paths[index], read_rgb(paths[index], depth)) for index in targets)
+    for index, where, frame in pixels:
         if frame.shape[:2] != (record.height, record.width):
-            where = record.video_path or (record.frame_paths or ())[index]
             raise DataError(
                 f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "
                 f"{record.video_id} is {record.width}x{record.height}; all frames must have one size"
@@ -162,7 +182,7 @@ def _frames_of(
         yield index, frame if size is None else resize_frame(frame, size)
 
 
-def _exact_frames(path: str, targets: Sequence[int]) -> _Frames:
+def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
     """(index, frame) of ascending frame indices of a video file."""
     cached = _cached_index(path)
     done = 0
@@ -176,7 +196,7 @@ def _exact_frames(path: str, targets: Sequence[int]) -> _Frames:
             _mend(path, cached, targets[done])
 
 
-def _mend(path: str, cached: _CachedIndex, target: int) -> None:
+def _mend(path: VideoSource, cached: _CachedIndex, target: int) -> None:
     """Replaces an index that proved wrong: first by a decoded one, then by one that never seeks."""
     if not cached.exact:
         cached.index, cached.exact = _scan(path, cached.index), True
@@ -191,7 +211,7 @@ def _mend(path: str, cached: _CachedIndex, target: int) -> None:
 
 
 def _decode_targets(
-    path: str, index: FrameIndex, targets: Sequence[int]
+    path: VideoSource, index: FrameIndex, targets: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decodes on from one target to the next, or seeks where that saves enough frames."""
     if targets[-1] >= index.num_frames:
@@ -216,7 +236,7 @@ def _decode_targets(
                 raise _IndexMismatch
 
 
-def _decode_from(path: str, index: FrameIndex, target: int) -> _Frames:
+def _decode_from(path: VideoSource, index: FrameIndex, target: int) -> _Frames:
     """(index, frame) from the key frame before `target` on."""
     with _open_video(path) as (container, stream):
         key, packets = _seek(container, stream, index, target)
@@ -265,7 +285,7 @@ def _seek_to(
 
 
 def _numbered(
-    packets: Iterator[Any], path: str, index: FrameIndex, sought: int | None
+    packets: Iterator[Any], path: VideoSource, index: FrameIndex, sought: int | None
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decodes packets and numbers their frames, holding each to the time that the index has for it.
 
@@ -289,14 +309,14 @@ def _numbered(
         raise _damaged(path, position, str(error.strerror)) from None
 
 
-def _damaged(path: str, position: int, reason: str) -> DataError:
+def _damaged(path: VideoSource, position: int, reason: str) -> DataError:
     return DataError(
         f"{path}: frame {position} cannot be decoded: {reason}; the file is damaged: re-encode it, or cut "
         "video and masks to the frames before"
     )
 
 
-def _quarter_turns(frame: av.VideoFrame, path: str, index: int) -> int:
+def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
     """How often a frame is turned by 90 degrees counter-clockwise to be displayed, 0 to 3."""
     if frame.rotation % 90:
         raise DataError(
@@ -306,16 +326,16 @@ def _quarter_turns(frame: av.VideoFrame, path: str, index: int) -> int:
     return (frame.rotation // 90) % 4
 
 
-def _upright(frame: av.VideoFrame, path: str, index: int) -> np.ndarray:
+def _upright(frame: av.VideoFrame, path: VideoSource, index: int) -> np.ndarray:
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame, path, index)))
 
 
 @contextmanager
-def _open_video(path: str) -> Iterator[tuple[Any, Any]]:
+def _open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream, decoding in one thread: workers are the parallelism."""
     try:
-        container = av.open(path)
+        container = av.open(path if isinstance(path, str) else path.open())
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{path}: cannot be opened as a video: {error.strerror}") from None
     with container:
@@ -329,8 +349,10 @@ def _open_video(path: str) -> Iterator[tuple[Any, Any]]:
         yield container, streams[0]
 
 
-def _cached_index(path: str) -> _CachedIndex:
+def _cached_index(path: VideoSource) -> _CachedIndex:
     """The file's index from the cache of this process; a file that changed is indexed anew."""
+    if isinstance(path, PackedFile):
+        return _packed_index(path)
     try:
         status = os.stat(path)
     except OSError as error:
@@ -339,7 +361,7 @@ def _cached_index(path: str) -> _CachedIndex:
 
 
 @lru_cache(maxsize=4096)
-def _index_file(path: str, mtime_ns: int, num_bytes: int) -> _CachedIndex:
+def _index_file(path: VideoSource, mtime_ns: int, num_bytes: int) -> _CachedIndex:
     index, trusted = _list_packets(path)
     if not trusted:
         index = _scan(path, index)
@@ -348,7 +370,12 @@ def _index_file(path: str, mtime_ns: int, num_bytes: int) -> _CachedIndex:
     return _CachedIndex(index, exact=not trusted)
 
 
-def _list_packets(path: str) -> tuple[FrameIndex, bool]:
+@lru_cache(maxsize=4096)
+def _packed_index(source: PackedFile) -> _CachedIndex:
+    return _CachedIndex(*source.frame_index())
+
+
+def _list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
     """The index that the packets announce, and whether they can be trusted to give one frame each."""
     times: list[int] = []
     keys: list[tuple[int, int]] = []
@@ -380,7 +407,7 @@ def _list_packets(path: str) -> tuple[FrameIndex, bool]:
     return index, trusted
 
 
-def _scan(path: str, listed: FrameIndex) -> FrameIndex:
+def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
     """The exact index, by decoding every frame once. Raises DataError where decoding fails."""
     counting = replace(listed, times=None)
     with _open_video(path) as (container, stream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from io import BytesIO
 from typing import Any
 
 import cv2
@@ -22,15 +23,18 @@ _EXIF_ORIENTATION = 0x0112
 _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError, TypeError, OverflowError)
 
 
-def open_image(path: str, what: str = "image") -> Image.Image:
-    """The opened image, pixels not yet read. Raises DataError where there is none, or more than one."""
-    if not os.path.isfile(path):
+def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
+    """The opened image, pixels not yet read. Raises DataError where there is none, or more than one.
+
+    `data` is the file's content where it lies elsewhere; `path` then says where, for messages.
+    """
+    if data is None and not os.path.isfile(path):
         gone = "is no regular file" if os.path.lexists(path) else "does not exist"
         raise DataError(f"{path}: the {what} {gone}; restore the file or remove its annotation")
     try:
         with warnings.catch_warnings():  # Pillow warns from below our limit on
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(path, what, str(error)) from None
     except (UnidentifiedImageError, *_DAMAGE) as error:
@@ -74,13 +78,13 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def read_rgb(path: str, intensity_range: Any = None) -> np.ndarray:
+def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) -> np.ndarray:
     """An image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
 
     Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. It is one
-    for all frames of a video, so that its brightness does not flicker.
+    for all frames of a video, so that its brightness does not flicker. `data` as for `open_image`.
     """
-    with open_image(path, "frame") as image:
+    with open_image(path, "frame", data) as image:
         if is_deep(image) != (intensity_range is not None):
             raise _wrong_depth(path, intensity_range)
         if intensity_range is not None:

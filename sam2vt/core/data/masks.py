@@ -17,12 +17,14 @@ from sam2vt.core.data.figures import FIGURE, figure_to_mask
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
 from sam2vt.core.data.masklets import read_masklets
+from sam2vt.core.data.packing.reader import place_of, read_masks
 from sam2vt.core.data.rle import segmentation_to_mask
 from sam2vt.core.types import (
     FrameAnnotation,
     LabelImage,
     MaskletFrame,
     ObjectImages,
+    PackedMasks,
     Segmentations,
     VideoRecord,
 )
@@ -56,7 +58,10 @@ def _loaders(record: VideoRecord, frame_index: int) -> list[Callable[[], dict[in
         return [partial(_label_masks, record, frame_index, annotation)]
     if isinstance(annotation, ObjectImages):
         return [partial(_object_mask, record, frame_index, *each) for each in annotation.paths.items()]
-    objects = _segmentations(record, annotation)
+    if isinstance(annotation, PackedMasks):
+        objects = _packed_segmentations(record, frame_index)
+    else:
+        objects = _segmentations(record, annotation)
     return [partial(_united, record, frame_index, key, *found) for key, found in objects.items()]
 
 
@@ -65,6 +70,8 @@ def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
     annotation = _annotation(record, frame_index)
     if isinstance(annotation, (Segmentations, MaskletFrame)):
         return None
+    if isinstance(annotation, PackedMasks):
+        return _packed_void(record, frame_index)
     if isinstance(annotation, LabelImage):
         if annotation.coding != "ids":
             void = _decoded(record, frame_index, annotation).void
@@ -92,6 +99,8 @@ def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | Non
     annotation = _annotation(record, frame_index)
     if isinstance(annotation, LabelImage) and annotation.coding == "ctc":
         return _decoded(record, frame_index, annotation).known
+    if isinstance(annotation, PackedMasks):
+        return read_masks(record, frame_index).known
     return frozenset(annotation.paths) if isinstance(annotation, ObjectImages) else None
 
 
@@ -210,6 +219,24 @@ def _segmentations(
 
 def _is_figure(segmentation: Any) -> bool:
     return isinstance(segmentation, dict) and FIGURE in segmentation
+
+
+def _packed_segmentations(record: VideoRecord, frame_index: int) -> dict[int, tuple[str, list[Any]]]:
+    where = str(place_of(record, frame_index))
+    objects = read_masks(record, frame_index).objects
+    return {key: (where, [_rle(record, counts)]) for key, counts in objects.items()}
+
+
+def _packed_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
+    counts = read_masks(record, frame_index).void
+    if counts is None:
+        return None
+    where = f"{place_of(record, frame_index)}: {_where(record, frame_index)}, void"
+    return segmentation_to_mask(_rle(record, counts), record.height, record.width, where)
+
+
+def _rle(record: VideoRecord, counts: bytes) -> dict[str, Any]:
+    return {"size": [record.height, record.width], "counts": counts}
 
 
 def _masklets_of(path: str, place: int) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from sam2vt.core.types import (
     LabelImage,
     MaskletFrame,
     ObjectImages,
+    PackedMasks,
+    PackedVideo,
     Segmentations,
     VideoRecord,
 )
@@ -39,7 +41,8 @@ def encode_record(record: VideoRecord) -> str:
         "video": record.video_path,
         "object_ids": None if record.object_ids is None else list(record.object_ids),
         "range": None if record.frame_range is None else list(record.frame_range),
-        "extra": _plain(record.extra) if record.extra else None,
+        "extra": plain(record.extra) if record.extra else None,
+        "packed": None if record.packed is None else _encode_packed(record.packed),
     }
     fields.update({name: value for name, value in optional.items() if value is not None})
     try:
@@ -67,7 +70,19 @@ def decode_record(text: str) -> VideoRecord:
         frame_range=None if bounds is None else (bounds[0], bounds[1]),
         source=fields["source"],
         extra=_restore(fields.get("extra", {})),
+        packed=_decode_packed(fields["packed"]) if "packed" in fields else None,
     )
+
+
+def _encode_packed(packed: PackedVideo) -> list[Any]:
+    rows = [list(each) for each in packed.rows]
+    return [packed.root, packed.segment_frames, rows, packed.file and list(packed.file), packed.coco]
+
+
+def _decode_packed(encoded: list[Any]) -> PackedVideo:
+    root, segment_frames, rows, file, coco = encoded
+    places = tuple((name, first, number) for name, first, number in rows)
+    return PackedVideo(root, segment_frames, places, file and (file[0], file[1]), coco)
 
 
 def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
@@ -76,9 +91,12 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
     images: dict[int, dict[int, str]] = {}
     segmented = []
     masklets: dict[tuple[str, ...], dict[int, int]] = {}
+    packed = []
     for index, annotation in annotations.items():
         if isinstance(annotation, MaskletFrame):
             masklets.setdefault(annotation.paths, {})[index] = annotation.place
+        elif isinstance(annotation, PackedMasks):
+            packed.append(index)
         elif isinstance(annotation, LabelImage):
             labels.setdefault(annotation.coding, {})[index] = annotation
         elif isinstance(annotation, ObjectImages):
@@ -86,11 +104,13 @@ def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
             for object_id, path in annotation.paths.items():
                 images[index][object_id] = path
         else:
-            segmented.append([index, [[key, _plain(each)] for key, each in annotation.objects.items()]])
+            segmented.append([index, [[key, plain(each)] for key, each in annotation.objects.items()]])
     groups: list[Any] = []
     groups += [_encode_labels(coding, each) for coding, each in labels.items()]
     if images:
         groups.append(["images", _encode_numbers(list(images)), _encode_objects(images)])
+    if packed:
+        groups.append(["packed", _encode_numbers(packed)])
     for paths, places in masklets.items():
         numbers = [_encode_numbers(list(each)) for each in (places, places.values())]
         groups.append(["masklets", list(paths), *numbers])
@@ -132,6 +152,8 @@ def _decode_annotations(groups: Iterable[Any]) -> dict[int, FrameAnnotation]:
                 for index, path in zip(_decode_numbers(indices), _decode_paths(encoded)):
                     found[index][object_id] = path
             annotations.update({i: ObjectImages(each) for i, each in found.items()})
+        elif kind == "packed":
+            annotations.update(dict.fromkeys(_decode_numbers(content[0]), PackedMasks()))
         elif kind == "masklets":
             files, (indices, places) = tuple(content[0]), map(_decode_numbers, content[1:])
             annotations.update({i: MaskletFrame(files, place) for i, place in zip(indices, places)})
@@ -183,16 +205,16 @@ def _decode_paths(encoded: Any) -> list[str]:
     return [f"{before}{number:0{digits}d}{after}" for number in _decode_numbers(encoded["numbers"])]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Keys that are no text, tuples and bytes in a form that JSON has; `_restore` undoes it."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: _plain(each) for key, each in value.items()}
-        return {"$items": [[_plain(key), _plain(each)] for key, each in value.items()]}
+            return {key: plain(each) for key, each in value.items()}
+        return {"$items": [[plain(key), plain(each)] for key, each in value.items()]}
     if isinstance(value, tuple):
-        return {"$tuple": [_plain(each) for each in value]}
+        return {"$tuple": [plain(each) for each in value]}
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return {"$bytes": value.decode("latin-1")} if isinstance(value, bytes) else value
 
 

@@ -10,13 +10,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 from uuid import uuid4
 
 import numpy as np
 
 from sam2vt.core.data.record_coding import decode_record, encode_record
-from sam2vt.core.types import VideoRecord
+from sam2vt.core.types import PackedVideo, VideoRecord
 from sam2vt.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
     """
     import pyarrow.parquet as pq
 
-    filesystem, target = _locate(os.fspath(path))
+    filesystem, target = locate(os.fspath(path))
     # An object appears when its upload is complete; a local file when it is put in place.
     is_local = filesystem.type_name == "local"
     written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
@@ -54,6 +55,7 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
             compression="zstd",
             use_dictionary=False,
             write_statistics=False,
+            write_page_checksum=True,
         ) as writer:
             for batch in _batches(records):
                 writer.write_batch(batch)
@@ -117,7 +119,13 @@ class RecordTable(RecordsByRow):
     def _at(self, place: int) -> VideoRecord:
         group = int(np.searchsorted(self._ends, place, side="right"))
         first = int(self._ends[group - 1]) if group else 0
-        return decode_record(self._group(group)[place - first].as_py())
+        record = decode_record(self._group(group)[place - first].as_py())
+        return record if record.packed is None else self._beside_table(record, record.packed)
+
+    def _beside_table(self, record: VideoRecord, packed: PackedVideo) -> VideoRecord:
+        """Shards without a folder lie where the table does, wherever both have been moved."""
+        root = packed.root or os.path.dirname(self.path)
+        return replace(record, packed=replace(packed, root=root), source=record.source or root)
 
     def video_ids(self) -> pa.ChunkedArray:
         """The ids of all videos, as an Arrow array of text."""
@@ -141,17 +149,23 @@ class RecordTable(RecordsByRow):
         try:
             return read(self._file)
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: the record table cannot be read: {error}") from None
+            raise DataError(
+                f"{self.path}: the record table cannot be read: {error}; copy it again, or write it anew"
+            ) from None
 
     def _opened(self) -> pq.ParquetFile:
         import pyarrow.parquet as pq
 
-        filesystem, path = _locate(self.path)
+        filesystem, path = locate(self.path)
         self._pid = os.getpid()
         try:
-            file = pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=False)
+            file = pq.ParquetFile(
+                filesystem.open_input_file(path), pre_buffer=False, page_checksum_verification=True
+            )
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot be opened as a record table: {error}") from None
+            raise DataError(
+                f"{self.path}: cannot be opened as a record table: {error}; copy it again, or write it anew"
+            ) from None
         found = (file.schema_arrow.metadata or {}).get(_FORMAT)
         if found != _VERSION:
             what = "is no record table" if found is None else f"is of version {found.decode()}, not 1"
@@ -183,7 +197,8 @@ def _batches(records: Iterable[VideoRecord]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(rows, schema=_schema())
 
 
-def _locate(path: str) -> tuple[Any, str]:
+def locate(path: str) -> tuple[Any, str]:
+    """(filesystem of pyarrow, path on it) of a local path or a URI. Raises DataError."""
     from pyarrow import fs
 
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Event
@@ -18,6 +19,8 @@ from sam2vt.config import AugmentConfig, Config
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.packing.dataset import open_packed
+from sam2vt.core.data.packing.writer import PackOptions, pack
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.types import Batch, VideoRecord
@@ -73,13 +76,13 @@ def plan_of(world_size: int, batch_size: int) -> StreamPlan:
     return plan_stream(config, num_videos=3)
 
 
-def job_of(records: list[VideoRecord], spec: ClipSpec = SPEC) -> DecodeJob:
+def job_of(records: Sequence[VideoRecord], spec: ClipSpec = SPEC) -> DecodeJob:
     sampling = {"num_videos": 3, "clips_per_video": CLIPS_PER_VIDEO, "seed": SEED, "shuffle": True}
     return DecodeJob(records, spec, sampling)
 
 
 def stream_loaders(
-    records: list[VideoRecord],
+    records: Sequence[VideoRecord],
     plan: StreamPlan,
     world_size: int,
     first_step: int = 0,
@@ -158,6 +161,17 @@ def test_augmented_clips_are_the_same_bytes_on_both_engines(records: list[VideoR
     assert_same(got, local_batches(records, plan, 0, AUGMENTED))
     plain = local_batches(records, plan, 0)
     assert all(not torch.equal(a["images"], b["images"]) for a, b in zip(got, plain, strict=True))
+
+
+def test_packed_shards_give_the_same_batches(
+    records: list[VideoRecord], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Actors are given the pack's address, and read its rows themselves."""
+    out = tmp_path_factory.mktemp("packed") / "pack"
+    pack(records, str(out), PackOptions(segment_frames=4), workers=1)
+    plan, table = plan_of(1, 2), open_packed(out.as_uri())
+    (loader,) = stream_loaders(table, plan, 1)
+    assert_same([batch for _ in range(EPOCHS) for batch in loader], local_batches(records, plan, 0))
 
 
 @pytest.mark.usefixtures("local_ray")

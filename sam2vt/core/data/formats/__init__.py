@@ -13,6 +13,7 @@ from sam2vt.core.data.formats import (
     ctc,
     cvat,
     mots,
+    packed,
     sav,
     single_clip,
     supervisely,
@@ -28,7 +29,8 @@ from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
-# A dataset_type and the layouts that it stands for; "auto" stands for all, in this order.
+# A dataset_type and the layouts that it stands for; "auto" stands for all, in this order. Packed shards,
+# whatever they were made from, are read with any of them.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mots": (mots.LAYOUT,),
     "ctc": (ctc.LAYOUT,),
@@ -60,10 +62,7 @@ def load_records(
     _check(dataset_type, options)
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
-    path = os.path.abspath(os.path.expanduser(os.fspath(data_path)))
-    if not os.path.exists(path):
-        raise DataError(f"data_path {path} does not exist; {_nearest(path)}")
-    check_readable(path)
+    path = _existing(os.fspath(data_path))
     found = _recognise(dataset_type, path)
     for name, value in options.given().items():
         if name not in found.takes:
@@ -78,6 +77,17 @@ def load_records(
     return sorted(records, key=lambda record: record.video_id)
 
 
+def _existing(data_path: str) -> str:
+    """As an absolute path, or the URI that it is."""
+    if "://" in data_path:
+        return data_path
+    path = os.path.abspath(os.path.expanduser(data_path))
+    if not os.path.exists(path):
+        raise DataError(f"data_path {path} does not exist; {_nearest(path)}")
+    check_readable(path)
+    return path
+
+
 def _check(dataset_type: str, options: ReadOptions) -> None:
     if dataset_type not in DATASET_TYPES:
         raise ConfigError(f"dataset_type={dataset_type!r}: allowed are {', '.join(DATASET_TYPES)}")
@@ -88,11 +98,14 @@ def _check(dataset_type: str, options: ReadOptions) -> None:
 
 def _layouts(dataset_type: str) -> list[Layout]:
     kinds = LAYOUTS.values() if dataset_type == "auto" else [LAYOUTS[dataset_type]]
-    return [layout for kind in kinds for layout in kind]
+    return [packed.LAYOUT, *(layout for kind in kinds for layout in kind)]
 
 
 def _recognise(dataset_type: str, path: str) -> Found:
-    for layout in _layouts(dataset_type):
+    layouts = _layouts(dataset_type)
+    if "://" in path:  # nothing else is read from there
+        layouts = [packed.LAYOUT]
+    for layout in layouts:
         found = layout.recognise(path)
         if found is not None:
             return found
@@ -114,10 +127,16 @@ def _say(path: str, found: Found, records: list[VideoRecord]) -> None:
 
 
 def _not_recognised(path: str, dataset_type: str) -> DataError:
+    if "://" in path:
+        raise DataError(
+            f"data_path {path} holds no shards of `sam2vt pack`, and other datasets are not read from a URI: "
+            "pack the dataset there, or copy it to this machine"
+        )
     holds = f"holds {some(sorted(os.listdir(path)), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
     if dataset_type in ("auto", "video") and tree.lacks_masks(path):
         holds += f": frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
-    looked = [layout.looked_for for layout in _layouts(dataset_type)]
+    first, *others = _layouts(dataset_type)  # what most people look for stands before shards
+    looked = [layout.looked_for for layout in (*others, first)]
     wanted = "; ".join(f"({number}) {each}" for number, each in enumerate(looked, start=1))
     return DataError(
         f"data_path {path} is no dataset of type {dataset_type}: it {holds}. Looked for {wanted}"

@@ -14,6 +14,7 @@ import numpy as np
 from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.packing.reader import first_bytes
 from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFindings
 from sam2vt.core.types import FrameAnnotation, LabelImage, MaskletFrame, ObjectImages, VideoRecord
 from sam2vt.errors import DataError
@@ -151,16 +152,21 @@ def _object_in(message: str) -> int | None:
 
 
 def _kind(record: VideoRecord) -> str:
+    if record.packed is not None:
+        return f"packed {record.packed.file[0].lstrip('.')} files" if record.packed.file else "packed images"
     path = record.video_path or (record.frame_paths or ("",))[0]
     ending = os.path.splitext(path)[1].lower().lstrip(".") or "?"
     return f"{ending}, {probe_video(path).codec}" if record.video_path else f"{ending} images"
 
 
 def _fingerprint(record: VideoRecord) -> str:
-    path = record.video_path or (record.frame_paths or ("",))[0]
+    path = record.video_path or (record.frame_paths or (record.source,))[0]
     try:
+        if record.packed is not None:
+            start = first_bytes(record, _FINGERPRINT_BYTES)
+            return f"{len(start)}-{hashlib.sha256(start).hexdigest()[:16]}"
         with open(path, "rb") as file:
             start = file.read(_FINGERPRINT_BYTES)
         return f"{os.path.getsize(path)}-{hashlib.sha256(start).hexdigest()[:16]}"
-    except OSError:
+    except (OSError, DataError):
         return f"unreadable {path}"

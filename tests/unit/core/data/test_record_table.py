@@ -14,7 +14,14 @@ import pytest
 from sam2vt.core.data import record_table
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.record_table import RecordTable, write_records
-from sam2vt.core.types import LabelImage, ObjectImages, Segmentations, VideoRecord
+from sam2vt.core.types import (
+    LabelImage,
+    ObjectImages,
+    PackedMasks,
+    PackedVideo,
+    Segmentations,
+    VideoRecord,
+)
 from sam2vt.errors import DataError
 
 
@@ -52,6 +59,16 @@ ODD = {
     ),
     "kinds mixed": record(annotations={0: LabelImage("/m"), 1: Segmentations({}), 2: ObjectImages({2: "x"})}),
     "video file": record(frame_paths=None, video_path="/v/clip.mp4", frame_range=(1, 4)),
+    "packed images": record(
+        frame_paths=None,
+        annotations={i: PackedMasks() for i in (0, 2, 4)},
+        packed=PackedVideo("s3://b/d", 2, (("shard-00000.parquet", 7, 2), ("shard-00001.parquet", 0, 1))),
+    ),
+    "packed file": record(
+        frame_paths=None,
+        annotations={3: PackedMasks(), 4: LabelImage("/m")},
+        packed=PackedVideo("/d", 16, (("shard-00000.parquet", 0, 1),), (".mp4", 12_345), coco=True),
+    ),
     "extra": record(extra={"object_names": {1: "cat", 2: None}, "$tuple": [1], "box": (1, (2.5, "a"), True)}),
 }
 
