@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from sam2vt.configuration.values import DATASET_TYPES
 from sam2vt.errors import exit_on_error
 
 TRAIN_HELP = (
@@ -29,7 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from sam2vt import train
 
         return train.main(given[1:])
-    options = build_parser().parse_args(given)
+    parser = build_parser()
+    options, rest = parser.parse_known_args(given)
+    if rest and (not hasattr(options, "overrides") or any(each.startswith("-") for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # overrides after an option, which argparse does not take together
+        options.overrides += rest
     with exit_on_error():
         options.run(options)
 
@@ -90,6 +96,13 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--lossy", action="store_true", help="leave out what the layout cannot say")
     convert.set_defaults(run=_convert)
 
+    preview = verbs.add_parser("preview", help="a picture of clips as training draws and augments them")
+    preview.add_argument("data", help="whatever dataset.data_path may be")
+    preview.add_argument("overrides", nargs="*", help="as for train, such as dataset/augment=strong")
+    preview.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
+    preview.add_argument("--clips", type=_positive, default=4, help="how many (default: %(default)s)")
+    preview.set_defaults(run=_preview)
+
     pack = verbs.add_parser("pack", help="write a dataset as Parquet shards, for object storage")
     pack.add_argument("data", help="whatever dataset.data_path may be; with --verify a pack")
     pack.add_argument("out", nargs="?", help="the folder or URI to write to; an interrupted pack goes on")
@@ -112,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_reading(verb: argparse.ArgumentParser) -> None:
     """How the dataset is to be read."""
-    verb.add_argument("--dataset-type", default="auto", help="auto, video, coco, mots or ctc")
+    verb.add_argument("--dataset-type", default="auto", help=", ".join(DATASET_TYPES))
     verb.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     verb.add_argument("--image-root", help="COCO: where file_name starts")
     verb.add_argument("--allow-absolute-paths", action="store_true", help="COCO: files outside its folder")
@@ -220,6 +233,14 @@ def _validate(options: argparse.Namespace) -> None:
     )
     if not is_sound:
         raise SystemExit(1)
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from sam2vt.preview import preview
+    from sam2vt.train import setup_logging
+
+    setup_logging()
+    print(preview(options.data, options.out, options.overrides, options.clips))
 
 
 def _records(options: argparse.Namespace) -> Sequence[Any]:

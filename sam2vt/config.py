@@ -49,6 +49,48 @@ class ModelConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """How drawn clips are altered; the defaults leave them as they are.
+
+    Lengths are shares of the model's input; a colour's 0.1 is a factor from 0.9 to 1.1.
+    """
+
+    # From several clips.
+    mosaic_probability: float = 0.0  # that the clip and three others lie in a grid of 2 x 2
+    paste_probability: float = 0.0  # that an object of another clip lies over it, as a distractor
+    # The same motion for all frames of a clip, and for their masks.
+    flip_probability: float = 0.0  # left to right
+    degrees: float = 0.0  # turned by up to this, either way
+    translate: float = 0.0  # shifted by up to this, in x and y
+    scale: Tuple[float, float] = (1.0, 1.0)  # zoomed about the centre
+    shear: float = 0.0  # degrees, along x
+    crop_area: Tuple[float, float] = (1.0, 1.0)  # share of the frame that is cut out and fills it again
+    crop_ratio: Tuple[float, float] = (1.0, 1.0)  # by how much it is stretched in x against y
+    scale_jitter: Tuple[float, float] = (1.0, 1.0)  # zoomed, and put anywhere
+    # The same colours for all frames of a clip.
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0  # share of the colour circle
+    grayscale_probability: float = 0.0
+    # Drawn for each frame of its own.
+    frame_brightness: float = 0.0
+    frame_contrast: float = 0.0
+    frame_saturation: float = 0.0
+    blur_probability: float = 0.0
+    blur_sigma: Tuple[float, float] = (0.5, 2.0)  # pixels
+    noise_probability: float = 0.0
+    noise_std: Tuple[float, float] = (0.01, 0.05)  # of a range of colours from 0 to 1
+    jpeg_probability: float = 0.0
+    jpeg_quality: Tuple[int, int] = (30, 90)
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "crop_area", "crop_ratio", "scale_jitter", "blur_sigma", "noise_std"):
+            setattr(self, name, _pair(getattr(self, name), name, "(least, most)"))
+        self.jpeg_quality = _pair(self.jpeg_quality, "jpeg_quality", "(least, most)")
+
+
+@dataclass
 class DatasetConfig:
     """A dataset and how clips and prompts are drawn from it."""
 
@@ -79,6 +121,7 @@ class DatasetConfig:
     image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
     allow_absolute_paths: bool = False  # COCO: files outside the JSON's folder and image_root
     colours: Optional[Dict[str, List[int]]] = None  # masks in colours: class -> [red, green, blue]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         self.image_size = _pair(self.image_size, "image_size", "(height, width)")

@@ -7,6 +7,7 @@ is told by comparing it with its default.
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,18 @@ def find_faults(config: Config) -> list[Fault]:
     """Every rule that the configuration breaks: single values first, then what does not go together."""
     report = Report(config)
     check_values(report)
-    for check in (_sizes, _paths, _model, _data, _validation, _optimizer, _scheduler, _trainer, _run):
+    for check in (
+        _sizes,
+        _paths,
+        _model,
+        _data,
+        _augment,
+        _validation,
+        _optimizer,
+        _scheduler,
+        _trainer,
+        _run,
+    ):
         check(config, report)
     return report.faults
 
@@ -186,6 +198,24 @@ def _one_dataset(section: str, report: Report) -> None:
     if data.dataset_type == "video":
         for name in ("identity", "image_root", "allow_absolute_paths"):
             report.unused(f"{section}.{name}", f"{section}.dataset_type", "it is for COCO files")
+
+
+def _augment(config: Config, report: Report) -> None:
+    for name, switch in (
+        ("blur_sigma", "blur_probability"),
+        ("noise_std", "noise_probability"),
+        ("jpeg_quality", "jpeg_probability"),
+    ):
+        if getattr(config.dataset.augment, switch) == 0:
+            report.unused(f"dataset.augment.{name}", f"dataset.augment.{switch}", "no frame is altered so")
+    given = [
+        f.name
+        for f in fields(config.valdataset.augment)
+        if not report.is_default(f"valdataset.augment.{f.name}")
+    ]
+    if given:
+        text = f"must be none, has {', '.join(given)}: validation sees the clips as they are"
+        report.faults.append(Fault(("valdataset.augment",), f"valdataset.augment: {text}"))
 
 
 def _validation(config: Config, report: Report) -> None:

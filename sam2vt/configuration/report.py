@@ -26,7 +26,7 @@ class Report:
 
     def is_default(self, name: str) -> bool:
         *parents, last = name.split(".")
-        owner = self.value(parents[0]) if parents else self.config
+        owner = self.value(".".join(parents)) if parents else self.config
         return self.value(name) == next(f.default for f in fields(owner) if f.name == last)
 
     def fault(self, name: str, text: str) -> None:

@@ -78,7 +78,11 @@ def _changed(
     for field in fields:
         section, _, name = field.rpartition(".")
         before, after = (was.get(section, {}), now[section]) if section else (was, now)
-        if name in before and key(before[name]) != key(after[name]):
+        if name not in before or key(before[name]) == key(after[name]):
+            continue
+        if isinstance(after[name], Mapping):  # a group of settings
+            lines += [f"{field}.{line}" for line in _changed(list(after[name]), before[name], after[name])]
+        else:
             lines.append(f"{field} was {_show(before[name])}, is {_show(after[name])}")
     return lines
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sam2vt.configuration.report import Report
+from sam2vt.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("cosine", "step", "constant")
-DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc")
+DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely")
 SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -28,6 +29,15 @@ def _at_least(low: float) -> Rule:
 
 def _above(low: float) -> Rule:
     return (lambda value: low < value < math.inf), f"above {low}"
+
+
+def _within(low: float, high: float) -> Rule:
+    return (lambda value: low <= value <= high), f"between {low} and {high}"
+
+
+def _range(low: float, high: float) -> Rule:
+    fits = lambda pair: low <= pair[0] <= pair[1] <= high  # noqa: E731
+    return fits, f"[least, most], both between {low} and {high}"
 
 
 def _one_of(*allowed: str) -> Rule:
@@ -65,7 +75,7 @@ def _are_prompt_types(value: list[str]) -> bool:
 
 _AMOUNT = "a share above 0.0 and up to 1.0, or an integer that counts batches"
 _MULTIPLE_OF_32: Rule = ((lambda v: v > 0 and v % 32 == 0), "a positive multiple of 32")
-_SHARE: Rule = ((lambda v: 0 <= v <= 1), "between 0 and 1")
+_SHARE: Rule = _within(0, 1)
 _NON_EMPTY: Rule = ((lambda v: len(v) > 0), "not empty")
 
 _MODEL: dict[str, Rule] = {
@@ -101,6 +111,32 @@ _DATASET: dict[str, Rule] = {
         f"a list of {', '.join(PROMPT_TYPES)}; repeats are weights, so a list of one type has it once",
     ),
 }
+_AUGMENT: dict[str, Rule] = {
+    "mosaic_probability": _SHARE,
+    "paste_probability": _SHARE,
+    "flip_probability": _SHARE,
+    "degrees": _within(0, 180),
+    "translate": _SHARE,
+    "scale": _range(0.1, 10),
+    "shear": _within(0, 60),
+    "crop_area": _range(0.01, 1),
+    "crop_ratio": _range(0.1, 10),
+    "scale_jitter": _range(0.1, 10),
+    "brightness": _SHARE,
+    "contrast": _SHARE,
+    "saturation": _SHARE,
+    "hue": _within(0, 0.5),
+    "grayscale_probability": _SHARE,
+    "frame_brightness": _SHARE,
+    "frame_contrast": _SHARE,
+    "frame_saturation": _SHARE,
+    "blur_probability": _SHARE,
+    "blur_sigma": _range(0.1, 10),
+    "noise_probability": _SHARE,
+    "noise_std": _range(0, 1),
+    "jpeg_probability": _SHARE,
+    "jpeg_quality": _range(1, 100),
+}
 LOSS_WEIGHTS = (
     "bce_weight",
     "dice_weight",
@@ -113,6 +149,7 @@ LOSS_WEIGHTS = (
 _RULES: dict[str, dict[str, Rule]] = {
     "model": _MODEL,
     "dataset": _DATASET,
+    "dataset.augment": _AUGMENT,
     "valdataset": _DATASET,
     "loss": {name: _at_least(0) for name in LOSS_WEIGHTS} | {"smooth": _above(0)},
     "optimizer": {
@@ -184,3 +221,11 @@ def check_values(report: Report) -> None:
             value = report.value(field)
             if value is not None and not fits(value):
                 report.fault(field, f"must be {allowed}")
+
+
+def check_augment(settings: Any) -> None:
+    """Raise ConfigError for the first value of an `AugmentConfig` that is not allowed."""
+    for name, (fits, allowed) in _AUGMENT.items():
+        value = getattr(settings, name)
+        if not fits(value):
+            raise ConfigError(f"augment.{name}={value!r}: must be {allowed}")

@@ -55,7 +55,7 @@ class ClipDecoder:
             return pack_error(error, rows, (spec.clip_length, 3, *spec.image_size))
 
     def _clip(self, row: int) -> ClipArrays:
-        # Nothing here imports torch, which takes half a GB in every actor and seconds to load.
+        # Nothing here imports torch, which takes half a GB in every actor, unless clips are augmented.
         from sam2vt.core.data.clips import draw_blank, draw_clip, draw_or_quarantine
         from sam2vt.core.data.sampling import sample_at
 

@@ -106,10 +106,14 @@ class Cluster:
             time.sleep(0.5)
 
     def submit(self, name: str, *overrides: str) -> None:
-        """Workers take a slot that only nodes of the pool train have; decoding is for the pool data."""
+        """Workers take a slot that only nodes of the pool train have; decoding is for the pool data.
+
+        Without a working directory: these nodes share the folder that each of them would unpack it into anew,
+        under the feet of those that work already.
+        """
         options = ["--address", self.head.dashboard, "--submission-id", name, "--no-wait"]
-        command = ["python", "ray_jobs/train.py", "experiment=demo", *SMALL, *overrides]
-        result = self.head.ray("job", "submit", *options, "--working-dir", str(REPO), "--", *command)
+        command = ["python", str(REPO / "ray_jobs" / "train.py"), "experiment=demo", *SMALL, *overrides]
+        result = self.head.ray("job", "submit", *options, "--", *command)
         assert result.returncode == 0, result.stderr
 
     def run(self, name: str) -> tuple[int | None, str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sam2vt.config import Config, SweepConfig, configs_dir, load_config, to_dict
+from sam2vt.config import AugmentConfig, Config, SweepConfig, configs_dir, load_config, to_dict
 from sam2vt.train import compose_config
 
 REPO = Path(__file__).resolve().parents[2]
@@ -66,6 +66,16 @@ def test_every_choice_passes(group: str, tmp_path: Path) -> None:
         assert isinstance(config, Config)
 
 
+@pytest.mark.parametrize("dataset", ["auto", "video", "coco"])
+def test_every_augmentation_passes_beside_every_dataset(dataset: str, tmp_path: Path) -> None:
+    names = {file.stem for file in (FOLDER / "dataset" / "augment").glob("*.yaml")}
+    assert names == {"none", "sam2", "strong", "heavy"}
+    for name in names:
+        config = load(tmp_path, f"dataset={dataset}", f"dataset/augment={name}")
+        assert (config.dataset.augment == AugmentConfig()) == (name == "none")
+        assert config.valdataset.augment == AugmentConfig()
+
+
 def test_a_sweep_s_settings_are_those_that_the_program_knows() -> None:
     written = OmegaConf.to_container(OmegaConf.load(FOLDER / "sweep" / "default.yaml"))
     assert written == to_dict(SweepConfig())
@@ -101,6 +111,18 @@ def test_the_published_recipe(tmp_path: Path) -> None:
     loss = config.loss
     assert (loss.focal_weight, loss.dice_weight, loss.iou_head_weight, loss.presence_weight) == (20, 1, 1, 1)
     assert loss.bce_weight == loss.iou_weight == loss.temporal_weight == 0
+    assert config.dataset.augment == AugmentConfig(
+        flip_probability=0.5,
+        degrees=25,
+        shear=20,
+        brightness=0.1,
+        contrast=0.03,
+        saturation=0.03,
+        grayscale_probability=0.05,
+        frame_brightness=0.1,
+        frame_contrast=0.05,
+        frame_saturation=0.05,
+    )
 
 
 def test_the_nano_network_is_sam_2_1_with_small_numbers() -> None:

@@ -15,7 +15,7 @@ from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.record_table import RecordTable
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError, exit_on_error
 
-VERBS = ("train", "evaluate", "export", "index", "validate", "convert", "pack", "sample-data")
+VERBS = ("train", "evaluate", "export", "index", "validate", "preview", "convert", "pack", "sample-data")
 
 # Runs the command line in a process of its own with the training replaced.
 REPLACED = """

@@ -117,6 +117,10 @@ WRONG_TYPES = [
     ("dataset.image_size", [512], "a list of 2 integers"),
     ("dataset.image_size", [512.0, 512.0], "a list of 2 integers"),
     ("dataset.data_path", None, "a string"),
+    ("dataset.augment", "sam2", "a mapping"),
+    ("dataset.augment.scale", [1.0], "a list of 2 numbers"),
+    ("dataset.augment.jpeg_quality", [30.5, 90], "a list of 2 integers"),
+    ("dataset.augment.degrees", None, "a number"),
     ("optimizer.lr", "1e-4", "without quotes"),
     ("optimizer.betas", [0.9, "0.99"], "a list of 2 numbers"),
     ("trainer.max_epochs", None, "an integer"),
@@ -161,6 +165,10 @@ WRONG_VALUES = [
     ("model.checkpoint_path", "/"),
     ("dataset.num_of_pos_points", 0),
     ("dataset.identity", "track"),
+    ("dataset.augment.flip_probability", 1.1),
+    ("dataset.augment.degrees", -5.0),
+    ("dataset.augment.crop_area", [0.9, 0.5]),
+    ("dataset.augment.hue", 0.6),
     ("dataset.image_root", "/does/not/exist"),
     ("dataset.image_size", [512, 256]),
     ("valdataset.data_path", "/does/not/exist"),
@@ -226,6 +234,12 @@ def test_a_checkpoint_s_path_may_start_with_the_home_folder(
     assert faults(change(settings, changes)) == []
 
 
+def test_validation_is_never_augmented(settings: dict[str, Any]) -> None:
+    changes = {"valdataset.augment.degrees": 5.0, "valdataset.augment.scale": [0.5, 1.0]}
+    (line,) = faults(change(settings, changes))
+    assert line.startswith("  - valdataset.augment: must be none, has degrees, scale")
+
+
 def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
     (found,) = faults(change(settings, {"optimizer.type": "lion"}))
     assert found == "  - optimizer.type='lion': must be one of adamw, adam, sgd"
@@ -288,6 +302,18 @@ CONFLICTS = [
     (
         {"dataset.dataset_type": "video", "dataset.identity": "iou"},
         ("dataset.identity", "dataset.dataset_type"),
+    ),
+    (
+        {"dataset.augment.blur_sigma": [1.0, 1.0]},
+        ("dataset.augment.blur_sigma", "dataset.augment.blur_probability"),
+    ),
+    (
+        {"dataset.augment.noise_std": [0.1, 0.1]},
+        ("dataset.augment.noise_std", "dataset.augment.noise_probability"),
+    ),
+    (
+        {"dataset.augment.jpeg_quality": [5, 9]},
+        ("dataset.augment.jpeg_quality", "dataset.augment.jpeg_probability"),
     ),
     ({"valdataset.identity": "iou"}, ("valdataset.identity", "valdataset.data_path")),
     ({"valdataset.data_path": "/", "split": "video"}, ("valdataset.data_path", "split")),

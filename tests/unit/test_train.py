@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from sam2vt import train
-from sam2vt.config import Config, load_config, to_dict
+from sam2vt.config import AugmentConfig, Config, load_config, to_dict
 from sam2vt.errors import CheckpointError, ConfigError
 
 
@@ -214,6 +214,10 @@ OTHER_RUNS = [
         r"dataset.prompt_types was \['point', 'box', 'mask'\], is \['mask'\]",
     ),
     ({"dataset.frame_stride": 2}, "dataset.frame_stride was 1, is 2"),
+    (
+        {"dataset.augment": AugmentConfig(degrees=5.0, scale=(0.5, 1.0))},
+        r"dataset.augment.degrees was 0.0, is 5.0; dataset.augment.scale was \[1.0, 1.0\], is \[0.5, 1.0\]",
+    ),
     ({"valdataset.prompt_types": ["point"]}, "valdataset.prompt_types was"),
     ({"loss.dice_weight": 2.0}, "loss.dice_weight was 1.0, is 2.0"),
     ({"optimizer.type": "sgd"}, "optimizer.type was adamw, is sgd"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sam2vt.configuration.values import OBJECT_SAMPLINGS
+from sam2vt.config import AugmentConfig
+from sam2vt.configuration.values import OBJECT_SAMPLINGS, check_augment
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.errors import ConfigError
 
@@ -24,6 +25,7 @@ class ClipSpec:
     object_sampling: str = "uniform"  # which objects are kept where there are more than max_objects
     max_objects: int | None = None  # None: all that are visible
     max_conditioning_frames: int = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # how a clip is altered before its prompts
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -49,6 +51,7 @@ class ClipSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value}: must be at least 1")
+        check_augment(self.augment)
 
     @property
     def span(self) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sam2vt.config import AugmentConfig
+from sam2vt.core.data.augment.content import Content
 from sam2vt.core.data.camera import draw_motion, move, move_mask
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.decoding import read_frames
@@ -22,6 +24,7 @@ from sam2vt.errors import DataError
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
+_AUGMENT_STREAM = 2  # keeps augmentation's random numbers apart; 1 is the order's
 
 ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as decoders without torch make it
 
@@ -34,52 +37,79 @@ def make_clip(
     Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
     The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
     A video shorter than the clip is padded by the clip's last frame, not valid there; a still is shown by a
-    moving camera instead. Only the frames of the clip are decoded. Raises DataError for a video in which no
-    object is ever visible; with `quarantine` a blank clip that says so comes instead.
+    moving camera instead. Only the frames of the clip are decoded. Prompts are drawn of what `spec.augment`
+    makes of it. Raises DataError for a video in which no object is ever visible; with `quarantine` a blank
+    clip that says so comes instead.
     """
     draw = draw_or_quarantine if quarantine else draw_clip
     return _as_tensors(draw(records, key, spec))
 
 
 def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
-    """`make_clip` without torch."""
-    record = records[key.index % len(records)]
-    rng = np.random.default_rng(np.random.SeedSequence([spec.seed, key.epoch, key.index]))
+    """`make_clip` without torch, which augmentation alone needs."""
+    place = key.index % len(records)
+    record, sequence = records[place], [spec.seed, key.epoch, key.index]
+    rng = np.random.default_rng(np.random.SeedSequence(sequence))
+    frames, content = _draw_content(record, spec, rng)
+    if spec.augment != AugmentConfig():
+        # Random numbers of its own: window, objects and kinds of prompts are those of the clip as it is.
+        own = np.random.default_rng(np.random.SeedSequence(sequence, spawn_key=(_AUGMENT_STREAM,)))
+        content = _augment(content, records, place, spec, own)
+    padding = [frames[-1]] * (spec.clip_length - len(frames))
+    return {
+        "images": content.images,
+        "masks": content.masks,
+        "valid_masks": content.valid_masks,
+        "prompts": _draw_prompts(content.masks, spec, rng),
+        "video_id": record.video_id,
+        "frame_indices": frames + padding,
+        "object_ids": content.object_ids,
+        "original_size": (record.height, record.width),
+        "num_objects": len(content.object_ids),
+    }
+
+
+def _draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:
+    """The frames that are drawn of a video, and what they show."""
     window = choose_window(record, spec, rng)
     frames, visible = window
     object_ids = choose_objects(window, spec, rng)
     if record.extra.get(STILL):
-        content = _draw_still(record, visible[frames[0]], object_ids, spec, rng)
-    else:
-        content = {
-            "images": _read_images(record, frames, spec),
-            "masks": _stack_masks(frames, visible, object_ids, spec),
-            "valid_masks": _stack_valid(record, frames, object_ids, spec),
-        }
-    padding = [frames[-1]] * (spec.clip_length - len(frames))
-    return {
-        **content,
-        "prompts": _draw_prompts(content["masks"], spec, rng),
-        "video_id": record.video_id,
-        "frame_indices": frames + padding,
-        "object_ids": object_ids,
-        "original_size": (record.height, record.width),
-        "num_objects": len(object_ids),
-    }
+        return frames, _draw_still(record, visible[frames[0]], object_ids, spec, rng)
+    images = _read_images(record, frames, spec)
+    masks = _stack_masks(frames, visible, object_ids, spec)
+    return frames, Content(images, masks, _stack_valid(record, frames, object_ids, spec), object_ids)
+
+
+def _augment(
+    content: Content, records: Sequence[VideoRecord], place: int, spec: ClipSpec, rng: np.random.Generator
+) -> Content:
+    from sam2vt.core.data.augment.clip import augment  # it loads torch
+
+    def draw_other() -> Content:
+        """Of another video, where there is one."""
+        other = (place + int(rng.integers(1, max(len(records), 2)))) % len(records)
+        try:
+            return _draw_content(records[other], spec, rng)[1]
+        except DataError as error:
+            raise DataError(
+                f"{error} (it was to go into a clip of video {records[place].video_id} by mosaic or paste)"
+            ) from None
+
+    record = records[place]
+    return augment(content, spec.augment, rng, draw_other, record.width / record.height, spec.max_objects)
 
 
 def _draw_still(
     record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Images, masks and valid_masks of a clip of one image; where an object has left it, it is absent."""
+) -> Content:
+    """What a clip of one image shows; where an object has left it, it is absent."""
     maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
     (image,) = read_frames(record, [0], size=spec.image_size)
     moved = [move_mask(resize_mask(masks[each], spec.image_size), maps) for each in object_ids]
-    return {
-        "images": np.ascontiguousarray(move(image, maps).transpose(0, 3, 1, 2)),
-        "masks": np.stack(moved, axis=1),
-        "valid_masks": np.ones((spec.clip_length, len(object_ids)), dtype=bool),
-    }
+    images = np.ascontiguousarray(move(image, maps).transpose(0, 3, 1, 2))
+    valid = np.ones((spec.clip_length, len(object_ids)), dtype=bool)
+    return Content(images, np.stack(moved, axis=1), valid, object_ids)
 
 
 def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:

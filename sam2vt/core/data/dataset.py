@@ -207,6 +207,7 @@ def dataset_from_config(
         "min_object_pixels": cfg.min_object_pixels,
         "object_sampling": cfg.object_sampling,
         "max_conditioning_frames": cfg.max_conditioning_frames,
+        "augment": cfg.augment,
     }
     path = cfg.data_path or records[0].source
     if _is_coco(cfg.dataset_type, records):
@@ -222,15 +223,19 @@ def clip_spec(
 
 
 def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
-    """With "auto", by the kind of mask, which only a COCO JSON has; all videos have the same kind."""
+    """With "auto", by the JSON that its masks come from; all videos have the same kind."""
     if dataset_type != "auto":
         return dataset_type == "coco"
     first = islice(records, 16)  # some of a table's videos may have no mask
-    return any(
-        isinstance(next(iter(record.annotations.values()), None), Segmentations)
-        or (record.packed is not None and record.packed.coco)
-        for record in first
-    )
+    return any(_comes_from_coco(record) for record in first)
+
+
+def _comes_from_coco(record: VideoRecord) -> bool:
+    """Supervisely's masks come from a JSON beside a video file."""
+    if record.packed is not None:
+        return record.packed.coco
+    annotation = next(iter(record.annotations.values()), None)
+    return isinstance(annotation, Segmentations) and record.source.endswith(".json") and not record.video_path
 
 
 # What `create_dataloader` takes beside the settings of torch's DataLoader.
@@ -244,6 +249,7 @@ _CONFIG_OPTIONS = (
     "min_object_pixels",
     "object_sampling",
     "max_conditioning_frames",
+    "augment",
     "identity",
     "image_root",
     "allow_absolute_paths",
@@ -278,8 +284,8 @@ def create_dataloader(
     """Batches of a dataset, the same for any number of workers.
 
     Further keywords: image_size, video_clip_length, clips_per_video, frame_stride, max_frame_stride,
-    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, identity, image_root,
-    allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
+    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, augment, identity,
+    image_root, allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
     of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.

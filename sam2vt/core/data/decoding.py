@@ -258,19 +258,34 @@ def _decode_from(path: VideoSource, index: FrameIndex, target: int) -> _Frames:
 def _seek(container: Any, stream: Any, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
     """The key frame that was reached and the packets from it on; 0: read the file from its start.
 
-    A seek may land elsewhere than asked: only known key frames up to the wanted one are accepted.
+    Containers are searched by decoding time, but some land a key frame too early by it and not by the time at
+    which the key frame is shown. Where neither reaches it, the nearer one is taken.
     """
     wanted = index.key_place(target)
     if wanted == 0:
         return 0, iter(())
+    times = sorted({int(index.key_seeks[wanted]), int(index.key_times[wanted])})
+    reached = []
+    for time in times:
+        key, packets = _seek_to(container, stream, index, time, wanted)
+        if key == wanted:
+            return key, packets
+        reached.append(key)
+    return _seek_to(container, stream, index, times[int(np.argmax(reached))], wanted)
+
+
+def _seek_to(
+    container: Any, stream: Any, index: FrameIndex, time: int, wanted: int
+) -> tuple[int, Iterator[Any]]:
+    """A seek may land elsewhere than asked: only known key frames up to the wanted one are accepted."""
     try:
-        container.seek(int(index.key_seeks[wanted]), stream=stream)
+        container.seek(time, stream=stream)
         packets = container.demux(stream)
         for packet in packets:
             key = index.key_of(packet.pts, wanted) if packet.is_keyframe else None
             if key is not None:
                 return key, chain([packet], packets)
-            if packet.dts is None or packet.dts > index.key_seeks[wanted]:
+            if packet.dts is None or packet.dts > index.key_times[wanted]:
                 break
     except av.FFmpegError:
         pass  # not every container can seek

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sam2vt.core.data.codings import Decoded, decode_labels
+from sam2vt.core.data.figures import FIGURE, figure_to_mask
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.label_images import VOID, Labels, object_values, read_labels
 from sam2vt.core.data.masklets import Masklets, number_objects, read_masklets
@@ -217,6 +218,10 @@ def _segmentations(
     return dict(zip(number_objects(files), found))
 
 
+def _is_figure(segmentation: Any) -> bool:
+    return isinstance(segmentation, dict) and FIGURE in segmentation
+
+
 def _packed_segmentations(record: VideoRecord, frame_index: int) -> dict[int, tuple[str, list[Any]]]:
     where = str(place_of(record, frame_index))
     objects = read_masks(record, frame_index).objects
@@ -250,5 +255,6 @@ def _united(
     where = f"{path}: {_where(record, frame_index)}, object {object_id}"
     mask = np.zeros((record.height, record.width), dtype=bool)
     for segmentation in segmentations:
-        mask |= segmentation_to_mask(segmentation, record.height, record.width, where)
+        read = figure_to_mask if _is_figure(segmentation) else segmentation_to_mask
+        mask |= read(segmentation, record.height, record.width, where)
     return {object_id: mask}

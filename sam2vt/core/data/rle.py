@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from sam2vt.errors import DataError
 
+ROWS = "rows"  # in a segmentation: run lengths row by row within its "box", as CVAT's reader makes it
 _MAX_CHARS_A_COUNT = 7  # 5 bits a character: counts beyond 2^34 have no image
 
 
@@ -85,16 +86,36 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
             f"{where}: RLE counts sum to {int(counts.sum())}, but the image has height x width = "
             f"{height} x {width} = {height * width} pixels; write the annotation anew"
         )
-    return _paint(counts, height, width)
+    return paint(counts, height, width)
 
 
-def _paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+    """CVAT's run lengths: row by row within a box (left, top, width, height)."""
+    left, top, box_width, box_height = rle["box"]
+    if not box_width or not box_height or left + box_width > width or top + box_height > height:
+        raise DataError(
+            f"{where}: the mask's box, {box_width}x{box_height} at left {left}, top {top}, does not lie "
+            f"within the image of {width}x{height}; masks are drawn on the video's own frames: use these"
+        )
+    counts = _as_counts(rle[ROWS])
+    if int(counts.sum()) != box_width * box_height:
+        raise DataError(
+            f"{where}: RLE counts sum to {int(counts.sum())}, but the box has {box_width} x {box_height} = "
+            f"{box_width * box_height} pixels; export the annotation again"
+        )
+    mask = np.zeros((height, width), dtype=bool)
+    runs = np.arange(counts.size) % 2 == 1
+    mask[top : top + box_height, left : left + box_width] = np.repeat(runs, counts).reshape(box_height, -1)
+    return mask
+
+
+def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """Runs of 0 and 1 in turn, column by column; the counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 
 
-def _check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
+def check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
     if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
         got = f"{len(polygon)} numbers" if isinstance(polygon, (list, tuple)) else type(polygon).__name__
         raise DataError(
@@ -117,6 +138,8 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
 
     `where` (file, frame, object) begins every message. Raises DataError.
     """
+    if isinstance(segmentation, dict) and ROWS in segmentation and "size" not in segmentation:
+        return _box_to_mask(segmentation, height, width, where)
     if isinstance(segmentation, dict):
         return _rle_to_mask(segmentation, height, width, where)
     if not isinstance(segmentation, (list, tuple)) or not segmentation:
@@ -125,7 +148,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
             "counts, or a list of at least one polygon"
         )
     for place, polygon in enumerate(segmentation):
-        _check_polygon(polygon, place, height, width, where)
+        check_polygon(polygon, place, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return _paint(decode_counts(rle["counts"]), height, width)
+    return paint(decode_counts(rle["counts"]), height, width)

@@ -15,7 +15,7 @@ import ray.data
 import torch
 from torch.utils.data import DataLoader
 
-from sam2vt.config import Config
+from sam2vt.config import AugmentConfig, Config
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
@@ -40,13 +40,33 @@ SPEC = ClipSpec(
     max_conditioning_frames=2,
 )
 
+AUGMENTED = replace(
+    SPEC,
+    augment=AugmentConfig(
+        mosaic_probability=0.4,
+        paste_probability=0.4,
+        flip_probability=0.5,
+        degrees=20.0,
+        shear=10.0,
+        crop_area=(0.6, 1.0),
+        scale_jitter=(0.8, 1.2),
+        contrast=0.2,
+        hue=0.1,
+        grayscale_probability=0.3,
+        frame_brightness=0.1,
+        blur_probability=0.4,
+        noise_probability=0.4,
+        jpeg_probability=0.4,
+    ),
+)
+
 
 class Clips(torch.utils.data.Dataset):
-    def __init__(self, records: list[VideoRecord]) -> None:
-        self.records = records
+    def __init__(self, records: list[VideoRecord], spec: ClipSpec) -> None:
+        self.records, self.spec = records, spec
 
     def __getitem__(self, key: Any) -> Any:
-        return make_clip(self.records, key, SPEC)
+        return make_clip(self.records, key, self.spec)
 
 
 def plan_of(world_size: int, batch_size: int) -> StreamPlan:
@@ -56,16 +76,20 @@ def plan_of(world_size: int, batch_size: int) -> StreamPlan:
     return plan_stream(config, num_videos=3)
 
 
-def job_of(records: Sequence[VideoRecord]) -> DecodeJob:
+def job_of(records: Sequence[VideoRecord], spec: ClipSpec = SPEC) -> DecodeJob:
     sampling = {"num_videos": 3, "clips_per_video": CLIPS_PER_VIDEO, "seed": SEED, "shuffle": True}
-    return DecodeJob(records, SPEC, sampling)
+    return DecodeJob(records, spec, sampling)
 
 
 def stream_loaders(
-    records: Sequence[VideoRecord], plan: StreamPlan, world_size: int, first_step: int = 0
+    records: Sequence[VideoRecord],
+    plan: StreamPlan,
+    world_size: int,
+    first_step: int = 0,
+    spec: ClipSpec = SPEC,
 ) -> list[StreamLoader]:
     """One loader a rank, split as Ray Train splits."""
-    stream = Stream(ray.put(job_of(records)), plan, first_step, decode_actors=1)
+    stream = Stream(ray.put(job_of(records, spec)), plan, first_step, decode_actors=1)
     shards = StreamConfig().configure({"train": stream}, world_size, None, None)
     division = Division(plan, world_size)
     loaders = [
@@ -84,7 +108,9 @@ def make_decoder(records: list[VideoRecord], plan: StreamPlan) -> ClipDecoder:
     return decoder
 
 
-def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> list[Batch]:
+def local_batches(
+    records: list[VideoRecord], plan: StreamPlan, rank: int, spec: ClipSpec = SPEC
+) -> list[Batch]:
     batches = []
     for epoch in range(EPOCHS):
         sampler = ClipSampler(
@@ -92,7 +118,7 @@ def local_batches(records: list[VideoRecord], plan: StreamPlan, rank: int) -> li
         )
         batches += list(
             DataLoader(
-                Clips(records), plan.batch_size, sampler=sampler, collate_fn=collate_fn, drop_last=True
+                Clips(records, spec), plan.batch_size, sampler=sampler, collate_fn=collate_fn, drop_last=True
             )
         )
     return batches
@@ -128,6 +154,15 @@ def test_equal_to_the_local_loader(records: list[VideoRecord], world_size: int, 
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_augmented_clips_are_the_same_bytes_on_both_engines(records: list[VideoRecord]) -> None:
+    plan = plan_of(1, 2)
+    (loader,) = stream_loaders(records, plan, 1, spec=AUGMENTED)
+    got = [batch for _ in range(EPOCHS) for batch in loader]
+    assert_same(got, local_batches(records, plan, 0, AUGMENTED))
+    plain = local_batches(records, plan, 0)
+    assert all(not torch.equal(a["images"], b["images"]) for a, b in zip(got, plain, strict=True))
+
+
 def test_packed_shards_give_the_same_batches(
     records: list[VideoRecord], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

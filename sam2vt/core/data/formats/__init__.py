@@ -11,10 +11,12 @@ from sam2vt.core.data.formats import (
     coco,
     coco_images,
     ctc,
+    cvat,
     mots,
     packed,
     sav,
     single_clip,
+    supervisely,
     tree,
     video_files,
     youtube_vis,
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "mots": (mots.LAYOUT,),
     "ctc": (ctc.LAYOUT,),
+    "cvat": (cvat.LAYOUT,),
+    "supervisely": (supervisely.LAYOUT,),
     "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
     "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }

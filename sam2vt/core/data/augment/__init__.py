@@ -1,0 +1,1 @@
+"""How drawn clips are altered, by torchvision; imported only where something is."""

@@ -1,0 +1,163 @@
+"""Supervisely video projects: <dataset>/video/<name>.mp4 with <dataset>/ann/<name>.mp4.json.
+
+An object is one of the file's objects, on the frames that have a figure of it; frames without any figure are
+not annotated. Figures are bitmaps and polygons; boxes are no masks.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sam2vt.core.data.decoding import probe_video
+from sam2vt.core.data.figures import FIGURE
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.json_files import field, load_json
+from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.errors import DataError
+
+_VIDEOS, _ANNOTATIONS = "video", "ann"
+
+
+def load_supervisely(datasets: list[str], options: ReadOptions) -> list[VideoRecord]:
+    """A record of every video. Raises DataError naming the object, frame or file."""
+    videos = [
+        os.path.join(dataset, _VIDEOS, name)
+        for dataset in datasets
+        for name in files_in(os.path.join(dataset, _VIDEOS), VIDEO_EXTENSIONS)
+    ]
+    several = len(datasets) > 1
+    _check_pairs(datasets, options)
+    paired = [video for video in videos if os.path.isfile(_annotation_of(video))]
+    return options.records(lambda video: _record(video, several), paired)
+
+
+def _annotation_of(video: str) -> str:
+    dataset = os.path.dirname(os.path.dirname(video))
+    return os.path.join(dataset, _ANNOTATIONS, f"{os.path.basename(video)}.json")
+
+
+def _check_pairs(datasets: list[str], options: ReadOptions) -> None:
+    for dataset in datasets:
+        videos = files_in(os.path.join(dataset, _VIDEOS), VIDEO_EXTENSIONS)
+        files = [stem(name) for name in files_in(os.path.join(dataset, _ANNOTATIONS), (".json",))]
+        for lonely, what in (
+            ([name for name in videos if name not in files], f"no {_ANNOTATIONS}/<video>.json"),
+            ([name for name in files if name not in videos], f"no video in {_VIDEOS}/"),
+        ):
+            if lonely:
+                options.fault(
+                    DataError(
+                        f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
+                        "with both, or remove what is alone"
+                    )
+                )
+
+
+def _record(video: str, several: bool) -> VideoRecord:
+    path = _annotation_of(video)
+    data, probe = load_json(path), probe_video(video)
+    size = field(data, "size", dict, path)
+    stated = tuple(field(size, name, int, f"{path}: size") for name in ("height", "width"))
+    count = field(data, "framesCount", int, path)
+    if (*stated, count) != (probe.height, probe.width, probe.num_frames):
+        raise DataError(
+            f"{path}: is for {count} frames of {stated[1]}x{stated[0]} (width x height), but {video} has "
+            f"{probe.num_frames} of {probe.width}x{probe.height}; use the video the figures were drawn on"
+        )
+    numbers, names = _objects(data, path)
+    annotations: dict[int, FrameAnnotation] = {}
+    for place, frame in enumerate(field(data, "frames", list, path)):
+        index = field(frame, "index", int, f"{path}: frames[{place}]")
+        if not 0 <= index < count or index in annotations:
+            what = "is there twice" if index in annotations else f"is not one of {count} frames"
+            raise DataError(f"{path}: frames[{place}]: index {index} {what}; export the annotation again")
+        annotations[index] = Segmentations(_figures(frame, numbers, f"{path}: frame {index}"))
+    if not annotations:
+        raise DataError(f"{path}: no frame has a figure; annotate an object or leave the video out")
+    folder = os.path.basename(os.path.dirname(os.path.dirname(video)))
+    name = stem(os.path.basename(video))
+    return VideoRecord(
+        video_id=f"{folder}/{name}" if several else name,
+        num_frames=count,
+        height=probe.height,
+        width=probe.width,
+        annotations=dict(sorted(annotations.items())),
+        video_path=video,
+        object_ids=tuple(names),
+        source=path,
+        extra={"object_names": names},
+    )
+
+
+def _objects(data: Any, path: str) -> tuple[dict[str, int], dict[int, str]]:
+    """Key -> object id, and object id -> class."""
+    numbers: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for place, each in enumerate(field(data, "objects", list, path)):
+        where = f"{path}: objects[{place}]"
+        key = field(each, "key", str, where)
+        if key in numbers:
+            raise DataError(f"{where}: another object has the key {key}; export the annotation again")
+        numbers[key] = place + 1
+        names[place + 1] = field(each, "classTitle", str, where)
+    return numbers, names
+
+
+def _figures(frame: Any, numbers: dict[str, int], where: str) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for place, figure in enumerate(field(frame, "figures", list, where)):
+        at = f"{where}, figure {place}"
+        key = field(figure, "objectKey", str, at)
+        if key not in numbers:
+            raise DataError(f"{at}: its objectKey {key} is none of the file's objects; export it again")
+        kind = field(figure, "geometryType", str, at)
+        if kind not in _GEOMETRIES:
+            raise DataError(
+                f"{at} of object {numbers[key]} is a {kind}; allowed are bitmap and polygon: draw a mask in "
+                "Supervisely, or remove the figure"
+            )
+        geometry = field(figure, "geometry", dict, at)
+        found.setdefault(numbers[key], []).append(_GEOMETRIES[kind](geometry, at))
+    return found
+
+
+def _bitmap(geometry: Any, where: str) -> dict[str, Any]:
+    bitmap = field(geometry, "bitmap", dict, where)
+    origin = field(bitmap, "origin", list, where)
+    if len(origin) != 2 or any(type(each) is not int for each in origin):
+        raise DataError(f"{where}: origin is {str(origin)[:40]}; it must be two whole numbers, x and y")
+    return {FIGURE: "bitmap", "data": field(bitmap, "data", str, where), "origin": origin}
+
+
+def _polygon(geometry: Any, where: str) -> dict[str, Any]:
+    points = field(geometry, "points", dict, where)
+    exterior = field(points, "exterior", list, where)
+    interior = field(points, "interior", list, where) if "interior" in points else []
+    for ring in (exterior, *interior):
+        if not isinstance(ring, list) or any(not isinstance(each, list) or len(each) != 2 for each in ring):
+            raise DataError(
+                f"{where}: points are {str(ring)[:40]}; they must be pairs [x, y]: export it again"
+            )
+    return {FIGURE: "polygon", "exterior": exterior, "interior": interior}
+
+
+_GEOMETRIES = {"bitmap": _bitmap, "polygon": _polygon}
+
+
+def _recognise(path: str) -> Found | None:
+    candidates = [path, *(os.path.join(path, name) for name in subfolders(path))]
+    datasets = [each for each in candidates if _is_dataset(each)]
+    if not datasets:
+        return None
+    why = f"{some(os.path.basename(each) for each in datasets)} has {_VIDEOS}/ and {_ANNOTATIONS}/*.json"
+    return Found("a Supervisely video project", why, lambda options: load_supervisely(datasets, options))
+
+
+def _is_dataset(folder: str) -> bool:
+    names = files_in(os.path.join(folder, _ANNOTATIONS), (".json",))
+    return os.path.isdir(os.path.join(folder, _VIDEOS)) and bool(names)
+
+
+LAYOUT = Layout("Supervisely: <dataset>/video/<name>.mp4 with <dataset>/ann/<name>.mp4.json", _recognise)
