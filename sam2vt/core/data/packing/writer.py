@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
@@ -142,6 +143,11 @@ def _in_processes(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise DataError(
+                f"one of the {workers} processes was ended from outside, as the system does where memory is "
+                "short; give fewer --workers: the same command goes on where this one stopped"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -11,11 +11,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sam2vt import cli
+from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.packing import writer
-from sam2vt.core.data.packing.dataset import verify
+from sam2vt.core.data.packing.dataset import open_packed, verify
 from sam2vt.core.data.packing.manifest import read_manifest, read_progress
 from sam2vt.core.data.packing.store import Store
 from sam2vt.core.data.packing.writer import PackOptions, pack
@@ -84,7 +86,7 @@ def test_killed_and_started_again(sources, tmp_path):
         assert (now.st_ino, now.st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
 
 
-def interrupted(sources, folder: Path, monkeypatch) -> None:
+def interrupted(sources, folder: Path | str, monkeypatch) -> None:
     """A pack that ended with its third shard."""
     write = writer.write_progress
 
@@ -137,6 +139,33 @@ def test_a_folder_with_something_else_stays_as_it_is(sources, tmp_path):
     (tmp_path / "manifest.json").rename(tmp_path / "packing.json")
     with pytest.raises(DataError, match="is not of a pack"):
         pack(sources, str(tmp_path), OPTIONS, workers=1)
+
+
+def test_a_worker_that_the_system_ends(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "build_rows", _ended)
+    with pytest.raises(DataError, match="fewer --workers"):
+        pack(sources, str(tmp_path / "pack"), OPTIONS, workers=2)
+
+
+def _ended(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_storage_without_a_disk(sources, tmp_path, monkeypatch):
+    """As an object store: nothing is renamed there; what is there has been closed."""
+    out = f"fsspec+memory://{tmp_path.name}/pack"
+    try:
+        store = Store(out)
+    except DataError:
+        pytest.skip("this pyarrow has no filesystem of fsspec by URI")
+    interrupted(sources, out, monkeypatch)
+    assert len(read_progress(store).shards) == 3
+    pack(sources, out, OPTIONS, workers=1)
+    pack(sources, str(tmp_path / "disk"), OPTIONS, workers=1)
+    assert {name: store.read(name) for name in sorted(store.sizes())} == contents(tmp_path / "disk")
+    assert not verify(out)[1]
+    for source, record in zip(sources, open_packed(out)):
+        assert np.array_equal(read_frames(source, [3, 4]), read_frames(record, [3, 4]))
 
 
 def test_what_cannot_be_packed(sources, tmp_path):
