@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sam2vt.configuration.values import DATASET_TYPES
+from sam2vt.configuration.values import DATASET_TYPES, READ_DEPTHS
 from sam2vt.errors import exit_on_error
+
+if TYPE_CHECKING:
+    from sam2vt.config import DatasetConfig
 
 TRAIN_HELP = (
     "train from Hydra overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints"
@@ -76,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     validate = verbs.add_parser("validate", help="what a dataset holds, and everything that is wrong with it")
     validate.add_argument("data", help="whatever dataset.data_path may be")
     _add_reading(validate)
-    validate.add_argument("--read", default="masks", choices=("headers", "masks", "all"), help=_READ_HELP)
+    validate.add_argument("--read", default="masks", choices=READ_DEPTHS, help=_READ_HELP)
     validate.add_argument("--clip-length", type=_positive, default=5, help="frames (default: %(default)s)")
     validate.add_argument("--frame-stride", type=_positive, default=1, help="(default: %(default)s)")
     validate.add_argument("--image-size", type=_positive, default=512, help="pixels (default: %(default)s)")
@@ -223,8 +226,7 @@ def _validate(options: argparse.Namespace) -> None:
     setup_logging()
     check = VideoCheck(options.read, options.clip_length, options.frame_stride)
     is_sound = validate(
-        options.data,
-        _reading(options),
+        _dataset(options),
         check,
         image_size=options.image_size,
         workers=options.workers,
@@ -244,10 +246,15 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _records(options: argparse.Namespace) -> Sequence[Any]:
-    from sam2vt.config import DatasetConfig
     from sam2vt.core.data.configured import open_records
 
-    return open_records(DatasetConfig(data_path=options.data, **_reading(options)))
+    return open_records(_dataset(options))
+
+
+def _dataset(options: argparse.Namespace) -> DatasetConfig:
+    from sam2vt.config import DatasetConfig
+
+    return DatasetConfig(data_path=options.data, **_reading(options))
 
 
 def _pack(options: argparse.Namespace) -> None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sam2vt.config import DatasetConfig
+from sam2vt.core.data.configured import open_records
 from sam2vt.core.data.validation.dataset import DatasetFindings, check_dataset
-from sam2vt.core.data.validation.findings import Fault, VideoFindings
+from sam2vt.core.data.validation.findings import Fault
 from sam2vt.core.data.validation.summary import format_summary, summarise
 from sam2vt.core.data.validation.video import VideoCheck
-from sam2vt.core.types import VideoRecord
-from sam2vt.errors import DataError
 
 _MOST_FAULTS = 50  # in the terminal; --json has all
 
 
 def validate(
-    data: str,
-    reading: dict[str, Any],
+    settings: DatasetConfig,
     check: VideoCheck,
     *,
     image_size: int = 512,
@@ -31,15 +28,15 @@ def validate(
 ) -> bool:
     """Print what a dataset holds and all its faults; whether it has none.
 
-    `reading` are the keywords of `load_records`. Raises ConfigError for those that cannot be.
+    `settings` say where it lies and how it is read. Raises ConfigError for those that cannot be.
     """
+    data = settings.data_path
     found, records = check_dataset(
         data,
-        lambda faults: _open(data, reading, faults),
+        lambda faults: open_records(settings, faults),
         check,
         image_size=image_size,
         workers=workers,
-        progress=_progress,
     )
     numbers = summarise(found)
     if report:
@@ -51,15 +48,6 @@ def validate(
     else:
         print("\n".join([*format_summary(data, numbers, check.depth), *_closing(found)]))
     return not found.faults
-
-
-def _open(data: str, reading: dict[str, Any], faults: list[DataError]) -> Sequence[VideoRecord]:
-    from sam2vt.core.data.formats import load_records
-    from sam2vt.core.data.record_table import SUFFIX, RecordTable
-
-    if data.endswith(SUFFIX):
-        return RecordTable(data)
-    return load_records(data_path=data, faults=faults, **reading)
 
 
 def to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +72,3 @@ def _videos(faults: list[Fault]) -> str:
     counts = Counter(fault.video or "the dataset" for fault in faults)
     shown = ", ".join(f"{name} ({number})" for name, number in counts.most_common(5))
     return shown + (f" and {len(counts) - 5} other videos" if len(counts) > 5 else "")
-
-
-def _progress(found: Iterable[VideoFindings], total: int) -> Iterable[VideoFindings]:
-    if not sys.stderr.isatty():
-        return found
-    from tqdm import tqdm
-
-    return tqdm(found, total=total, unit="video", leave=False)

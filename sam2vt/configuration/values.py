@@ -17,6 +17,7 @@ IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
 OBJECT_SAMPLINGS = ("uniform", "visible", "large")  # of a clip with too many objects
+READ_DEPTHS = ("headers", "masks", "all")  # of a validation; each reads what those before it read, and more
 ON_BAD_SAMPLE = ("fail", "quarantine")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

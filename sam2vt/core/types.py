@@ -155,6 +155,14 @@ class VideoRecord:
         assert self.frame_paths is None or len(self.frame_paths) == self.num_frames, self.video_id
 
     @property
+    def from_coco(self) -> bool:
+        """Whether its masks come from a COCO JSON; Supervisely's come from a JSON beside a video file."""
+        if self.packed is not None:
+            return self.packed.coco
+        first = next(iter(self.annotations.values()), None)
+        return isinstance(first, Segmentations) and self.source.endswith(".json") and not self.video_path
+
+    @property
     def frames(self) -> range:
         """The indices of the frames that may be used."""
         start, stop = self.frame_range or (0, self.num_frames)

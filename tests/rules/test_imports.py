@@ -36,7 +36,7 @@ ONLY_IN = {
     "ray": ("sam2vt/distributed/", "ray_jobs/"),
     "sam2": ("sam2vt/core/model/",),
     "training": (),
-    "av": ("sam2vt/core/data/decoding.py",),
+    "av": ("sam2vt/core/data/decoding.py", "sam2vt/core/data/video_writing.py"),
     "torchcodec": ("sam2vt/core/data/decoding.py",),
     "hydra": ("sam2vt/train.py", "sam2vt/cli.py", "ray_jobs/", "sam2vt/core/model/"),
 }

@@ -206,6 +206,27 @@ def test_a_record_table(sound, tmp_path, capsys):
     code, out = run(capsys, table)
     assert code == 0
     assert "videos         3" in out
+    assert run(capsys, table, "--identity", "iou") == (2, "")
+
+
+def test_a_process_that_is_killed_is_told(sound, monkeypatch):
+    from concurrent.futures.process import BrokenProcessPool
+
+    class Pool:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def map(self, *_, **__):
+            raise BrokenProcessPool
+
+    monkeypatch.setattr("sam2vt.core.data.validation.dataset.process_pool", lambda workers: Pool())
+    monkeypatch.setattr("sam2vt.core.data.validation.dataset._VIDEOS_A_TASK", 1)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["validate", str(sound), "--workers", "2"])
+    assert end.value.code == 2
 
 
 def test_report_holds_pictures_and_faults(data, tmp_path, capsys, caplog):

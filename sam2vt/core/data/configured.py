@@ -13,7 +13,7 @@ from sam2vt.core.data.packing.schema import MANIFEST
 from sam2vt.core.data.record_table import SUFFIX, RecordTable
 from sam2vt.core.data.splits import split_records
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import ConfigError
+from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def find_records(config: Config) -> tuple[Records, Records]:
     return records, open_records(config.valdataset)
 
 
-def open_records(settings: DatasetConfig) -> Records:
+def open_records(settings: DatasetConfig, faults: list[DataError] | None = None) -> Records:
     """The videos at `data_path`, by row of a record table or packed shards, else as `load_records`."""
     path, kind = settings.data_path, settings.dataset_type
     is_table = path.endswith(SUFFIX)
@@ -43,7 +43,8 @@ def open_records(settings: DatasetConfig) -> Records:
             identity=settings.identity,
             image_root=settings.image_root,
             allow_absolute_paths=settings.allow_absolute_paths,
-            colours=colour_table(settings.colours),
+            colours=_colour_table(settings.colours),
+            faults=faults,
         )
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
@@ -58,6 +59,6 @@ def open_records(settings: DatasetConfig) -> Records:
     return table
 
 
-def colour_table(colours: dict[str, list[int]] | None) -> dict[str, tuple[int, int, int]] | None:
+def _colour_table(colours: dict[str, list[int]] | None) -> dict[str, tuple[int, int, int]] | None:
     """The colours of a configuration, whose lists are checked by the reader."""
     return {name: tuple(colour) for name, colour in colours.items()} if colours else None  # type: ignore[misc]

@@ -22,7 +22,7 @@ from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
 from sam2vt.core.data.record_table import RecordsByRow
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
-from sam2vt.core.types import Clip, SampleKey, Segmentations, VideoRecord
+from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 __all__ = [
@@ -227,15 +227,7 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
     if dataset_type != "auto":
         return dataset_type == "coco"
     first = islice(records, 16)  # some of a table's videos may have no mask
-    return any(_comes_from_coco(record) for record in first)
-
-
-def _comes_from_coco(record: VideoRecord) -> bool:
-    """Supervisely's masks come from a JSON beside a video file."""
-    if record.packed is not None:
-        return record.packed.coco
-    annotation = next(iter(record.annotations.values()), None)
-    return isinstance(annotation, Segmentations) and record.source.endswith(".json") and not record.video_path
+    return any(record.from_coco for record in first)
 
 
 # What `create_dataloader` takes beside the settings of torch's DataLoader.

@@ -56,9 +56,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def field(entry: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
     """A field of an object, of this type. Raises DataError naming both."""
     if not isinstance(entry, dict):
-        raise DataError(f"{where}: is {str(entry)[:40]!r}; allowed is an object with the field {name}")
+        raise DataError(f"{where}: is {shown(entry)}; allowed is an object with the field {name}")
     value = entry.get(name)
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
-        raise DataError(f"{where}: the field {name} is {str(value)[:40]!r}; it must be of type {wanted}")
+        raise DataError(f"{where}: the field {name} is {shown(value)}; it must be of type {wanted}")
     return value
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value, for a message."""
+    return f"{str(value)[:40]!r}"

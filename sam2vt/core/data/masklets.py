@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sam2vt.core.data.json_files import load_json
+from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.errors import DataError
 
 
@@ -42,17 +42,15 @@ def read_masklets(path: str) -> Masklets:
         raise DataError(f"{path}: is no SA-V masklet file: it has no field masklet")
     frames, ids = content["masklet"], content.get("masklet_id")
     if not isinstance(frames, list) or not frames:
-        raise DataError(
-            f"{path}: masklet is {_short(frames)}; it must list the masks of each annotated frame"
-        )
+        raise DataError(f"{path}: masklet is {shown(frames)}; it must list the masks of each annotated frame")
     if not isinstance(ids, list) or not _are_different_numbers(ids):
         raise DataError(
-            f"{path}: masklet_id is {_short(ids)}; it must list the different numbers of the masklets, each "
+            f"{path}: masklet_id is {shown(ids)}; it must list the different numbers of the masklets, each "
             "0 or more"
         )
     for place, masks in enumerate(frames):
         if not isinstance(masks, list) or len(masks) != len(ids):
-            got = f"{len(masks)} masks" if isinstance(masks, list) else _short(masks)
+            got = f"{len(masks)} masks" if isinstance(masks, list) else shown(masks)
             raise DataError(
                 f"{path}: masklet[{place}] has {got}, but masklet_id names {len(ids)}; every annotated frame "
                 "needs a mask a masklet, an empty one where it is not visible"
@@ -60,7 +58,7 @@ def read_masklets(path: str) -> Masklets:
         wrong = next((i for i, mask in enumerate(masks) if not isinstance(mask, dict)), None)
         if wrong is not None:
             raise DataError(
-                f"{path}: masklet[{place}], masklet {ids[wrong]} is {_short(masks[wrong])}; allowed is an "
+                f"{path}: masklet[{place}], masklet {ids[wrong]} is {shown(masks[wrong])}; allowed is an "
                 "RLE with size and counts"
             )
     return Masklets(
@@ -81,9 +79,5 @@ def _whole(content: dict[str, Any], name: str, path: str) -> int:
     """SA-V writes whole numbers as 483.0."""
     value = content.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value != int(value):
-        raise DataError(f"{path}: {name} is {_short(value)}; it must be a whole number of at least 1")
+        raise DataError(f"{path}: {name} is {shown(value)}; it must be a whole number of at least 1")
     return int(value)
-
-
-def _short(value: Any) -> str:
-    return f"{str(value)[:40]!r}"

@@ -68,45 +68,55 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
             f"{where}: RLE size is {size}, the image is [height, width] = [{height}, {width}]; "
             "write masks at the size of their frames"
         )
-    try:
-        counts = _as_counts(rle.get("counts"))
-    except ValueError as error:
-        raise DataError(
-            f"{where}: RLE counts cannot be read: {error}; allowed are COCO's compressed string or a list of "
-            f"integers >= 0 that sum to height x width = {height * width}"
-        ) from None
-    if (counts < 0).any():
-        place = int(np.flatnonzero(counts < 0)[0])
-        raise DataError(
-            f"{where}: RLE count {place} is negative ({int(counts[place])}); counts must be >= 0 and sum "
-            f"to height x width = {height * width}"
-        )
-    if int(counts.sum()) != height * width:
-        raise DataError(
-            f"{where}: RLE counts sum to {int(counts.sum())}, but the image has height x width = "
-            f"{height} x {width} = {height * width} pixels; write the annotation anew"
-        )
-    return paint(counts, height, width)
+    return paint(_checked_counts(rle.get("counts"), height, width, "height x width", where), height, width)
 
 
 def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
     """CVAT's run lengths: row by row within a box (left, top, width, height)."""
-    left, top, box_width, box_height = rle["box"]
+    box = rle.get("box")
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(_is_place, box)):
+        raise DataError(
+            f"{where}: the box of the run lengths is {str(box)[:40]}; allowed are four integers >= 0: "
+            "left, top, width, height"
+        )
+    left, top, box_width, box_height = box
     if not box_width or not box_height or left + box_width > width or top + box_height > height:
         raise DataError(
             f"{where}: the mask's box, {box_width}x{box_height} at left {left}, top {top}, does not lie "
             f"within the image of {width}x{height}; masks are drawn on the video's own frames: use these"
         )
-    counts = _as_counts(rle[ROWS])
-    if int(counts.sum()) != box_width * box_height:
-        raise DataError(
-            f"{where}: RLE counts sum to {int(counts.sum())}, but the box has {box_width} x {box_height} = "
-            f"{box_width * box_height} pixels; export the annotation again"
-        )
+    counts = _checked_counts(rle[ROWS], box_height, box_width, "the box's height x width", where)
     mask = np.zeros((height, width), dtype=bool)
     runs = np.arange(counts.size) % 2 == 1
     mask[top : top + box_height, left : left + box_width] = np.repeat(runs, counts).reshape(box_height, -1)
     return mask
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _checked_counts(value: Any, height: int, width: int, name: str, where: str) -> np.ndarray:
+    """Run lengths, int64 [R], that cover height x width pixels, which messages call `name`."""
+    pixels = f"{name} = {height} x {width} = {height * width}"
+    try:
+        counts = _as_counts(value)
+    except ValueError as error:
+        raise DataError(
+            f"{where}: RLE counts cannot be read: {error}; allowed are COCO's compressed string or a list of "
+            f"integers >= 0 that sum to {pixels}"
+        ) from None
+    if (counts < 0).any():
+        place = int(np.flatnonzero(counts < 0)[0])
+        raise DataError(
+            f"{where}: RLE count {place} is negative ({int(counts[place])}); counts must be >= 0 and sum "
+            f"to {pixels}"
+        )
+    if int(counts.sum()) != height * width:
+        raise DataError(
+            f"{where}: RLE counts sum to {int(counts.sum())}, not to {pixels}; export the annotation again"
+        )
+    return counts
 
 
 def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:

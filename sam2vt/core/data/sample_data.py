@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam2vt.core.data.decoding import write_video
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import ConfigError, DataError
 
 _FRAMES_PER_SECOND = 12

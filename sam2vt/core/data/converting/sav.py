@@ -13,8 +13,9 @@ from sam2vt.core.data.converting.folder import whole_file, write_file
 from sam2vt.core.data.converting.frames import link_or_copy
 from sam2vt.core.data.converting.losses import Losses, all_object_ids, masks_without_void
 from sam2vt.core.data.converting.options import ConvertOptions
-from sam2vt.core.data.decoding import iterate_frames, probe_video, video_source, write_video
+from sam2vt.core.data.decoding import iterate_frames, probe_video, video_source
 from sam2vt.core.data.formats.sav import annotation_stride
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 

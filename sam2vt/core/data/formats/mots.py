@@ -14,6 +14,7 @@ from sam2vt.core.data.codings import MOTS_CLASSES
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, some, subfolders
 from sam2vt.core.data.formats.records import record_from_frames, with_coding
+from sam2vt.core.data.formats.tree import FRAMES
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -68,7 +69,7 @@ def read_classes(path: str) -> dict[int, str]:
 def _recognise(path: str) -> Found | None:
     above = os.path.dirname(path) if os.path.basename(path) in (_MASKS, "images") else path
     masks = os.path.join(above, _MASKS)
-    if not os.path.isdir(masks):
+    if not os.path.isdir(masks) or os.path.isdir(os.path.join(above, FRAMES)):  # the latter is a tree's
         return None
     frames = [os.path.join(above, name) for name in _FRAMES if os.path.isdir(os.path.join(above, name))]
     if not frames:

@@ -12,6 +12,8 @@ from sam2vt.core.data.packing.schema import MANIFEST
 def pack_at(path: str) -> str | None:
     """The folder or URI of a pack, which may be named by its manifest; None: there is none."""
     folder = os.path.dirname(path) if os.path.basename(path) == MANIFEST else path
+    if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
+        return None
     return folder if is_packed(folder) else None
 
 

@@ -51,7 +51,9 @@ def check_readable(path: str) -> None:
 
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if "\0" in name:
-        raise DataError(f"{where}: the file name {name!r} holds a zero character; write the annotation anew")
+        raise DataError(
+            f"{where}: the file name {name!r} holds a zero character; export the annotation again"
+        )
     path = os.path.join(root, name)
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if not anywhere and os.path.commonpath([real, inside]) != inside:

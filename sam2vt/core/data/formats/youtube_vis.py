@@ -14,7 +14,7 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some, stem
 from sam2vt.core.data.formats.paths import find_inside
 from sam2vt.core.data.images import image_size
-from sam2vt.core.data.json_files import load_json
+from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError
 
@@ -39,12 +39,12 @@ def _entries(json_path: str, data: Any, key: str) -> list[Entry]:
     entries = data.get(key)
     if not isinstance(entries, list):
         raise DataError(
-            f"{json_path}: {key} is {_short(entries)}; a YouTube-VIS JSON has lists of videos and "
+            f"{json_path}: {key} is {shown(entries)}; a YouTube-VIS JSON has lists of videos and "
             "annotations. The test sets come without annotations and cannot be trained on"
         )
     wrong = next((i for i, each in enumerate(entries) if not isinstance(each, dict)), None)
     if wrong is not None:
-        raise DataError(f"{json_path}: {key}[{wrong}] is {_short(entries[wrong])}, not an object of fields")
+        raise DataError(f"{json_path}: {key}[{wrong}] is {shown(entries[wrong])}, not an object of fields")
     return entries
 
 
@@ -54,7 +54,7 @@ def _group(json_path: str, videos: list[Entry], annotations: list[Entry]) -> dic
     for place, video in enumerate(videos):
         if not isinstance(video.get("id"), (int, str)):
             raise DataError(
-                f"{json_path}: videos[{place}] has id {_short(video.get('id'))}; it needs a number"
+                f"{json_path}: videos[{place}] has id {shown(video.get('id'))}; it needs a number"
             )
         if video["id"] in by_video:
             raise DataError(f"{json_path}: two videos have the id {video['id']}; ids must be unique")
@@ -64,7 +64,7 @@ def _group(json_path: str, videos: list[Entry], annotations: list[Entry]) -> dic
         if not isinstance(video_id, (int, str)) or video_id not in by_video:
             raise DataError(
                 f"{json_path}: annotations[{place}] (id {annotation.get('id')}) belongs to video "
-                f"{_short(video_id)}, which videos does not list; add the video or remove the annotation"
+                f"{shown(video_id)}, which videos does not list; add the video or remove the annotation"
             )
         by_video[video_id].append(annotation)
     return by_video
@@ -111,10 +111,10 @@ def _record(
 def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOptions) -> list[str]:
     files = video.get("file_names")
     if not isinstance(files, list) or not files or not all(isinstance(each, str) and each for each in files):
-        raise DataError(f"{where}: file_names is {_short(files)}; it must list the video's frames in order")
+        raise DataError(f"{where}: file_names is {shown(files)}; it must list the video's frames in order")
     length = video.get("length", len(files))
     if length != len(files):
-        raise DataError(f"{where}: length is {_short(length)}, but file_names has {len(files)}; correct one")
+        raise DataError(f"{where}: length is {shown(length)}, but file_names has {len(files)}; correct one")
     paths = [find_inside([each], roots, where, options.allow_absolute_paths) for each in files]
     missing = [name for name, path in zip(files, paths) if path is None]
     if missing:
@@ -128,7 +128,7 @@ def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOption
 def _segmentations(annotation: Entry, num_frames: int, where: str) -> list[Any]:
     segmentations = annotation.get("segmentations")
     if not isinstance(segmentations, list) or len(segmentations) != num_frames:
-        got = f"{len(segmentations)}" if isinstance(segmentations, list) else _short(segmentations)
+        got = f"{len(segmentations)}" if isinstance(segmentations, list) else shown(segmentations)
         raise DataError(
             f"{where}: annotation {annotation.get('id')} has {got} segmentations for {num_frames} frames; "
             "allowed is one a frame, an RLE, polygons, or null where the object is not visible"
@@ -150,10 +150,6 @@ def _roots(json_path: str, options: ReadOptions) -> list[str]:
         inner = [root, os.path.join(root, stem(os.path.basename(json_path)))]
         roots += [folder for each in inner for folder in (os.path.join(each, _FRAMES), each)]
     return [root for root in roots if os.path.isdir(root)]
-
-
-def _short(value: Any) -> str:
-    return f"{str(value)[:40]!r}"
 
 
 def _recognise(path: str) -> Found | None:

@@ -16,7 +16,7 @@ from sam2vt.core.data.encoding import Encoding, encoded_frames, is_kept
 from sam2vt.core.data.masks import known_objects, load_masks, load_void
 from sam2vt.core.data.packing.reader import slice_bytes
 from sam2vt.core.data.record_coding import decode_record, encode_record, plain
-from sam2vt.core.types import PackedMasks, PackedVideo, Segmentations, VideoRecord
+from sam2vt.core.types import PackedMasks, PackedVideo, VideoRecord
 
 Row = dict[str, Any]  # by the columns of a shard
 # What a record's `extra` says of files on disk.
@@ -59,8 +59,6 @@ def packed_record(
 ) -> VideoRecord:
     """The record of what these rows hold; its shards lie where its table does."""
     source = video_source(record) if encoding.kind == "keep" else None
-    first = next(iter(record.annotations.values()), None)
-    was_coco = record.packed.coco if record.packed else isinstance(first, Segmentations)
     file = None if source is None else (_ending(source), _num_bytes(source))
     return VideoRecord(
         video_id=record.video_id,
@@ -71,7 +69,7 @@ def packed_record(
         object_ids=record.object_ids,
         frame_range=record.frame_range,
         extra=_extra(record, encoding),
-        packed=PackedVideo("", segment_frames, rows, file, was_coco),
+        packed=PackedVideo("", segment_frames, rows, file, record.from_coco),
     )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from sam2vt.core.data.encoding import parse_encoding
@@ -39,6 +38,7 @@ from sam2vt.core.data.packing.segments import (
 from sam2vt.core.data.packing.store import Counted, Store
 from sam2vt.core.data.progress import with_progress
 from sam2vt.core.data.record_table import write_records
+from sam2vt.core.data.workers import ENDED, process_pool
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -134,8 +134,7 @@ def _in_processes(
 ) -> Iterator[list[Row]]:
     """In the order of the tasks, of which only a few are under way, so that memory stays bounded."""
     waiting: deque[Future[list[Row]]] = deque()
-    # Not forked: OpenCV, FFmpeg and Arrow have threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with process_pool(workers) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(build, task))
@@ -144,18 +143,10 @@ def _in_processes(
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise DataError(
-                f"one of the {workers} processes was ended from outside, as the system does where memory is "
-                "short; give fewer --workers: the same command goes on where this one stopped"
-            ) from None
+            reason = ENDED.format(workers=workers)
+            raise DataError(f"{reason}: the same command goes on where this one stopped") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
 
 
 def _write_shards(store: Store, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:

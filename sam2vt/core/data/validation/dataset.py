@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 
+from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.progress import with_progress
 from sam2vt.core.data.validation.findings import Fault, VideoFindings
 from sam2vt.core.data.validation.video import VideoCheck
+from sam2vt.core.data.workers import ENDED, process_pool
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _VIDEOS_A_TASK = 8
 _SEEN_ONCE = 1
-
-Progress = Callable[[Iterable[VideoFindings], int], Iterable[VideoFindings]]
 
 
 @dataclass
@@ -37,12 +37,10 @@ def check_dataset(
     *,
     image_size: int = 512,
     workers: int | None = None,
-    progress: Progress = lambda found, total: found,
 ) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
     """All faults of a dataset, and the records of the videos that can be read at all.
 
-    `load` is given the list that collects the faults of single videos. `progress` wraps the findings as they
-    come, knowing how many there will be.
+    `load` is given the list that collects the faults of single videos.
     """
     errors: list[DataError] = []
     try:
@@ -50,43 +48,42 @@ def check_dataset(
     except DataError as error:
         records, errors = [], [*errors, error]
     found = DatasetFindings(path, faults=[Fault(str(error)) for error in errors])
-    found.videos = list(progress(_check_all(records, check, workers or os.cpu_count() or 1), len(records)))
+    found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
     found.faults += [fault for video in found.videos for fault in video.faults]
     found.notes = list(_notes(found.videos, check, image_size))
     return found, records
 
 
-def _check_all(records: Sequence[VideoRecord], check: VideoCheck, workers: int) -> Iterator[VideoFindings]:
+def _check_all(
+    records: Sequence[VideoRecord], check: VideoCheck, workers: int | None
+) -> Iterator[VideoFindings]:
     """In the order of the records."""
+    workers = workers or os.cpu_count() or 1
     if workers == 1 or len(records) <= _VIDEOS_A_TASK:
         yield from map(check, records)
         return
-    # Not forked: OpenCV and FFmpeg have threads.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
-
-
-def _one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
+    with process_pool(workers) as pool:
+        try:
+            yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
+        except BrokenProcessPool:
+            raise DataError(ENDED.format(workers=workers)) from None
 
 
 def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> Iterator[str]:
     short = [v.video for v in videos if v.num_frames < (check.clip_length - 1) * check.frame_stride + 1]
     if short:
         yield (
-            f"{_some(short)}: fewer frames than a clip of {check.clip_length} at stride {check.frame_stride} "
+            f"{some(short)}: fewer frames than a clip of {check.clip_length} at stride {check.frame_stride} "
             "needs; clips are padded, and what is padded counts nowhere"
         )
     alike = defaultdict(list)
     for video in videos:
         alike[video.fingerprint].append(video.video)
     for names in (names for names in alike.values() if len(names) > 1):
-        yield f"{_some(names)}: begin with the very same frame; keep them on one side of a split"
+        yield f"{some(names)}: begin with the very same frame; keep them on one side of a split"
     once = [_named(v, o.name) for v in videos for o in v.objects.values() if o.frames == _SEEN_ONCE]
     if once:
-        yield f"{_some(once)}: visible on a single frame, so there is nothing to track"
+        yield f"{some(once)}: visible on a single frame, so there is nothing to track"
     tiny = [
         _named(v, o.name)
         for v in videos
@@ -94,13 +91,8 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
         if o.largest * image_size**2 < v.height * v.width
     ]
     if tiny:
-        yield f"{_some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
+        yield f"{some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
 
 
 def _named(video: VideoFindings, name: str) -> str:
     return f"{video.video} object {name}"
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

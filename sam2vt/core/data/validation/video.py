@@ -19,7 +19,6 @@ from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFind
 from sam2vt.core.types import FrameAnnotation, LabelImage, MaskletFrame, ObjectImages, VideoRecord
 from sam2vt.errors import DataError
 
-DEPTHS = ("headers", "masks", "all")  # each reads what those before it read, and more
 _OBJECT = re.compile(r"\bobject (\d+)\b")
 _FINGERPRINT_BYTES = 1 << 20
 

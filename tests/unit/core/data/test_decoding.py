@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data import decoding
-from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames, write_video
+from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks import load_masks
 from sam2vt.core.data.rle import segmentation_to_mask
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import DataError, Sam2vtError
 
 SIZE = (12, 16)
@@ -62,11 +62,15 @@ counts = st.one_of(
     ),
     junk,
 )
+boxes = st.one_of(st.lists(st.integers(-1, 18), min_size=4, max_size=4), st.just([2, 2, 4, 3]), junk)
 sizes = st.one_of(st.just(list(SIZE)), st.just(SIZE), junk)
+
+cocos = st.fixed_dictionaries({"size": sizes, "counts": counts})
+rows_in_boxes = st.fixed_dictionaries({"rows": counts | st.just([5, 2, 5])}, optional={"box": boxes})
 
 
 @settings(max_examples=10_000, **ALWAYS)
-@given(segmentation=st.fixed_dictionaries({"size": sizes, "counts": counts}) | junk)
+@given(segmentation=cocos | rows_in_boxes | junk)
 def test_any_segmentation(segmentation):
     refusal = ""
     try:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.core.types import VideoRecord
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 10

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.packing.schema import shard_schema
 from sam2vt.core.data.packing.writer import PackOptions, pack
+from sam2vt.core.data.video_writing import write_video
 
 SHARD, OTHER = "shard-00000.parquet", "other/shard-00000.parquet"
 COPY = "copy it again, or pack the dataset again"
@@ -200,7 +200,7 @@ DEFECTS = {
     "a frame is no image": (changed(1, "data", [b"x", b"y"]), [ROW, "frame 4", "image"], ""),
     "a frame of another size": (changed(1, "data", [other_size()] * 2), [ROW, "frame 4", "7x5"], "one size"),
     "masks are missing": (changed(1, "masks", []), [ROW, "no masks for frame 4"], "pack the dataset again"),
-    "counts cut": (mask(counts=[b"0", b"0"]), [ROW, "frame 4", "object 1", "sum to"], "annotation anew"),
+    "counts cut": (mask(counts=[b"0", b"0"]), [ROW, "frame 4", "object 1", "sum to"], "annotation again"),
     "counts of rubbish": (
         mask(counts=[b"\xff", b"\xff"]),
         [ROW, "frame 4", "object 1", "character"],

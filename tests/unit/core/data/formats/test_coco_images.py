@@ -97,7 +97,7 @@ def annotation(**fields):
         (image(file_name=None), (JSON, "image 0", "neither path nor file_name"), ""),
         (image(file_name="/etc/hostname"), (JSON, "/etc/hostname"), "allow_absolute_paths=true"),
         (image(file_name="../../../../../etc/hostname"), (JSON, "lies outside"), "allow_absolute_paths"),
-        (image(file_name="a\0b"), (JSON, "zero character"), "write the annotation anew"),
+        (image(file_name="a\0b"), (JSON, "zero character"), "export the annotation again"),
         (image(height=99), (JSON, "image 0", "99 x 32"), "one size"),
         (annotation(image_id=77), (JSON, "annotations[2] (id 2)", "77"), "images does not list"),
         (annotation(segmentation=[]), (JSON, "annotations[2]", "no segmentation"), "boxes alone are not"),

@@ -8,10 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks import load_masks
 from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import Sam2vtError
 
 SIZE, NUM_FRAMES = (24, 32), 4
@@ -119,7 +119,7 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY file SYSTEM "file:///etc/passwd">]>'
         (one("mask", "one"), ("track 0", "frame is 'one'"), "a whole number"),
         (one("mask", 9), ("frame 9 has a shape", "has 4 frames, 0 to 3"), "export the task with its images"),
         (one("mask", rle="1, x"), ("track 0", "frame 0", "rle is '1, x'"), "export again"),
-        (one("mask", rle="1, 2"), ("frame 0", "object 1", "sum to 3", "3 x 2 = 6"), "export the annotation"),
+        (one("mask", rle="1, 2"), ("frame 0", "object 1", "sum to 3", "2 x 3 = 6"), "export the annotation"),
         (one("mask", left=31), ("frame 0", "object 1", "3x2 at left 31"), "use these"),
         (one("mask", height=0), ("frame 0", "object 1", "3x0"), "use these"),
         (one("mask", width=-3), ("track 0", "width is '-3'"), "a whole number"),

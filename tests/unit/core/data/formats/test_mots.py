@@ -58,6 +58,13 @@ def test_one_sequence_without_its_folder(tmp_path, frame):
     assert sorted(load_masks(record, 0)) == [1001, 3001]
 
 
+def test_a_tree_with_such_a_folder_stays_a_tree(tree):
+    root = tree({"a": 2})
+    (root / "instances").mkdir()
+    (record,) = load_records("auto", root)
+    assert record.video_id == "a"
+
+
 def no_frames(root):
     (root / "images").rename(root / "pictures")
 

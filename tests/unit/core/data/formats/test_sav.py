@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks import find_object_ids, load_masks, load_void
 from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import DataError
 
 SIZE, NUM_FRAMES = (32, 48), 9
@@ -164,7 +164,7 @@ MANUAL = "clip_manual.json"
         (put("video_frame_count", 12), (MANUAL, "12 frames", "clip.mp4 has 9"), "it is another video"),
         (put("video_width", 64), (MANUAL, "64x32", "48x32"), "it is another video"),
         (lambda d: d["masklet"].pop(), ("clip_auto.json", "3 frames"), "must annotate the same frames"),
-        (in_mask(1, 0, counts="7"), (MANUAL, "frame 4", "object 1", "sum to 7"), "write the annotation anew"),
+        (in_mask(1, 0, counts="7"), (MANUAL, "frame 4", "object 1", "sum to 7"), "export the annotation again"),
         (in_mask(1, 0, counts="\\u20ac"), (MANUAL, "frame 4", "object 1"), "compressed string"),
         (in_mask(2, 1, size=[9, 9]), (MANUAL, "frame 8", "object 2", "[9, 9]"), "write masks at the size"),
         (in_mask(2, 1, counts=[-5, 5]), (MANUAL, "frame 8", "object 2", "negative"), "counts must be >= 0"),
@@ -180,7 +180,7 @@ def test_a_bad_mask_names_its_own_file(sav, check_bad_input):
     auto = content(1)
     auto["masklet"][0][0]["counts"] = "0"
     (root / "clip_auto.json").write_text(json.dumps(auto))
-    check_bad_input(root, ("clip_auto.json", "frame 0", "object 3"), "write the annotation anew")
+    check_bad_input(root, ("clip_auto.json", "frame 0", "object 3"), "export the annotation again")
 
 
 def test_both_files_of_other_strides(sav, check_bad_input):

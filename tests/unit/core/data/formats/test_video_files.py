@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam2vt.core.data.decoding import write_video
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks import find_object_ids
+from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import DataError
 
 

@@ -101,14 +101,18 @@ def test_same_batches_through_the_loader(sources, packed, workers):
         assert {name: a[name] for name in rest} == {name: b[name] for name in rest}
 
 
-def test_coco_keeps_its_number_of_points(sources, tmp_path):
-    """Exactly so many as configured, where a folder's clips draw from 1 on."""
-    (segmented,) = (each for each in sources if each.video_id == "segmented")
+@pytest.mark.parametrize(
+    ("source", "kind", "points"),
+    [("all.json", "COCODataset", 3), ("annotations.xml", "VideoDataset", (1, 3))],
+)
+def test_the_number_of_points_is_the_sources(sources, tmp_path, source, kind, points):
+    """COCO's is exact; all others draw from 1 on, those too whose masks are run lengths, such as CVAT's."""
+    (segmented,) = (replace(each, source=source) for each in sources if each.video_id == "segmented")
     pack([segmented], str(tmp_path / "pack"), workers=1)
     for data in ({"records": [segmented], "dataset_path": ""}, {"dataset_path": str(tmp_path / "pack")}):
         loader = create_dataloader("auto", prompt_types=["point"], num_of_pos_points=3, num_workers=0, **data)
-        assert loader.dataset.prompt_generator.number_of_pos_points == 3
-        assert type(loader.dataset).__name__ == "COCODataset"
+        assert loader.dataset.prompt_generator.number_of_pos_points == points
+        assert type(loader.dataset).__name__ == kind
 
 
 def test_splits_and_whole_videos(sources, packed):
