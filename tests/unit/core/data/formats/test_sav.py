@@ -164,7 +164,7 @@ MANUAL = "clip_manual.json"
         (put("video_frame_count", 12), (MANUAL, "12 frames", "clip.mp4 has 9"), "it is another video"),
         (put("video_width", 64), (MANUAL, "64x32", "48x32"), "it is another video"),
         (lambda d: d["masklet"].pop(), ("clip_auto.json", "3 frames"), "must annotate the same frames"),
-        (in_mask(1, 0, counts="7"), (MANUAL, "frame 4", "object 1", "sum to 7"), "export the annotation again"),
+        (in_mask(1, 0, counts="7"), (MANUAL, "frame 4", "object 1", "sum to 7"), "annotation again"),
         (in_mask(1, 0, counts="\\u20ac"), (MANUAL, "frame 4", "object 1"), "compressed string"),
         (in_mask(2, 1, size=[9, 9]), (MANUAL, "frame 8", "object 2", "[9, 9]"), "write masks at the size"),
         (in_mask(2, 1, counts=[-5, 5]), (MANUAL, "frame 8", "object 2", "negative"), "counts must be >= 0"),
