@@ -36,7 +36,11 @@ ONLY_IN = {
     "ray": ("sam2vt/distributed/", "ray_jobs/"),
     "sam2": ("sam2vt/core/model/",),
     "training": (),
-    "av": ("sam2vt/core/data/decoding.py", "sam2vt/core/data/video_writing.py"),
+    "av": (
+        "sam2vt/core/data/containers.py",
+        "sam2vt/core/data/decoding.py",
+        "sam2vt/core/data/video_writing.py",
+    ),
     "torchcodec": ("sam2vt/core/data/decoding.py",),
     "hydra": ("sam2vt/train.py", "sam2vt/cli.py", "ray_jobs/", "sam2vt/core/model/"),
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -22,20 +22,22 @@ from math import inf
 from typing import Any
 
 import av
+import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
+from sam2vt.core.data.containers import VideoSource, open_video
 from sam2vt.core.data.frame_index import FrameIndex
 from sam2vt.core.data.images import read_rgb, resize_frame
 from sam2vt.core.data.packing.reader import PackedFile, iterate_images
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
-VideoSource = str | PackedFile  # a path, or a video file in the rows of shards
-
 _Frames = Generator[tuple[int, av.VideoFrame], None, None]
 
 # Codecs that may send a frame which is never shown as a packet of its own.
 _HIDDEN_FRAME_CODECS = {"vp8"}
+_ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 # Opening the file and seeking costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
 
@@ -76,7 +78,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
         _, frame = next(frames)
     quarter_turns = _quarter_turns(frame, path, 0)
     height, width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
-    with _open_video(path) as (_, stream):
+    with open_video(path) as (_, stream):
         codec = stream.codec_context.name
     num_frames = _cached_index(path).index.num_frames
     return VideoProbe(path, num_frames, height, width, 90 * quarter_turns, codec)
@@ -130,8 +132,9 @@ def _frames_of(
     """(index, pixels) of ascending frame indices."""
     source, depth = video_source(record), record.extra.get("intensity_range")
     if source is not None:
+        converter = VideoReformatter()  # keeps what it computes for a size and format
         pixels = (
-            (index, str(source), _upright(frame, source, index))
+            (index, str(source), _upright(frame, converter, source, index))
             for index, frame in _exact_frames(source, targets)
         )
     elif record.packed is not None:
@@ -206,24 +209,23 @@ def _decode_targets(
 
 def _decode_from(path: VideoSource, index: FrameIndex, target: int) -> _Frames:
     """(index, frame) from the key frame before `target` on."""
-    with _open_video(path) as (container, stream):
-        key, packets = _seek(container, stream, index, target)
-        if key:
-            yield from _numbered(packets, path, index, index.first_frame(key))
-            return
-    with _open_video(path) as (container, stream):
+    wanted = index.key_place(target)
+    if wanted:
+        with open_video(path) as (container, stream):
+            key, packets = _seek(container, stream, index, wanted)
+            if key:
+                yield from _numbered(packets, path, index, index.first_frame(key))
+                return
+    with open_video(path) as (container, stream):
         yield from _numbered(container.demux(stream), path, index, None)
 
 
-def _seek(container: Any, stream: Any, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
+def _seek(container: Any, stream: Any, index: FrameIndex, wanted: int) -> tuple[int, Iterator[Any]]:
     """The key frame that was reached and the packets from it on; 0: read the file from its start.
 
     Containers are searched by decoding time, but some land a key frame too early by it and not by the time at
     which the key frame is shown. Where neither reaches it, the nearer one is taken.
     """
-    wanted = index.key_place(target)
-    if wanted == 0:
-        return 0, iter(())
     times = sorted({int(index.key_seeks[wanted]), int(index.key_times[wanted])})
     reached = []
     for time in times:
@@ -294,27 +296,11 @@ def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
     return (frame.rotation // 90) % 4
 
 
-def _upright(frame: av.VideoFrame, path: VideoSource, index: int) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, _quarter_turns(frame, path, index)))
-
-
-@contextmanager
-def _open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, decoding in one thread: workers are the parallelism."""
-    try:
-        container = av.open(path if isinstance(path, str) else path.open())
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: cannot be opened as a video: {error.strerror}") from None
-    with container:
-        # Cover pictures are video streams, too.
-        pictures = av.stream.Disposition.attached_pic
-        streams = [each for each in container.streams.video if not each.disposition & pictures]
-        if not streams:
-            kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
-            raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
-        streams[0].codec_context.thread_count = 1
-        yield container, streams[0]
+def _upright(frame: av.VideoFrame, converter: VideoReformatter, path: VideoSource, index: int) -> np.ndarray:
+    """The frame's pixels as displayed, uint8 RGB [h, w, 3], by its own colour matrix and range."""
+    pixels = converter.reformat(frame, format="rgb24").to_ndarray()
+    quarter_turns = _quarter_turns(frame, path, index)
+    return cv2.rotate(pixels, _ROTATIONS[quarter_turns]) if quarter_turns else pixels
 
 
 def _cached_index(path: VideoSource) -> _CachedIndex:
@@ -348,7 +334,7 @@ def _list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
     times: list[int] = []
     keys: list[tuple[int, int]] = []
     num_packets, odd = 0, False
-    with _open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
         announced, codec = stream.frames, stream.codec_context.name
         try:
             for packet in container.demux(stream):
@@ -378,7 +364,7 @@ def _list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
 def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
     """The exact index, by decoding every frame once. Raises DataError where decoding fails."""
     counting = replace(listed, times=None)
-    with _open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
         times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]
     rising = all(a is not None and b is not None and a < b for a, b in pairwise([*times, inf]))
     return replace(listed, num_frames=len(times), times=np.array(times, dtype=np.int64) if rising else None)

@@ -31,6 +31,7 @@ READABLE = (
 )
 LONG = "sleap_1500frames_1024.mp4"
 CLIP = 8
+SINGLE_FRAMES = 12
 MOST_CLIPS = 24  # of a file: longer files are read in longer clips
 
 
@@ -49,7 +50,7 @@ def digests(path, turns) -> list[int]:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_every_frame_in_clips_in_random_order(shared_data, name):
+def test_every_frame_in_clips_and_some_alone_in_random_order(shared_data, name):
     path = shared_data / "decode" / name
     record = as_record(path)
     expected = digests(path, probe_video(path).rotation // 90)
@@ -60,6 +61,8 @@ def test_every_frame_in_clips_in_random_order(shared_data, name):
         frames = range(start, min(start + length, record.num_frames))
         found = [zlib.crc32(frame) for frame in read_frames(record, frames)]
         assert found == expected[start : start + length], f"frames {start} to {frames[-1]}"
+    for index in np.random.default_rng(1).integers(0, record.num_frames, SINGLE_FRAMES).tolist():
+        assert zlib.crc32(read_frames(record, [index])[0]) == expected[index], index
 
 
 @pytest.mark.parametrize("name", ["nasa_13013.mp4", LONG, "track-anything_test-sample2_vfr.mp4"])
