@@ -121,15 +121,22 @@ class DatasetConfig:
     image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
     allow_absolute_paths: bool = False  # COCO: files outside the JSON's folder and image_root
     colours: Optional[Dict[str, List[int]]] = None  # masks in colours: class -> [red, green, blue]
+    # In place of data_path several sets: mappings of data_path, name, weight or repeat, and what differs.
+    datasets: Any = field(default_factory=list)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
         self.image_size = _pair(self.image_size, "image_size", "(height, width)")
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it names data."""
+        return bool(self.data_path or self.datasets)
+
 
 @dataclass
 class ValDatasetConfig(DatasetConfig):
-    """The validation set; an empty `data_path` means the training set's, divided by `split`."""
+    """The validation set; without data of its own it means the training set's, divided by `split`."""
 
     shuffle: bool = False
     prompt_types: List[str] = field(default_factory=lambda: ["mask"])

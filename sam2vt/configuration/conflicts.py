@@ -12,9 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sam2vt.configuration.mixing import find_member_faults
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report
-from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values
+from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
 
 if TYPE_CHECKING:
     from sam2vt.config import Config
@@ -47,6 +48,7 @@ def find_faults(config: Config) -> list[Fault]:
     for check in (
         _sizes,
         _paths,
+        _mixture,
         _model,
         _data,
         _augment,
@@ -74,7 +76,7 @@ def _sizes(config: Config, report: Report) -> None:
 
 def _paths(config: Config, report: Report) -> None:
     """What is named has to be there, so that a long start does not end in a missing file."""
-    if not config.dataset.data_path:
+    if not config.dataset.is_given:
         report.fault("dataset.data_path", "has to be given: a folder of videos or a COCO JSON")
     for name in PATHS:
         path = report.value(name)
@@ -90,14 +92,33 @@ def _paths(config: Config, report: Report) -> None:
         )
 
 
+def _mixture(config: Config, report: Report) -> None:
+    """Several datasets in place of one, each checked as the whole would be."""
+    for section in ("dataset", "valdataset"):
+        settings = report.value(section)
+        found, faults = find_member_faults(settings, section)
+        report.faults += faults
+        if settings.datasets and settings.data_path:
+            report.clash(f"{section}.data_path", f"{section}.datasets", "give one of them")
+        for member in found:
+            where = f"{section}.datasets, {member.name}"
+            for name, text in value_faults(member.settings):
+                report.faults.append(Fault((f"{section}.datasets",), f"{where}: {name} {text}"))
+            for name in ("data_path", "image_root"):
+                path = getattr(member.settings, name)
+                wrong = _path_fault(name, path) if path else None
+                if wrong:
+                    report.faults.append(
+                        Fault((f"{section}.datasets",), f"{where}: {name}={path!r}: {wrong}")
+                    )
+
+
 def _path_fault(name: str, path: str) -> str | None:
     local = Path(path).expanduser()
     if "://" in path:
-        if name in CHECKPOINTS:
+        if name in CHECKPOINTS or name.endswith("data_path"):
             return None
-        return (
-            f"must be a local path: only {' and '.join(CHECKPOINTS)} may be a URI; mount the data or copy it"
-        )
+        return "must be a local path: only checkpoints, and packs in data_path, may be a URI; mount the data"
     if not local.exists():
         return f"does not exist (looked in {Path.cwd()})"
     if name == "model.checkpoint_path" and not local.is_file():
@@ -222,8 +243,9 @@ def _validation(config: Config, report: Report) -> None:
     val = config.valdataset
     if val.shuffle:
         report.fault("valdataset.shuffle", "must be false: validation compares the same clips every time")
-    if val.data_path and config.split != "none":
-        report.clash("valdataset.data_path", "split", "divides the training data; use one of the two")
+    own = "valdataset.datasets" if val.datasets else "valdataset.data_path"
+    if val.is_given and config.split != "none":
+        report.clash(own, "split", "divides the training data; use one of the two")
     if set(val.prompt_types) == {"mask"} and val.video_clip_length == 1 and config.trainer.limit_val_batches:
         report.clash(
             "valdataset.prompt_types",
@@ -232,7 +254,7 @@ def _validation(config: Config, report: Report) -> None:
         )
     if config.split == "none":
         report.unused("val_fraction", "split", "nothing is held back")
-    if not val.data_path:
+    if not val.is_given:
         for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours"):
             if getattr(val, name) != getattr(config.dataset, name):
                 report.unused(f"valdataset.{name}", "valdataset.data_path", "the training data is used")

@@ -47,7 +47,7 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
     if not isinstance(mapping, Mapping):
         return kind(), [_wrong_type(where or "config", mapping, "a mapping of settings")]
     hints = get_type_hints(kind)
-    faults = [_unknown(f"{where}{key}", str(key), list(hints)) for key in mapping if key not in hints]
+    faults = [unknown_key(f"{where}{key}", str(key), list(hints)) for key in mapping if key not in hints]
     values = {}
     for name in hints:
         if name in mapping:
@@ -107,7 +107,7 @@ def _wrong_type(where: str, value: Any, expected: str) -> Fault:
     return Fault((where.rstrip("."),), f"{where.rstrip('.')}={value!r}: must be {expected}{hint}")
 
 
-def _unknown(where: str, key: str, allowed: list[str]) -> Fault:
+def unknown_key(where: str, key: str, allowed: list[str]) -> Fault:
     close = get_close_matches(key, allowed, n=1)
     meant = f", did you mean {close[0]}?" if close else ""
     return Fault((where,), f"{where}: unknown key{meant}; allowed here: {', '.join(allowed)}")

@@ -15,8 +15,15 @@ _FREE: dict[str, tuple[str, ...]] = {
     ),
     # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have
     # is compared with the position in them.
-    "dataset": ("data_path", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
-    "valdataset": ("data_path", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
+    "dataset": ("data_path", "datasets", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
+    "valdataset": (
+        "data_path",
+        "datasets",
+        "image_root",
+        "allow_absolute_paths",
+        "num_workers",
+        "batch_size",
+    ),
     "loss": (),
     "optimizer": (),
     "scheduler": (),
@@ -48,6 +55,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         f"{section}.{name}" for section, free in _FREE.items() for name in now[section] if name not in free
     ]
     found = _changed([*fields, *_COMPARED], was, now)
+    found += _changed(["dataset.datasets", "valdataset.datasets"], was, now, _without_places)
     return found + _changed(["model.trainable_modules"], was, now, sorted)
 
 
@@ -85,6 +93,12 @@ def _changed(
         else:
             lines.append(f"{field} was {_show(before[name])}, is {_show(after[name])}")
     return lines
+
+
+def _without_places(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The sets of a mixture, which may have been moved."""
+    free = ("data_path", "image_root", "allow_absolute_paths")
+    return [{name: value for name, value in each.items() if name not in free} for each in entries]
 
 
 def _show(value: Any) -> str:

@@ -156,7 +156,7 @@ def _name_faults(name: str, config: Config) -> Iterator[str]:
     if name in _PLACES or name.startswith("ray."):
         yield f"sweep.space.{name}: says where a run lies or runs, not what it learns; set it apart"
     judged = name in _JUDGES or name.startswith("valdataset.")
-    if judged or (name == "seed" and config.split != "none" and not config.valdataset.data_path):
+    if judged or (name == "seed" and config.split != "none" and not config.valdataset.is_given):
         yield f"sweep.space.{name}: changes what J and F are measured on: trials could not be compared"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2vt.configuration.report import Report
 from sam2vt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sam2vt.config import DatasetConfig
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULERS = ("cosine", "step", "constant")
@@ -222,6 +225,17 @@ def check_values(report: Report) -> None:
             value = report.value(field)
             if value is not None and not fits(value):
                 report.fault(field, f"must be {allowed}")
+
+
+def value_faults(settings: DatasetConfig) -> list[tuple[str, str]]:
+    """(field=value, what it must be) of each value of one dataset that is not allowed."""
+    found = []
+    for prefix, owner, rules in (("", settings, _DATASET), ("augment.", settings.augment, _AUGMENT)):
+        for name, (fits, allowed) in rules.items():
+            value = getattr(owner, name)
+            if value is not None and not fits(value):
+                found.append((f"{prefix}{name}={value!r}", f"must be {allowed}"))
+    return found
 
 
 def check_augment(settings: Any) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # decoders know these types and do without torch, which takes
 
 PROMPT_TYPES = ("point", "box", "mask")
 STILL = "still"  # in a record's `extra`: one image, whose clips are drawn by a motion of the camera
+SET = "set"  # in `extra` of a record: the number of its set in a mixture
 
 
 class Prompt(TypedDict, total=False):
@@ -124,6 +125,7 @@ class PackedVideo:
     rows: tuple[tuple[str, int, int], ...]  # shard, its first row, how many: in the order of the segments
     file: tuple[str, int] | None = None
     coco: bool = False  # the masks come from a COCO JSON
+    video_id: str | None = None  # that of the rows, where the record has another
 
 
 @dataclass(frozen=True)

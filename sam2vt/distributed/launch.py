@@ -15,6 +15,7 @@ import ray
 import ray.train
 
 from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
+from sam2vt.configuration.mixing import with_paths
 from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.core.training.resume import AUTO, newest_in, newest_of
 from sam2vt.distributed.job import Job, train_on_worker
@@ -112,7 +113,7 @@ def _with_absolute_model(model: ModelConfig) -> ModelConfig:
 
 def _with_absolute_data(dataset: Any) -> Any:
     paths = {"data_path": _absolute(dataset.data_path), "image_root": _absolute(dataset.image_root)}
-    return replace(dataset, **paths)
+    return replace(dataset, **paths, datasets=with_paths(dataset, _absolute))
 
 
 def _absolute(path: Any) -> Any:

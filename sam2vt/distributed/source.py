@@ -72,15 +72,18 @@ def _resumed(config: Config) -> tuple[Mapping[str, Any] | None, int]:
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:
     """Training and validation records as references that cost every process the same, however many."""
+    from sam2vt.core.data.mixture import Mixture
     from sam2vt.core.data.record_table import RecordsByRow, RecordTable, write_records
 
     def stored(found: Records, name: str) -> Records:
+        if isinstance(found, Mixture):
+            return found.over(lambda place, part: stored(part, f"{name}_{place}"))
         if isinstance(found, RecordsByRow):
             return found
-        path = storage.join(RECORDS_FOLDER, name)
+        path = storage.join(RECORDS_FOLDER, f"{name}.parquet")
         write_records(found, path)
         return RecordTable(path)
 
     train, val = records
-    table = stored(train, "train.parquet")
-    return table, table if val is train else stored(val, "val.parquet")
+    table = stored(train, "train")
+    return table, table if val is train else stored(val, "val")

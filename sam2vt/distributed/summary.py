@@ -46,7 +46,7 @@ def summarise(config: Config, storage: RunStorage, outcome: dict[str, Any]) -> R
         run_folder=storage.root,
         steps=outcome["steps"],
         clips_per_second=outcome["clips_per_second"],
-        judged_on_training_videos=not config.valdataset.data_path and config.split == "none",
+        judged_on_training_videos=not config.valdataset.is_given and config.split == "none",
         first=outcome["first"],
         best=outcome["best"],
         last=outcome["last"],

@@ -159,9 +159,8 @@ WRONG_VALUES = [
     ("dataset.prompt_types", ["scribble"]),
     ("dataset.prompt_types", ["mask", "mask"]),
     ("dataset.prompt_types", ["box", "bbox"]),
-    ("dataset.data_path", "s3://bucket/videos"),
     ("dataset.image_root", "https://host/frames"),
-    ("valdataset.data_path", "gs://bucket/videos"),
+    ("valdataset.image_root", "gs://bucket/frames"),
     ("model.checkpoint_path", "/"),
     ("dataset.num_of_pos_points", 0),
     ("dataset.identity", "track"),
@@ -218,9 +217,8 @@ def test_a_value_that_is_not_allowed_is_one_fault(settings: dict[str, Any], name
 
 
 def test_data_at_a_uri_says_where_a_uri_may_be(settings: dict[str, Any]) -> None:
-    (found,) = faults(change(settings, {"dataset.data_path": "s3://bucket/videos"}))
-    assert "only model.checkpoint_path and resume may be a URI" in found
-    assert "mount the data or copy it" in found
+    (found,) = faults(change(settings, {"dataset.image_root": "s3://bucket/frames"}))
+    assert "only checkpoints, and packs in data_path, may be a URI; mount the data" in found
 
 
 def test_a_checkpoint_s_path_may_start_with_the_home_folder(
@@ -381,6 +379,7 @@ ALLOWED = [
     {"valdataset.video_clip_length": 1, "trainer.limit_val_batches": 0},
     {"dataset.prompt_types": ["mask", "mask", "point", "box"]},
     {"model.checkpoint_path": "s3://bucket/weights.pt", "resume": "gs://bucket/last.ckpt"},
+    {"dataset.data_path": "s3://bucket/pack", "valdataset.data_path": "gs://bucket/pack"},
     {"trainer.devices": 2, "trainer.accelerator": "cpu"},
     {"dataset.prompt_types": ["bbox"]},
     {"dataset.num_of_pos_points": 3, "dataset.num_of_neg_points": 2, "dataset.include_center_point": True},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sam2vt.config import AugmentConfig
 from sam2vt.configuration.values import OBJECT_SAMPLINGS, check_augment
 from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.types import SET, VideoRecord
 from sam2vt.errors import ConfigError
 
 
@@ -26,6 +27,7 @@ class ClipSpec:
     max_objects: int | None = None  # None: all that are visible
     max_conditioning_frames: int = 1
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # how a clip is altered before its prompts
+    sets: tuple[ClipSpec, ...] = ()  # of a mixture: how clips of each of its sets are drawn
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -52,6 +54,10 @@ class ClipSpec:
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value}: must be at least 1")
         check_augment(self.augment)
+
+    def of(self, record: VideoRecord) -> ClipSpec:
+        """How clips of this video are drawn."""
+        return self.sets[record.extra[SET]] if self.sets else self
 
     @property
     def span(self) -> int:

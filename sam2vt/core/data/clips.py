@@ -49,12 +49,13 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     """`make_clip` without torch, which augmentation alone needs."""
     place = key.index % len(records)
     record, sequence = records[place], [spec.seed, key.epoch, key.index]
+    whole, spec = spec, spec.of(record)
     rng = np.random.default_rng(np.random.SeedSequence(sequence))
     frames, content = _draw_content(record, spec, rng)
     if spec.augment != AugmentConfig():
         # Random numbers of its own: window, objects and kinds of prompts are those of the clip as it is.
         own = np.random.default_rng(np.random.SeedSequence(sequence, spawn_key=(_AUGMENT_STREAM,)))
-        content = _augment(content, records, place, spec, own)
+        content = _augment(content, records, place, whole, own)
     padding = [frames[-1]] * (spec.clip_length - len(frames))
     return {
         "images": content.images,
@@ -87,17 +88,18 @@ def _augment(
     from sam2vt.core.data.augment.clip import augment  # it loads torch
 
     def draw_other() -> Content:
-        """Of another video, where there is one."""
-        other = (place + int(rng.integers(1, max(len(records), 2)))) % len(records)
+        """Of another video, where there is one; a mixture may have the same video there."""
+        other = records[(place + int(rng.integers(1, max(len(records), 2)))) % len(records)]
         try:
-            return _draw_content(records[other], spec, rng)[1]
+            return _draw_content(other, spec.of(other), rng)[1]
         except DataError as error:
             raise DataError(
                 f"{error} (it was to go into a clip of video {records[place].video_id} by mosaic or paste)"
             ) from None
 
     record = records[place]
-    return augment(content, spec.augment, rng, draw_other, record.width / record.height, spec.max_objects)
+    settings = spec.of(record).augment
+    return augment(content, settings, rng, draw_other, record.width / record.height, spec.max_objects)
 
 
 def _draw_still(
@@ -178,17 +180,20 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
 
     For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
     """
+    told = set()
     for record in islice(records, _LOOKED_AT):
-        if len(record.frames) < spec.span and not record.extra.get(STILL):
+        own = spec.of(record)
+        if len(record.frames) < own.span and not record.extra.get(STILL) and record.video_id not in told:
+            told.add(record.video_id)  # a mixture may have it several times
             log.warning(
                 "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "
                 "frame stride %d): its clips are padded by their last frame, which counts nowhere",
                 record.video_id,
                 record.source,
                 len(record.frames),
-                spec.span,
-                spec.clip_length,
-                spec.frame_stride,
+                own.span,
+                own.clip_length,
+                own.frame_stride,
             )
 
 

@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 
 from sam2vt.config import Config, DatasetConfig
+from sam2vt.configuration.mixing import members
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.packed import pack_at
+from sam2vt.core.data.mixture import Mixture
 from sam2vt.core.data.packing.dataset import open_packed
 from sam2vt.core.data.packing.schema import MANIFEST
 from sam2vt.core.data.record_table import SUFFIX, RecordTable
@@ -21,14 +23,30 @@ Records = Sequence[VideoRecord]
 
 
 def find_records(config: Config) -> tuple[Records, Records]:
-    """(train, validation): the two data paths, or `dataset.data_path` divided by `split`.
+    """(train, validation): the two settings' data, or that of `dataset` divided by `split`.
 
-    Records of a table are read by row, whatever the split.
+    Records of a table are read by row, whatever the split. Of a mixture each set is divided.
     """
-    records = open_records(config.dataset)
-    if not config.valdataset.data_path:
-        return split_records(records, config.split, config.val_fraction, config.seed)
-    return records, open_records(config.valdataset)
+    records = open_dataset(config.dataset)
+    if config.valdataset.is_given:
+        return records, open_dataset(config.valdataset)
+    split = (config.split, config.val_fraction, config.seed)
+    if not isinstance(records, Mixture):
+        return split_records(records, *split)
+    sides = [split_records(part, *split) for part in records.parts]
+    return records.over(lambda place, _: sides[place][0]), records.over(
+        lambda place, _: sides[place][1]
+    ).once()
+
+
+def open_dataset(settings: DatasetConfig) -> Records:
+    """The videos at `data_path`, or the mixture of `datasets`."""
+    if not settings.datasets:
+        return open_records(settings)
+    found = members(settings)
+    mixture = Mixture(found, [open_records(member.settings) for member in found])
+    log.info("%s", mixture)
+    return mixture
 
 
 def open_records(settings: DatasetConfig, faults: list[DataError] | None = None) -> Records:

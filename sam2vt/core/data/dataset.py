@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import islice
@@ -11,13 +12,15 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import DatasetConfig
+from sam2vt.configuration.mixing import members
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.clips import make_clip, warn_short_videos
 from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.configured import open_records
+from sam2vt.core.data.configured import open_dataset
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
+from sam2vt.core.data.mixture import Mixture
 from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
 from sam2vt.core.data.record_table import RecordsByRow
 from sam2vt.core.data.sampling import ClipSampler
@@ -183,13 +186,13 @@ def dataset_from_config(
     records: Sequence[VideoRecord] | None = None,
     seed: int = 0,
     max_objects: int | None = None,
-) -> VideoDataset | COCODataset:
-    """The dataset of a configuration, over `records` where they are given.
+) -> ClipDataset:
+    """The dataset of a configuration, over `records` where they are given: a `VideoDataset` or `COCODataset`.
 
     `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
     """
     if records is None:
-        records = open_records(cfg)
+        records = open_dataset(cfg)
     if not records:
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
     options: dict[str, Any] = {
@@ -209,10 +212,19 @@ def dataset_from_config(
         "max_conditioning_frames": cfg.max_conditioning_frames,
         "augment": cfg.augment,
     }
+    if isinstance(records, Mixture):
+        return ClipDataset(records, _mixed_spec(cfg, records, seed, max_objects))
     path = cfg.data_path or records[0].source
     if _is_coco(cfg.dataset_type, records):
         return COCODataset(path, num_of_pos_points=cfg.num_of_pos_points, **options)
     return VideoDataset(path, number_of_points=(1, cfg.num_of_pos_points), **options)
+
+
+def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: int | None) -> ClipSpec:
+    """Validation may see the sets of training's mixture, each by its own settings."""
+    own = [member.settings for member in members(cfg)] or [cfg] * len(mixture.parts)
+    sets = tuple(clip_spec(each, seed, max_objects, part) for each, part in zip(own, mixture.parts))
+    return replace(sets[0], sets=sets)
 
 
 def clip_spec(

@@ -76,13 +76,14 @@ def decode_record(text: str) -> VideoRecord:
 
 def _encode_packed(packed: PackedVideo) -> list[Any]:
     rows = [list(each) for each in packed.rows]
-    return [packed.root, packed.segment_frames, rows, packed.file and list(packed.file), packed.coco]
+    encoded = [packed.root, packed.segment_frames, rows, packed.file and list(packed.file), packed.coco]
+    return encoded if packed.video_id is None else [*encoded, packed.video_id]
 
 
 def _decode_packed(encoded: list[Any]) -> PackedVideo:
-    root, segment_frames, rows, file, coco = encoded
+    root, segment_frames, rows, file, coco, *video_id = encoded
     places = tuple((name, first, number) for name, first, number in rows)
-    return PackedVideo(root, segment_frames, places, file and (file[0], file[1]), coco)
+    return PackedVideo(root, segment_frames, places, file and (file[0], file[1]), coco, *video_id)
 
 
 def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:

@@ -16,6 +16,7 @@ from sam2vt.config import Config, from_dict
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.configured import Records, find_records
 from sam2vt.core.data.dataset import dataset_from_config
+from sam2vt.core.data.mixture import num_videos
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.lengths import check_training_length, check_validation_length
@@ -63,7 +64,11 @@ class SAM2LightningDataModule(L.LightningDataModule):
             return
         config = self.config
         self.train_records, self.val_records = self._found or find_records(config)
-        log.info("%d videos to train on, %d to validate on", len(self.train_records), len(self.val_records))
+        log.info(
+            "%d videos to train on, %d to validate on",
+            num_videos(self.train_records),
+            num_videos(self.val_records),
+        )
         if stage == "fit":
             _, world_size = self._rank_and_world_size()
             check_training_length(config, len(self.train_records), world_size)

@@ -95,7 +95,8 @@ def quieten_tune(config: Config) -> None:
 def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
     """With paths that hold in any process."""
     names = ["model.checkpoint_path", "model.config_path"]
-    names += [f"{part}.{name}" for part in ("dataset", "valdataset") for name in ("data_path", "image_root")]
+    data = ("data_path", "image_root", "datasets")
+    names += [f"{part}.{name}" for part in ("dataset", "valdataset") for name in data]
     paths = {
         name: getattr(getattr(absolute, part), field) for name in names for part, field in [name.split(".")]
     }

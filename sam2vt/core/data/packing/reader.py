@@ -251,6 +251,7 @@ def _segment_masks(place: Place) -> dict[int, PackedFrameMasks]:
 
 
 def _place(video_id: str, packed: PackedVideo, segment: int) -> Place:
+    video_id = packed.video_id or video_id
     left = segment
     for shard, first, number in packed.rows:
         if left < number:
