@@ -22,11 +22,12 @@ from tests.fault.runs import (
     meanwhile,
     traced,
 )
+from tests.fault.test_driver import is_running
 from tests.fault.trace import Log, wait_until
 
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24
-NOTICE_SECONDS = 15.0
+NOTICE_SECONDS = 25.0
 LONG_EPOCH, GATE_OF_LONG = 50, 90  # steps
 
 
@@ -54,8 +55,11 @@ def test_a_node_that_trains_is_lost(nodes: Nodes, videos: Path, tmp_path: Path, 
         wait_until(
             lambda: log.groups() and log.groups()[0].waiting(), START_SECONDS, "the workers at the gate"
         )
+        (group,) = log.groups()
         fault.append(time.time())
-        nodes.remove(log.groups()[0].node(0))
+        nodes.remove(group.node(0))
+        # A worker outlives its node for a moment, in which it must not train on.
+        wait_until(lambda: not is_running(group.pid(0)), 60, "the worker to end with its node")
         log.open_all()
 
     with meanwhile(strike, log):
