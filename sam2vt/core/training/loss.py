@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, pairs
-from sam2vt.core.training.mask_terms import MASK_TERMS, true_iou
+from sam2vt.core.training.mask_sums import Sums, area_of, measure, pool, with_gradient
+from sam2vt.core.training.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
 from sam2vt.errors import ConfigError
 
 # Each component and the count (see entries.Counts) that its mean divides by.
@@ -115,7 +116,7 @@ class SAM2TrainingLoss(nn.Module):
             for step in steps or ():
                 self._add_step(sums, step, entries, names, upsample=True)
             if "temporal" in names:
-                with _gradient(self.temporal_weight):
+                with torch.set_grad_enabled(torch.is_grad_enabled() and self.temporal_weight > 0):
                     _add(sums, "temporal", _temporal(pred_masks, entries))
             return self._total(sums, entries, _connect(pred_masks), return_components)
 
@@ -132,62 +133,67 @@ class SAM2TrainingLoss(nn.Module):
         self, sums: dict[str, Tensor], step: Step, entries: Entries, names: set[str], upsample: bool
     ) -> None:
         """Adds the terms of one decoder call, summed over its entries that count."""
-        keep = entries.counted[tuple(step.index.unbind(1))]
-        index = tuple(step.index[keep].unbind(1))
-        masks = _at_least_float32(step.multimasks[keep])  # [K,M,h,w]
-        targets = entries.targets[index].to(masks.dtype)  # [K,H,W]
-        present = entries.present[index]
+        index = tuple(step.index.unbind(1))
+        counts, present = entries.counted[index], entries.present[index]
+        masks = _where(counts, _at_least_float32(step.multimasks))  # [K,M,h,w]
+        targets = entries.targets[index]  # [K,H,W]
         measure_ious = "iou_head" in names and step.ious is not None
-        best, true_ious = self._judge(masks, targets, present, measure_ious)
-        chosen = masks[torch.arange(len(masks), device=masks.device), best]
-        chosen, resized = _same_size(chosen, targets, upsample)
-        for name, term in self._mask_terms(chosen, resized, present, names).items():
-            _add(sums, name, term.sum())
+        terms, true_ious = self._judge(masks, targets, present, names, measure_ious, upsample)
+        for name, term in terms.items():
+            _add(sums, name, _sum_where(counts, term))
         if measure_ious and step.ious is not None:
-            error = (_at_least_float32(step.ious[keep]) - true_ious).abs().mean(1)
-            _add(sums, "iou_head", (error * present).sum())
+            error = (_where(counts, _at_least_float32(step.ious)) - true_ious).abs().mean(1)
+            _add(sums, "iou_head", _sum_where(counts & present, error))
         if "presence" in names and step.object_score_logits is not None:
-            scores = _at_least_float32(step.object_score_logits[keep]).flatten()
+            scores = _where(counts, _at_least_float32(step.object_score_logits).flatten())
             there = present.to(scores.dtype)
-            _add(sums, "presence", F.binary_cross_entropy_with_logits(scores, there, reduction="sum"))
+            error = F.binary_cross_entropy_with_logits(scores, there, reduction="none")
+            _add(sums, "presence", _sum_where(counts, error))
 
-    @torch.no_grad()
     def _judge(
-        self, masks: Tensor, targets: Tensor, present: Tensor, measure_ious: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Which mask of each entry is best [K], and the true IoU [K,M] of each (empty if not asked for).
+        self,
+        masks: Tensor,
+        targets: Tensor,
+        present: Tensor,
+        names: set[str],
+        measure_ious: bool,
+        upsample: bool,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The named terms [K] of each entry's best mask, and the true IoU [K,M] of all (0 if not asked for).
 
-        Goes mask by mask and keeps no gradient, so that only the best ones cost memory in backward.
+        All masks are measured without gradient; only the best ones cost anything in backward.
         """
-        costs, ious = [], []
-        choose = masks.shape[1] > 1
-        weights = {name: self.weights[name] for name in MASK_TERMS if self.weights[name] > 0}
-        for mask in masks.unbind(1):
-            if choose or measure_ious:
-                mask = _upsample(mask, targets.shape[-2:])
-            if measure_ious:
-                ious.append(true_iou(mask, targets))
-            if choose:
-                terms = self._mask_terms(mask, targets, present, weights)
-                costs.append(
-                    sum((weights[name] * term for name, term in terms.items()), mask.new_zeros(len(mask)))
-                )
-        nothing = masks.new_zeros(len(masks), masks.shape[1])
-        best = (torch.stack(costs, 1) if choose else nothing).argmin(1)
-        return best, torch.stack(ious, 1) if measure_ious else nothing
+        whole, terms = targets, [name for name in MASK_TERMS if name in names]
+        if not upsample:
+            targets = pool(targets, masks.shape[-2:], masks.dtype)
+        needed, for_ious = sums_for(terms), FOR_TRUE_IOU if measure_ious else ()
+        if targets is whole:
+            measured = measure(masks, targets, [*needed, *for_ious])
+        else:
+            measured = measure(masks, targets, needed) | measure(masks, whole, for_ious)
+        ious = torch.zeros_like(masks[..., 0, 0])
+        if measure_ious:
+            ious = true_iou(measured, area_of(whole > 0.5, masks.dtype)[:, None])
+        covered = area_of(targets, masks.dtype)
+        rows = torch.arange(len(masks), device=masks.device)
+        best = torch.zeros_like(rows)
+        if masks.shape[1] > 1:
+            judged = [name for name in terms if self.weights[name] > 0]
+            costs = self._mask_terms(measured, covered[:, None], targets, present[:, None], judged)
+            weighted = (self.weights[name] * cost for name, cost in costs.items())
+            best = sum(weighted, torch.zeros_like(ious)).argmin(1)
+        sums = {name: measured[name][rows, best] for name in needed}
+        if torch.is_grad_enabled():
+            sums = with_gradient(masks[rows, best], targets, sums)
+        return self._mask_terms(sums, covered, targets, present, terms), ious
 
     def _mask_terms(
-        self, logits: Tensor, targets: Tensor, present: Tensor, names: Iterable[str]
+        self, sums: Sums, area: Tensor, targets: Tensor, present: Tensor, names: Iterable[str]
     ) -> dict[str, Tensor]:
-        """The named terms [K] of one mask an entry; where the object is absent all but bce are 0."""
-        wanted = [name for name in MASK_TERMS if name in names]
-        probabilities = logits.sigmoid()
-        terms = {}
-        for name in wanted:
-            with _gradient(self.weights[name]):
-                term = MASK_TERMS[name](logits, probabilities, targets, self.smooth)
-            terms[name] = term if name == "bce" else term * present
-        return terms
+        """The named terms of each mask; where the object is absent all but bce are 0."""
+        pixels = targets.shape[-2] * targets.shape[-1]
+        terms = {name: MASK_TERMS[name](sums, area, pixels, self.smooth) for name in names}
+        return {name: term if name == "bce" else term * present for name, term in terms.items()}
 
     def _total(
         self, sums: dict[str, Tensor], entries: Entries, nothing: Tensor, return_components: bool
@@ -204,30 +210,20 @@ class SAM2TrainingLoss(nn.Module):
 
 def _temporal(pred_masks: Tensor, entries: Entries) -> Tensor:
     """Sum over the pairs of frames of the mean |change of the probability - change of the target|."""
-    b, t, n = pairs(entries.counted).nonzero(as_tuple=True)
-    size = pred_masks.shape[-2:]
-    before, after = (_at_least_float32(pred_masks[b, i, n]).sigmoid() for i in (t, t + 1))
-    target_before, target_after = (_pool(entries.targets[b, i, n].to(before.dtype), size) for i in (t, t + 1))
-    change = (after - before) - (target_after - target_before)
-    return change.abs().flatten(1).mean(1).sum()
+    probabilities = _where(entries.counted, _at_least_float32(pred_masks)).sigmoid()
+    targets = pool(entries.targets.flatten(0, 2), pred_masks.shape[-2:], probabilities.dtype)
+    targets = targets.to(probabilities.dtype).view_as(probabilities)
+    change = probabilities.diff(dim=1) - targets.diff(dim=1)
+    return _sum_where(pairs(entries.counted), change.abs().mean((3, 4)))
 
 
-def _same_size(logits: Tensor, targets: Tensor, upsample: bool) -> tuple[Tensor, Tensor]:
-    if upsample:
-        return _upsample(logits, targets.shape[-2:]), targets
-    return logits, _pool(targets, logits.shape[-2:])
+def _sum_where(counts: Tensor, values: Tensor) -> Tensor:
+    return _where(counts, values).sum()
 
 
-def _upsample(logits: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(logits.shape[-2:]) == tuple(size):
-        return logits
-    return F.interpolate(logits[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
-
-
-def _pool(targets: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(targets.shape[-2:]) == tuple(size):
-        return targets
-    return F.adaptive_avg_pool2d(targets[:, None], (size[0], size[1]))[:, 0]
+def _where(counts: Tensor, values: Tensor) -> Tensor:
+    """0 in place of what does not count, were it NaN; a selection would make the host wait for `counts`."""
+    return torch.where(counts.view(*counts.shape, *[1] * (values.ndim - counts.ndim)), values, 0)
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
@@ -241,10 +237,6 @@ def _at_least_float32(x: Tensor) -> Tensor:
 def _connect(x: Tensor) -> Tensor:
     """0 with a gradient path to x; unlike 0 * x.sum() it is 0 even where x holds NaN."""
     return _at_least_float32(x.flatten()[:0]).sum()
-
-
-def _gradient(weight: float) -> torch.set_grad_enabled:
-    return torch.set_grad_enabled(torch.is_grad_enabled() and weight > 0)
 
 
 def _check_shapes(

@@ -1,0 +1,224 @@
+"""The sums over a mask's pixels that the mask terms are made of.
+
+Of each mask, with probability p and target t at a pixel:
+    cross_entropy: of t under p;
+    focal: the same, weighted by `FOCAL_ALPHA` and fading by the squared error;
+    overlap, area: p t, and p;
+    intersection, predicted: pixels with p > 0.5 and t > 0.5, and with p > 0.5; these two have no gradient.
+
+A plain loss keeps a dozen values a pixel for backward and goes through memory as often. Here masks are
+measured a few at a time, so that what is computed of a pixel stays in the cache, and nothing of full size is
+kept: backward brings the one mask that counts to full size again. Values and gradients are the plain form's.
+With z, the logit turned so that it is positive where the mask is wrong, and e = sigmoid(z), the error, the
+cross entropy is log(1 + exp(z)), and p is e where t is 0 and 1 - e where it is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Sums = dict[str, Tensor]
+
+DIFFERENTIABLE = ("cross_entropy", "focal", "overlap", "area")
+FOCAL_ALPHA = 0.25  # weight of the pixels of the object; the background's is 1 - alpha
+# Pixels that are worked on together: on a CPU what its caches hold, on a GPU what fills it.
+_CPU_PIXELS, _GPU_PIXELS = 1 << 18, 1 << 26
+
+
+@torch.no_grad()
+def measure(logits: Tensor, targets: Tensor, names: Collection[str]) -> Sums:
+    """The named sums [K,M] of masks [K,M,h,w] at the size of their targets [K,H,W], bool or 0 to 1."""
+    if targets.dtype != torch.bool:
+        each = [_plain(mask, targets) for mask in upsample(logits, targets.shape[-2:]).unbind(1)]
+        return {name: torch.stack([sums[name] for sums in each], 1) for name in names}
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    num_masks, size = logits.shape[1], targets.shape[-2:]
+    for rows in _chunks(len(logits), size, logits.device):
+        there = _as(targets[rows, None], logits.dtype)
+        turn, weight = _turn(there), _focal_weight(there)
+        for mask in range(num_masks):
+            large = upsample(logits[rows, mask : mask + 1], size)
+            for name, values in _measure(large, there, turn, weight, names):
+                if name in found:
+                    found[name].append(values)
+    return {name: _in_rows(pieces, num_masks) for name, pieces in found.items()}
+
+
+def with_gradient(logits: Tensor, targets: Tensor, sums: Sums) -> Sums:
+    """The sums [K] of masks [K,h,w], which are known already, with a gradient to the masks."""
+    if targets.dtype != torch.bool:
+        return _plain(upsample(logits[:, None], targets.shape[-2:])[:, 0], targets)
+    names = [name for name in DIFFERENTIABLE if name in sums]
+    connected = _Known.apply(logits, targets, names, *(sums[name] for name in names))
+    return {**sums, **dict(zip(names, connected))}
+
+
+def pool(targets: Tensor, size: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Targets [K,H,W] at another size, by area: [K,h,w] of `dtype`; as they are where the size is theirs."""
+    if tuple(targets.shape[-2:]) == tuple(size):
+        return targets
+    rows = _chunks(len(targets), targets.shape[-2:], targets.device)
+    pieces = [F.adaptive_avg_pool2d(_as(targets[piece, None], dtype), (size[0], size[1])) for piece in rows]
+    return torch.cat(pieces)[:, 0]
+
+
+def upsample(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Masks [K,M,h,w] at another size, bilinear."""
+    if tuple(masks.shape[-2:]) == tuple(size):
+        return masks
+    return F.interpolate(masks, tuple(size), mode="bilinear", align_corners=False)
+
+
+def area_of(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """The sum [K] of targets [K,H,W] over their pixels."""
+    return _as(targets, dtype).sum((1, 2))
+
+
+def _chunks(number: int, size: Sequence[int], device: torch.device) -> Iterator[slice]:
+    """The rows of masks of this size, in pieces; at least one piece, so that there is a result."""
+    budget = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
+    rows = max(1, budget // max(size[0] * size[1], 1))
+    return (slice(start, start + rows) for start in range(0, max(number, 1), rows))
+
+
+def _in_rows(pieces: list[Tensor], num_masks: int) -> Tensor:
+    """[K,M] of pieces [k,1], mask after mask of each piece of rows."""
+    return torch.cat([torch.cat(pieces[i : i + num_masks], 1) for i in range(0, len(pieces), num_masks)])
+
+
+def _as(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Through bytes, which on a CPU is several times as fast as from truth values."""
+    return (targets.view(torch.uint8) if targets.dtype == torch.bool else targets).to(dtype)
+
+
+def _turn(targets: Tensor) -> Tensor:
+    """What makes z of a logit: 1 on the background, -1 on the object."""
+    return (targets * -2).add_(1)
+
+
+def _focal_weight(targets: Tensor) -> Tensor:
+    return (targets * (2 * FOCAL_ALPHA - 1)).add_(1 - FOCAL_ALPHA)
+
+
+def _measure(
+    logits: Tensor, targets: Tensor, turn: Tensor, focal_weight: Tensor, names: Collection[str]
+) -> Iterator[tuple[str, Tensor]]:
+    """Name and sum [K,1] of masks [K,1,H,W]; each value a pixel is used up before the next is made."""
+    if "predicted" in names:
+        predicted = logits.sign().clamp_(min=0)
+        yield "predicted", _sum(predicted)
+        yield "intersection", _sum(predicted.mul_(targets))
+    turned = logits * turn
+    error = turned.sigmoid()
+    if "area" in names:
+        on_object = _sum(error * targets)
+        target_area = _sum(targets)
+        yield "overlap", target_area - on_object
+        yield "area", _sum(error) - 2 * on_object + target_area
+    if "cross_entropy" in names:
+        entropy = _cross_entropy(turned, error)
+        yield "cross_entropy", _sum(entropy)
+        if "focal" in names:
+            yield "focal", _sum(error.square_().mul_(entropy).mul_(focal_weight))
+
+
+def _plain(logits: Tensor, targets: Tensor) -> Sums:
+    """The sums [K] of masks [K,h,w] against soft targets of the same size, as targets brought down are."""
+    probabilities = logits.sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+    error = probabilities + targets - 2 * probabilities * targets
+    predicted = logits.detach() > 0
+    values = {
+        "cross_entropy": entropy,
+        "focal": (1 - FOCAL_ALPHA + (2 * FOCAL_ALPHA - 1) * targets) * error.square() * entropy,
+        "overlap": probabilities * targets,
+        "area": probabilities,
+        "intersection": predicted & (targets > 0.5),
+        "predicted": predicted,
+    }
+    return {name: each.flatten(1).sum(1).to(logits.dtype) for name, each in values.items()}
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.sum((2, 3))
+
+
+def _cross_entropy(turned: Tensor, error: Tensor) -> Tensor:
+    """log(1 + exp(z)), in the place of z, as max(z, 0) - log(max(e, 1 - e)): log1p takes ten times that."""
+    rest = torch.maximum(error, 1 - error).log_()
+    return turned.clamp_(min=0).sub_(rest)
+
+
+class _Known(torch.autograd.Function):
+    """Sums that are known already; backward computes each pixel again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, names: Sequence[str], *sums: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(logits, targets)
+        ctx.names = names
+        return tuple(each.clone() for each in sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        logits, targets = ctx.saved_tensors
+        given = {name: each for name, each in zip(ctx.names, gradients) if each is not None}
+        result = torch.zeros_like(logits)
+        for rows in _chunks(len(logits) if given else 0, targets.shape[-2:], logits.device):
+            own = {name: each[rows, None, None] for name, each in given.items()}
+            result[rows] = _gradient(logits[rows], _as(targets[rows], logits.dtype), own)
+        return (result, None, None, *(None for _ in gradients))
+
+
+def _gradient(logits: Tensor, targets: Tensor, of: Sums) -> Tensor:
+    """Of masks [K,h,w], from those [K,1,1] of their sums."""
+    turn = _turn(targets)
+    turned = upsample(logits[:, None], targets.shape[-2:])[:, 0] * turn
+    error = turned.sigmoid()
+    right = 1 - error
+    total = error * of["cross_entropy"] if "cross_entropy" in of else torch.zeros_like(error)
+    if "overlap" in of or "area" in of:
+        slope = error * right  # of the error; p goes up with it on the background, down on the object
+        of_area, of_overlap = of.get("area", 0), of.get("overlap", 0)
+        total.addcmul_(slope, of_area - (2 * of_area + of_overlap) * targets)
+    if "focal" in of:
+        # The derivative of e^2 log(1 + exp(z)).
+        change = right.mul_(_cross_entropy(turned, error)).mul_(2).add_(error).mul_(error.square_())
+        total.addcmul_(change.mul_(_focal_weight(targets)), of["focal"])
+    return _downsample(total.mul_(turn), logits.shape[-2:])
+
+
+def _downsample(gradient: Tensor, size: Sequence[int]) -> Tensor:
+    """What `upsample` from this size passes back of a gradient [K,H,W]: [K,h,w]."""
+    large = list(gradient.shape[-2:])
+    if large == list(size):
+        return gradient
+    if gradient.device.type == "cpu" and large == [4 * side for side in size]:
+        rows = _gather_fours(gradient).transpose(1, 2).contiguous()
+        return _gather_fours(rows).transpose(1, 2)
+    small = [len(gradient), 1, *size]
+    return torch.ops.aten.upsample_bilinear2d_backward(gradient[:, None], large, small, False)[:, 0]
+
+
+def _gather_fours(gradient: Tensor) -> Tensor:
+    """[K,4 h,w] to [K,h,w]: what a row gave to the four that it became and to those beside them.
+
+    SAM 2's masks grow by four; PyTorch's own way takes ten times as long on a CPU.
+    """
+    a, b, c, d = gradient.unflatten(1, (-1, 4)).unbind(2)
+    result = (a + d).mul_(5 / 8).add_(b + c, alpha=7 / 8)
+    above, below = (a * (3 / 8)).add_(b, alpha=1 / 8), (d * (3 / 8)).add_(c, alpha=1 / 8)
+    result[:, :-1] += above[:, 1:]
+    result[:, 1:] += below[:, :-1]
+    result[:, 0] += above[:, 0]  # at the edges a row stands in for the one that is not there
+    result[:, -1] += below[:, -1]
+    return result
