@@ -24,20 +24,20 @@ from typing import Any
 
 import lightning as L
 import torch
+from reference import reference_batch, reference_loss, reference_model
 from torch.utils.data import DataLoader
 
-from sam2vt.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, SchedulerConfig, configs_dir
+from sam2vt.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, SchedulerConfig
 from sam2vt.core.data.clips import make_clip
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.dataset import clip_spec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
-from sam2vt.core.model import build
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
 from sam2vt.core.training.trainer import SAM2LightningModule
-from sam2vt.core.types import Batch, Clip, SampleKey, VideoRecord
+from sam2vt.core.types import Clip, SampleKey, VideoRecord
 
 SIZE = 128
 CLIP_LENGTH = 4
@@ -99,7 +99,7 @@ def train_reference(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2
     """SAM2Train with MultiStepMultiMasksAndIous and its published weights, in a bare loop."""
     ours = SAM2LightningModule(config)
     ours.setup()
-    reference = reference_model(ours.model)
+    reference = reference_model(ours.model, NETWORK)
     criterion = reference_loss()
     optimizer = build_optimizer(reference, config.optimizer)
     scheduler = build_scheduler(optimizer, config.scheduler, len(clips))
@@ -120,54 +120,6 @@ def train_reference(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2
             ours.model.network.load_state_dict(reference.state_dict())
         watch.step(ours.model)
     return watch.curve()
-
-
-def reference_model(ours: SAM2Model) -> torch.nn.Module:
-    """SAM2Train with our network's weights and mask prompts."""
-    from hydra.utils import instantiate
-
-    config = build.network_config(str(configs_dir() / NETWORK), SIZE)
-    config.model._target_ = "training.model.sam2.SAM2Train"
-    reference = instantiate(config.model)
-    reference.load_state_dict(ours.network.state_dict(), strict=True)
-    for name, parameter in ours.network.named_parameters():
-        reference.get_parameter(name).requires_grad_(parameter.requires_grad)
-    return reference.train()
-
-
-def reference_loss() -> torch.nn.Module:
-    """Its loss as its published fine-tuning recipe weighs it."""
-    from training.loss_fns import MultiStepMultiMasksAndIous
-
-    return MultiStepMultiMasksAndIous(
-        weight_dict={"loss_mask": 20, "loss_dice": 1, "loss_iou": 1, "loss_class": 1},
-        supervise_all_iou=True,
-        iou_use_l1_loss=True,
-        pred_obj_scores=True,
-        focal_gamma_obj_score=0.0,
-        focal_alpha_obj_score=-1.0,
-    )
-
-
-def reference_batch(batch: Batch, model: SAM2Model) -> Any:
-    """One clip as the reference's datapoint."""
-    from training.utils.data_utils import BatchedVideoDatapoint, BatchedVideoMetaData
-
-    images = (batch["images"].float() / 255 - model.pixel_mean) / model.pixel_std
-    masks = batch["masks"][0]
-    num_frames, num_objects = masks.shape[:2]
-    index = torch.stack([torch.tensor([[t, 0]] * num_objects) for t in range(num_frames)])
-    return BatchedVideoDatapoint(
-        img_batch=images.transpose(0, 1),
-        obj_to_frame_idx=index.int(),
-        masks=masks,
-        metadata=BatchedVideoMetaData(
-            unique_objects_identifier=torch.zeros(num_frames, num_objects, 3, dtype=torch.long),
-            frame_orig_size=torch.zeros(num_frames, num_objects, 2, dtype=torch.long),
-        ),
-        dict_key="all",
-        batch_size=[num_frames],
-    )
 
 
 class _Watch:
