@@ -17,9 +17,10 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from machine import machine, spread
+from machine import in_short, machine, spread
 
 PRESETS = ("none", "sam2", "strong", "heavy")
 REPEATS = 3
@@ -95,6 +96,10 @@ def main() -> None:
         "| `dataset/augment` | clips a second | MB of a process at most |",
         "|---|---:|---:|",
         *(f"| {preset} | {spread(rates)} | {mb:.0f} |" for preset, (rates, mb) in found.items()),
+        "",
+        in_short(
+            ", ".join(f"{name} {median(rates):.1f}" for name, (rates, _) in found.items()) + " clips a second"
+        ),
     ]
     print("\n".join(lines))
     if options.out:

@@ -25,7 +25,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from machine import machine, spread
+from machine import in_short, machine, spread
 
 from sam2vt.core.data.decoding import probe_video, read_frames
 from sam2vt.core.data.sample_data import draw_scene
@@ -196,6 +196,8 @@ def main() -> None:
         "| file | sam2vt, clips/s | frames/s | against PyAV | against OpenCV | against torchcodec |",
         "|---|---:|---:|---:|---:|---:|",
         *(row(name, rates, options.length) for name, rates in found.items()),
+        "",
+        in_short(f"{min(against_pyav):.2f} to {max(against_pyav):.2f} x the clips a second of bare PyAV"),
     ]
     print("\n".join(lines))
     if options.out:

@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import torch
+from machine import in_short
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
@@ -203,6 +204,11 @@ def report(found: dict[str, Any], options: argparse.Namespace) -> str:
             "| clips a second | median | turn by turn |",
             "|---|---:|---|",
             *turns,
+            "",
+            in_short(
+                f"Ray Data gives {found['stream / decoder']:.2f} x the clips a second of the bare decoder, "
+                f"{found['stream / DataLoader']:.2f} x those of torch's DataLoader"
+            ),
             "",
         ]
     )

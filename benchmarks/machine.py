@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+IN_SHORT = "In short: "
+
 
 def machine() -> str:
     """The processor and its cores."""
@@ -31,3 +33,8 @@ def versions() -> str:
 def spread(values: Sequence[float]) -> str:
     """Median (lowest to highest)."""
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def in_short(text: str) -> str:
+    """The line of a record that README's table shows."""
+    return f"{IN_SHORT}{text}."

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from machine import machine, spread, versions
+from machine import in_short, machine, spread, versions
 
 from sam2vt.config import Config, load_config
 from sam2vt.core.data.sample_data import write_sample_data
@@ -133,6 +133,10 @@ def report(times: dict[str, list[Times]], steps: int, skip: int) -> str:
         f"Step time on Ray over plain, pair by pair: {ratio:.3f} (goal at most {GOAL_RATIO}: "
         f"{verdict(ratio <= GOAL_RATIO)}). Waiting in next() on Ray: {100 * wait:.1f}% of the time (goal at "
         f"most {100 * GOAL_WAIT:.0f}% where CPUs suffice: {verdict(wait <= GOAL_WAIT)}).",
+        "",
+        in_short(
+            f"a step on Ray Train takes {ratio:.2f} x one of plain Lightning, {100 * wait:.0f}% of it waiting"
+        ),
     ]
     return "\n".join(lines)
 

@@ -195,7 +195,7 @@ def report(found: list[dict[str, float]], split: str) -> str:
         [
             f"# The stream over a million videos, {time.strftime('%B %Y')}",
             "",
-            f"Machine: {machine()}; {time.strftime('%Y-%m-%d')}. Record tables of videos of {FRAMES} frames, "
+            f"Machine: {machine_and_versions()}; {time.strftime('%Y-%m-%d')}. Record tables of videos of {FRAMES} frames, "
             f"split={split}; clips of {LENGTH} frames at {SIZE} px in batches of 2, one decode actor.",
             "",
             "| what | figure | goal: at most | reached |",
@@ -210,11 +210,16 @@ def report(found: list[dict[str, float]], split: str) -> str:
             f"is there. `batch_s` is the mean of the {BATCHES} batches after it. Memory counts shared "
             "pages of libraries and of the object store in full.",
             "",
+            in_short(
+                f"{largest:,} videos: first batch after {reached['first_batch_s']:.0f} s, driver "
+                f"{reached['driver_mb']:.0f} MB, {reached['ratio']} x the time a batch of {smallest:,} videos"
+            ),
+            "",
         ]
     )
 
 
-def machine() -> str:
+def machine_and_versions() -> str:
     import ray
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()

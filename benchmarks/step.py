@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, versions
+from machine import in_short, machine, versions
 from reference import reference_batch, reference_loss, reference_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -265,6 +265,11 @@ def row(case: Case, found: dict[str, Any]) -> str:
     )
 
 
+def summary(found: dict[Case, dict[str, Any]]) -> str:
+    ratios = [statistics.median(a / b for a, b in zip(*each["times"].values())) for each in found.values()]
+    return f"a step takes {min(ratios):.2f} to {max(ratios):.2f} x the time of SAM2Train's"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default="", help="cases whose text holds this")
@@ -279,7 +284,8 @@ def main() -> None:
         case, side = json.loads(options.peak)
         return print_peak(Case(**case), side, options)
     cases = [case for case in ON_CPU if options.only in str(case)]
-    rows = [row(case, compare(case, options)) for case in cases]
+    found = {case: compare(case, options) for case in cases}
+    rows = [row(case, each) for case, each in found.items()]
     lines = [
         f"# A training step against SAM2Train, {date.today():%B %Y}",
         "",
@@ -290,6 +296,8 @@ def main() -> None:
         "| step | s | ratio | peak MB | ratio | GFLOP | ratio | operations | ratio |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
         *rows,
+        "",
+        in_short(summary(found)),
     ]
     print("\n".join(lines))
     if options.out:

@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from machine import machine, spread, versions
+from machine import in_short, machine, spread, versions
 
 from sam2vt.core.data.sample_data import write_sample_data
 from sam2vt.train import compose_config, setup_logging
@@ -98,6 +98,8 @@ def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> str:
             "",
             f"Goal: at most {GOAL} where a trial takes {LEAST_SECONDS:.0f} s or more "
             f"({'it did' if long_enough else 'it took less'}): {reached}.",
+            "",
+            in_short(f"a trial of a sweep takes {ratio:.3f} x a plain run of the same steps"),
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +36,11 @@ def test_the_readme_shows_every_file():
     shown = readme.split("<!-- tree -->\n```\n")[1].split("\n```\n")[0]
     expected = "\n".join(["sam2vt/", *lines(REPO / "sam2vt", 1)])
     assert shown == expected, f"put this tree into README.md:\n{expected}"
+
+
+def test_the_table_of_benchmarks_is_that_of_their_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(REPO / "benchmarks"))
+    table = importlib.import_module("table")
+    readme = (REPO / "README.md").read_text()
+    assert table.replaced(readme) == readme, "run python benchmarks/table.py"
+    assert readme.count("](benchmarks/") >= 7
