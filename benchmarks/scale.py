@@ -169,6 +169,8 @@ def _peak(process: int) -> float:
 
 
 def report(found: list[dict[str, float]], split: str) -> str:
+    from machine import in_short  # what is measured loads nothing that it does not need
+
     sizes = sorted(row["videos"] for row in found)
     smallest, largest = sizes[0], sizes[-1]
     per_batch = {n: min(row["batch_s"] for row in found if row["videos"] == n) for n in (smallest, largest)}
@@ -195,7 +197,7 @@ def report(found: list[dict[str, float]], split: str) -> str:
         [
             f"# The stream over a million videos, {time.strftime('%B %Y')}",
             "",
-            f"Machine: {machine_and_versions()}; {time.strftime('%Y-%m-%d')}. Record tables of videos of {FRAMES} frames, "
+            f"Machine: {where()}; {time.strftime('%Y-%m-%d')}. Record tables of videos of {FRAMES} frames, "
             f"split={split}; clips of {LENGTH} frames at {SIZE} px in batches of 2, one decode actor.",
             "",
             "| what | figure | goal: at most | reached |",
@@ -219,7 +221,7 @@ def report(found: list[dict[str, float]], split: str) -> str:
     )
 
 
-def machine_and_versions() -> str:
+def where() -> str:
     import ray
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()

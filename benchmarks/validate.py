@@ -69,8 +69,8 @@ def main() -> None:
             f"Goal: the metadata of 1,000 videos in at most {GOAL_SECONDS:.0f} s on 2 cores: {reached}.",
             "",
             in_short(
-                f"{options.videos} videos of {options.frames} frames: {seconds['headers']:.1f} s, with every mask "
-                f"{seconds['masks']:.1f} s"
+                f"{options.videos} videos of {options.frames} frames: {seconds['headers']:.1f} s, with every "
+                f"mask {seconds['masks']:.1f} s"
             ),
         ]
     )
