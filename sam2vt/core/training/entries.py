@@ -84,7 +84,9 @@ def _counted_and_present(
     targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """bool [B,T,N] each: the entry counts; its target is not empty."""
-    present = (targets > 0).flatten(3).any(3)
+    # Truth values as bytes: on a CPU their maximum takes a hundredth of the time of `any`.
+    values = targets.view(torch.uint8) if targets.dtype == torch.bool else targets
+    present = values.flatten(3).amax(3) > 0
     counted = torch.ones_like(present)
     for mask in (valid_masks, scored):
         if mask is not None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, pairs
-from sam2vt.core.training.mask_sums import Sums, area_of, measure, pool, with_gradient
+from sam2vt.core.training.mask_sums import Sums, area_of, is_object, measure, pool, with_gradient
 from sam2vt.core.training.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
 from sam2vt.errors import ConfigError
 
@@ -173,7 +173,7 @@ class SAM2TrainingLoss(nn.Module):
             measured = measure(masks, targets, needed) | measure(masks, whole, for_ious)
         ious = torch.zeros_like(masks[..., 0, 0])
         if measure_ious:
-            ious = true_iou(measured, area_of(whole > 0.5, masks.dtype)[:, None])
+            ious = true_iou(measured, area_of(is_object(whole), masks.dtype)[:, None])
         covered = area_of(targets, masks.dtype)
         rows = torch.arange(len(masks), device=masks.device)
         best = torch.zeros_like(rows)

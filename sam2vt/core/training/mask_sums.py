@@ -43,7 +43,7 @@ def measure(logits: Tensor, targets: Tensor, names: Collection[str]) -> Sums:
         there = _as(targets[rows, None], logits.dtype)
         turn, weight = _turn(there), _focal_weight(there)
         for mask in range(num_masks):
-            large = upsample(logits[rows, mask : mask + 1], size)
+            large = _grown(logits[rows, mask], size)[:, None]
             for name, values in _measure(large, there, turn, weight, names):
                 if name in found:
                     found[name].append(values)
@@ -73,6 +73,11 @@ def upsample(masks: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(masks.shape[-2:]) == tuple(size):
         return masks
     return F.interpolate(masks, tuple(size), mode="bilinear", align_corners=False)
+
+
+def is_object(targets: Tensor) -> Tensor:
+    """bool: where a target is more than 0.5."""
+    return targets if targets.dtype == torch.bool else targets > 0.5
 
 
 def area_of(targets: Tensor, dtype: torch.dtype) -> Tensor:
@@ -139,7 +144,7 @@ def _plain(logits: Tensor, targets: Tensor) -> Sums:
         "focal": (1 - FOCAL_ALPHA + (2 * FOCAL_ALPHA - 1) * targets) * error.square() * entropy,
         "overlap": probabilities * targets,
         "area": probabilities,
-        "intersection": predicted & (targets > 0.5),
+        "intersection": predicted & is_object(targets),
         "predicted": predicted,
     }
     return {name: each.flatten(1).sum(1).to(logits.dtype) for name, each in values.items()}
@@ -182,7 +187,7 @@ class _Known(torch.autograd.Function):
 def _gradient(logits: Tensor, targets: Tensor, of: Sums) -> Tensor:
     """Of masks [K,h,w], from those [K,1,1] of their sums."""
     turn = _turn(targets)
-    turned = upsample(logits[:, None], targets.shape[-2:])[:, 0] * turn
+    turned = _grown(logits, targets.shape[-2:]) * turn
     error = turned.sigmoid()
     right = 1 - error
     total = error * of["cross_entropy"] if "cross_entropy" in of else torch.zeros_like(error)
@@ -195,6 +200,24 @@ def _gradient(logits: Tensor, targets: Tensor, of: Sums) -> Tensor:
         change = right.mul_(_cross_entropy(turned, error)).mul_(2).add_(error).mul_(error.square_())
         total.addcmul_(change.mul_(_focal_weight(targets)), of["focal"])
     return _downsample(total.mul_(turn), logits.shape[-2:])
+
+
+def _grown(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """`upsample` of masks [K,h,w]; on a CPU SAM 2's four-fold growth takes half of PyTorch's time here."""
+    if masks.device.type != "cpu" or list(size) != [4 * side for side in masks.shape[-2:]]:
+        return upsample(masks[:, None], size)[:, 0]
+    columns = _spread_fours(masks.transpose(1, 2).contiguous()).transpose(1, 2).contiguous()
+    return _spread_fours(columns)
+
+
+def _spread_fours(masks: Tensor) -> Tensor:
+    """[K,h,w] to [K,4 h,w]: the four rows of each row lie between it and those beside it."""
+    above = torch.cat([masks[:, :1], masks[:, :-1]], 1)
+    below = torch.cat([masks[:, 1:], masks[:, -1:]], 1)
+    result = masks.new_empty(len(masks), masks.shape[1], 4, masks.shape[2])
+    for place, (other, weight) in enumerate([(above, 3 / 8), (above, 1 / 8), (below, 1 / 8), (below, 3 / 8)]):
+        torch.lerp(masks, other, weight, out=result[:, :, place])
+    return result.flatten(1, 2)
 
 
 def _downsample(gradient: Tensor, size: Sequence[int]) -> Tensor:
