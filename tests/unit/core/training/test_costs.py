@@ -1,0 +1,100 @@
+"""What a training step costs, counted: FLOPs, dispatched operations, looks from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from sam2vt.config import OptimizerConfig
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.optim import build_optimizer
+
+SIZE = 128
+LOOKS = ("_local_scalar_dense", "nonzero", "masked_select")
+
+
+def training_step(num_frames: int, num_objects: int) -> Callable[[], None]:
+    """Forward, loss, backward, clipping and update of the nano network on squares that move."""
+    torch.manual_seed(0)
+    model = SAM2Model(
+        config_path="network/sam2.1_nano.yaml", trainable_modules=["*"], device="cpu", image_size=SIZE
+    )
+    model.load().train()
+    loss, optimizer = SAM2TrainingLoss(focal_weight=20.0), build_optimizer(model.network, OptimizerConfig())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    images = torch.randint(0, 256, (1, num_frames, 3, SIZE, SIZE), dtype=torch.uint8)
+    masks = torch.zeros(1, num_frames, num_objects, SIZE, SIZE, dtype=torch.bool)
+    for t in range(num_frames):
+        for n in range(num_objects):
+            masks[0, t, n, 10 * n : 10 * n + 32, 4 * t : 4 * t + 32] = True
+    valid = torch.ones(masks.shape[:3], dtype=torch.bool)
+    prompts = [
+        [
+            {"type": "mask", "mask": masks[0, 0, n], "object_index": n, "frame_index": 0}
+            for n in range(num_objects)
+        ]
+    ]
+
+    def step() -> None:
+        out = model(images, masks, prompts, valid_masks=valid)
+        given = {name: out[name] for name in ("iou_predictions", "object_score_logits", "scored", "steps")}
+        loss(out["pred_masks"], masks, valid, **given).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is dispatched, views aside, and what makes the host wait for a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.looks = 0, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += not func.is_view
+        if func.overloadpacket.__name__ in LOOKS:
+            self.looks.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def gigaflops(num_frames: int, num_objects: int) -> float:
+    with FlopCounterMode(display=False) as counter:
+        training_step(num_frames, num_objects)()
+    return counter.get_total_flops() / 1e9
+
+
+def operations(num_frames: int, num_objects: int) -> Operations:
+    step = training_step(num_frames, num_objects)
+    step()  # position codes are made once
+    with Operations() as counted:
+        step()
+    return counted
+
+
+def test_flops_are_linear_in_the_objects() -> None:
+    one, two, eight = (gigaflops(4, n) for n in (1, 2, 8))
+    assert eight == pytest.approx(one + 7 * (two - one), rel=0.05)
+    assert two - one < one  # another object is tracked, but not encoded
+
+
+def test_flops_are_linear_in_the_frames() -> None:
+    """From where a clip is long enough for objects to be remembered."""
+    four, six, eight = (gigaflops(t, 1) for t in (4, 6, 8))
+    assert eight == pytest.approx(six + (six - four), rel=0.05)
+
+
+def test_eight_objects_take_as_many_operations_as_one() -> None:
+    assert operations(4, 8).number < 1.05 * operations(4, 1).number
+
+
+def test_no_value_is_looked_at_in_a_step() -> None:
+    assert operations(4, 2).looks == []
