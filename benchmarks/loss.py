@@ -41,25 +41,27 @@ class Predictions:
     targets: torch.Tensor
 
 
-def draw(size: int, seed: int = 0) -> Predictions:
-    generator = torch.Generator().manual_seed(seed)
+def draw(size: int, device: str = "cpu") -> Predictions:
+    generator = torch.Generator().manual_seed(0)
 
     def each(*shape: int) -> list[torch.Tensor]:
-        return [torch.randn(OBJECTS, *shape, generator=generator).requires_grad_() for _ in range(FRAMES)]
+        drawn = (torch.randn(OBJECTS, *shape, generator=generator) for _ in range(FRAMES))
+        return [values.to(device).requires_grad_() for values in drawn]
 
     targets = torch.rand(FRAMES, OBJECTS, size, size, generator=generator) > 0.7
-    return Predictions(each(MASKS, size // 4, size // 4), each(MASKS), each(1), targets)
+    return Predictions(each(MASKS, size // 4, size // 4), each(MASKS), each(1), targets.to(device))
 
 
 def ours(given: Predictions) -> torch.Tensor:
     loss = SAM2TrainingLoss(0.0, 1.0, 0.0, 0.0, 1.0, focal_weight=20.0)
-    clip, places = torch.zeros(OBJECTS, dtype=torch.long), torch.arange(OBJECTS)
+    device = given.targets.device
+    clip, places = torch.zeros(OBJECTS, dtype=torch.long, device=device), torch.arange(OBJECTS, device=device)
     steps = [
         DecoderStep(torch.stack([clip, torch.full_like(clip, t), places], 1), masks, ious, scores)
         for t, (masks, ious, scores) in enumerate(zip(given.masks, given.ious, given.scores))
     ]
     final = torch.stack([masks[:, 0] for masks in given.masks])[None].detach()
-    scored = torch.ones(1, FRAMES, OBJECTS, dtype=torch.bool)
+    scored = torch.ones(1, FRAMES, OBJECTS, dtype=torch.bool, device=device)
     # Theirs adds the frames up, ours is the mean over them.
     return FRAMES * loss(final, given.targets[None], scored=scored, steps=steps)
 
@@ -80,11 +82,11 @@ def theirs(given: Predictions) -> torch.Tensor:
 SIDES: dict[str, Loss] = {"ours": ours, "SAM 2": theirs}
 
 
-def check_equal(size: int) -> None:
+def check_equal(size: int, device: str = "cpu") -> None:
     """Values and gradients, before any speed is claimed."""
     found = []
     for side in SIDES.values():
-        given = draw(size)
+        given = draw(size, device)
         total = side(given)
         total.backward()
         found.append(

@@ -6,6 +6,8 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 IN_SHORT = "In short: "
@@ -24,10 +26,9 @@ def processor() -> str:
 
 
 def versions() -> str:
-    import ray
-    import torch
-
-    return f"torch {torch.__version__}, Ray {ray.__version__}, Python {platform.python_version()}"
+    """Ray's, too, where it is installed."""
+    found = {name: version(name.lower()) for name in ("torch", "Ray") if find_spec(name.lower())}
+    return ", ".join([*(" ".join(each) for each in found.items()), f"Python {platform.python_version()}"])
 
 
 def spread(values: Sequence[float]) -> str:

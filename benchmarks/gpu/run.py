@@ -1,0 +1,189 @@
+"""See run.sh: correctness, then a training step of both sides, as many cases as fit into the time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+sys.path.append(os.environ.get("SAM2VT_WHEELS", ""))  # behind what is installed
+
+import torch
+from loss import check_equal
+from machine import in_short, machine, versions
+from reference import reference_batch, reference_model
+from step import NETWORKS, SIDES, Case, Step, count, make_batch, our_model, seconds
+
+# Dense bf16 operations a second that the maker states.
+PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "4090": 165e12,
+}
+ON_GPU = (
+    Case("base+", 1024, objects=3, frames=8),
+    Case("tiny", 512, objects=3, frames=8),
+    Case("tiny", 1024, objects=3, frames=8),
+    Case("base+", 1024, "memory and decoder", objects=3, frames=8),
+    Case("base+", 512, "memory and decoder", frames=8),
+    Case("large", 512, "memory and decoder", frames=8),
+    Case("tiny", 512, objects=8, frames=8),
+    Case("tiny", 512, objects=3, frames=8, prompt="clicks"),
+    Case("base+", 1024, "memory", objects=3, frames=8),
+    Case("large", 1024, objects=3, frames=8),
+)
+ON_CPU = (Case("nano", 128, objects=2), Case("nano", 128, "memory and decoder"))
+TOLERANCE = 1e-3  # of float32 without TF32, over a clip of 4 frames
+ATTENTION = ("flash", "cudnn", "fmha", "efficient_attention", "softmax")
+
+
+def check_masks(device: str) -> float:
+    """The largest difference of the masks of both sides in eval mode, relative to the largest logit."""
+    case = Case("nano", 128, objects=2)
+    ours, batch = our_model(case, device).eval(), make_batch(case, device)
+    ours.presence_from_gt = False
+    reference = reference_model(ours, NETWORKS[case.network]).to(device).eval()
+    with torch.no_grad():
+        found = ours(batch["images"], None, batch["prompts"])["pred_masks_high_res"][0]
+        frames = reference(reference_batch(batch, ours))
+    expected = torch.stack([frame["pred_masks_high_res"][:, 0] for frame in frames])
+    worst = float((found - expected).abs().max() / expected.abs().max())
+    assert worst < TOLERANCE, f"masks differ by {worst:.2e} of the largest logit; allowed is {TOLERANCE}"
+    return worst
+
+
+def waits(step: Step) -> int:
+    """How often a step makes the host wait for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
+
+
+def attention_kernels(step: Step) -> str:
+    """Which kernels of attention a step runs, by time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as record:
+        step()
+        torch.cuda.synchronize()
+    times: dict[str, float] = {}
+    for event in record.key_averages():
+        for kind in ATTENTION:
+            if kind in event.key.lower():
+                times[kind] = times.get(kind, 0.0) + event.self_device_time_total
+    return ", ".join(sorted(times, key=times.__getitem__, reverse=True)) or "none seen"
+
+
+def measure(case: Case, device: str, repeats: int) -> dict[str, dict[str, Any]]:
+    """Of each side; on a GPU under bf16 autocast, one side in memory at a time."""
+    precision = torch.bfloat16 if device == "cuda" else None
+    found: dict[str, dict[str, Any]] = {}
+    for side, make in SIDES.items():
+        step = make(case, device, precision)
+        step()
+        each: dict[str, Any] = {}
+        each["flops"], each["operations"] = count(step)
+        if device == "cuda":
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            step()
+            each["peak"] = (torch.cuda.max_memory_allocated() - before) / 1e9
+            each["waits"], each["attention"] = waits(step), attention_kernels(step)
+        each["seconds"] = statistics.median(seconds(step, device) for _ in range(repeats))
+        found[side] = each
+        del step
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    return found
+
+
+def row(case: Case, found: dict[str, dict[str, Any]], peak_flops: float | None) -> str:
+    ours, theirs = (found[side] for side in SIDES)
+
+    def both(name: str, form: str) -> str:
+        return " / ".join(format(side[name], form) if name in side else "-" for side in (ours, theirs))
+
+    def mfu(side: dict[str, Any]) -> str:
+        return f"{1e9 * side['flops'] / side['seconds'] / peak_flops:.0%}" if peak_flops else "-"
+
+    return (
+        f"| {case} | {both('seconds', '.3f')} | {ours['seconds'] / theirs['seconds']:.2f} | "
+        f"{mfu(ours)} / {mfu(theirs)} | {both('peak', '.1f')} | {both('operations', 'd')} | "
+        f"{both('waits', 'd')} | {ours.get('attention', '-')} |"
+    )
+
+
+def cases_within(cases: tuple[Case, ...], minutes: float) -> Iterator[Case]:
+    """As long as another one fits: each may take as long as the longest so far."""
+    began = last = time.monotonic()
+    longest = 0.0
+    for case in cases:
+        if time.monotonic() - began + longest > 60 * minutes:
+            print(f"no time for {case}", file=sys.stderr)
+            continue
+        yield case
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    on_gpu = options.device == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        sys.exit("no GPU is usable here; --device cpu runs the reduced form")
+    name = torch.cuda.get_device_name() if on_gpu else "no GPU"
+    peak_flops = next((flops for key, flops in PEAKS.items() if key in name), None)
+    check_equal(64, options.device)
+    worst = check_masks(options.device)
+    found, lines = {}, []
+    for case in cases_within(ON_GPU if on_gpu else ON_CPU, options.minutes):
+        try:
+            found[case] = measure(case, options.device, options.repeats)
+            lines.append(row(case, found[case], peak_flops))
+        except torch.cuda.OutOfMemoryError:
+            lines.append(f"| {case} | out of memory | | | | | | |")
+            torch.cuda.empty_cache()
+        print(lines[-1], flush=True)
+    ratios = [sides["ours"]["seconds"] / sides["SAM2Train"]["seconds"] for sides in found.values()]
+    text = "\n".join(
+        [
+            f"# A training step on {name}, {date.today():%B %Y}",
+            "",
+            f"Machine: {name}, {machine()}; {versions()}; {date.today().isoformat()}.",
+            f"Loss equal to SAM 2's to 1e-5; masks equal to SAM2Train's to {worst:.1e} of the largest logit.",
+            f"{'bf16' if on_gpu else 'float32'}; medians of {options.repeats} steps; ours / SAM2Train.",
+            "",
+            "| step | s | ratio | MFU | peak GB | operations | waits for the GPU | attention |",
+            "|---|---|---:|---|---|---|---|---|",
+            *lines,
+            "",
+            in_short(f"a step takes {min(ratios):.2f} to {max(ratios):.2f} x the time of SAM2Train's"),
+        ]
+    )
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

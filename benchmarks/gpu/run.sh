@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# A training step on a GPU against SAM2Train, correctness first; on a machine that has torch, and fetches nothing.
+#
+#   benchmarks/gpu/run.sh [--device cuda|cpu] [--minutes 7] [--out FILE.md]
+#
+# What the machine lacks (sam2, hydra-core, ...) is taken from benchmarks/gpu/wheels, which wheels.sh fills.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+root="$(dirname "$(dirname "$here")")"
+python="${PYTHON:-python3}"
+
+site="$(mktemp -d)"
+trap 'rm -rf "$site"' EXIT
+if compgen -G "$here/wheels/*.whl" > /dev/null; then
+    "$python" -m pip install --quiet --no-index --no-deps --target "$site" "$here"/wheels/*.whl
+fi
+# What is installed comes first: the wheels only fill gaps.
+export PYTHONPATH="$root:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH}"
+export SAM2VT_WHEELS="$site"
+"$python" "$here/run.py" "$@"
