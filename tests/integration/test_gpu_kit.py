@@ -1,4 +1,4 @@
-"""The benchmark for a bare GPU machine: in its reduced form on the CPU, on a GPU in full where there is one."""
+"""The benchmark for a bare GPU machine: reduced on the CPU, in full on a GPU where there is one."""
 
 from __future__ import annotations
 
