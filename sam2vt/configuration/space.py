@@ -33,9 +33,12 @@ class Dimension:
         return self.kind.startswith("log_")
 
     @property
-    def extremes(self) -> tuple[Any, ...]:
-        """What has to be allowed for every other value to be."""
-        return (*self.values, *self.alternatives)
+    def samples(self) -> tuple[Any, ...]:
+        """Values that are tried before a sweep starts: all choices, or the ends of a range and one within."""
+        within: tuple[Any, ...] = ()
+        if "integer" in self.kind and self.values[0] + 1 < self.values[1]:
+            within = (int(self.values[0] + (self.step or 1)),)
+        return (*self.values, *within, *self.alternatives)
 
     def suggest(self, trial: Any) -> Any:
         """A value by `trial`, an Optuna trial or anything with its `suggest_` methods."""
@@ -53,15 +56,28 @@ class Dimension:
         low, high = self.values
         return min(max(value, low), high)
 
-    def points(self) -> list[Any] | None:
-        """All values, or None where they cannot be counted."""
+    @property
+    def num_points(self) -> int | None:
+        """How many values there are; None where they cannot be counted."""
         if self.kind == "choice":
-            return list(self.extremes)
-        low, high = self.values
+            return len(self.values) + len(self.alternatives)
+        steps = self._num_steps
+        return None if steps is None else steps + len(self.alternatives)
+
+    @property
+    def _num_steps(self) -> int | None:
         step = self.step or (1 if self.kind == "integer" else None)
         if step is None:
             return None
-        number = math.floor((high - low) / step + 1e-9) + 1
+        return math.floor((self.values[1] - self.values[0]) / step + 1e-9) + 1
+
+    def points(self) -> list[Any] | None:
+        """All values, or None where they cannot be counted."""
+        if self.kind == "choice":
+            return [*self.values, *self.alternatives]
+        number, low, step = self._num_steps, self.values[0], self.step or 1
+        if number is None:
+            return None
         steps = (low + index * step for index in range(number))
         return [
             *(value if isinstance(step, int) else round(value, 12) for value in steps),
@@ -114,8 +130,16 @@ def read_space(
     gives the unswept value.
     """
     faults: list[str] = []
-    found = []
+    found: list[Dimension] = []
+    if not isinstance(mapping, Mapping):
+        text = "must be a mapping of settings to ranges or choices, nested or by dotted names"
+        return Space(()), [f"sweep.space={mapping!r}: {text}"]
     for name, leaf in _leaves(mapping, faults):
+        if name in [each.name for each in found]:
+            faults.append(f"sweep.space.{name}: is given twice, nested and by its dotted name; keep one")
+            continue
+        if not leaf and any("group of settings" in text for text in convert(name, None)[1]):
+            continue  # nothing of this group is varied
         dimension, wrong = _dimension(name, leaf, convert)
         faults += wrong
         if dimension is not None:
@@ -129,7 +153,7 @@ def read_space(
 def _leaves(mapping: Any, faults: list[str], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     for key, value in mapping.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value.keys() & set(KINDS):
+        if isinstance(value, Mapping) and (not value or value.keys() & set(KINDS)):
             yield name, value
         elif isinstance(value, Mapping) and not value.keys() & set(_OPTIONS):
             yield from _leaves(value, faults, f"{name}.")
@@ -148,11 +172,13 @@ def _dimension(
     unknown = leaf.keys() - {*KINDS, *_OPTIONS}
     if len(kinds) != 1 or unknown:
         allowed = f"one of {', '.join(KINDS)}, and beside it {', '.join(_OPTIONS)}"
-        return None, [f"{where}: has {', '.join(map(str, leaf))}; allowed are {allowed}"]
+        return None, [f"{where}: has {', '.join(map(str, leaf)) or 'nothing'}; allowed are {allowed}"]
     kind, faults = kinds[0], []
     given = leaf[kind]
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < (2 if kind in RANGES else 1):
         return None, [f"{where}.{kind}={given!r}: must be a list of {_expected(kind)}"]
+    if kind == "choice" and "step" in leaf:
+        return None, [f"{where}.step={leaf['step']!r}: a choice has no steps; leave it out"]
     alternatives = [leaf["or"]] if "or" in leaf else []
     values = []
     for value in [*given, *alternatives]:
@@ -210,7 +236,15 @@ def _range_faults(
         and 0 < step <= values[1] - values[0]
         and (kind == "uniform" or isinstance(step, int))
     )
-    return [] if fits else [f"{where}.step={step!r}: must be above 0 and at most the width of {list(values)}"]
+    if not fits:
+        return [f"{where}.step={step!r}: must be above 0 and at most the width of {list(values)}"]
+    number = (values[1] - values[0]) / step
+    if abs(number - round(number)) > 1e-6:
+        last = values[0] + math.floor(number) * step
+        return [
+            f"{where}.step={step!r}: from {values[0]} it reaches {last:g}, not {values[1]}; give that as end"
+        ]
+    return []
 
 
 def _ordered(found: Sequence[Dimension], faults: list[str]) -> list[Dimension]:

@@ -23,7 +23,20 @@ OBJECTIVES = {
     "clips_per_second": "max",
 }
 # Where a run lies and how it is watched: the same for every trial, or the sweep's own to say.
-_PLACES = ("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project")
+_PLACES = (
+    *("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project", "on_bad_sample"),
+    *(
+        f"trainer.{name}"
+        for name in ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
+    ),
+)
+_DATA = (
+    "dataset.data_path",
+    "dataset.datasets",
+    "dataset.image_root",
+    "dataset.dataset_type",
+    "dataset.identity",
+)
 # What J and F are measured on.
 _JUDGES = ("split", "val_fraction", "trainer.limit_val_batches")
 # What may change in the middle of a run without making its weights another network's.
@@ -88,6 +101,7 @@ def load_sweep(composed: Any) -> Sweep:
     if not wrong:
         faults += _space_faults(settings, space, config, base)
     if faults:
+        faults = list(dict.fromkeys(faults))
         number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n".join([f"the sweep has {number}:", *(f"  - {fault}" for fault in faults)]))
     return Sweep(settings, space, base)
@@ -156,12 +170,13 @@ def _name_faults(name: str, config: Config) -> Iterator[str]:
     if name in _PLACES or name.startswith("ray."):
         yield f"sweep.space.{name}: says where a run lies or runs, not what it learns; set it apart"
     judged = name in _JUDGES or name.startswith("valdataset.")
+    judged = judged or (name in _DATA and not config.valdataset.is_given)
     if judged or (name == "seed" and config.split != "none" and not config.valdataset.is_given):
         yield f"sweep.space.{name}: changes what J and F are measured on: trials could not be compared"
 
 
 def _grid_faults(settings: SweepConfig, space: Space) -> Iterator[str]:
-    counts = {each.name: len(points) if (points := each.points()) else None for each in space.dimensions}
+    counts = {each.name: each.num_points for each in space.dimensions}
     for name, count in counts.items():
         if count is None:
             yield f"sweep.space.{name}: a grid needs countable values; give choice, integer or a step"
@@ -202,10 +217,10 @@ def _pbt_faults(settings: SweepConfig, space: Space, config: Config) -> Iterator
 
 
 def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Iterator[str]:
-    """Each extreme value, tried alone; faults that another swept setting may mend are left to the trial."""
+    """Samples of it, each tried alone; faults that another swept setting may mend are left to the trial."""
     needed = {name: allowed[0] for name, allowed in dimension.when.items()}
     mendable = set(space.fields) - needed.keys() - {dimension.name}
-    for value in dimension.extremes:
+    for value in dimension.samples:
         try:
             base.config({**needed, dimension.name: value})
         except ConfigError as error:

@@ -194,9 +194,15 @@ _RULES: dict[str, dict[str, Rule]] = {
     },
     "ray": {
         "local_cpus": _at_least(1),
-        "num_workers": (_is_number_of_workers, "a number of at least 1, or {min: 2, max: 8}"),
+        "num_workers": (
+            _is_number_of_workers,
+            "a number of at least 1, or {min: 2, max: 8} with a min that is at most max",
+        ),
         "cpus_per_worker": _at_least(1),
-        "worker_resources": ((lambda v: all(n > 0 for n in v.values())), "names with numbers above 0"),
+        "worker_resources": (
+            (lambda v: "CPU" not in v and all(n > 0 for n in v.values())),
+            "names with numbers above 0; CPUs are ray.cpus_per_worker",
+        ),
         "collective_timeout_seconds": _above(0),
         "resize_check_seconds": _above(0),
         "decode_actors": _at_least(1),

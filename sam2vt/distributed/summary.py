@@ -39,7 +39,9 @@ _ON_TRAINING_VIDEOS = (
 
 def summarise(config: Config, storage: RunStorage, outcome: dict[str, Any]) -> RunSummary:
     """`outcome` is what rank 0 returned."""
-    files = {"curves": "results.png", "numbers": "results.csv", "overlays": "overlays"}
+    files = {"curves": "results.png", "numbers": "results.csv"}
+    if config.trainer.num_overlay_videos:
+        files["overlays"] = "overlays"
     if outcome["exported"]:
         files["SAM 2 checkpoint"] = outcome["exported"]
     return RunSummary(

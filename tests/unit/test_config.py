@@ -203,6 +203,7 @@ WRONG_VALUES = [
     ("split", "random"),
     ("val_fraction", 1.0),
     ("resume", "/does/not/exist.ckpt"),
+    ("ray.worker_resources", {"CPU": 3}),
     ("log_level", "info"),
     ("output_dir", ""),
     ("name", ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sam2vt.config import Config
+from sam2vt.config import Config, SchedulerConfig
 from sam2vt.core.data.sampling import usable_clips
 from sam2vt.errors import ConfigError
 
@@ -36,6 +36,16 @@ def check_training_length(config: Config, num_videos: int, world_size: int) -> N
             f"({num_videos} videos x {data.clips_per_video} clips_per_video, {world_size} ranks x batch_size "
             f"{data.batch_size}, limit_train_batches {trainer.limit_train_batches}). Set it to at most "
             f"{used}, or to 1.0 for each epoch's end, or use trainer.check_val_every_n_epoch"
+        )
+
+
+def check_warm_up(scheduler: SchedulerConfig, total_steps: int) -> None:
+    """Raise ConfigError where the run, of so many optimizer steps, would end before its warm-up."""
+    warmup = scheduler.warmup_steps
+    if scheduler.enabled and scheduler.T_max is None and warmup > total_steps:
+        raise ConfigError(
+            f"scheduler.warmup_steps={warmup}: the run has {total_steps} optimizer steps, so it would end "
+            f"before the warm-up does; set at most {total_steps}, or train longer"
         )
 
 

@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from sam2vt.config import OptimizerConfig, SchedulerConfig
+from sam2vt.core.training.lengths import check_warm_up
 from sam2vt.errors import ConfigError
 
 ENCODER = "image_encoder."
@@ -94,11 +95,7 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
     if not config.enabled:
         return None
     warmup = config.warmup_steps
-    if config.T_max is None and warmup > total_steps:
-        raise ConfigError(
-            f"scheduler.warmup_steps={warmup}: the run has {total_steps} optimizer steps, so it would end "
-            f"before the warm-up does; set at most {total_steps}, or train longer"
-        )
+    check_warm_up(config, total_steps)
     curve = make(config, (config.T_max or total_steps) - warmup, optimizer.defaults["lr"])
 
     def factor(step: int) -> float:

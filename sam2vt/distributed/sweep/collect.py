@@ -143,6 +143,12 @@ def _folder(storage: RunStorage, number: int) -> str:
 
 def _line(text: str) -> str:
     """Of a message of many lines the one that says most, the last that is not indented; without guesses."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip() and not line.startswith(" ")]
-    line = (lines or [text.strip()])[-1].removeprefix("sam2vt.errors.").partition(" Some common causes")[0]
+    lines: list[str] = []
+    for line in text.strip().splitlines():
+        if not line.startswith(" "):
+            lines.append(line.strip())
+        elif lines and lines[-1].endswith((":", ";")):  # a list of faults belongs to what announces it
+            lines[-1] = f"{lines[-1]} {line.strip().removeprefix('- ')};"
+    said = [line.rstrip(";") for line in lines if line]
+    line = (said or [text.strip()])[-1].removeprefix("sam2vt.errors.").partition(" Some common causes")[0]
     return line.removeprefix("TrainingError: ")[:300]

@@ -22,6 +22,7 @@ from sam2vt.config import Config, to_dict
 from sam2vt.configuration.sweeping import Sweep
 from sam2vt.distributed.capacity import cluster_capacity
 from sam2vt.distributed.launch import with_absolute_paths
+from sam2vt.distributed.plan import plan_stream
 from sam2vt.distributed.preflight import check_cluster, check_config
 from sam2vt.distributed.session import EXIT_CODES, ray_session
 from sam2vt.distributed.storage import RunStorage, open_path, run_storage
@@ -57,6 +58,8 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     """
     config = sweep.base.config({})
     check_config(config)
+    if issubclass(trial_class, RunTrial):
+        check_data(config)
     storage = run_storage(config)
     record = what_is_asked(sweep, config)
     goes_on = check_earlier(storage, config, record)
@@ -66,7 +69,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(sweep.settings.num_trials)
     with ray_session(config, dashboard=True):
         check_cluster(absolute, storage)
-        concurrent = sweep.settings.max_concurrent or concurrent_trials(absolute, cluster_capacity())
+        concurrent = how_many_at_once(sweep, concurrent_trials(absolute, cluster_capacity()))
         job = trial_job(sweep, absolute, storage)
         write_record(storage, record)
         with stopping() as request:
@@ -107,6 +110,31 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
         objectives=objectives_of(sweep),
         passes_weights=sweep.settings.scheduler == "pbt",
     )
+
+
+def check_data(config: Config) -> None:
+    """What would end every trial at its start: data that cannot be read, or that leaves too few steps.
+
+    Raises ConfigError or DataError.
+    """
+    from sam2vt.core.data.configured import find_records
+    from sam2vt.core.training.lengths import check_warm_up
+
+    train, _ = find_records(config)
+    plan = plan_stream(config, len(train))
+    check_warm_up(config.scheduler, math.ceil(plan.total_steps / config.trainer.accumulate_grad_batches))
+
+
+def how_many_at_once(sweep: Sweep, fit: int) -> int:
+    """Raises ConfigError for more than fit: their workers would take the CPUs that decode for them."""
+    wanted = sweep.settings.max_concurrent
+    if wanted is not None and wanted > fit:
+        raise ConfigError(
+            f"sweep.max_concurrent={wanted}: {fit} trial(s) fit on the cluster, each with ray.num_workers x "
+            f"ray.cpus_per_worker + ray.decode_actors + 1 CPUs (and its GPUs); set at most {fit}, null for "
+            "as many as fit, or give more CPUs (ray.local_cpus on this machine)"
+        )
+    return wanted or fit
 
 
 def new(
@@ -158,20 +186,19 @@ def num_trials(sweep: Sweep) -> int:
 def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
     """By dotted name, all that makes a sweep this one."""
     settings = {f"sweep.{name}": value for name, value in to_dict(sweep.settings).items()}
-    return {
+    asked = {
         name: value
         for name, value in {**settings, **_flat(to_dict(config))}.items()
         if not name.startswith(_FREE)
     }
+    return {**asked, "ray.num_workers": config.ray.max_workers}  # it fixes how many clips a step takes
 
 
 def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]) -> bool:
     """Whether there is a sweep to go on with. Raises ConfigError where there is another one."""
-    filesystem, path = open_path(storage.join(RECORD))
-    if not filesystem.get_file_info(path).is_file:
+    was = read_record(storage)
+    if was is None:
         return False
-    with filesystem.open_input_file(path) as file:
-        was = json.loads(file.read())
     different = [
         f"{name} was {was.get(name)}, is {record.get(name)}"
         for name in sorted({**was, **record})
@@ -191,11 +218,34 @@ def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]
     return begun.get_file_info(state).is_file and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
 
 
+def read_record(storage: RunStorage) -> dict[str, Any] | None:
+    """What the sweep in this storage was asked to do; None: there is none. Raises ConfigError."""
+    where = storage.join(RECORD)
+    try:
+        filesystem, path = open_path(where)
+        if not filesystem.get_file_info(path).is_file:
+            return None
+        with filesystem.open_input_file(path) as file:
+            was = json.loads(file.read())
+    except (OSError, NotImplementedError, ValueError) as error:
+        raise ConfigError(
+            f"{where} cannot be read: {error}. Give a ray.storage_path (or output_dir) that can be reached; "
+            "a sweep whose file is damaged cannot be gone on with: give another output_dir"
+        ) from None
+    if not isinstance(was, dict):
+        raise ConfigError(f"{where} holds no sweep's settings; give another output_dir")
+    return was
+
+
 def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
+    """At once or not at all: an object appears when its upload is complete, a local file when it is moved."""
     filesystem, path = open_path(storage.join(RECORD))
     filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    with filesystem.open_output_stream(path) as file:
+    written = path if storage.is_remote else f"{path}.writing"
+    with filesystem.open_output_stream(written) as file:
         file.write(json.dumps(record, indent=1).encode())
+    if written != path:
+        filesystem.move(written, path)
 
 
 def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:

@@ -95,6 +95,39 @@ def test_no_sweep(tmp_path: Path) -> None:
         ([SPACE.format("scheduler.step_size={integer: [1, 9]}")], "it has no use for it"),
         ([SPACE.format("output_dir={choice: [a, b]}")], "output_dir: says where a run lies or runs"),
         (
+            [SPACE.format("trainer.devices={choice: [1, 2]}")],
+            "trainer.devices: says where a run lies or runs",
+        ),
+        (
+            [SPACE.format("dataset.data_path={choice: [a, b]}")],
+            "dataset.data_path: changes what J and F are measured on",
+        ),
+        (["sweep.space=null"], "sweep.space=None: must be a mapping of settings to ranges or choices"),
+        (["sweep.space=5"], "sweep.space=5: must be a mapping of settings to ranges or choices"),
+        ([SPACE.format("dataset.frame_stride={}")], "frame_stride: has nothing; allowed are one of uniform"),
+        (
+            [SPACE.format("dataset.frame_stride={choice: [1, 2], step: 1}")],
+            "a choice has no steps; leave it out",
+        ),
+        (
+            [SPACE.format("video_clip_length={integer: [1, 2]}")],
+            "video_clip_length is no setting",
+        ),
+        (
+            [SPACE.format("dataset.frame_stride={integer: [1, 10], step: 4}")],
+            "from 1 it reaches 9, not 10; give that as end",
+        ),
+        ([SPACE.format("model.image_size={integer: [64, 128]}")], "model.image_size=65: must be a positive"),
+        ([SPACE.format("trainer.max_steps={integer: [-1, 3]}")], "trainer.max_steps=0: must be at least 1"),
+        (
+            ["+sweep.space={optimizer.lr: {choice: [0.1, 0.2]}}"],
+            "optimizer.lr: is given twice, nested and by its dotted name",
+        ),
+        (
+            ["sweep.algorithm=grid", SPACE.format("seed={integer: [1, 1000000000]}")],
+            "a grid needs countable values",
+        ),
+        (
             [SPACE.format("ray.num_workers={choice: [1, 2]}")],
             "ray.num_workers: says where a run lies or runs",
         ),

@@ -10,13 +10,23 @@ import torch
 
 from sam2vt.config import to_dict
 from sam2vt.configuration.sweeping import Sweep
+from sam2vt.core.data.sample_data import write_sample_data
 from sam2vt.core.training.inherit import INHERITED
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.storage import RunStorage, run_storage
-from sam2vt.distributed.sweep.launch import check_earlier, num_trials, trial_job, what_is_asked, write_record
+from sam2vt.distributed.sweep.collect import reason_of
+from sam2vt.distributed.sweep.launch import (
+    check_data,
+    check_earlier,
+    how_many_at_once,
+    num_trials,
+    trial_job,
+    what_is_asked,
+    write_record,
+)
 from sam2vt.distributed.sweep.trial import Reporter, TrialJob, take_over
 from sam2vt.distributed.sweep.trials import Objective
-from sam2vt.errors import ConfigError
+from sam2vt.errors import ConfigError, DataError
 
 SweepOf = Callable[..., Sweep]
 BOTH = (Objective("val/J&F", "max"), Objective("seconds_per_step", "min"))
@@ -105,6 +115,7 @@ def test_a_sweep_is_gone_on_with_only_when_that_is_said(sweep_of: SweepOf) -> No
         ("sweep.num_trials=9", "sweep.num_trials was 8, is 9"),
         ("optimizer.betas=[0.8,0.9]", r"optimizer.betas was \[0.9, 0.999\], is \[0.8, 0.9\]"),
         ("+sweep.space.optimizer.weight_decay={uniform: [0, 1]}", "sweep.space was .*, is .*weight_decay"),
+        ("ray.num_workers={min: 1, max: 4}", "ray.num_workers was 2, is 4"),
     ],
 )
 def test_another_sweep_in_the_folder_is_refused(sweep_of: SweepOf, override: str, said: str) -> None:
@@ -112,6 +123,42 @@ def test_another_sweep_in_the_folder_is_refused(sweep_of: SweepOf, override: str
     write_record(storage, record)
     with pytest.raises(ConfigError, match=said):
         check_earlier(*asked(sweep_of("resume=auto", override)))
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", ""])
+def test_a_damaged_record_is_said(sweep_of: SweepOf, content: str) -> None:
+    storage, config, record = asked(sweep_of("resume=auto"))
+    write_record(storage, record)
+    Path(storage.join("sweep.json")).write_text(content)
+    with pytest.raises(ConfigError, match=r"sweep\.json .*give another output_dir"):
+        check_earlier(storage, config, record)
+
+
+def test_a_storage_that_is_no_address_is_said(sweep_of: SweepOf) -> None:
+    with pytest.raises(ConfigError, match=r"bogus://x/sweep/sweep\.json cannot be read"):
+        check_earlier(*asked(sweep_of("ray.storage_path=bogus://x")))
+
+
+def test_no_more_trials_at_once_than_fit(sweep_of: SweepOf) -> None:
+    assert how_many_at_once(sweep_of(), 3) == 3
+    assert how_many_at_once(sweep_of("sweep.max_concurrent=2"), 3) == 2
+    with pytest.raises(ConfigError, match=r"sweep.max_concurrent=4: 3 trial\(s\) fit on the cluster"):
+        how_many_at_once(sweep_of("sweep.max_concurrent=4"), 3)
+
+
+def test_what_would_end_every_trial_is_found_before_the_first(sweep_of: SweepOf, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="videos"):
+        check_data(sweep_of().base.config({}))
+    write_sample_data(tmp_path / "some", num_videos=1, num_frames=4, size=(48, 64))
+    data = f"dataset.data_path='{tmp_path / 'some'}'"
+    check_data(sweep_of(data).base.config({}))
+    with pytest.raises(ConfigError, match="scheduler.warmup_steps=20: the run has 4 optimizer steps"):
+        check_data(sweep_of(data, "trainer.max_steps=4", "scheduler.warmup_steps=20").base.config({}))
+
+
+def test_the_reason_of_a_trial_holds_the_faults() -> None:
+    error = ConfigError("the configuration has 2 faults:\n  - a=1: must be 2\n  - b=3: must be 4")
+    assert reason_of(error) == "the configuration has 2 faults: a=1: must be 2; b=3: must be 4"
 
 
 def test_how_many_trials_there_will_be(sweep_of: SweepOf) -> None:
