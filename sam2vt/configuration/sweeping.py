@@ -112,7 +112,7 @@ def _setting_faults(settings: SweepConfig) -> Iterator[str]:
     rules: dict[str, tuple[Callable[[Any], bool], str]] = {
         "algorithm": ((lambda v: v in ALGORITHMS), f"one of {', '.join(ALGORITHMS)}"),
         "scheduler": ((lambda v: v in SCHEDULERS), f"one of {', '.join(SCHEDULERS)}"),
-        "num_trials": ((lambda v: v >= 1), "at least 1"),
+        "num_trials": ((lambda v: v >= 2), "at least 2: the first is the unswept configuration"),
         "seed": ((lambda v: 0 <= v < 2**32), "from 0 to 4294967295"),
         "max_concurrent": (
             (lambda v: v is None or v >= 1),

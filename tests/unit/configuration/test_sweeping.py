@@ -149,7 +149,7 @@ def test_no_sweep(tmp_path: Path) -> None:
         (["sweep.objectives=[val/J,val/F,'val/J&F']"], "must be one or two different ones"),
         (["sweep.algorithm=bayes"], "sweep.algorithm='bayes': must be one of tpe, random, grid"),
         (["sweep.scheduler=bohb"], "sweep.scheduler='bohb': must be one of asha, median, pbt, none"),
-        (["sweep.num_trials=0"], "sweep.num_trials=0: must be at least 1"),
+        (["sweep.num_trials=0"], "sweep.num_trials=0: must be at least 2"),
         (["sweep.max_concurrent=0"], "sweep.max_concurrent=0: must be at least 1, or null"),
         (["sweep.num_trials=many"], "sweep.num_trials='many': must be an integer"),
         (["+sweep.trials=3"], "sweep.trials: unknown key"),
