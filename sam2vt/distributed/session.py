@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,23 +48,35 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
     address = config.ray.address or os.environ.get("RAY_ADDRESS")
     shown = config.log_level == "DEBUG"
     logging.getLogger("ray").setLevel(logging.INFO if shown else logging.ERROR)
-    for name, value in (RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT).items():
-        os.environ.setdefault(name, value)
+    variables = dict(RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT)
+    if not address:
+        # Ray warns of more than four times as many processes as this, by default the machine's CPUs.
+        variables["RAY_worker_maximum_startup_concurrency"] = str(config.ray.local_cpus or 0)
     arguments: dict[str, Any] = {
         "logging_level": logging.INFO if shown else logging.ERROR,
         "log_to_driver": shown,
     }
-    with sigterm_as_before():
+    with environment(variables), sigterm_as_before():
         if address:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
-            # Ray warns of more than four times as many processes as this, by default the machine's CPUs.
-            os.environ.setdefault("RAY_worker_maximum_startup_concurrency", str(config.ray.local_cpus or 0))
             ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus, dashboard))
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets what is not set, for as long as the block takes: a session after this one may be of another kind."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.session import ray_session, stopping_signals
+from sam2vt.distributed.session import LOCAL_ENVIRONMENT, ray_session, stopping_signals
 from sam2vt.errors import ConfigError
 
 
@@ -68,6 +68,21 @@ def test_the_process_keeps_its_own_way_of_ending(monkeypatch):
     with ray_session(Config()):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_session_on_this_machine_leaves_nothing_for_one_on_a_cluster(monkeypatch):
+    """Such as that nobody watches for machines that go away."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda *_, **__: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    for name in LOCAL_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "7")
+    before = dict(os.environ)
+    with ray_session(Config()):
+        assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
+        assert os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] == "7"
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
