@@ -69,7 +69,7 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets what is not set, for as long as the block takes: a session after this one may be of another kind."""
+    """Sets what is not set, for as long as the block takes: the next session may be of another kind."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
