@@ -64,11 +64,15 @@ def build_network(config: DictConfig) -> nn.Module:
 
     _sam2_folder()
     try:
-        return instantiate(config.model, _recursive_=True)
+        network = instantiate(config.model, _recursive_=True)
     except Exception as error:
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
+    from sam2vt.core.model.image_windows import skip_padding
+
+    skip_padding(network)
+    return network
 
 
 def _sam2_folder() -> Path:

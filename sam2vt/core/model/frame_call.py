@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from sam2vt.core.model import heads
 from sam2vt.core.model.heads import Decoded, DecoderStep
 from sam2vt.core.model.memory import Entry, MemoryBank
+from sam2vt.core.model.memory_attention import attend_memory, empty_memory, read_memory
 from sam2vt.core.model.prompt_inputs import mask_inputs, point_inputs, prompt_kind
 from sam2vt.core.types import Prompt
 
@@ -24,18 +25,30 @@ class FrameFeatures(NamedTuple):
     """Image features of I images, each level flattened to [h*w, I, C], finest first."""
 
     levels: list[Tensor]
-    positions: list[Tensor]
+    positions: Tensor  # [L, 1, C] of the coarsest level, the same for every image
     sizes: list[tuple[int, int]]
 
-    def of(self, images: Tensor) -> FrameFeatures:
+    def of(self, images: Sequence[int]) -> FrameFeatures:
         """The features of the chosen images, in that order, repeated where an image is."""
-        return FrameFeatures(
-            [x[:, images] for x in self.levels], [x[:, images] for x in self.positions], self.sizes
-        )
+        return self._replace(levels=[pick(level, images) for level in self.levels])
 
     def maps(self) -> list[Tensor]:
         """The levels as [I, C, h, w]."""
-        return [x.permute(1, 2, 0).unflatten(2, size) for x, size in zip(self.levels, self.sizes)]
+        return [as_map(x, size) for x, size in zip(self.levels, self.sizes)]
+
+
+def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
+    """Columns of [L, I, C] by their places; one that all want is shared, not copied."""
+    if list(places) == list(range(columns.shape[1])):
+        return columns
+    if len(set(places)) == 1:
+        return columns[:, places[0] : places[0] + 1].expand(-1, len(places), -1)
+    return columns[:, torch.tensor(places, device=columns.device)]
+
+
+def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """[h*w, I, C] as [I, C, h, w]."""
+    return tokens.permute(1, 2, 0).unflatten(2, size)
 
 
 @dataclass(frozen=True)
@@ -82,19 +95,20 @@ class FrameCall:
     num_frames: int
     rows: Tensor  # long [K], places among the packed objects
     features: FrameFeatures  # of K images, one an object
+    attended: Tensor | None  # [L, K, C] from `attend_frames`, where memory is looked at
     prompts: list[Prompt] | None  # K prompts of one kind; None: not prompted on this frame
     corrected: bool
     bank: MemoryBank
     rules: TrackingRules
     truth: GroundTruth | None
 
-    def run(self, remember: bool) -> tuple[FrameOutput, Entry]:
-        """The frame's output and, with `remember`, what it leaves in memory (else empty)."""
+    def run(self, remember: bool) -> tuple[FrameOutput, Entry | None]:
+        """The frame's output and, with `remember`, what it leaves in memory."""
         if self.prompts is not None and prompt_kind(self.prompts[0]).is_mask:
             return self._mask_as_output(self.prompts, remember)
         return self._predict(remember)
 
-    def _mask_as_output(self, prompts: list[Prompt], remember: bool) -> tuple[FrameOutput, Entry]:
+    def _mask_as_output(self, prompts: list[Prompt], remember: bool) -> tuple[FrameOutput, Entry | None]:
         """A mask prompt is the output of its frame; only the object pointer is decoded from it."""
         network, maps = self.network, self.features.maps()
         masks = mask_inputs(prompts, self.rows.device)
@@ -116,24 +130,16 @@ class FrameCall:
             pointer = heads.object_pointer(network, decoded.token, inner, soft)
             if network.pred_obj_scores:
                 pointer = heads.mix_no_object(network, pointer, visible.float())
-        entry = self._memory_entry(high_res, pointer, visible, False) if remember else {}
+        entry = self._memory_entry(high_res, pointer, visible, False) if remember else None
         ones = torch.ones(len(prompts), device=self.rows.device)
         output = FrameOutput(self.rows, low_res[:, 0], high_res[:, 0], ones, score[:, 0], False, [])
         return output, entry
 
-    def _predict(self, remember: bool) -> tuple[FrameOutput, Entry]:
+    def _predict(self, remember: bool) -> tuple[FrameOutput, Entry | None]:
         network, rules = self.network, self.rules
         prompted = self.prompts is not None
         points = point_inputs(self.prompts, self.rows.device) if self.prompts is not None else None
-        pixels = network._prepare_memory_conditioned_features(
-            frame_idx=self.frame,
-            is_init_cond_frame=prompted,
-            current_vision_feats=self.features.levels[-1:],
-            current_vision_pos_embeds=self.features.positions[-1:],
-            feat_sizes=self.features.sizes[-1:],
-            output_dict=self.bank.as_output_dict(),
-            num_frames=self.num_frames,
-        )
+        pixels = as_map(self._with_memory(), self.features.sizes[-1])
         fine = self.features.maps()[:-1] or None
         decoded = heads.decode(network, pixels, fine, points, None, network._use_multimask(prompted, points))
         steps = [self._step(decoded)]
@@ -153,7 +159,19 @@ class FrameCall:
             True,
             steps,
         )
-        return output, self._remembered(decoded, high_res, present, prompted) if remember else {}
+        return output, self._remembered(decoded, high_res, present, prompted) if remember else None
+
+    def _with_memory(self) -> Tensor:
+        """The coarsest features [L, K, C] after a look at what is remembered; nothing on a prompted frame."""
+        network, features = self.network, self.features
+        if self.attended is None:
+            plain = features.levels[-1]
+            return plain + network.no_mem_embed if network.num_maskmem else plain
+        if self.prompts is None:
+            memory = read_memory(network, self.bank, self.frame, self.num_frames)
+        else:
+            memory = empty_memory(network, len(self.rows))
+        return attend_memory(network, self.attended, features.positions, memory)
 
     def _remembered(self, decoded: Decoded, high_res: Tensor, present: Tensor, from_points: bool) -> Entry:
         network = self.network
@@ -219,7 +237,9 @@ class FrameCall:
             object_score_logits=torch.where(present, 1.0, -1.0),
             is_mask_from_pts=from_points,
         )
-        return {"maskmem_features": features, "maskmem_pos_enc": positions, "obj_ptr": pointer}
+        return Entry(
+            features.flatten(2).permute(2, 0, 1), positions[-1][:1].flatten(2).permute(2, 0, 1), pointer
+        )
 
 
 def decode_mask_prompt(network: Any, maps: list[Tensor], masks: Tensor) -> Decoded:

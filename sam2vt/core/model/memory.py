@@ -1,12 +1,40 @@
-"""What a cohort of objects remembers of the frames it went through."""
+"""What a cohort of objects remembers of the frames it went through, and which of it a frame reads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-Entry = dict[str, Any]  # maskmem_features, maskmem_pos_enc, obj_ptr, as SAM 2's memory attention reads them
+
+@dataclass(frozen=True)
+class Entry:
+    """What a frame leaves in memory for K objects: L = h*w tokens of M channels each, and a pointer."""
+
+    tokens: Tensor  # [L, K, M]
+    positions: Tensor  # [L, 1, M], the same for every object
+    pointer: Tensor | None  # [K, C]; None where the network uses none
+
+    def detached(self) -> Entry:
+        pointer = None if self.pointer is None else self.pointer.detach()
+        return Entry(self.tokens.detach(), self.positions, pointer)
+
+
+def merge_entries(entries: list[Entry], order: list[int]) -> Entry:
+    """The entries of a frame's groups as one; `order` are the objects' places, group after group."""
+    if len(entries) == 1:
+        return entries[0]
+    device = entries[0].tokens.device
+    back = torch.argsort(torch.tensor(order, device=device))
+    pointers = [entry.pointer for entry in entries if entry.pointer is not None]
+    return Entry(
+        torch.cat([entry.tokens for entry in entries], dim=1)[:, back],
+        entries[0].positions,
+        torch.cat(pointers)[back] if pointers else None,
+    )
 
 
 class MemoryBank:
@@ -19,19 +47,56 @@ class MemoryBank:
     def add(self, frame: int, entry: Entry, conditioning: bool) -> None:
         (self.conditioning if conditioning else self.others)[frame] = entry
 
-    def as_output_dict(self) -> dict[str, dict[int, Entry]]:
-        return {"cond_frame_outputs": self.conditioning, "non_cond_frame_outputs": self.others}
-
     def cut_gradient(self) -> None:
         """Detach everything remembered: backpropagation through time ends here."""
         for entries in (self.conditioning, self.others):
             for frame, entry in entries.items():
-                entries[frame] = {name: _detached(value) for name, value in entry.items()}
+                entries[frame] = entry.detached()
 
     def forget_before(self, frame: int) -> None:
         """Drop what no later frame reads; conditioning frames stay."""
         for old in [f for f in self.others if f < frame]:
             del self.others[old]
+
+    def select(self, frame: int, max_conditioning: int) -> Selection:
+        """Which conditioning frames `frame` reads: at most this many (-1: all), the closest in time."""
+        from sam2.modeling.sam2_utils import select_closest_cond_frames
+
+        chosen, rest = select_closest_cond_frames(frame, self.conditioning, max_conditioning)
+        # A conditioning frame that is not chosen counts as any other.
+        return Selection(chosen, {**rest, **self.others})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The entries that one frame may read."""
+
+    conditioning: dict[int, Entry]
+    others: dict[int, Entry]
+
+    def spatial(self, network: Any, frame: int) -> Iterator[tuple[int, Entry]]:
+        """(row of the temporal position codes, entry) pairs: conditioning frames, then the latest ones."""
+        last_row = network.num_maskmem - 1
+        for entry in self.conditioning.values():
+            yield last_row, entry
+        stride = 1 if network.training else network.memory_temporal_stride_for_eval
+        for back in range(last_row, 0, -1):
+            # The frame before this one always; further back every stride-th.
+            other = frame - 1 if back == 1 else ((frame - 2) // stride - (back - 2)) * stride
+            if other in self.others:
+                yield back - 1, self.others[other]
+
+    def pointers(self, network: Any, frame: int, num_frames: int) -> Iterator[tuple[int, Tensor]]:
+        """(frames back, pointer [K, C]) pairs; frames ahead are negative where the network knows a sign."""
+        past_only = not network.training and network.only_obj_ptrs_in_the_past_for_eval
+        for other, entry in self.conditioning.items():
+            if past_only and other > frame:
+                continue
+            back = frame - other
+            yield back if network.use_signed_tpos_enc_to_obj_ptrs else abs(back), _pointer(entry)
+        for back in range(1, min(num_frames, network.max_obj_ptrs_in_encoder)):
+            if frame - back in self.others:
+                yield back, _pointer(self.others[frame - back])
 
 
 def frames_read_back(network: Any) -> int:
@@ -40,9 +105,6 @@ def frames_read_back(network: Any) -> int:
     return max(network.num_maskmem * stride, network.max_obj_ptrs_in_encoder) + 1
 
 
-def _detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, list):
-        return [_detached(item) for item in value]
-    return value
+def _pointer(entry: Entry) -> Tensor:
+    assert entry.pointer is not None
+    return entry.pointer

@@ -215,10 +215,18 @@ class SAM2Model(nn.Module):
             outputs = []
             if active:
                 features = self.encode(image.unsqueeze(0).to(self.pixel_mean.device))
+                looking = any(tracking.attends(self.network, c, frame) for c in active)
+                attended = tracking.attend_images(self.network, features, [0] if looking else [])
             for cohort in active:
-                repeat = torch.zeros(len(cohort.rows), dtype=torch.long, device=self.pixel_mean.device)
+                images = [0] * len(cohort.rows)
                 outputs += tracking.track_frame(
-                    self.network, cohort, frame, features.of(repeat), num_frames, TrackingRules()
+                    self.network,
+                    cohort,
+                    frame,
+                    features.of(images),
+                    attended.of(images) if tracking.attends(self.network, cohort, frame) else None,
+                    num_frames,
+                    TrackingRules(),
                 )
                 cohort.bank.forget_before(frame + 1 - reach)
             yield _frame_prediction(frame, outputs, objects, self.image_size, self.pixel_mean.device)

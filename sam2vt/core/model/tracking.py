@@ -13,9 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from sam2vt.core.model.frame_call import FrameCall, FrameFeatures, FrameOutput, GroundTruth, TrackingRules
-from sam2vt.core.model.memory import Entry, MemoryBank
+from sam2vt.core.model.frame_call import (
+    FrameCall,
+    FrameFeatures,
+    FrameOutput,
+    GroundTruth,
+    TrackingRules,
+    pick,
+)
+from sam2vt.core.model.memory import MemoryBank, merge_entries
+from sam2vt.core.model.memory_attention import attend_frames
 from sam2vt.core.model.prompt_inputs import PackedObject, PromptKind, prompt_kind
 
 
@@ -31,11 +40,33 @@ class Cohort:
     def conditioning_frames(self) -> tuple[int, ...]:
         return self.objects[0].conditioning_frames
 
+    def images(self, frame: int, num_frames: int) -> list[int]:
+        """The image of each object on a frame, where the T images of each clip follow one another."""
+        return [packed.clip * num_frames + frame for packed in self.objects]
+
+
+class AttendedFrames(NamedTuple):
+    """What the memory attention's first layer makes of the J images that need it."""
+
+    tokens: Tensor  # [L, J, C]
+    places: dict[int, int]  # of each such image among the J
+
+    def of(self, images: Sequence[int]) -> Tensor:
+        return pick(self.tokens, [self.places[image] for image in images])
+
 
 def encode_images(network: Any, images: torch.Tensor) -> FrameFeatures:
     """Features of normalised images [I, 3, H, W]; conv_s0 and conv_s1 of the mask decoder included."""
     _, levels, positions, sizes = network._prepare_backbone_features(network.forward_image(images))
-    return FrameFeatures(levels, positions, sizes)
+    return FrameFeatures(levels, positions[-1][:, :1], sizes)
+
+
+def attend_images(network: Any, features: FrameFeatures, images: Sequence[int]) -> AttendedFrames:
+    """The chosen images through the memory attention's first self-attention, once for all objects."""
+    tokens, places = features.levels[-1], {image: place for place, image in enumerate(images)}
+    if images:
+        tokens = attend_frames(network, pick(tokens, images), features.positions)
+    return AttendedFrames(tokens, places)
 
 
 def make_cohorts(objects: Sequence[PackedObject]) -> list[Cohort]:
@@ -58,18 +89,34 @@ def track_clips(
     `features` are those of all B*T frames, clip after clip. Frames before an object's first prompt are
     not tracked.
     """
+    cohorts = make_cohorts(objects)
+    attended = attend_images(network, features, _images_that_attend(network, cohorts, num_frames))
     outputs = []
-    for cohort in make_cohorts(objects):
-        clips = torch.tensor([packed.clip for packed in cohort.objects], device=features.levels[0].device)
+    for cohort in cohorts:
         order = _processing_order(cohort, num_frames)
         for place, frame in enumerate(order):
             if rules.bptt_frames and place and place % rules.bptt_frames == 0:
                 cohort.bank.cut_gradient()
-            here = features.of(clips * num_frames + frame)
-            remember = frame != order[-1]
-            frame_outputs = track_frame(network, cohort, frame, here, num_frames, rules, truth, remember)
+            images = cohort.images(frame, num_frames)
+            frame_outputs = track_frame(
+                network,
+                cohort,
+                frame,
+                features.of(images),
+                attended.of(images) if attends(network, cohort, frame) else None,
+                num_frames,
+                rules,
+                truth,
+                remember=frame != order[-1],
+            )
             outputs += [(frame, output) for output in frame_outputs]
     return outputs
+
+
+def attends(network: Any, cohort: Cohort, frame: int) -> bool:
+    """Whether a frame goes through the memory attention; SAM 2 spares prompted ones, mostly."""
+    spared = frame in cohort.conditioning_frames and network.directly_add_no_mem_embed
+    return network.num_maskmem > 0 and not spared
 
 
 def track_frame(
@@ -77,6 +124,7 @@ def track_frame(
     cohort: Cohort,
     frame: int,
     features: FrameFeatures,
+    attended: Tensor | None,
     num_frames: int,
     rules: TrackingRules,
     truth: GroundTruth | None = None,
@@ -84,6 +132,7 @@ def track_frame(
 ) -> list[FrameOutput]:
     """One frame of one cohort, whose features come an object each; an output for each kind of prompt.
 
+    `attended` [L, K, C] is what `attend_frames` makes of the coarsest features, needed where `attends`.
     With `remember`, what the frame leaves in memory is added to the cohort's bank.
     """
     remember = remember and network.num_maskmem > 0
@@ -91,13 +140,13 @@ def track_frame(
     outputs, entries, order = [], [], []
     for key, places in _groups(cohort, frame, rules, truth).items():
         whole = len(places) == len(cohort.objects)
-        index = torch.tensor(places, device=rows.device)
         call = FrameCall(
             network=network,
             frame=frame,
             num_frames=num_frames,
-            rows=rows if whole else rows[index],
-            features=features if whole else features.of(index),
+            rows=rows if whole else rows[torch.tensor(places, device=rows.device)],
+            features=features.of(places),
+            attended=None if attended is None else pick(attended, places),
             prompts=None if key.kind is None else [cohort.objects[p].prompts[frame] for p in places],
             corrected=key.corrected,
             bank=cohort.bank,
@@ -106,16 +155,28 @@ def track_frame(
         )
         output, entry = call.run(remember)
         outputs.append(output)
-        entries.append(entry)
+        entries += [] if entry is None else [entry]
         order += places
     if remember:
-        cohort.bank.add(frame, _merge_entries(entries, order), frame in cohort.conditioning_frames)
+        cohort.bank.add(frame, merge_entries(entries, order), frame in cohort.conditioning_frames)
     return outputs
 
 
 class _CallKey(NamedTuple):
     kind: PromptKind | None  # None: not prompted on this frame
     corrected: bool
+
+
+def _images_that_attend(network: Any, cohorts: Sequence[Cohort], num_frames: int) -> list[int]:
+    return sorted(
+        {
+            image
+            for cohort in cohorts
+            for frame in _processing_order(cohort, num_frames)
+            if attends(network, cohort, frame)
+            for image in cohort.images(frame, num_frames)
+        }
+    )
 
 
 def _processing_order(cohort: Cohort, num_frames: int) -> list[int]:
@@ -136,18 +197,3 @@ def _groups(
         corrected = known and not kind.is_mask
         groups.setdefault(_CallKey(kind, corrected), []).append(place)
     return groups
-
-
-def _merge_entries(entries: list[Entry], order: list[int]) -> Entry:
-    """The groups' memory entries as one, in the cohort's order."""
-    if len(entries) == 1:
-        return entries[0]
-    device = entries[0]["maskmem_features"].device
-    back = torch.argsort(torch.tensor(order, device=device))
-    positions = zip(*(entry["maskmem_pos_enc"] for entry in entries))
-    pointers = [entry["obj_ptr"] for entry in entries]
-    return {
-        "maskmem_features": torch.cat([entry["maskmem_features"] for entry in entries])[back],
-        "maskmem_pos_enc": [torch.cat(level)[back] for level in positions],
-        "obj_ptr": None if pointers[0] is None else torch.cat(pointers)[back],
-    }

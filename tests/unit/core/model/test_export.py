@@ -58,7 +58,7 @@ def read_clip(shared_data):
 def fit_briefly(model: SAM2Model, images, masks, steps: int = 120) -> None:
     """Enough steps for masks that follow the object, so that agreement means something."""
     criterion = SAM2TrainingLoss()
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     model.train()
     for step in range(steps):
         start = step % (NUM_FRAMES - 1)
