@@ -46,6 +46,8 @@ class ModelConfig:
     bptt_frames: Optional[int] = None
     # While training, presence comes from the ground truth where it is known.
     presence_from_gt: bool = True
+    # Parts whose activations are computed again in backward instead of kept: less memory, more time.
+    recompute: List[str] = field(default_factory=list)
 
 
 @dataclass

@@ -11,6 +11,7 @@ _FREE: dict[str, tuple[str, ...]] = {
         "checkpoint_path",  # its weights are compared by their sha256
         "device",
         "max_objects",  # the root's says the same
+        "recompute",  # the same gradients, but for rounding
         "trainable_modules",  # compared without their order
     ),
     # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have

@@ -18,6 +18,7 @@ DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely")
 SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+RECOMPUTABLE = ("image_encoder", "encoder_blocks", "memory_attention", "memory_encoder", "mask_decoder")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
 OBJECT_SAMPLINGS = ("uniform", "visible", "large")  # of a clip with too many objects
 READ_DEPTHS = ("headers", "masks", "all")  # of a validation; each reads what those before it read, and more
@@ -94,6 +95,7 @@ _MODEL: dict[str, Rule] = {
     "num_correction_clicks": _at_least(0),
     "correction_from_gt": _SHARE,
     "bptt_frames": _at_least(1),
+    "recompute": ((lambda v: set(v) <= set(RECOMPUTABLE)), f"a list of {', '.join(RECOMPUTABLE)}"),
 }
 _DATASET: dict[str, Rule] = {
     "dataset_type": _one_of(*DATASET_TYPES),

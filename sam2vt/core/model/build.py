@@ -58,8 +58,11 @@ def network_config(config_path: str, image_size: int, overrides: dict[str, Any] 
     return DictConfig({"model": model})
 
 
-def build_network(config: DictConfig) -> nn.Module:
-    """SAM 2's network with random weights, on the CPU, from `network_config`'s result."""
+def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Module:
+    """SAM 2's network with random weights, on the CPU, from `network_config`'s result.
+
+    With `recompute_blocks` the encoder's blocks keep only their inputs for backward.
+    """
     from hydra.utils import instantiate
 
     _sam2_folder()
@@ -69,9 +72,11 @@ def build_network(config: DictConfig) -> nn.Module:
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
-    from sam2vt.core.model.image_windows import skip_padding
+    from sam2vt.core.model import image_windows
 
-    skip_padding(network)
+    image_windows.skip_padding(network)
+    if recompute_blocks:
+        image_windows.recompute_blocks(network)
     return network
 
 

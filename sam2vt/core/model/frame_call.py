@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,44 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vt.core.model import heads
+from sam2vt.core.model.features import FrameFeatures, as_map
 from sam2vt.core.model.heads import Decoded, DecoderStep
 from sam2vt.core.model.memory import Entry, MemoryBank
 from sam2vt.core.model.memory_attention import attend_memory, empty_memory, read_memory
 from sam2vt.core.model.prompt_inputs import mask_inputs, point_inputs, prompt_kind
+from sam2vt.core.model.recompute import again
 from sam2vt.core.types import Prompt
 
 # (masks bool [K,1,H,W], predictions bool [K,1,H,W] or None) -> (coords [K,1,2], labels int32 [K,1])
 ClickSampler = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
-
-
-class FrameFeatures(NamedTuple):
-    """Image features of I images, each level flattened to [h*w, I, C], finest first."""
-
-    levels: list[Tensor]
-    positions: Tensor  # [L, 1, C] of the coarsest level, the same for every image
-    sizes: list[tuple[int, int]]
-
-    def of(self, images: Sequence[int]) -> FrameFeatures:
-        """The features of the chosen images, in that order, repeated where an image is."""
-        return self._replace(levels=[pick(level, images) for level in self.levels])
-
-    def maps(self) -> list[Tensor]:
-        """The levels as [I, C, h, w]."""
-        return [as_map(x, size) for x, size in zip(self.levels, self.sizes)]
-
-
-def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
-    """Columns of [L, I, C] by their places; one that all want is shared, not copied."""
-    if list(places) == list(range(columns.shape[1])):
-        return columns
-    if len(set(places)) == 1:
-        return columns[:, places[0] : places[0] + 1].expand(-1, len(places), -1)
-    return columns[:, torch.tensor(places, device=columns.device)]
-
-
-def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """[h*w, I, C] as [I, C, h, w]."""
-    return tokens.permute(1, 2, 0).unflatten(2, size)
 
 
 @dataclass(frozen=True)
@@ -61,6 +33,7 @@ class TrackingRules:
     click_from_gt: float = 0.0
     bptt_frames: int | None = None
     click_sampler: ClickSampler | None = None
+    recompute: tuple[str, ...] = ()  # parts of the network that are computed again in backward
 
 
 @dataclass(frozen=True)
@@ -139,9 +112,10 @@ class FrameCall:
         network, rules = self.network, self.rules
         prompted = self.prompts is not None
         points = point_inputs(self.prompts, self.rows.device) if self.prompts is not None else None
-        pixels = as_map(self._with_memory(), self.features.sizes[-1])
+        remembering = again("memory_attention" in rules.recompute, self._with_memory)
+        pixels = as_map(remembering, self.features.sizes[-1])
         fine = self.features.maps()[:-1] or None
-        decoded = heads.decode(network, pixels, fine, points, None, network._use_multimask(prompted, points))
+        decoded = self._decode(pixels, fine, points, None, network._use_multimask(prompted, points))
         steps = [self._step(decoded)]
         for _ in range(rules.num_clicks if self.corrected else 0):
             decoded, points = self._correct(decoded, points, pixels, fine)
@@ -203,7 +177,10 @@ class FrameCall:
             "point_labels": torch.cat([points["point_labels"], labels], dim=1),
         }
         multimask = network._use_multimask(True, points)
-        return heads.decode(network, pixels, fine, points, masks, multimask), points
+        return self._decode(pixels, fine, points, masks, multimask), points
+
+    def _decode(self, *inputs: Any) -> Decoded:
+        return again("mask_decoder" in self.rules.recompute, heads.decode, self.network, *inputs)
 
     @property
     def _presence_is_given(self) -> bool:
@@ -230,12 +207,14 @@ class FrameCall:
     def _memory_entry(
         self, high_res: Tensor, pointer: Tensor | None, present: Tensor, from_points: bool
     ) -> Entry:
-        features, positions = self.network._encode_new_memory(
-            current_vision_feats=self.features.levels,
-            feat_sizes=self.features.sizes,
-            pred_masks_high_res=high_res,
-            object_score_logits=torch.where(present, 1.0, -1.0),
-            is_mask_from_pts=from_points,
+        features, positions = again(
+            "memory_encoder" in self.rules.recompute,
+            self.network._encode_new_memory,
+            self.features.levels,
+            self.features.sizes,
+            high_res,
+            torch.where(present, 1.0, -1.0),
+            from_points,
         )
         return Entry(
             features.flatten(2).permute(2, 0, 1), positions[-1][:1].flatten(2).permute(2, 0, 1), pointer

@@ -14,12 +14,22 @@ from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
 from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from torch import Tensor, nn
 
+from sam2vt.core.model.recompute import again
+
 
 class UnpaddedBlock(MultiScaleBlock):
-    """A block of the encoder whose linear layers leave out the places that only fill windows up."""
+    """A block of the encoder whose linear layers leave out the places that only fill windows up.
+
+    With `recompute` it keeps nothing but its input for backward.
+    """
+
+    recompute = False
 
     def forward(self, x: Tensor) -> Tensor:
         """[I, H, W, C] to [I, H', W', C']."""
+        return again(self.recompute, self._forward, x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         if not self.window_size or not any(side % self.window_size for side in x.shape[1:3]):
             return super().forward(x)
         normed = self.norm1(x)
@@ -57,3 +67,10 @@ def skip_padding(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is MultiScaleBlock:
             module.__class__ = UnpaddedBlock
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """Let every block of the encoder compute its activations again in backward."""
+    for module in network.modules():
+        if isinstance(module, UnpaddedBlock):
+            module.recompute = True

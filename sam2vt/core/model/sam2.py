@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
 from sam2vt.core.model import build, tracking, trainable
-from sam2vt.core.model.frame_call import ClickSampler, FrameFeatures, GroundTruth, TrackingRules
+from sam2vt.core.model.features import FrameFeatures, encode_images
+from sam2vt.core.model.frame_call import ClickSampler, GroundTruth, TrackingRules
 from sam2vt.core.model.memory import frames_read_back
 from sam2vt.core.model.outputs import assemble
 from sam2vt.core.model.prompt_inputs import (
@@ -49,7 +50,8 @@ class SAM2Model(nn.Module):
 
     Nothing is read before `load()`. Further keywords are SAM 2's own architecture fields (such as
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
-    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`.
+    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`; `recompute` names what
+    is computed again in backward instead of kept (`sam2vt.configuration.values.RECOMPUTABLE`).
     """
 
     pixel_mean: Tensor
@@ -77,6 +79,7 @@ class SAM2Model(nn.Module):
         self.num_correction_clicks = int(kwargs.pop("num_correction_clicks", 0))
         self.correction_from_gt = float(kwargs.pop("correction_from_gt", 0.1))
         self.bptt_frames: int | None = kwargs.pop("bptt_frames", None)
+        self.recompute: tuple[str, ...] = tuple(kwargs.pop("recompute", ()))
         self.presence_from_gt = bool(kwargs.pop("presence_from_gt", True))
         self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **kwargs}
         self.click_sampler: ClickSampler = uniform_clicks
@@ -91,7 +94,7 @@ class SAM2Model(nn.Module):
         """
         target = resolve_device(str(device or self.device))
         config = build.network_config(self.config_path, self.image_size, self.architecture)
-        self.network = build.build_network(config)
+        self.network = build.build_network(config, recompute_blocks="encoder_blocks" in self.recompute)
         if not getattr(self.network, "use_mask_input_as_output_without_sam", False):
             raise ConfigError(
                 f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
@@ -184,7 +187,7 @@ class SAM2Model(nn.Module):
 
     def encode(self, images: Tensor) -> FrameFeatures:
         """Features of images [I, 3, H, W], uint8 or already normalised."""
-        return tracking.encode_images(self.network, self._normalise(images))
+        return encode_images(self.network, self._normalise(images), "image_encoder" in self.recompute)
 
     @torch.no_grad()
     def propagate(
@@ -240,6 +243,7 @@ class SAM2Model(nn.Module):
             click_from_gt=self.correction_from_gt,
             bptt_frames=self.bptt_frames if self.training else None,
             click_sampler=self.click_sampler,
+            recompute=self.recompute if self.training else (),
         )
 
     def _normalise(self, images: Tensor) -> Tensor:

@@ -15,14 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sam2vt.core.model.frame_call import (
-    FrameCall,
-    FrameFeatures,
-    FrameOutput,
-    GroundTruth,
-    TrackingRules,
-    pick,
-)
+from sam2vt.core.model.features import FrameFeatures, pick
+from sam2vt.core.model.frame_call import FrameCall, FrameOutput, GroundTruth, TrackingRules
 from sam2vt.core.model.memory import MemoryBank, merge_entries
 from sam2vt.core.model.memory_attention import attend_frames
 from sam2vt.core.model.prompt_inputs import PackedObject, PromptKind, prompt_kind
@@ -53,12 +47,6 @@ class AttendedFrames(NamedTuple):
 
     def of(self, images: Sequence[int]) -> Tensor:
         return pick(self.tokens, [self.places[image] for image in images])
-
-
-def encode_images(network: Any, images: torch.Tensor) -> FrameFeatures:
-    """Features of normalised images [I, 3, H, W]; conv_s0 and conv_s1 of the mask decoder included."""
-    _, levels, positions, sizes = network._prepare_backbone_features(network.forward_image(images))
-    return FrameFeatures(levels, positions[-1][:, :1], sizes)
 
 
 def attend_images(network: Any, features: FrameFeatures, images: Sequence[int]) -> AttendedFrames:

@@ -10,17 +10,17 @@ from sam2vt.core.model.memory_attention import attend_frames, attend_memory, rea
 
 from .conftest import make_clips, nano_model, prompt
 
-NO_POINTERS = {
-    name: False
-    for name in (
+NO_POINTERS = dict.fromkeys(
+    (
         "use_obj_ptrs_in_encoder",
         "add_tpos_enc_to_obj_ptrs",
         "proj_tpos_enc_in_obj_ptrs",
         "fixed_no_obj_ptr",
         "pred_obj_scores",
         "pred_obj_scores_mlp",
-    )
-}
+    ),
+    False,
+)
 TOKENS, OBJECTS, NUM_FRAMES = 64, 3, 12
 
 

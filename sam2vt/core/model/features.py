@@ -1,0 +1,70 @@
+"""Image features: made by the encoder, picked for the objects that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sam2vt.core.model.recompute import again
+
+
+class FrameFeatures(NamedTuple):
+    """Image features of I images, each level flattened to [h*w, I, C], finest first."""
+
+    levels: list[Tensor]
+    positions: Tensor  # [L, 1, C] of the coarsest level, the same for every image
+    sizes: list[tuple[int, int]]
+
+    def of(self, images: Sequence[int]) -> FrameFeatures:
+        """The features of the chosen images, in that order, repeated where an image is."""
+        return self._replace(levels=[pick(level, images) for level in self.levels])
+
+    def maps(self) -> list[Tensor]:
+        """The levels as [I, C, h, w]."""
+        return [as_map(x, size) for x, size in zip(self.levels, self.sizes)]
+
+
+def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
+    """Columns of [L, I, C] by their places; one that all want is shared, not copied."""
+    if list(places) == list(range(columns.shape[1])):
+        return columns
+    if len(set(places)) == 1:
+        return columns[:, places[0] : places[0] + 1].expand(-1, len(places), -1)
+    return columns[:, torch.tensor(places, device=columns.device)]
+
+
+def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """[h*w, I, C] as [I, C, h, w]."""
+    return tokens.permute(1, 2, 0).unflatten(2, size)
+
+
+def encode_images(network: Any, images: Tensor, one_by_one: bool = False) -> FrameFeatures:
+    """Features of normalised images [I, 3, H, W]; conv_s0 and conv_s1 of the mask decoder included.
+
+    `one_by_one` encodes each image alone, and again in backward where the encoder trains: the activations
+    of one image are in memory then, not of all.
+    """
+    trains = any(parameter.requires_grad for parameter in network.image_encoder.parameters())
+    encoded = [
+        again(one_by_one and trains, network.image_encoder, chunk)
+        for chunk in images.split(1 if one_by_one else len(images))
+    ]
+    maps = [torch.cat(level) for level in zip(*(each["backbone_fpn"] for each in encoded))]
+    if network.use_high_res_features_in_sam:
+        decoder = network.sam_mask_decoder
+        maps[:2] = decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])
+    maps = maps[-network.num_feature_levels :]
+    codes = encoded[0]["vision_pos_enc"][-1][:1]
+    return FrameFeatures(
+        [_as_tokens(level) for level in maps],
+        _as_tokens(codes),
+        [(level.shape[2], level.shape[3]) for level in maps],
+    )
+
+
+def _as_tokens(maps: Tensor) -> Tensor:
+    """[I, C, h, w] as [h*w, I, C]."""
+    return maps.flatten(2).permute(2, 0, 1)
