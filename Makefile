@@ -39,7 +39,7 @@ test: $(READY)
 
 # What takes long: runs that are stopped from outside and go on.
 test-fault: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault --durations=15
 
 check: $(READY)
 	$(BIN)/ruff format --check .

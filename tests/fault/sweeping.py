@@ -16,7 +16,7 @@ from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep import trial
 from sam2vt.distributed.sweep.trial import METRICS, WEIGHTS, RunTrial
 
-CRASHED, KILLED = 2, 5  # numbers of trials
+CRASHED, KILLED = 2, 4  # numbers of trials
 WITNESS = "witness"  # beside the trials
 WORST, BEST = "trial_001", "trial_002"
 SCORES = {WORST: 0.1, BEST: 0.9}

@@ -59,8 +59,8 @@ def sweep_of(videos: Path, folder: Path, *overrides: str) -> Sweep:
 def test_bad_trials_end_alone(
     ray_with_dashboard: None, videos: Path, tmp_path: Path, figures: Figures
 ) -> None:
-    """One diverges, in one a worker dies, one is killed, one is behind; the default and another arrive."""
-    rates = [WILD, 2e-3, HOPELESS, 1e-3, 3e-3]  # of trials 1 to 5
+    """One diverges, in one a worker dies, one is behind, one is killed; the default arrives."""
+    rates = [WILD, 2e-3, HOPELESS, 1e-3]  # of trials 1 to 4
     sweep = sweep_of(
         videos,
         tmp_path,
@@ -75,24 +75,24 @@ def test_bad_trials_end_alone(
     seconds = time.monotonic() - began
     status = {trial.number: trial.status for trial in result.trials}
     reasons = {trial.number: trial.reason for trial in result.trials}
-    assert status == {0: DONE, 1: FAILED, CRASHED: FAILED, 3: STOPPED, 4: DONE, KILLED: FAILED}, reasons
+    assert status == {0: DONE, 1: FAILED, CRASHED: FAILED, 3: STOPPED, KILLED: FAILED}, reasons
     assert reasons[1].startswith("step 2: loss nan")
     assert "died" in reasons[CRASHED]
     assert reasons[KILLED].startswith("its process died")
     assert reasons[3] == "behind the others, ended by sweep.scheduler=asha"
     assert result.trials[3].steps == STEPS // 2
     assert result.best is not None
-    assert result.best.number in (0, 4)
+    assert result.best.number == 0
     assert len(result.trials) == len(rates) + 1
 
     wait_until(lambda: not placement_groups(), 30, "placement groups to be given back")
     wait_until(lambda: not runs_alive(), 30, "the trials' actors to end")
     kept = {path.parent.parent.name for path in (tmp_path / "sweep" / "trials").glob("*/checkpoints/*.ckpt")}
-    assert kept == {"trial_000", result.best.name}
+    assert kept == {"trial_000"}
     with (tmp_path / "sweep" / "trials.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == [status[n] for n in sorted(status)]
     assert "its process died" in (tmp_path / "sweep" / "sweep.html").read_text()
-    figures(f"6 trials in {seconds:.0f} s: 2 done, 1 stopped, 3 failed and told why")
+    figures(f"5 trials in {seconds:.0f} s: 1 done, 1 stopped, 3 failed and told why")
 
 
 @pytest.fixture

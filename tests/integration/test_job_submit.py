@@ -20,7 +20,7 @@ from sam2vt.core.data.sample_data import write_sample_data
 pytestmark = pytest.mark.timeout(600)  # several jobs, on a machine that may be busy
 
 REPO = Path(__file__).resolve().parents[2]
-STEPS = 100  # of a run that is stopped after its first ones and submitted again
+STEPS = 60  # of a run that is stopped after its first ones and submitted again
 START_SECONDS, RUN_SECONDS = 150, 150
 SMALL = (
     *("dataset.video_clip_length=2", "scheduler.warmup_steps=1", "trainer.num_overlay_videos=0"),
