@@ -50,15 +50,16 @@ def load_records(
     allow_absolute_paths: bool = False,
     colours: dict[str, tuple[int, int, int]] | None = None,
     faults: list[DataError] | None = None,
+    notes: list[str] | None = None,
 ) -> list[VideoRecord]:
     """Every video of a dataset, sorted by video_id; paths are absolute.
 
     `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised; the keywords are those
-    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there. No mask is
-    decoded, except by identity="iou". Raises ConfigError for values that are not allowed, DataError for data
-    that cannot be used.
+    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there, with `notes` what
+    a user may not have meant is told there, not in the log. No mask is decoded, except by identity="iou".
+    Raises ConfigError for values that are not allowed, DataError for data that cannot be used.
     """
-    options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults)
+    options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
     _check(dataset_type, options)
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")

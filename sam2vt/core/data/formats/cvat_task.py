@@ -57,8 +57,8 @@ def check_single(tasks: list[str], path: str) -> None:
     if len(tasks) > 1:
         raise DataError(
             f"{path}: holds {len(tasks)} tasks of a project ({some(tasks)}), numbered through as if "
-            "they were one video; allowed is one task: export each task alone (Actions > Export task dataset), "
-            "into a folder of its own"
+            "they were one video; allowed is one task: export each task alone (Actions > Export task "
+            "dataset), into a folder of its own"
         )
 
 

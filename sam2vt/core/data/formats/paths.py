@@ -15,10 +15,11 @@ def find_inside(
 ) -> str | None:
     """The first of these names that is a file under one of the roots; None: there is none.
 
-    Symbolic links and .. are followed first. Raises DataError for a name that leads out of all roots, or is
-    absolute without `allow_absolute`.
+    Names as Windows writes them, with backslashes, are looked for with slashes, too. Symbolic links and ..
+    are followed first. Raises DataError for a name that leads out of all roots, or is absolute without
+    `allow_absolute`.
     """
-    for name in names:
+    for name in dict.fromkeys(written for given in names for written in (given, with_slashes(given))):
         if os.path.isabs(name):
             if not allow_absolute:
                 raise DataError(
@@ -32,6 +33,10 @@ def find_inside(
         if found is not None:
             return found
     return None
+
+
+def with_slashes(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def check_readable(path: str) -> None:
