@@ -256,3 +256,16 @@ def test_annotations_that_are_left_out_are_noted(tmp_path, capsys):
         assert ended == code
         note = f"1 of {len(kept)} annotations are left out: crowd regions (iscrowd=1) without a track id"
         assert note in " ".join(json.loads(out)["notes"])
+
+
+def test_void_alone_is_told_from_empty(data, capsys):
+    """In a palette image with colours 255 is void."""
+    for path in (data / "Annotations" / "sample_00").iterdir():
+        labels = Image.fromarray(np.where(np.asarray(Image.open(path)), 255, 0).astype(np.uint8), mode="P")
+        labels.putpalette([0, 0, 0, 200, 0, 0] + [9] * 253 * 3 + [255, 255, 255])
+        labels.save(path)
+    code, out = run(capsys, data, "--workers", 1)
+    assert code == 1
+    assert "1 fault:" in out
+    assert "no object is visible on any of its 12 annotated frames" in out
+    assert "What is drawn there is void: in a palette image with colours 255 is no object, even alone" in out
