@@ -149,6 +149,13 @@ def test_a_mask_that_cvat_calls_a_crowd_is_its_object(coco, identity):
     assert notes == []
 
 
+def test_file_names_of_another_system(coco):
+    root = coco(change=lambda data: [each.update(file_name="e\u0301.jpg") for each in data["images"][:1]])
+    (root / "e\u0301.jpg").rename(root / "\u00e9.jpg")
+    (record,) = load_records("coco", root)
+    assert record.frame_paths[-1] == str(root / "\u00e9.jpg")
+
+
 def test_file_names_with_backslashes(coco):
     def change(data):
         for image in data["images"]:
