@@ -153,6 +153,8 @@ class COCODataset(ClipDataset):
     @cached_property
     def _json_path(self) -> str:
         path = find_json(self.coco_json_path)
+        if path is None and self.records:  # it lies in the path's only folder
+            path = find_json(self.records[0].source)
         if path is None:
             raise DataError(f"{self.coco_json_path}: is no JSON file, and no folder that holds one")
         return path

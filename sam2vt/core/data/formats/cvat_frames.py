@@ -59,8 +59,7 @@ def _number(images: str, names: list[str], task: Task) -> list[int]:
     told = [_FRAME_OF_VIDEO.fullmatch(stem(name)) for name in names]
     numbers = [int(each[1]) for each in told if each]
     if not task.is_of_images and len(numbers) == len(names):
-        if len(set(numbers)) < len(numbers):
-            raise DataError(f"{images}: two images are of the same frame ({some(names)}); remove one")
+        _check_numbers(images, numbers, names, task)
         return numbers
     if task.frames is None or len(task.frames) != len(names):
         has = "does not tell its frames" if task.frames is None else f"has {len(task.frames)}: {task}"
@@ -76,6 +75,17 @@ def _number(images: str, names: list[str], task: Task) -> list[int]:
             "Export the task as COCO 1.0, which names the image of each mask"
         )
     return list(task.frames)
+
+
+def _check_numbers(images: str, numbers: list[int], names: list[str], task: Task) -> None:
+    if len(set(numbers)) < len(numbers):
+        raise DataError(f"{images}: two images are of the same frame ({some(names)}); remove one")
+    if task.frames is not None and len(task.frames) == len(numbers) and set(task.frames) != set(numbers):
+        raise DataError(
+            f"{images}: has as many images as the task has frames, but they are numbered {min(numbers)} to "
+            f"{max(numbers)}, and the task has {task}; allowed are the numbers that CVAT writes: export the "
+            "task with its images, or rename them"
+        )
 
 
 def _image_folder(folder: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What CVAT's XML says of its task or job: whether it was made of a video, and which frames it has."""
+"""What a CVAT XML says of its task or job: made of a video or of images, and which frames it has."""
 
 from __future__ import annotations
 
