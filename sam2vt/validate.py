@@ -33,7 +33,7 @@ def validate(
     data = settings.data_path
     found, records = check_dataset(
         data,
-        lambda faults: open_records(settings, faults),
+        lambda faults, notes: open_records(settings, faults, notes),
         check,
         image_size=image_size,
         workers=workers,

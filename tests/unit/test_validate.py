@@ -240,3 +240,32 @@ def test_report_holds_pictures_and_faults(data, tmp_path, capsys, caplog):
     assert "http" not in text.replace("data:image", "")
     code, _ = run(capsys, data, "--report", data / "JPEGImages/sample_00/00000.jpg/x.html")
     assert code == 2
+
+
+def test_annotations_that_are_left_out_are_noted(tmp_path, capsys):
+    """Crowd regions: a note, also where nothing is left to train on."""
+    polygon = [[4, 4, 20, 4, 20, 16, 4, 16]]
+    annotations = [{"id": i, "image_id": i, "track_id": 1, "segmentation": polygon} for i in range(2)]
+    annotations.append({"id": 9, "image_id": 1, "segmentation": polygon, "iscrowd": 1})
+    for i in range(2):
+        Image.new("RGB", (32, 24), (9 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    images = [{"id": i, "video_id": 1, "file_name": f"{i}.png"} for i in range(2)]
+    for kept, code in ((annotations, 0), (annotations[2:], 1)):
+        (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": kept}))
+        ended, out = run(capsys, tmp_path, "--json", "--clip-length", 2)
+        assert ended == code
+        note = f"1 of {len(kept)} annotations are left out: crowd regions (iscrowd=1) without a track id"
+        assert note in " ".join(json.loads(out)["notes"])
+
+
+def test_void_alone_is_told_from_empty(data, capsys):
+    """In a palette image with colours 255 is void."""
+    for path in (data / "Annotations" / "sample_00").iterdir():
+        labels = Image.fromarray(np.where(np.asarray(Image.open(path)), 255, 0).astype(np.uint8), mode="P")
+        labels.putpalette([0, 0, 0, 200, 0, 0] + [9] * 253 * 3 + [255, 255, 255])
+        labels.save(path)
+    code, out = run(capsys, data, "--workers", 1)
+    assert code == 1
+    assert "1 fault:" in out
+    assert "no object is visible on any of its 12 annotated frames" in out
+    assert "What is drawn there is void: in a palette image with colours 255 is no object, even alone" in out

@@ -49,7 +49,9 @@ def open_dataset(settings: DatasetConfig) -> Records:
     return mixture
 
 
-def open_records(settings: DatasetConfig, faults: list[DataError] | None = None) -> Records:
+def open_records(
+    settings: DatasetConfig, faults: list[DataError] | None = None, notes: list[str] | None = None
+) -> Records:
     """The videos at `data_path`, by row of a record table or packed shards, else as `load_records`."""
     path, kind = settings.data_path, settings.dataset_type
     is_table = path.endswith(SUFFIX)
@@ -63,6 +65,7 @@ def open_records(settings: DatasetConfig, faults: list[DataError] | None = None)
             allow_absolute_paths=settings.allow_absolute_paths,
             colours=_colour_table(settings.colours),
             faults=faults,
+            notes=notes,
         )
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(

@@ -20,6 +20,7 @@ from sam2vt.core.data.configured import open_dataset
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
+from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.mixture import Mixture
 from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
 from sam2vt.core.data.record_table import RecordsByRow
@@ -152,6 +153,8 @@ class COCODataset(ClipDataset):
     @cached_property
     def _json_path(self) -> str:
         path = find_json(self.coco_json_path)
+        if path is None and self.records:  # it lies in the path's only folder
+            path = find_json(self.records[0].source)
         if path is None:
             raise DataError(f"{self.coco_json_path}: is no JSON file, and no folder that holds one")
         return path
@@ -177,7 +180,7 @@ class COCODataset(ClipDataset):
 
     @cached_property
     def image_id_to_annotations(self) -> dict[Any, list[Entry]]:
-        return group_by_image(self._json_path, self.images, self.annotations)
+        return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 
 def dataset_from_config(

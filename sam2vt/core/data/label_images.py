@@ -1,7 +1,7 @@
 """PNG masks: what their pixel values mean, and which files are no label images at all.
 
-- A palette image holds object ids; 255 is void (DAVIS, YouTube-VOS): an area that belongs to no object
-  and counts nowhere. A palette that is a plain gray ramp is read as a gray image.
+- A palette image holds object ids; 255 is void (DAVIS, YouTube-VOS), also where it stands alone: an area
+  that belongs to no object and counts nowhere. A palette that is a plain gray ramp is read as a gray image.
 - A gray image holds object ids, too. One whose only value besides 0 is 255 is a binary mask: object 1.
   255 beside other ids is void.
 - A 16 bit gray image holds object ids, without void.

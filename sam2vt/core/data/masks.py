@@ -116,8 +116,19 @@ def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
         raise DataError(
             f"{record.source}: video {record.video_id}: the {len(record.annotated_frames)} annotated frames "
             "show no object: all their masks are empty; leave the video out or annotate an object"
+            f"{void_hint(record)}"
         )
     return tuple(sorted(found))
+
+
+def void_hint(record: VideoRecord) -> str:
+    """For an error that no object is visible: whether that is because what is drawn counts as void."""
+    if all(load_void(record, frame_index) is None for frame_index in record.annotated_frames):
+        return ""
+    return (
+        ". What is drawn there is void: in a palette image with colours 255 is no object, even alone; save "
+        "objects as 1, 2, 3, or a single one as 0 and 255 in a gray image"
+    )
 
 
 def _annotation(record: VideoRecord, frame_index: int) -> FrameAnnotation:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sam2vt.core.data.decoding import iterate_frames
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks import load_masks, void_hint
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.data.transforms import resize_mask
 from sam2vt.core.types import Prompt, VideoRecord
@@ -40,6 +40,7 @@ def first_prompts(
         raise DataError(
             f"video {record.video_id} ({record.source}): no object is visible on any of its "
             f"{len(record.annotated_frames)} annotated frames, so there is nothing to prompt"
+            f"{void_hint(record)}"
         )
     object_ids = sorted(prompts)
     for n, object_id in enumerate(object_ids):

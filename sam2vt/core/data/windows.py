@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks import load_masks, void_hint
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -110,7 +110,7 @@ def _try_windows(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
     num = len(record.annotated_frames)
     raise DataError(
         f"{where}: no object is visible on any of the {num} annotated frames, so no clip can be drawn: "
-        "leave the video out, or check its masks and the split"
+        f"leave the video out, or check its masks and the split{void_hint(record)}"
     )
 
 

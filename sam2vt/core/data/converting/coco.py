@@ -15,6 +15,7 @@ from sam2vt.core.data.converting.folder import whole_file, write_file
 from sam2vt.core.data.converting.frames import frame_stems, write_frames
 from sam2vt.core.data.converting.losses import Losses, masks_without_void
 from sam2vt.core.data.converting.options import ConvertOptions
+from sam2vt.core.data.masks import void_hint
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -46,7 +47,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
     if not annotations:
         raise DataError(
             f"{record.source}: video {record.video_id}: no object is visible on any of its "
-            f"{len(record.annotations)} annotated frames; leave the video out"
+            f"{len(record.annotations)} annotated frames; leave the video out{void_hint(record)}"
         )
     write_file(folder / _PARTS / f"{name}.json", json.dumps([images, annotations]).encode())
 

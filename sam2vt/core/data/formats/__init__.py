@@ -22,7 +22,13 @@ from sam2vt.core.data.formats import (
     youtube_vis,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.formats.listing import (
+    OTHER_VIDEO_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    files_in,
+    some,
+    subfolders,
+)
 from sam2vt.core.data.formats.paths import check_readable
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
@@ -50,15 +56,16 @@ def load_records(
     allow_absolute_paths: bool = False,
     colours: dict[str, tuple[int, int, int]] | None = None,
     faults: list[DataError] | None = None,
+    notes: list[str] | None = None,
 ) -> list[VideoRecord]:
     """Every video of a dataset, sorted by video_id; paths are absolute.
 
     `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised; the keywords are those
-    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there. No mask is
-    decoded, except by identity="iou". Raises ConfigError for values that are not allowed, DataError for data
-    that cannot be used.
+    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there, with `notes` what
+    a user may not have meant is told there, not in the log. No mask is decoded, except by identity="iou".
+    Raises ConfigError for values that are not allowed, DataError for data that cannot be used.
     """
-    options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults)
+    options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
     _check(dataset_type, options)
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
@@ -103,11 +110,26 @@ def _layouts(dataset_type: str) -> list[Layout]:
 
 def _recognise(dataset_type: str, path: str) -> Found:
     others = [] if "://" in path else _layouts(dataset_type)  # nothing else is read from there
-    for layout in [packed.LAYOUT, *others]:
-        found = layout.recognise(path)
-        if found is not None:
-            return found
-    raise _not_recognised(path, dataset_type)
+    layouts = [packed.LAYOUT, *others]
+    found = _first(layouts, path)
+    inner = None if found or "://" in path else _only_folder(path)
+    if found is None and inner is not None:
+        found = _first(layouts, inner)
+        found = found and found._replace(why=f"in its only folder, {os.path.basename(inner)}, {found.why}")
+    if found is None:
+        raise _not_recognised(path, dataset_type)
+    return found
+
+
+def _first(layouts: list[Layout], path: str) -> Found | None:
+    return next((found for layout in layouts if (found := layout.recognise(path)) is not None), None)
+
+
+def _only_folder(path: str) -> str | None:
+    """As archives are unpacked: a folder in a folder."""
+    names = subfolders(path)
+    known = (tree.FRAMES, tree.MASKS)  # a part of a layout says by itself what is missing
+    return os.path.join(path, names[0]) if len(names) == 1 and names[0] not in known else None
 
 
 def _say(path: str, found: Found, records: list[VideoRecord]) -> None:
@@ -133,6 +155,10 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
     holds = f"holds {some(sorted(os.listdir(path)), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
     if dataset_type in ("auto", "video") and tree.lacks_masks(path):
         holds += f": frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
+    others = files_in(path, OTHER_VIDEO_EXTENSIONS)
+    if others:
+        endings = ", ".join(VIDEO_EXTENSIONS)
+        holds += f". No video by its ending is {some(others, 2)}; read are {endings}: convert it with ffmpeg"
     looked = [layout.looked_for for layout in [*_layouts(dataset_type), packed.LAYOUT]]
     wanted = "; ".join(f"({number}) {each}" for number, each in enumerate(looked, start=1))
     return DataError(

@@ -6,7 +6,7 @@
 - An image is annotated if it has an annotation. One without any is not annotated, since nothing tells
   whether somebody looked, unless images carry a flag that does (`is_annotated`, `annotated`,
   `is_det_keyframe`, `is_keyframe`): where it is true, an image without annotations is known to be empty.
-- Crowd regions (`iscrowd`) are no objects; the log says how many were left out.
+- Crowd regions (`iscrowd`) without an identity are no objects; a note says how many were left out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from sam2vt.core.data.formats.coco_json import (
     read_json,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import natural_key, some
-from sam2vt.core.data.formats.paths import find_inside
+from sam2vt.core.data.formats.listing import natural_key, some, stem
+from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError
@@ -38,7 +38,7 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every video of a JSON. Raises DataError naming the image or annotation."""
     data = read_json(json_path)
     images, annotations = data["images"], data["annotations"]
-    by_image = group_by_image(json_path, images, annotations, options.fault)
+    by_image = group_by_image(json_path, images, annotations, options)
     names = category_names(json_path, data)
     roots = image_roots(json_path, options)
     videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
@@ -64,8 +64,8 @@ def _record(
     ids = sorted({key for each in objects.values() for key in each})
     if not ids:
         raise DataError(
-            f"{where}: none of its {len(frames)} images has an annotation; annotate an object or "
-            "leave the video out"
+            f"{where}: none of its {len(frames)} images has an annotation of an object (iscrowd=1 without a "
+            "track id is none); annotate an object or leave the video out"
         )
     return VideoRecord(
         video_id=str(video_id),
@@ -108,7 +108,7 @@ def _by_folder(images: list[Entry]) -> dict[int | str, list[Entry]]:
     """Images without a video_id: those of a folder are a video, named by it."""
     videos: dict[int | str, list[Entry]] = {}
     for image in images:
-        folder = os.path.dirname(str(image.get("file_name") or image.get("path") or ""))
+        folder = os.path.dirname(with_slashes(str(image.get("file_name") or image.get("path") or "")))
         videos.setdefault(folder or "video", []).append(image)
     return videos
 
@@ -146,9 +146,18 @@ def _names(frame: Entry, where: str) -> list[str]:
 
 
 def image_roots(json_path: str, options: ReadOptions) -> list[str]:
-    """Where the files of a JSON's images are looked for."""
-    roots = [os.path.abspath(options.image_root)] if options.image_root else []
-    return [*roots, os.path.dirname(os.path.abspath(json_path))]
+    """Where the files of a JSON's images are looked for.
+
+    Of annotations/instances_train.json also in images/train and images, beside annotations/.
+    """
+    given = [os.path.abspath(options.image_root)] if options.image_root else []
+    folder, name = os.path.split(os.path.abspath(json_path))
+    if os.path.basename(folder) != "annotations":
+        return [*given, folder]
+    images = os.path.join(os.path.dirname(folder), "images")
+    subset = stem(name).partition("_")[2]
+    beside = [os.path.join(images, subset), images] if subset else [images]
+    return [*given, folder, *filter(os.path.isdir, beside)]
 
 
 def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadOptions) -> list[str]:

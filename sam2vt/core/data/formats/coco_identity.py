@@ -48,7 +48,7 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
     tracks = {}
     for frame, each in annotations.items():
         for annotation in each:
-            track = track_of(annotation)
+            track = track_of(annotation, f"{where}, frame {frame}")
             if track is None:
                 raise DataError(
                     f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "

@@ -30,12 +30,13 @@ _SPLITS = ("train", "valid", "val", "test")
 def load_images(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every image that has an annotation. Raises DataError naming image or annotation."""
     data = read_json(json_path)
-    by_image = group_by_image(json_path, data["images"], data["annotations"], options.fault)
+    by_image = group_by_image(json_path, data["images"], data["annotations"], options)
     names, roots = category_names(json_path, data), image_roots(json_path, options)
     annotated = [image for image in data["images"] if by_image[image["id"]]]
     if not annotated:
         raise DataError(
-            f"{json_path}: none of its {len(data['images'])} images has an annotation; annotate some"
+            f"{json_path}: none of its {len(data['images'])} images has an annotation of an object "
+            "(iscrowd=1 without a track id is none); annotate some"
         )
     return options.records(
         lambda image: _record(json_path, image, by_image[image["id"]], names, roots, options), annotated

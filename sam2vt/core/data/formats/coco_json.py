@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
+from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.formats.listing import some
-from sam2vt.core.data.json_files import load_json
+from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masklets import is_masklet_file
 from sam2vt.errors import DataError
-
-log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 
@@ -49,16 +46,29 @@ def json_kind(path: str) -> str:
         for key in ("images", "annotations")
     )
     in_videos = any(image.get("video_id") not in (None, "") for image in images)
-    tracked = any(track_of(annotation) is not None for annotation in annotations)
+    tracked = any(stated_track(annotation) is not None for annotation in annotations)
     return "images" if images and not in_videos and not tracked else "coco"
 
 
-def track_of(annotation: Entry) -> int | str | None:
-    """Which object an annotation says that it shows."""
+def stated_track(annotation: Entry) -> Any:
+    """Which object an annotation says that it shows, whatever that may be; None: it does not say it."""
     attributes = annotation.get("attributes")
     candidates = [annotation.get("track_id"), annotation.get("instance_id")]
     candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
-    return next((each for each in candidates if isinstance(each, (int, str)) and each != ""), None)
+    return next((each for each in candidates if each is not None and each != ""), None)
+
+
+def track_of(annotation: Entry, where: str) -> int | str | None:
+    """The number or name of the object; whole numbers may be written as 7.0, as tables do."""
+    track = stated_track(annotation)
+    if isinstance(track, float) and track.is_integer():
+        return int(track)
+    if isinstance(track, bool) or not isinstance(track, (int, str, type(None))):
+        raise DataError(
+            f"{where}: annotation {annotation.get('id')} has the track id {shown(track)}, a "
+            f"{type(track).__name__}; allowed is a whole number or a text"
+        )
+    return track
 
 
 def _is_list(data: dict[str, Any], key: str) -> bool:
@@ -119,17 +129,16 @@ def _is_masklet_file(path: str) -> bool:
     return path.endswith(("_manual.json", "_auto.json"))
 
 
-def raise_fault(error: DataError) -> None:
-    raise error
-
-
 def group_by_image(
     json_path: str,
     images: list[Entry],
     annotations: list[Entry],
-    fault: Callable[[DataError], None] = raise_fault,
+    options: ReadOptions,
 ) -> dict[Any, list[Entry]]:
-    """Image id -> its annotations; every image has an entry. An annotation that is a `fault` is left out."""
+    """Image id -> its annotations; every image has an entry. An annotation that is a fault is left out.
+
+    So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
+    """
     by_image: dict[Any, list[Entry]] = {}
     for place, image in enumerate(images):
         if not isinstance(image.get("id"), (int, str)):
@@ -145,13 +154,15 @@ def group_by_image(
         name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
         image_id = annotation.get("image_id")
         if not isinstance(image_id, (int, str)) or image_id not in by_image:
-            fault(DataError(f"{name} belongs to image {image_id}, which images does not list; add the image"))
+            options.fault(
+                DataError(f"{name} belongs to image {image_id}, which images does not list; add the image")
+            )
             continue
-        if annotation.get("iscrowd"):
+        if annotation.get("iscrowd") and stated_track(annotation) is None:
             num_crowd += 1
             continue
         if not annotation.get("segmentation"):
-            fault(
+            options.fault(
                 DataError(
                     f"{name} of image {annotation['image_id']} has no segmentation; allowed are an RLE dict "
                     "with size and counts, or polygons: boxes alone are not enough"
@@ -160,5 +171,9 @@ def group_by_image(
             continue
         by_image[annotation["image_id"]].append(annotation)
     if num_crowd:
-        log.warning("%s: %d crowd annotations (iscrowd) are no objects: left out", json_path, num_crowd)
+        options.note(
+            f"{json_path}: {num_crowd} of {len(annotations)} annotations are left out: crowd regions "
+            "(iscrowd=1) without a track id are no objects. Where each is one object, as CVAT's brush masks "
+            "are, export tracks, or set iscrowd to 0"
+        )
     return by_image

@@ -33,10 +33,10 @@ def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[Vide
 def _sequence(root: str, name: str) -> VideoRecord:
     folder, tra = os.path.join(root, name), os.path.join(root, f"{name}_GT", "TRA")
     paths = _by_number(folder, "t")
-    numbers = sorted(paths)
-    if not numbers:
+    places = {number: place for place, number in enumerate(sorted(paths))}
+    if not places:
         raise DataError(f"{folder}: no frame is in it; allowed are t000.tif, t001.tif, ...: copy the frames")
-    tracks = _read_tracks(os.path.join(tra, "man_track.txt"), numbers[-1])
+    tracks = _read_tracks(os.path.join(tra, "man_track.txt"), max(places))
     annotations: dict[int, FrameAnnotation] = {}
     markers = _by_number(tra, "man_track")
     for number, path in sorted(_segments(root, name).items()):
@@ -46,8 +46,8 @@ def _sequence(root: str, name: str) -> VideoRecord:
                     f"{path}: there is no image of frame {number} in {what}; a mask needs its frame "
                     "(t000.tif) and its markers (man_track000.tif): restore them or remove the mask"
                 )
-        annotations[numbers.index(number)] = LabelImage(path, "ctc", markers[number])
-    frames = tuple(paths[number] for number in numbers)
+        annotations[places[number]] = LabelImage(path, "ctc", markers[number])
+    frames = tuple(paths[number] for number in places)
     height, width = image_size(frames[0], "frame")
     return VideoRecord(
         video_id=name,

@@ -1,7 +1,8 @@
 """CVAT for video 1.1: annotations.xml with tracks of masks or polygons, beside images/ or the video file.
 
-A track is an object, on all frames that the export has a shape of it for, interpolated ones too; where it has
-none, or one marked as outside, the object is known to be absent. Boxes are no masks.
+A track is an object, on all frames that the export has a shape of it for, interpolated ones too. On a frame
+of the task where it has none, or one marked as outside, the object is known to be absent; frames that the
+task left out are not annotated. Boxes are no masks.
 """
 
 from __future__ import annotations
@@ -12,23 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from sam2vt.core.data.decoding import probe_video
+from sam2vt.core.data.formats.cvat_frames import XML, Frames, find_frames
+from sam2vt.core.data.formats.cvat_task import Task, check_single, read_task
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import (
-    IMAGE_EXTENSIONS,
-    VIDEO_EXTENSIONS,
-    files_in,
-    last_number,
-    some,
-    stem,
-    subfolders,
-)
-from sam2vt.core.data.images import image_size
+from sam2vt.core.data.formats.listing import some, subfolders
 from sam2vt.core.data.rle import ROWS
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError
 
-XML = "annotations.xml"
 _SHAPES = ("mask", "polygon")
 _NUMBERS = re.compile(r"\s*\d{1,9}(\s*,\s*\d{1,9})*\s*")
 _START_BYTES = 4096
@@ -43,68 +35,98 @@ def load_cvat(folders: list[str], options: ReadOptions) -> list[VideoRecord]:
 
 def _record(folder: str) -> VideoRecord:
     path = os.path.join(folder, XML)
-    shapes, names = _read_tracks(path)
-    numbers, source = _frames(folder)
-    num_frames = len(numbers)
-    strange = [frame for frame in shapes if frame not in numbers]
-    if strange:
-        raise DataError(
-            f"{path}: frame {min(strange)} has a shape, but {source['where']} has {num_frames} frames, "
-            f"{min(numbers)} to {max(numbers)}; export the task with its images, or put its own video there"
-        )
+    task, shapes, names = _read(path)
+    frames = find_frames(folder, task)
+    _check_shapes(path, shapes, frames, task)
     annotations: dict[int, FrameAnnotation] = {
-        place: Segmentations(shapes.get(number, {})) for number, place in numbers.items()
+        place: Segmentations(shapes.get(number, {}))
+        for place, number in enumerate(frames.numbers)
+        if task.covers(number)
     }
     return VideoRecord(
         video_id=os.path.basename(folder),
-        num_frames=num_frames,
-        height=source["size"][0],
-        width=source["size"][1],
+        num_frames=len(frames.numbers),
+        height=frames.size[0],
+        width=frames.size[1],
         annotations=annotations,
-        frame_paths=source.get("paths"),
-        video_path=source.get("video"),
+        frame_paths=frames.paths,
+        video_path=frames.video,
         object_ids=tuple(sorted(names)),
         source=path,
         extra={"object_names": names},
     )
 
 
-def _read_tracks(path: str) -> tuple[Shapes, dict[int, str]]:
-    """The shapes of all tracks, and the label of each."""
-    shapes: Shapes = {}
-    names: dict[int, str] = {}
-    for track in _tracks(path):
-        number = _whole(track, "id", f"{path}: a track", least=0) + 1  # ids begin with 0, objects with 1
-        where = f"{path}: track {track.get('id')} ({track.get('label')})"
+def _check_shapes(path: str, shapes: Shapes, frames: Frames, task: Task) -> None:
+    numbers = set(frames.numbers)
+    strange = [frame for frame in shapes if frame not in numbers]
+    if strange:
+        raise DataError(
+            f"{path}: frame {min(strange)} has a shape, but {frames.where} has {len(numbers)} frames, "
+            f"{min(numbers)} to {max(numbers)}; export the task with its images, or put its own video there"
+        )
+    beyond = [frame for frame in shapes if not task.covers(frame)]
+    if beyond:
+        raise DataError(
+            f"{path}: frame {min(beyond)} has a shape, but is none of the task, which has {task}; export the "
+            "task again"
+        )
+
+
+def _read(path: str) -> tuple[Task, Shapes, dict[int, str]]:
+    """What the XML says of the task, the shapes of all tracks, and the label of each."""
+    task, shapes, names = Task(), Shapes(), dict[int, str]()
+    tasks: dict[str, None] = {}
+    for element in _elements(path):
+        if element.tag == "meta":
+            task = read_task(element, path)
+            continue
+        number = _whole(element, "id", f"{path}: a track", least=0) + 1  # ids begin with 0, objects with 1
+        where = f"{path}: track {element.get('id')} ({element.get('label')})"
         if number in names:
             raise DataError(f"{where}: another track has this id; give each object a track of its own")
-        found = {shape.tag for shape in track}
-        if not found & set(_SHAPES):
-            what = f"only {some(sorted(found))} shapes" if found else "no shape"
-            raise DataError(
-                f"{where} has {what}; allowed are masks and polygons: draw them in CVAT, or remove the track"
-            )
-        names[number] = str(track.get("label") or f"track {track.get('id')}")
-        for shape in track:
-            if shape.tag in _SHAPES and shape.get("outside") != "1":
-                frame = _whole(shape, "frame", where, least=0)
-                shapes.setdefault(frame, {}).setdefault(number, []).append(_segmentation(shape, where, frame))
+        names[number] = str(element.get("label") or f"track {element.get('id')}")
+        if element.get("task_id"):
+            tasks[str(element.get("task_id"))] = None
+            check_single(list(tasks), path)
+        for frame, segmentation in _visible(element, where):
+            shapes.setdefault(frame, {}).setdefault(number, []).append(segmentation)
     if not names:
         raise DataError(
             f"{path}: holds no track; annotate objects with tracks (not shapes), and export "
             "as CVAT for video 1.1"
         )
-    return shapes, names
+    return task, shapes, names
 
 
-def _tracks(path: str) -> Iterator[Element]:
-    """Each track in turn; what is done with is let go."""
+def _visible(track: Element, where: str) -> Iterator[tuple[int, Any]]:
+    """The frame and segmentation of each shape that is not outside."""
+    found = {shape.tag for shape in track}
+    if not found & set(_SHAPES):
+        what = f"only {some(sorted(found))} shapes" if found else "no shape"
+        raise DataError(
+            f"{where} has {what}; allowed are masks and polygons: draw them in CVAT, or remove the track"
+        )
+    for shape in track:
+        if shape.get("outside") == "1" or shape.tag == "attribute":
+            continue
+        frame = _whole(shape, "frame", where, least=0)
+        if shape.tag not in _SHAPES:
+            raise DataError(
+                f"{where}, frame {frame}: the shape is a {shape.tag}; allowed are masks and polygons: draw "
+                "one there in CVAT, or mark the object as outside"
+            )
+        yield frame, _segmentation(shape, where, frame)
+
+
+def _elements(path: str) -> Iterator[Element]:
+    """<meta> and each track in turn; what is done with is let go."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import iterparse
 
     try:
         for _, element in iterparse(path, events=("end",), forbid_dtd=True):
-            if element.tag == "track":
+            if element.tag in ("meta", "track"):
                 yield element
                 element.clear()
     except DefusedXmlException as error:
@@ -152,42 +174,6 @@ def _whole(element: Element, name: str, where: str, least: int) -> int:
     if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
         raise DataError(f"{where}: {name} is {text[:40]!r}; it must be a whole number: export the task again")
     return int(text)
-
-
-def _frames(folder: str) -> tuple[dict[int, int], dict[str, Any]]:
-    """Frame number of the task -> place in the record; and where the frames are."""
-    images = _image_folder(folder)
-    if images is not None:
-        names = files_in(images, IMAGE_EXTENSIONS)
-        paths = tuple(os.path.join(images, name) for name in names)
-        told = [last_number(stem(name)) for name in names]
-        numbered = None not in told and len(set(told)) == len(told)
-        numbers = {number if numbered else i: i for i, number in enumerate(told)}
-        source = {"paths": paths, "size": image_size(paths[0], "frame"), "where": images}
-        return {int(number or 0): place for number, place in numbers.items()}, source
-    videos = files_in(folder, VIDEO_EXTENSIONS)
-    if len(videos) != 1:
-        raise DataError(
-            f"{folder}: has {XML}, but {'several videos' if videos else 'neither images/ nor a video'} "
-            "beside it; export the task with its images, or put the one video of the task there"
-        )
-    video = os.path.join(folder, videos[0])
-    probe = probe_video(video)
-    source = {"video": video, "size": (probe.height, probe.width), "where": video}
-    return {frame: frame for frame in range(probe.num_frames)}, source
-
-
-def _image_folder(folder: str) -> str | None:
-    """images/, or the one folder in it, as exports of a project have it."""
-    top = os.path.join(folder, "images")
-    inner = [os.path.join(top, name) for name in subfolders(top)]
-    holding = [each for each in (top, *inner) if files_in(each, IMAGE_EXTENSIONS)]
-    if len(holding) > 1:
-        raise DataError(
-            f"{top}: several folders hold images: {some(holding)}; a task is one video: "
-            "export each task alone"
-        )
-    return holding[0] if holding else None
 
 
 def _recognise(path: str) -> Found | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple, TypeVar
 
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -22,6 +25,7 @@ class ReadOptions:
     colours: dict[str, tuple[int, int, int]] | None = None  # of colour masks: class -> RGB
     # Where faults of single videos are collected, which are then left out; None: the first one is raised.
     faults: list[DataError] | None = field(default=None, compare=False)
+    notes: list[str] | None = field(default=None, compare=False)  # where `note` puts them; None: the log
 
     @property
     def look(self) -> bool:
@@ -33,6 +37,13 @@ class ReadOptions:
         if self.faults is None:
             raise error
         self.faults.append(error)
+
+    def note(self, text: str) -> None:
+        """What a user may not have meant, and what does not keep the data from being used."""
+        if self.notes is None:
+            log.warning("%s", text)
+        else:
+            self.notes.append(text)
 
     def records(self, build: Callable[[Item], VideoRecord], items: Iterable[Item]) -> list[VideoRecord]:
         """The record of each item that has no fault."""

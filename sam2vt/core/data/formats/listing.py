@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from sam2vt.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MASK_EXTENSIONS = (".png", ".bmp", ".tif", ".tiff")  # without loss: a changed value is another object
-VIDEO_EXTENSIONS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+# What `open_video` reads; the last two hold frames without times.
+VIDEO_EXTENSIONS = (
+    *(".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob"),
+    *(".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv", ".ogv", ".h264", ".hevc"),
+)
+OTHER_VIDEO_EXTENSIONS = (".y4m", ".gif", ".mxf", ".rm", ".rmvb", ".f4v", ".divx", ".mjpg", ".mjpeg", ".dav")
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -28,7 +34,10 @@ def last_number(name: str) -> int | None:
 
 
 def subfolders(folder: str) -> list[str]:
-    """Names of the folders in a folder, hidden ones left out; empty if there is no such folder."""
+    """Names of the folders in a folder, empty if there is no such folder.
+
+    Hidden ones are left out, and what macOS adds to archives.
+    """
     return [entry.name for entry in _entries(folder) if _is_folder(entry)]
 
 
@@ -52,6 +61,24 @@ def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
     return [entry.name for entry in entries if not _is_folder(entry)]
 
 
+def alike(name: str) -> str:
+    """A name as it is compared: macOS writes é as e and an accent, others as one letter."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
+    """Name, as it is compared -> path. Raises DataError where two names read alike."""
+    paths: dict[str, str] = {}
+    for name in names:
+        if alike(name) in paths:
+            raise DataError(
+                f"{folder}: two names read alike, {name} and {os.path.basename(paths[alike(name)])}, "
+                "but are made of other characters: rename one"
+            )
+        paths[alike(name)] = os.path.join(folder, name)
+    return paths
+
+
 def some(names: Iterable[object], limit: int = 5) -> str:
     """The first names of a list, for a message."""
     texts = [str(name) for name in names]
@@ -61,6 +88,10 @@ def some(names: Iterable[object], limit: int = 5) -> str:
 
 def stem(name: str) -> str:
     return os.path.splitext(name)[0]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -74,5 +105,5 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     if not os.path.isdir(folder):
         return []
     with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        shown = [entry for entry in entries if not _is_hidden(entry.name)]
     return sorted(shown, key=lambda entry: natural_key(entry.name))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     MASK_EXTENSIONS,
+    alike,
     files_in,
     last_number,
     some,
@@ -21,7 +22,7 @@ from sam2vt.errors import DataError
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """The masks of one video by the name of their frame, in natural order; at least one."""
+    """The masks of one video by the name of their frame as it is compared, in natural order; at least one."""
 
     path: str
     by_name: dict[str, FrameAnnotation]
@@ -79,9 +80,10 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
 def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
     paths: dict[str, str] = {}
     for name in files:
-        if stem(name) in paths:
-            raise DataError(f"{folder}: two masks are named {stem(name)}: a frame has one label image")
-        paths[stem(name)] = os.path.join(folder, name)
+        frame = alike(stem(name))
+        if frame in paths:
+            raise DataError(f"{folder}: two masks are named {frame}: a frame has one label image")
+        paths[frame] = os.path.join(folder, name)
     return paths
 
 
@@ -90,7 +92,7 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
 
     Where no name fits at all, by the last number in the names, if that tells all frames apart.
     """
-    indices: dict[object, int] = {name: index for index, name in enumerate(frame_names)}
+    indices: dict[object, int] = {alike(name): index for index, name in enumerate(frame_names)}
     keys: dict[object, str] = {name: name for name in masks.by_name}
     if not indices.keys() & keys.keys():
         indices = {last_number(name): index for index, name in enumerate(frame_names)}

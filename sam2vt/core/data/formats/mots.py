@@ -12,7 +12,7 @@ import os
 
 from sam2vt.core.data.codings import MOTS_CLASSES
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, some, subfolders
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
 from sam2vt.core.data.formats.records import record_from_frames, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
 from sam2vt.core.types import VideoRecord
@@ -30,7 +30,7 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
         name = os.path.basename(os.path.dirname(mask_root))
         record = record_from_frames(name, frame_root, mask_root, options.look)
         return [with_coding(record, "mots", extra)]
-    frames, masks = subfolders(frame_root), subfolders(mask_root)
+    frames, masks = (by_name(root, subfolders(root)) for root in (frame_root, mask_root))
     for has, lacks, root in ((frames, masks, mask_root), (masks, frames, frame_root)):
         lonely = [name for name in has if name not in lacks]
         if lonely:
@@ -45,8 +45,8 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
         raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
 
     def build(name: str) -> VideoRecord:
-        images, labels = (os.path.join(root, name) for root in (frame_root, mask_root))
-        return with_coding(record_from_frames(name, images, labels, options.look), "mots", extra)
+        record = record_from_frames(name, frames[name], masks[name], options.look)
+        return with_coding(record, "mots", extra)
 
     return options.records(build, (name for name in masks if name in frames))
 

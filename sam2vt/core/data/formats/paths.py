@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from sam2vt.errors import DataError
@@ -15,10 +16,11 @@ def find_inside(
 ) -> str | None:
     """The first of these names that is a file under one of the roots; None: there is none.
 
-    Symbolic links and .. are followed first. Raises DataError for a name that leads out of all roots, or is
-    absolute without `allow_absolute`.
+    A name is looked for as it is, and as other systems write it: with slashes for backslashes, with accents
+    as a part of their letters or beside them. Symbolic links and .. are followed first. Raises DataError for
+    a name that leads out of all roots, or is absolute without `allow_absolute`.
     """
-    for name in names:
+    for name in dict.fromkeys(written for given in names for written in _spellings(given)):
         if os.path.isabs(name):
             if not allow_absolute:
                 raise DataError(
@@ -32,6 +34,15 @@ def find_inside(
         if found is not None:
             return found
     return None
+
+
+def _spellings(name: str) -> list[str]:
+    slashed = with_slashes(name)
+    return [name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+
+
+def with_slashes(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def check_readable(path: str) -> None:

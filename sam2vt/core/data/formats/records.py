@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 from sam2vt.core.data.codings import class_colours
 from sam2vt.core.data.decoding import probe_video
-from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in, stem
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
     MaskFolder,
     check_first_mask,
@@ -31,9 +32,9 @@ def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look:
         raise DataError(
             f"{frame_folder}: no frame is in it; allowed are {', '.join(IMAGE_EXTENSIONS)} files, one a frame"
         )
-    stems = [stem(name) for name in names]
+    stems = [alike(stem(name)) for name in names]
     if len(set(stems)) < len(stems):
-        twice = next(name for name in stems if stems.count(name) > 1)
+        twice = Counter(stems).most_common(1)[0][0]
         raise DataError(f"{frame_folder}: two frames are named {twice}; remove one of the files")
     paths = tuple(os.path.join(frame_folder, name) for name in names)
     masks = read_mask_folder(mask_folder)

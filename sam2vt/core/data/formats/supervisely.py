@@ -12,7 +12,7 @@ from typing import Any
 from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.figures import FIGURE
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
 from sam2vt.core.data.json_files import field, load_json
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError
@@ -22,41 +22,32 @@ _VIDEOS, _ANNOTATIONS = "video", "ann"
 
 def load_supervisely(datasets: list[str], options: ReadOptions) -> list[VideoRecord]:
     """A record of every video. Raises DataError naming the object, frame or file."""
-    videos = [
-        os.path.join(dataset, _VIDEOS, name)
-        for dataset in datasets
-        for name in files_in(os.path.join(dataset, _VIDEOS), VIDEO_EXTENSIONS)
-    ]
+    pairs = [pair for dataset in datasets for pair in _pairs(dataset, options)]
     several = len(datasets) > 1
-    _check_pairs(datasets, options)
-    paired = [video for video in videos if os.path.isfile(_annotation_of(video))]
-    return options.records(lambda video: _record(video, several), paired)
+    return options.records(lambda pair: _record(*pair, several), pairs)
 
 
-def _annotation_of(video: str) -> str:
-    dataset = os.path.dirname(os.path.dirname(video))
-    return os.path.join(dataset, _ANNOTATIONS, f"{os.path.basename(video)}.json")
-
-
-def _check_pairs(datasets: list[str], options: ReadOptions) -> None:
-    for dataset in datasets:
-        videos = files_in(os.path.join(dataset, _VIDEOS), VIDEO_EXTENSIONS)
-        files = [stem(name) for name in files_in(os.path.join(dataset, _ANNOTATIONS), (".json",))]
-        for lonely, what in (
-            ([name for name in videos if name not in files], f"no {_ANNOTATIONS}/<video>.json"),
-            ([name for name in files if name not in videos], f"no video in {_VIDEOS}/"),
-        ):
-            if lonely:
-                options.fault(
-                    DataError(
-                        f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
-                        "with both, or remove what is alone"
-                    )
+def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
+    """Each video with its annotation."""
+    folder = os.path.join(dataset, _ANNOTATIONS)
+    files = {stem(name): path for name, path in by_name(folder, files_in(folder, (".json",))).items()}
+    folder = os.path.join(dataset, _VIDEOS)
+    videos = by_name(folder, files_in(folder, VIDEO_EXTENSIONS))
+    for lonely, what in (
+        ([name for name in videos if name not in files], f"no {_ANNOTATIONS}/<video>.json"),
+        ([name for name in files if name not in videos], f"no video in {_VIDEOS}/"),
+    ):
+        if lonely:
+            options.fault(
+                DataError(
+                    f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
+                    "with both, or remove what is alone"
                 )
+            )
+    return [(path, files[name]) for name, path in videos.items() if name in files]
 
 
-def _record(video: str, several: bool) -> VideoRecord:
-    path = _annotation_of(video)
+def _record(video: str, path: str, several: bool) -> VideoRecord:
     data, probe = load_json(path), probe_video(video)
     size = field(data, "size", dict, path)
     stated = tuple(field(size, name, int, f"{path}: size") for name in ("height", "width"))

@@ -15,6 +15,8 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
+    alike,
+    by_name,
     files_in,
     some,
     stem,
@@ -28,6 +30,7 @@ from sam2vt.errors import DataError
 log = logging.getLogger(__name__)
 
 FRAMES, MASKS = "JPEGImages", "Annotations"
+_LISTS = "ImageSets"
 _SPLITS = ("train", "valid", "val", "test")
 
 
@@ -58,17 +61,32 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     """A record of every video. DataError where frames or masks of a video are missing."""
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
-    masks = subfolders(mask_root)
-    _check_both(frame_root, sorted(sources), mask_root, masks, options)
+    masks = by_name(mask_root, subfolders(mask_root))
+    _check_both(frame_root, sources, mask_root, masks, options)
     above = frame_root if os.path.basename(frame_root) == FRAMES else os.path.dirname(frame_root)
     describe = read_meta(os.path.dirname(above))
+    _note_lists(os.path.join(os.path.dirname(above), _LISTS), len(sources), options)
 
     def build(name: str) -> VideoRecord:
         read = record_from_frames if os.path.isdir(sources[name]) else record_from_video
-        record = read(name, sources[name], os.path.join(mask_root, name), options.look)
+        record = read(name, sources[name], masks[name], options.look)
         return with_colours(describe(record), options.colours)
 
     return options.records(build, (name for name in sources if name in masks))
+
+
+def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
+    """DAVIS lists there which videos to train on."""
+    lists = [name for each in ("", *subfolders(folder)) for name in _text_files(folder, each)]
+    if lists:
+        options.note(
+            f"{folder}: the lists {some(lists)} are not read; all {num_videos} videos are taken, those to "
+            "test on, too: to leave some out, move their folders elsewhere"
+        )
+
+
+def _text_files(folder: str, inner: str) -> list[str]:
+    return [os.path.join(inner, name) for name in files_in(os.path.join(folder, inner), (".txt",))]
 
 
 def _is_tree(path: str) -> bool:
@@ -79,18 +97,19 @@ def _sources(frame_root: str) -> dict[str, str]:
     """Video -> its folder of frames or its file; the folder where it has both."""
     sources = {}
     for name in files_in(frame_root, VIDEO_EXTENSIONS):
-        if stem(name) in sources:
+        video = alike(stem(name))
+        if video in sources:
             raise DataError(f"{frame_root}: two files are the video {stem(name)}; remove or rename one")
-        sources[stem(name)] = os.path.join(frame_root, name)
-    for name in subfolders(frame_root):
+        sources[video] = os.path.join(frame_root, name)
+    for name, folder in by_name(frame_root, subfolders(frame_root)).items():
         if name in sources:
             log.info("video %s: its frames are read from %s/, not from %s", name, name, sources[name])
-        sources[name] = os.path.join(frame_root, name)
+        sources[name] = folder
     return dict(sorted(sources.items()))
 
 
 def _check_both(
-    frame_root: str, videos: list[str], mask_root: str, masks: list[str], options: ReadOptions
+    frame_root: str, videos: dict[str, str], mask_root: str, masks: dict[str, str], options: ReadOptions
 ) -> None:
     if not videos:
         raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")

@@ -8,10 +8,12 @@ of masks needs no common name. Files may lie in videos/.
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 
 from sam2vt.core.data.formats.coco_json import find_json
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, alike, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
 from sam2vt.core.data.formats.records import record_from_video, with_colours
 from sam2vt.core.types import VideoRecord
@@ -39,7 +41,8 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
     """A record of every file. Raises DataError for a file without masks, or masks without a file."""
     root = os.path.dirname(path) if os.path.isfile(path) else path
     folders = find_mask_folders(root)
-    pairs = {video: _find_masks(video, folders) for video in videos}
+    named = {alike(os.path.basename(folder)): folder for folder in folders}
+    pairs = {video: _find_masks(video, named) for video in videos}
     lonely = [os.path.basename(video) for video, found in pairs.items() if found is None]
     if lonely and len(videos) == len(folders) == 1:
         pairs, lonely = {videos[0]: folders[0]}, []
@@ -66,8 +69,8 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
 
 
 def _check_used(path: str, root: str, folders: list[str], pairs: dict[str, str | None]) -> None:
-    used = [found for found in pairs.values() if found]
-    twice = [folder for folder in used if used.count(folder) > 1]
+    used = Counter(found for found in pairs.values() if found)
+    twice = [folder for folder, count in used.items() if count > 1]
     if twice:
         raise DataError(
             f"{twice[0]}: several video files share this folder of masks: "
@@ -84,26 +87,23 @@ def _check_used(path: str, root: str, folders: list[str], pairs: dict[str, str |
 
 def find_mask_folders(root: str) -> list[str]:
     """Folders that hold the masks of one video."""
-    found = []
+    found: dict[str, None] = {}
     for name in _MASK_FOLDERS:
         above = os.path.join(root, name) if name else root
         inner = [os.path.join(above, each) for each in subfolders(above)]
         inner = [each for each in inner if each not in found and os.path.basename(each) not in _MASK_FOLDERS]
         holding = [folder for folder in inner if holds_masks(folder)]
         # Masks of a single video may lie in Annotations/ itself.
-        found += [above] if name and not holding and holds_masks(above) else holding
+        found |= dict.fromkeys([above] if name and not holding and holds_masks(above) else holding)
     return list({os.path.realpath(folder): folder for folder in found}.values())
 
 
-def _find_masks(video: str, folders: list[str]) -> str | None:
+def _find_masks(video: str, named: Mapping[str, str]) -> str | None:
     """The folder of a video's name, else the one of the longest name that the video's begins with."""
-    name = stem(os.path.basename(video))
-    by_name = {os.path.basename(folder): folder for folder in folders}
-    for wanted in (name, f"{name}_masks", f"{name}_mask"):
-        if wanted in by_name:
-            return by_name[wanted]
-    begins = [each for each in by_name if name.startswith(each) and name[len(each)] in _SEPARATORS]
-    return by_name[max(begins, key=len)] if begins else None
+    name = alike(stem(os.path.basename(video)))
+    begins = [name[:end] for end in range(len(name) - 1, 0, -1) if name[end] in _SEPARATORS]
+    wanted = [name, f"{name}_masks", f"{name}_mask", *begins]
+    return next((named[each] for each in wanted if each in named), None)
 
 
 def _recognise(path: str) -> Found | None:

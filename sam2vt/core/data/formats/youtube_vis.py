@@ -6,13 +6,15 @@ An annotation is an object. Every frame of a video is annotated: null says that 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from sam2vt.core.data.formats.coco import image_roots
 from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json, json_kind, name_of
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some, stem
-from sam2vt.core.data.formats.paths import find_inside
+from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
@@ -29,9 +31,13 @@ def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
         raise DataError(f"{json_path}: videos is empty; a dataset needs at least one video")
     names = category_names(json_path, data)
     by_video = _group(json_path, videos, annotations)
-    roots = _roots(json_path, options)
+    roots, video_ids = _roots(json_path, options), _video_ids(videos)
     return options.records(
-        lambda video: _record(json_path, video, by_video[video["id"]], names, roots, options), videos
+        lambda video: replace(
+            _record(json_path, video, by_video[video["id"]], names, roots, options),
+            video_id=video_ids[video["id"]],
+        ),
+        videos,
     )
 
 
@@ -96,7 +102,7 @@ def _record(
                 objects[frame][object_id] = [segmentation]
     annotated: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in enumerate(objects)}
     return VideoRecord(
-        video_id=os.path.basename(os.path.dirname(paths[0])) if "file_names" in video else str(video["id"]),
+        video_id=str(video["id"]),
         num_frames=len(paths),
         height=size[0],
         width=size[1],
@@ -106,6 +112,26 @@ def _record(
         source=json_path,
         extra={"object_names": _object_names(annotations, names)},
     )
+
+
+def _video_ids(videos: list[Entry]) -> dict[Any, str]:
+    """Id -> the name of the folder of frames; where several have one name its path, or the id."""
+    folders = {video["id"]: _folder(video) for video in videos}
+    short = Counter(map(os.path.basename, folders.values()))
+    full = Counter(folders.values())
+    found = {}
+    for number, folder in folders.items():
+        name = os.path.basename(folder)
+        name = name if short[name] == 1 else folder if full[folder] == 1 else f"{folder}/{number}"
+        found[number] = name.lstrip("/") or str(number)
+    return found
+
+
+def _folder(video: Entry) -> str:
+    """As the JSON writes it; empty where it names none."""
+    files = video.get("file_names")
+    first = files[0] if isinstance(files, list) and files else None
+    return os.path.dirname(with_slashes(first)) if isinstance(first, str) else ""
 
 
 def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOptions) -> list[str]:

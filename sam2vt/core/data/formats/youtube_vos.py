@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from sam2vt.core.data.formats.listing import some, stem
+from sam2vt.core.data.formats.listing import alike, some, stem
 from sam2vt.core.data.json_files import field, load_json
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import DataError
@@ -25,29 +25,33 @@ def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
     data = load_json(path)
     if not isinstance(data, dict) or "videos" not in data:  # another program's
         return lambda record: record
-    videos = field(data, "videos", dict, path)
+    videos = {alike(name): video for name, video in field(data, "videos", dict, path).items()}
 
     def describe(record: VideoRecord) -> VideoRecord:
-        if record.video_id not in videos:
+        if alike(record.video_id) not in videos:
             raise DataError(
                 f"{path}: video {record.video_id} is not in it; add it, remove the video's folders, or "
                 "remove meta.json"
             )
-        return _described(record, videos[record.video_id], path)
+        return _described(record, videos[alike(record.video_id)], path)
 
     return describe
 
 
 def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
     where = f"{path}: video {record.video_id}"
-    names = {stem(os.path.basename(each)) for each in record.frame_paths or ()}
+    names = {alike(stem(os.path.basename(each))) for each in record.frame_paths or ()}
     categories = {}
     for key, described in field(entry, "objects", dict, where).items():
         if not key.isdecimal() or not 0 < int(key) <= 65535:
             raise DataError(f"{where}: object {key!r} is no id; ids are numbers from 1 on, as in the masks")
         categories[int(key)] = field(described, "category", str, f"{where}, object {key}")
         frames = described.get("frames", [])
-        lost = [each for each in frames if each not in names] if isinstance(frames, list) else [frames]
+        lost = (
+            [each for each in frames if alike(str(each)) not in names]
+            if isinstance(frames, list)
+            else [frames]
+        )
         if lost and names:
             raise DataError(
                 f"{where}, object {key}: {len(lost)} of its frames are not in {record.source}: {some(lost)}; "

@@ -32,7 +32,7 @@ class DatasetFindings:
 
 def check_dataset(
     path: str,
-    load: Callable[[list[DataError]], Sequence[VideoRecord]],
+    load: Callable[[list[DataError], list[str]], Sequence[VideoRecord]],
     check: VideoCheck,
     *,
     image_size: int = 512,
@@ -40,17 +40,18 @@ def check_dataset(
 ) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
     """All faults of a dataset, and the records of the videos that can be read at all.
 
-    `load` is given the list that collects the faults of single videos.
+    `load` is given the lists that collect the faults of single videos, and notes.
     """
     errors: list[DataError] = []
+    notes: list[str] = []
     try:
-        records = load(errors)
+        records = load(errors, notes)
     except DataError as error:
         records, errors = [], [*errors, error]
     found = DatasetFindings(path, faults=[Fault(str(error)) for error in errors])
     found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
     found.faults += [fault for video in found.videos for fault in video.faults]
-    found.notes = list(_notes(found.videos, check, image_size))
+    found.notes = [*notes, *_notes(found.videos, check, image_size)]
     return found, records
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames
 from sam2vt.core.data.images import image_size
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks import load_masks, void_hint
 from sam2vt.core.data.packing.reader import first_bytes
 from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFindings
 from sam2vt.core.types import FrameAnnotation, LabelImage, MaskletFrame, ObjectImages, VideoRecord
@@ -100,7 +100,7 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
         found.faults.append(
             Fault(
                 f"{record.source}: no object is visible on any of its {found.num_annotated} annotated "
-                "frames; leave the video out, or check its masks",
+                f"frames; leave the video out, or check its masks{void_hint(record)}",
                 record.video_id,
             )
         )

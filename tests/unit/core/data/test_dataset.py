@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_coco_dataset_has_its_signature_and_attributes(coco_json):
         lefts = [int(mask[0].any(dim=0).nonzero()[0]) for mask in clip["masks"]]
         assert lefts == sorted(lefts)
         assert lefts[0] < lefts[-1]
+
+
+def test_the_content_of_a_json_in_the_only_folder(coco_json, tmp_path):
+    (tmp_path / "unpacked").mkdir()
+    shutil.copytree(
+        coco_json.parent, tmp_path / "unpacked/export", ignore=shutil.ignore_patterns("Annot*", "unpacked")
+    )
+    dataset = COCODataset(str(tmp_path / "unpacked"), (64, 64), 3)
+    assert len(dataset.images) == 2 * NUM_FRAMES
 
 
 def test_the_config_decides_class_and_points(folder, coco_json):

@@ -158,3 +158,10 @@ def test_no_object_at_all(record):
     empty = np.zeros((HEIGHT, WIDTH), np.uint8)
     with pytest.raises(DataError, match=r"the/source: video v: the 2 annotated frames show no object"):
         find_object_ids(record(empty, empty))
+
+
+def test_void_alone_is_said_where_no_object_is_visible(record):
+    full = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    with pytest.raises(DataError, match="show no object: .* void: in a palette image with colours 255 is"):
+        find_object_ids(record(np.zeros_like(full), full))
+    assert find_object_ids(record(full, coloured=False)) == (1,)

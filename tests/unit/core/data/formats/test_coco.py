@@ -118,13 +118,57 @@ def test_a_flag_tells_empty_from_not_annotated(coco):
     assert load_masks(record, 2) == {}
 
 
-def test_crowd_regions_are_left_out_and_said(coco, caplog):
+def test_crowd_regions_without_a_track_are_left_out_and_said(coco, caplog):
     def change(data):
+        del data["annotations"][3]["track_id"]
         data["annotations"][3].update(iscrowd=1)
 
-    (record,) = load_records("coco", coco(change=change))
+    root, notes = coco(change=change), []
+    (record,) = load_records("coco", root)
     assert record.annotated_frames == [0, 1, 2]
-    assert "1 crowd annotations" in caplog.text
+    assert "1 of 4 annotations are left out: crowd regions" in caplog.text
+    caplog.clear()
+    load_records("coco", root, notes=notes)
+    assert [("set iscrowd to 0" in note) for note in notes] == [True]
+    assert "are left out" not in caplog.text
+
+
+@pytest.mark.parametrize("identity", ["error", "category", "iou"])
+def test_a_mask_that_cvat_calls_a_crowd_is_its_object(coco, identity):
+    """Its exporter writes iscrowd=1 beside each RLE."""
+
+    def change(data):
+        for annotation in data["annotations"]:
+            track = annotation.pop("track_id")
+            annotation.update(attributes={"occluded": False, "track_id": track, "keyframe": True}, iscrowd=1)
+
+    notes = []
+    (record,) = load_records("coco", coco(change=change), identity=identity, notes=notes)
+    assert record.annotated_frames == [0, 1, 2, 3]
+    assert [len(load_masks(record, i)) for i in range(4)] == [1] * 4
+    assert notes == []
+
+
+def test_file_names_of_another_system(coco):
+    root = coco(change=lambda data: [each.update(file_name="e\u0301.jpg") for each in data["images"][:1]])
+    (root / "e\u0301.jpg").rename(root / "\u00e9.jpg")
+    (record,) = load_records("coco", root)
+    assert record.frame_paths[-1] == str(root / "\u00e9.jpg")
+
+
+def test_file_names_with_backslashes(coco):
+    def change(data):
+        for image in data["images"]:
+            image["file_name"] = f"clips/{image['file_name']}"
+
+    root = coco(change=change)
+    text = (root / "video.json").read_text()
+    (root / "video.json").write_text(text.replace("clips/", "clips\\\\"))
+    (record,) = load_records("coco", root)
+    assert record.frame_paths[3] == str(root / "clips/3.jpg")
+    (root / "video.json").write_text(text.replace("clips/", "..\\\\..\\\\"))
+    with pytest.raises(DataError, match="lies outside"):
+        load_records("coco", root)
 
 
 def set_image(**fields):
@@ -149,6 +193,13 @@ def set_annotation(**fields):
         (
             lambda data: data.pop("images"),
             r"lacks the list\(s\) images; it holds the keys annotations, categ",
+        ),
+        (set_annotation(track_id=True), r"frame 2: annotation 102 has the track id 'True', a bool; allowed"),
+        (set_annotation(track_id=1.5), r"frame 2: annotation 102 has the track id '1\.5', a float; allowed"),
+        (set_annotation(track_id=[7]), r"frame 2: annotation 102 has the track id '\[7\]', a list; allowed"),
+        (
+            lambda data: [each.update(iscrowd=1, track_id=None) for each in data["annotations"]],
+            r"none of its 4 images has an annotation of an object \(iscrowd=1 without a track id is none\)",
         ),
         (lambda data: data["annotations"].append("x"), r"annotations\[4\] is 'x', not an object"),
     ],

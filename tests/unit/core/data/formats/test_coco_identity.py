@@ -23,7 +23,13 @@ def ids_of(objects):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"track_id": 3}, {"instance_id": 3}, {"attributes": {"track_id": 3}}, {"track_id": "3"}],
+    [
+        {"track_id": 3},
+        {"track_id": 3.0},
+        {"instance_id": 3},
+        {"attributes": {"track_id": 3}},
+        {"track_id": "3"},
+    ],
 )
 def test_tracks_keep_their_numbers(fields):
     objects, names = assign_object_ids(

@@ -75,6 +75,18 @@ def test_tracks_without_video_ids_are_one_video(images):
     assert list(record.annotations) == [0, 1]
 
 
+@pytest.mark.parametrize("place", ["images/default", "images", "annotations"])
+def test_an_export_of_cvat_as_it_is_unpacked(images, tmp_path, place):
+    (tmp_path / "annotations").mkdir()
+    images(cvat, folder=tmp_path / "annotations", name="instances_default.json")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    for path in (tmp_path / "annotations").glob("*.jpg"):
+        path.rename(tmp_path / place / path.name)
+    (record,) = load_records("auto", tmp_path)
+    assert (record.video_id, record.object_ids) == ("video", (5, 6))
+    assert record.frame_paths[0].startswith(str(tmp_path / place))
+
+
 def image(**fields):
     return lambda data: data["images"][0].update(fields)
 

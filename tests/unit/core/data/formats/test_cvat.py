@@ -40,10 +40,20 @@ TRACKS = [
 ]
 
 
-def xml(tracks=TRACKS, head=""):
+def meta(mode="interpolation", start=0, stop=NUM_FRAMES - 1, step="", jobs=(), kind="task"):
+    """<meta> of an export, as far as it is read."""
+    segments = "".join(f"<segment><start>{a}</start><stop>{b}</stop></segment>" for a, b in jobs)
+    fields = (
+        f"<id>7</id><mode>{mode}</mode><start_frame>{start}</start_frame><stop_frame>{stop}</stop_frame>"
+        f"<frame_filter>{step}</frame_filter><segments>{segments}</segments>"
+    )
+    return f"<meta><{kind}>{fields}</{kind}><dumped>2026-01-01</dumped></meta>"
+
+
+def xml(tracks=TRACKS, head="", about=None):
     body = "\n".join(tracks)
     start = f'<?xml version="1.0" encoding="utf-8"?>\n{head}<annotations><version>1.1</version>'
-    return f"{start}{body}</annotations>"
+    return f"{start}{meta() if about is None else about}{body}</annotations>"
 
 
 @pytest.fixture
@@ -74,6 +84,12 @@ def test_tracks_are_objects(cvat):
     assert decode_record(encode_record(record)) == record
 
 
+def test_a_box_that_is_outside_is_no_shape(cvat):
+    box = '<box frame="2" outside="1" xtl="1" ytl="1" xbr="2" ybr="2"></box>'
+    (record,) = load_records("auto", cvat(xml([track(0, [shape("mask", 0), box])])))
+    assert [sorted(load_masks(record, i)) for i in range(NUM_FRAMES)] == [[1], [], [], []]
+
+
 def test_several_tasks_and_a_video(cvat, tmp_path):
     cvat(folder="task_1")
     (tmp_path / "task_2").mkdir()
@@ -89,12 +105,95 @@ def test_several_tasks_and_a_video(cvat, tmp_path):
 
 def test_frames_are_numbered_by_their_names(cvat, tmp_path, frame):
     """A task of every tenth frame."""
-    root = cvat(xml([track(0, [shape("polygon", 10)])]))
+    about = meta(stop=30, step="step=10")
+    root = cvat(xml([track(0, [shape("polygon", 10)])], about=about))
     for path in sorted((root / "images").iterdir()):
         path.rename(path.with_name(f"frame_{10 * int(path.stem[-6:]):06d}.PNG"))
     (record,) = load_records("auto", root)
     assert sorted(load_masks(record, 1)) == [1]
     assert not load_masks(record, 0)
+
+
+@pytest.fixture
+def task(tmp_path, frame):
+    """A task whose images are named `names`, or whose video has so many frames, with a mask on `shown`."""
+
+    def write(frames, shown, about):
+        tracks = [track(0, [shape("mask", number) for number in shown])]
+        (tmp_path / "annotations.xml").write_text(xml(tracks, about=about))
+        if isinstance(frames, int):
+            write_video(tmp_path / "clip.mp4", [np.zeros((*SIZE, 3), np.uint8)] * frames, fps=5)
+        else:
+            for name in frames:
+                frame(tmp_path / "images" / name)
+        return tmp_path
+
+    return write
+
+
+IMAGES = [f"frame_{i:06d}.png" for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown", "about", "annotated", "visible"),
+    [
+        (["a_1.png", "a_2.png", "a_3.png"], (1, 2), meta("annotation", 0, 2), (0, 1, 2), (1, 2)),
+        (["b.png", "c.png", "a.png"], (0,), meta("annotation", 0, 2), (0, 1, 2), (0,)),
+        (IMAGES, (2,), meta("annotation", 0, 2), (0, 1, 2), (2,)),
+        (IMAGES, (2,), meta("interpolation", 1, 3), (0, 1, 2), (1,)),
+        (IMAGES, (2,), "", (0, 1, 2), (1,)),
+        (["x7.png", "x8.png", "x9.png"], (14,), meta("annotation", 10, 18, "step=4"), (0, 1, 2), (1,)),
+        (["1.png", "2.png", "10.png"], (8,), meta("interpolation", 0, 8, "step=4"), (0, 1, 2), (2,)),
+        (IMAGES, (2,), meta("interpolation", 2, 3, kind="job"), (1, 2), (1,)),
+        (12, (0, 4), meta(stop=11, step="step=4"), (0, 4, 8), (0, 4)),
+        (12, (7,), meta(start=3, stop=9, step="step=2"), (3, 5, 7, 9), (7,)),
+        (12, (7,), meta(start=5, stop=8, jobs=[(1, 3)], kind="job"), (5, 6, 7, 8), (7,)),
+        (12, (1, 9), meta(start=1, stop=9, step="step=2", jobs=[(0, 1), (4, 4)]), (1, 3, 9), (1, 9)),
+        (3, (1,), "", (0, 1, 2), (1,)),
+    ],
+)  # fmt: skip
+def test_frames_of_the_task_are_annotated(task, frames, shown, about, annotated, visible):
+    (record,) = load_records("auto", task(frames, shown, about))
+    assert tuple(record.annotated_frames) == annotated
+    assert tuple(i for i in annotated if load_masks(record, i)) == visible
+
+
+@pytest.mark.parametrize(
+    ("frames", "shown", "about", "says", "remedy"),
+    [
+        (["1.png", "2.png"], (1,), "", ("2 images, such as 1.png", "does not tell"), "export it with its"),
+        (["1.png"], (1,), meta("annotation"), ("1 images", "has 4: frames 0 to 3"), "restore deleted"),
+        (["1.png", "2.png", "10.png"], (1,), meta("annotation", 0, 2), ("1.png, 10.png",), "as COCO 1.0"),
+        (["frame_000001.png", "frame_000001.jpg"], (1,), meta(), ("of the same frame",), "remove one"),
+        (IMAGES, (1,), meta(stop=2), ("numbered 1 to 3", "frames 0 to 2"), "or rename them"),
+        (4, (1,), meta("annotation"), ("made of images",), "export the task with its images"),
+        (9, (5,), meta(stop=8, step="step=4"), ("frame 5 has a shape", "in steps of 4"), "task again"),
+        (9, (5,), meta(stop=8, jobs=[(0, 4)]), ("frame 5 has a shape", "in jobs of 0 to 4"), "task again"),
+        (4, (1,), meta(stop="x"), ("stop_frame is 'x'",), "export the task again"),
+        (4, (1,), meta(start=5), ("start_frame 5 is after stop_frame 3",), "export the task again"),
+        (4, (1,), meta(jobs=[(0, "")]), ("stop is ''",), "export the task again"),
+    ],
+)  # fmt: skip
+def test_frames_that_are_not_clear(task, check_bad_input, frames, shown, about, says, remedy):
+    check_bad_input(task(frames, shown, about), says, remedy)
+
+
+def project(numbers):
+    tasks = "".join(f"<task><id>{number}</id><mode>interpolation</mode></task>" for number in numbers)
+    return f"<meta><project><id>1</id><tasks>{tasks}</tasks></project></meta>"
+
+
+def test_a_project_is_read_with_a_single_task_only(task, cvat, check_bad_input):
+    of_tasks = [
+        TRACKS[0].replace("<track", '<track task_id="7"'),
+        TRACKS[1].replace("<track", '<track task_id="8"'),
+    ]
+    for tracks, about in ((TRACKS, project([7, 8])), (of_tasks, project([7])), (of_tasks, "")):
+        check_bad_input(
+            cvat(xml(tracks, about=about)), ("2 tasks of a project (7, 8)",), "export each task alone"
+        )
+    (record,) = load_records("auto", cvat(xml(of_tasks[:1], about=project([7]))))
+    assert record.annotated_frames == [0, 1, 2, 3]
 
 
 def one(kind, frame=0, **attributes):
@@ -116,6 +215,11 @@ OUTSIDE = '<!DOCTYPE a [<!ENTITY file SYSTEM "file:///etc/passwd">]>'
         (xml([TRACKS[0], TRACKS[0]]), ("track 0 (car)", "another track has this id"), "a track of its own"),
         (xml([track(3, [])]), ("track 3 (car)", "no shape"), "or remove the track"),
         (xml([track(3, ['<box frame="0" xtl="1"/>'])]), ("track 3", "only box shapes"), "draw them in CVAT"),
+        (
+            xml([track(3, [shape("mask", 0), '<box frame="2" outside="0" xtl="1"/>'])]),
+            ("track 3 (car), frame 2", "is a box"),
+            "mark the object as outside",
+        ),
         (one("mask", "one"), ("track 0", "frame is 'one'"), "a whole number"),
         (one("mask", 9), ("frame 9 has a shape", "has 4 frames, 0 to 3"), "export the task with its images"),
         (one("mask", rle="1, x"), ("track 0", "frame 0", "rle is '1, x'"), "export again"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 
 import pytest
 
@@ -61,6 +62,33 @@ def test_failure_lists_what_was_looked_for(tmp_path):
     message = str(caught.value)
     assert f"{tmp_path} is no dataset of type auto: it holds notes.txt" in message
     assert all(word in message for word in ("JPEGImages/<video>", "single clip", "mp4", "COCO video JSON"))
+
+
+def test_the_only_folder_of_an_archive_is_entered(tree, tmp_path, caplog):
+    tree({"a": 2}, root="export/clips")
+    for other in ("__MACOSX/clips", ".cache"):
+        (tmp_path / "export" / other).mkdir(parents=True)
+    with caplog.at_level(logging.INFO):
+        (record,) = load_records("auto", tmp_path / "export")
+    assert record.frame_paths[0] == str(tmp_path / "export/clips/JPEGImages/a/00000.jpg")
+    assert "a tree of frames and masks, because in its only folder, clips, " in caplog.text
+    (tmp_path / "export/more").mkdir()
+    with pytest.raises(DataError, match="no dataset of type auto: it holds .*clips, more"):
+        load_records("auto", tmp_path / "export")
+
+
+def test_frames_without_masks_are_said_to_lack_them(tree):
+    root = tree({"a": 1})
+    shutil.rmtree(root / "Annotations")
+    (root / "JPEGImages/b.mp4").touch()  # which would be a dataset by itself
+    with pytest.raises(DataError, match="frames in JPEGImages, but no masks"):
+        load_records("auto", root)
+
+
+def test_an_ending_that_is_not_read_is_named(tmp_path):
+    (tmp_path / "a.y4m").touch()
+    with pytest.raises(DataError, match=r"No video by its ending is a\.y4m; read are \.mp4, .*: convert it"):
+        load_records("auto", tmp_path)
 
 
 def test_only_the_type_asked_for_is_looked_for(tree, tmp_path):

@@ -111,6 +111,33 @@ def test_davis_clip(shared_data):
     assert find_object_ids(record) == (1, 2)
 
 
+NFC, NFD = "Vid\u00e9o", "Vide\u0301o"  # read alike
+
+
+def test_names_that_read_alike_are_one_name(tmp_path, frame, mask):
+    """As a macOS disk and a server write them."""
+    for folder, name in ((NFC, f"{NFD}_0"), (NFD, f"{NFC}_0")):
+        root = tmp_path / ("JPEGImages" if folder == NFC else "Annotations") / folder
+        (frame if folder == NFC else mask)(root / f"{name}.{'jpg' if folder == NFC else 'png'}")
+    (record,) = load_records("auto", tmp_path)
+    assert (record.video_id, record.annotated_frames) == (NFC, [0])
+    assert record.annotations[0].path == str(tmp_path / "Annotations" / NFD / f"{NFC}_0.png")
+    mask(tmp_path / "Annotations" / NFC / "0.png")
+    with pytest.raises(DataError, match="two names read alike, .*: rename one"):
+        load_records("auto", tmp_path)
+
+
+@pytest.mark.parametrize("lists", ["ImageSets", "ImageSets/2017"])
+def test_lists_of_videos_are_said_to_mean_nothing(tree, lists):
+    root, notes = tree({"a": 1, "b": 1}, level="480p"), []
+    assert len(load_records("auto", root, notes=notes)) == 2
+    assert notes == []
+    (root / lists).mkdir(parents=True)
+    (root / lists / "train.txt").write_text("a\n")
+    assert len(load_records("auto", root, notes=notes)) == 2
+    assert "train.txt are not read; all 2 videos are taken" in notes[0]
+
+
 def test_videos_without_masks_and_masks_without_videos(tree):
     root = tree({"a": 1, "b": 1})
     shutil.rmtree(root / "Annotations/b")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
+from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.formats.video_files import _find_masks
 from sam2vt.core.data.masks import find_object_ids
 from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import DataError
@@ -28,6 +31,42 @@ def test_masks_of_one_video_are_found(tmp_path, video, mask, folder):
     assert (record.num_frames, record.height, record.width) == (4, 24, 32)
     assert record.annotated_frames == [0, 1, 2, 3]
     assert load_records("video", tmp_path / "a.mp4") == [record]
+
+
+@pytest.mark.parametrize("ending", [".m2ts", ".mts", ".3gp", ".3g2", ".vob", ".asf", ".h264", ".hevc"])
+def test_endings_that_are_read(tmp_path, mask, ending):
+    codec = {".asf": "wmv2", ".vob": "mpeg2video", ".hevc": "libx265"}.get(ending, "libx264")
+    container = {".m2ts": "mpegts", ".mts": "mpegts", ".vob": "vob"}.get(ending)
+    with av.open(str(tmp_path / f"a{ending}"), "w", format=container) as file:
+        stream = file.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(8):
+            pixels = np.full((48, 64, 3), 30 * i, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
+    mask(tmp_path / "a/3.png", size=(48, 64))
+    (record,) = load_records("auto", tmp_path)
+    assert record.num_frames == 8
+    found = [float(each.mean()) for each in read_frames(record, [6, 0, 3])]
+    assert found == pytest.approx([180, 0, 90], abs=3)
+
+
+class Looked(dict):
+    """Folders of masks that are looked up, not gone through: thousands of videos have as many."""
+
+    def __iter__(self):
+        raise AssertionError("all folders were gone through for one video")
+
+    keys = values = items = __iter__
+
+
+@pytest.mark.parametrize(
+    ("video_name", "folder"),
+    [("cat", "cat"), ("dog", "dog_masks"), ("cat_2_b", "cat_2"), ("cat.b", "cat"), ("catalogue", None)],
+)
+def test_masks_of_a_video_are_looked_up(video_name, folder):
+    named = Looked({name: name for name in ("cat", "cat_2", "dog_masks", "", "other")})
+    assert _find_masks(f"/x/{video_name}.mp4", named) == folder
 
 
 def test_several_videos_are_paired_by_name(tmp_path, video, mask):

@@ -62,6 +62,31 @@ def test_null_is_known_to_be_absent(vis):
     assert load_masks(record, 1)[2][10:20, 2:9].all()
 
 
+@pytest.mark.parametrize(
+    ("folders", "video_ids"),
+    [
+        (("a", "b"), ["a", "b"]),
+        (("a/v1", "b/v1"), ["a/v1", "b/v1"]),
+        (("a/v1", "b\\v2"), ["v1", "v2"]),
+        (("v1", "v1"), ["v1/1", "v1/2"]),
+        (("", ""), ["1", "2"]),
+        (("", "v1"), ["1", "v1"]),
+    ],
+)
+def test_videos_are_called_by_their_folders(vis, frame, tmp_path, folders, video_ids):
+    def change(data):
+        data["videos"] = [
+            {"id": i, "file_names": [f"{folder}/{j}.jpg".lstrip("/") for j in range(NUM_FRAMES)]}
+            for i, folder in enumerate(folders, start=1)
+        ]
+        for i, annotation in enumerate(data["annotations"], start=1):
+            annotation["video_id"] = i
+        for name in (name for video in data["videos"] for name in video["file_names"]):
+            frame(tmp_path / name.replace("\\", "/"))
+
+    assert [record.video_id for record in load_records("auto", vis(change))] == video_ids
+
+
 def video(**fields):
     return lambda data: data["videos"][0].update(fields)
 
