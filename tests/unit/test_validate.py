@@ -78,7 +78,7 @@ def test_all_faults_in_one_pass(data, capsys):
     found = json.loads(out)
     places = {(fault["video"], fault["frame"]) for fault in found["faults"]}
     assert places == {
-        (None, None),  # a video without masks
+        ("sample_01", None),  # a video without masks
         ("sample_00", 3),
         ("sample_00", 5),
         ("sample_00", 7),
@@ -88,7 +88,7 @@ def test_all_faults_in_one_pass(data, capsys):
     }
     assert found["summary"]["faults"] == len(found["faults"]) == 7
     for fault in found["faults"]:
-        assert fault["video"] is None or fault["file"] in fault["message"]
+        assert fault["file"] in fault["message"]
     assert any("sample_01" in fault["message"] for fault in found["faults"])
 
 

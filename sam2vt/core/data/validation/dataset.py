@@ -19,6 +19,8 @@ from sam2vt.errors import DataError
 _VIDEOS_A_TASK = 8
 _SEEN_ONCE = 1
 
+Load = Callable[[list[DataError], list[str]], Sequence[VideoRecord]]  # given what collects faults, and notes
+
 
 @dataclass
 class DatasetFindings:
@@ -32,7 +34,7 @@ class DatasetFindings:
 
 def check_dataset(
     path: str,
-    load: Callable[[list[DataError], list[str]], Sequence[VideoRecord]],
+    load: Load,
     check: VideoCheck,
     *,
     image_size: int = 512,
@@ -45,14 +47,27 @@ def check_dataset(
     errors: list[DataError] = []
     notes: list[str] = []
     try:
-        records = load(errors, notes)
+        records = _load(load, errors, notes)
     except DataError as error:
         records, errors = [], [*errors, error]
-    found = DatasetFindings(path, faults=[Fault(str(error)) for error in errors])
+    found = DatasetFindings(path, faults=[Fault.of(error) for error in errors])
     found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
     found.faults += [fault for video in found.videos for fault in video.faults]
     found.notes = [*notes, *_notes(found.videos, check, image_size)]
     return found, records
+
+
+def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[VideoRecord]:
+    """What cannot be read of the disk is a fault as any other."""
+    try:
+        return load(errors, notes)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        file = str(error.filename)
+        raise DataError(
+            f"{file}: cannot be read: {error.strerror}; allow it, or copy it anew", file=file
+        ) from None
 
 
 def _check_all(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sam2vt.errors import DataError
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -23,6 +25,10 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
+
+    @classmethod
+    def of(cls, error: DataError) -> Fault:
+        return cls(str(error), **error.place)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
