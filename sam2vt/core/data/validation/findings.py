@@ -55,7 +55,7 @@ class ObjectNumbers:
 
 @dataclass
 class VideoFindings:
-    """Of one video."""
+    """Of one video, or of a still."""
 
     video: str
     source: str
@@ -66,7 +66,13 @@ class VideoFindings:
     width: int
     num_clips: int  # windows of T frames at the stride that hold an annotated frame
     fingerprint: str  # of its first frame's file; the same for two videos that begin alike
+    is_still: bool = False  # one image, whose clips are drawn by a motion of the camera
     objects: dict[int, ObjectNumbers] = field(default_factory=dict)  # empty where no mask was read
     faults: list[Fault] = field(default_factory=list)
     decoded_frames: int = 0
     decode_seconds: float = 0.0
+
+    @property
+    def trackable(self) -> list[ObjectNumbers]:
+        """Objects with a frame to be prompted on and another to be tracked to; a still's clips have these."""
+        return [each for each in self.objects.values() if each.frames > 1 or self.is_still]

@@ -15,7 +15,7 @@ from sam2vt.core.data.images import image_size
 from sam2vt.core.data.masks import load_masks, void_hint
 from sam2vt.core.data.packing.reader import first_bytes
 from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFindings
-from sam2vt.core.types import VideoRecord
+from sam2vt.core.types import STILL, VideoRecord
 from sam2vt.errors import DataError
 
 _FINGERPRINT_BYTES = 1 << 20
@@ -42,23 +42,24 @@ class VideoCheck:
             width=record.width,
             num_clips=self._num_clips(len(record.frames), annotated),
             fingerprint=_fingerprint(record),
+            is_still=bool(record.extra.get(STILL)),
         )
         found.faults += _header_faults(record)
         if self.depth != "headers":
             _read_masks(record, found)
             _decode(
-                record, found, record.frames if self.depth == "all" else _middle(record.frames, self._span)
+                record, found, record.frames if self.depth == "all" else _middle(record.frames, self.span)
             )
         return found
 
     @property
-    def _span(self) -> int:
+    def span(self) -> int:
         return (self.clip_length - 1) * self.frame_stride + 1
 
     def _num_clips(self, num_frames: int, annotated: list[int]) -> int:
         """A video shorter than a clip gives one, padded."""
-        num_starts = max(1, num_frames - self._span + 1)
-        offsets = range(0, self._span, self.frame_stride)
+        num_starts = max(1, num_frames - self.span + 1)
+        offsets = range(0, self.span, self.frame_stride)
         starts = {frame - offset for frame in annotated for offset in offsets}
         return sum(0 <= start < num_starts for start in starts)
 
