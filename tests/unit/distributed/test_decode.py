@@ -113,6 +113,17 @@ def test_records_found_lie_in_the_run(
         ]
 
 
+def test_what_validation_cannot_score_is_refused_by_the_driver(
+    config: Config, tmp_path: Path, records: list[VideoRecord]
+) -> None:
+    alone = [replace(each, annotations={0: each.annotations[0]}) for each in records]
+    write_records(alone, tmp_path / "t.parquet")
+    config.dataset.data_path, config.output_dir = str(tmp_path / "t.parquet"), str(tmp_path / "run")
+    with pytest.raises(DataError, match="J and F count no frame"):
+        find_clips(config)
+    assert not (tmp_path / "run").exists()
+
+
 def _as_tree(records: list[VideoRecord], folder: Path) -> None:
     for record in records:
         frames, masks = folder / "JPEGImages" / record.video_id, folder / "Annotations" / record.video_id

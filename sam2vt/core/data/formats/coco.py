@@ -27,7 +27,7 @@ from sam2vt.core.data.formats.coco_json import (
     json_kind,
     read_json,
 )
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import natural_key, some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
@@ -187,25 +187,32 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
 def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadOptions) -> list[str]:
     """The file of each image. Raises DataError naming those that are missing."""
     absolute = options.allow_absolute_paths
-    paths = [find_inside(_names(frame, where), roots, where, absolute) for frame in frames]
-    missing = [_names(frame, where)[0] for frame, path in zip(frames, paths) if path is None]
+    paths = []
+    for place, frame in enumerate(frames):
+        with located(frame=place):
+            paths.append(find_inside(_names(frame, where), roots, where, absolute))
+    places = [place for place, path in enumerate(paths) if path is None]
+    missing = [_names(frames[place], where)[0] for place in places]
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root"
+            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root",
+            frame=only(places),
         )
     return [path for path in paths if path is not None]
 
 
 def common_size(frames: list[Entry], paths: list[str], where: str) -> tuple[int, int]:
     """(height, width) of the first file, which every image of the video must have."""
-    size = image_size(paths[0], "frame")
-    for frame in frames:
+    with located(frame=0):
+        size = image_size(paths[0], "frame")
+    for place, frame in enumerate(frames):
         stated = (frame.get("height", size[0]), frame.get("width", size[1]))
         if stated != size:
             raise DataError(
                 f"{where}: image {frame['id']} states height x width {stated[0]} x {stated[1]}, but "
-                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size"
+                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size",
+                frame=place,
             )
     return size
 

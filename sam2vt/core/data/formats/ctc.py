@@ -51,7 +51,8 @@ def _sequence(root: str, name: str) -> VideoRecord:
                 )
         annotations[places[number]] = LabelImage(path, "ctc", markers[number])
     frames = tuple(paths[number] for number in places)
-    height, width = image_size(frames[0], "frame")
+    with located(frame=0):
+        height, width = image_size(frames[0], "frame")
     return VideoRecord(
         video_id=name,
         num_frames=len(frames),

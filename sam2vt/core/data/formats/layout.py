@@ -82,6 +82,6 @@ class Layout(NamedTuple):
     recognise: Callable[[str], Found | None]  # of an absolute path that exists; reads as little as it can
 
 
-def only(names: Sequence[str]) -> str | None:
-    """The video that a fault of one or several is about; None where there are several."""
-    return names[0] if len(names) == 1 else None
+def only(places: Sequence[Item]) -> Item | None:
+    """The video, file or frame of a fault that is about one or several; None where there are several."""
+    return places[0] if len(places) == 1 else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco import image_roots
 from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json, json_kind, name_of
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
@@ -93,7 +93,8 @@ def _record(
 ) -> VideoRecord:
     where = f"{json_path}: video {video['id']}"
     paths = _frame_paths(video, where, roots, options)
-    size = image_size(paths[0], "frame")
+    with located(frame=0):
+        size = image_size(paths[0], "frame")
     stated = (video.get("height", size[0]), video.get("width", size[1]))
     if stated != size:
         raise DataError(
@@ -157,12 +158,17 @@ def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOption
     length = video.get("length", len(files))
     if length != len(files):
         raise DataError(f"{where}: length is {shown(length)}, but file_names has {len(files)}; correct one")
-    paths = [find_inside([each], roots, where, options.allow_absolute_paths) for each in files]
-    missing = [name for name, path in zip(files, paths) if path is None]
+    paths = []
+    for place, name in enumerate(files):
+        with located(frame=place):
+            paths.append(find_inside([name], roots, where, options.allow_absolute_paths))
+    places = [place for place, path in enumerate(paths) if path is None]
+    missing = [files[place] for place in places]
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(files)} frames do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)}. Put the files there, or set dataset.image_root"
+            f"{', '.join(roots)}. Put the files there, or set dataset.image_root",
+            frame=only(places),
         )
     return [path for path in paths if path is not None]
 

@@ -71,12 +71,18 @@ def test_annotations_of_a_coco_json(tmp_path):
 
 def test_images_of_a_coco_json(tmp_path):
     def change(images, annotations):
-        images[0]["height"] = 77
-        (tmp_path / "2/1.jpg").write_bytes(b"")
+        images[1]["height"] = 77
         (tmp_path / "2/0.jpg").unlink()
 
     file = write_coco(tmp_path, change)
-    assert places(check(tmp_path)) == {("1", None, None, file), ("2", None, None, file)}
+    assert places(check(tmp_path)) == {("1", 1, None, file), ("2", 0, None, file)}
+
+
+def test_a_frame_that_is_no_image(tmp_path):
+    mask(tmp_path / "Annotations/a/0.png")
+    frame(tmp_path / "JPEGImages/a/0.jpg")
+    (tmp_path / "JPEGImages/a/0.jpg").write_bytes(b"")
+    assert places(check(tmp_path)) == {("a", 0, None, str(tmp_path / "JPEGImages/a/0.jpg"))}
 
 
 def test_annotations_of_youtube_vis(tmp_path):
