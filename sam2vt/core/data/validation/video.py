@@ -65,7 +65,12 @@ class VideoCheck:
 
 
 def _header_faults(record: VideoRecord) -> Iterator[Fault]:
-    """Of frame files; masks are opened when they are read."""
+    """Of frame files, or of the video file; masks are opened when they are read."""
+    if record.video_path is not None:
+        try:
+            probe_video(record.video_path)
+        except DataError as error:
+            yield Fault.of(error.at(video=record.video_id))
     size = (record.height, record.width)
     for frame, path in enumerate(record.frame_paths or ()):
         try:
@@ -107,6 +112,8 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
 
 def _decode(record: VideoRecord, found: VideoFindings, frames: range) -> None:
     """Each of these frames that is not known to be at fault."""
+    if any(fault.file == record.video_path for fault in found.faults if fault.file):
+        return
     bad = {fault.frame for fault in found.faults if fault.file in (record.frame_paths or ())}
     began = time.perf_counter()
     for error in check_frames(record, [frame for frame in frames if frame not in bad]):
@@ -127,7 +134,12 @@ def _kind(record: VideoRecord) -> str:
         return f"packed {record.packed.file[0].lstrip('.')} files" if record.packed.file else "packed images"
     path = record.video_path or (record.frame_paths or ("",))[0]
     ending = os.path.splitext(path)[1].lower().lstrip(".") or "?"
-    return f"{ending}, {probe_video(path).codec}" if record.video_path else f"{ending} images"
+    if record.video_path is None:
+        return f"{ending} images"
+    try:
+        return f"{ending}, {probe_video(path).codec}"
+    except DataError:
+        return f"{ending}, unreadable"
 
 
 def _fingerprint(record: VideoRecord) -> str:

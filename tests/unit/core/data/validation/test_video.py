@@ -112,6 +112,17 @@ def test_a_video_file_is_entered_behind_damaged_frames(tmp_path, name, codec, da
     assert found.decoded_frames == num_sound
 
 
+@pytest.mark.parametrize("depth", ["headers", "masks", "all"])
+def test_a_video_file_that_is_gone_since_it_was_indexed(tmp_path, depth):
+    path = tmp_path / "a.mp4"
+    write_video(path, "libx264", (), num_frames=4)
+    write_masks(tmp_path / "a", 4)
+    (record,) = load_records("auto", tmp_path)
+    path.unlink()
+    (fault,) = VideoCheck(depth)(record).faults
+    assert (fault.video, fault.file) == ("a", str(path))
+
+
 def test_objects_of_faulty_masks_are_told(folder, tmp_path):
     """Of a COCO JSON: the object's id and the frame."""
     images = [{"id": i, "video_id": "v", "file_name": f"JPEGImages/a/{i:05d}.jpg"} for i in range(3)]
