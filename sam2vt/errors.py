@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
 SIGINT_EXIT_CODE = 130  # 128 + 2, by Ctrl-C
@@ -24,7 +25,38 @@ class ConfigError(Sam2vtError, ValueError):
 
 
 class DataError(Sam2vtError, ValueError):
-    """A dataset, video or mask that cannot be used; its message names the file, frame or object."""
+    """A dataset, video or mask that cannot be used; its message names the file, frame or object.
+
+    `place` says the same to programs, as far as it is known; frames count from 0, objects are ids.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        video: str | None = None,
+        file: str | None = None,
+        frame: int | None = None,
+        object: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.place: dict[str, Any] = {"video": video, "file": file, "frame": frame, "object": object}
+
+    def at(self, **place: Any) -> DataError:
+        """The same error, with what it did not know yet of its place."""
+        for name, value in place.items():
+            self.place[name] = value if self.place[name] is None else self.place[name]
+        return self
+
+
+@contextmanager
+def located(**place: Any) -> Iterator[None]:
+    """A DataError that the block raises learns what it does not know of its place."""
+    try:
+        yield
+    except DataError as error:
+        error.at(**place)
+        raise
 
 
 class CheckpointError(Sam2vtError, ValueError):

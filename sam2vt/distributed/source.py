@@ -35,9 +35,11 @@ def find_clips(config: Config) -> ClipSource:
     """
     from sam2vt.core.data.configured import find_records
     from sam2vt.core.data.dataset import clip_spec
+    from sam2vt.core.training.scorable import check_scorable
 
     settings = config.dataset
     records = find_records(config)
+    check_scorable(config, records[1])
     train, val = stored_records(records, run_storage(config))
     resumed, step_done = _resumed(config)
     plan = plan_stream(config, len(train), resumed["clips_per_step"] if resumed else None)

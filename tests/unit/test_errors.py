@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from sam2vt.errors import DataError, TrainingError, exit_on_error
+from sam2vt.errors import DataError, TrainingError, exit_on_error, located
 
 
 class Broken(Dataset):
@@ -44,3 +46,11 @@ def test_ctrl_c_ends_with_130_and_no_traceback(capsys):
         raise KeyboardInterrupt
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_innermost_place_holds_and_goes_with_the_error_to_other_processes():
+    with pytest.raises(DataError) as caught, located(video="a", frame=3), located(frame=5, file="f.png"):
+        raise DataError("it is damaged", object=2)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert str(error) == "it is damaged"
+    assert error.place == {"video": "a", "file": "f.png", "frame": 5, "object": 2}

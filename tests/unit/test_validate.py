@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_all_faults_in_one_pass(data, capsys):
     found = json.loads(out)
     places = {(fault["video"], fault["frame"]) for fault in found["faults"]}
     assert places == {
-        (None, None),  # a video without masks
+        ("sample_01", None),  # a video without masks
         ("sample_00", 3),
         ("sample_00", 5),
         ("sample_00", 7),
@@ -88,7 +89,7 @@ def test_all_faults_in_one_pass(data, capsys):
     }
     assert found["summary"]["faults"] == len(found["faults"]) == 7
     for fault in found["faults"]:
-        assert fault["video"] is None or fault["file"] in fault["message"]
+        assert fault["file"] in fault["message"]
     assert any("sample_01" in fault["message"] for fault in found["faults"])
 
 
@@ -269,3 +270,18 @@ def test_void_alone_is_told_from_empty(data, capsys):
     assert "1 fault:" in out
     assert "no object is visible on any of its 12 annotated frames" in out
     assert "What is drawn there is void: in a palette image with colours 255 is no object, even alone" in out
+
+
+def test_a_folder_that_cannot_be_listed_ends_with_1(data, capsys, monkeypatch):
+    closed = str(data / "Annotations")
+
+    def scandir(path, inner=os.scandir):
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return inner(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    code, out = run(capsys, data, "--json")
+    assert code == 1
+    (fault,) = json.loads(out)["faults"]
+    assert closed in fault["message"]

@@ -183,6 +183,22 @@ class COCODataset(ClipDataset):
         return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 
+# What datasets call as a configuration does.
+_OF_CLIPS = (
+    "image_size",
+    "video_clip_length",
+    "prompt_types",
+    "num_of_neg_points",
+    "frame_stride",
+    "max_frame_stride",
+    "reverse_probability",
+    "min_object_pixels",
+    "object_sampling",
+    "max_conditioning_frames",
+    "augment",
+)
+
+
 def dataset_from_config(
     cfg: DatasetConfig,
     *,
@@ -198,25 +214,11 @@ def dataset_from_config(
         records = open_dataset(cfg)
     if not records:
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
-    options: dict[str, Any] = {
-        "image_size": cfg.image_size,
-        "video_clip_length": cfg.video_clip_length,
-        "prompt_types": cfg.prompt_types,
-        "include_center": cfg.include_center_point,
-        "num_of_neg_points": cfg.num_of_neg_points,
-        "records": records,
-        "seed": seed,
-        "max_objects": max_objects,
-        "frame_stride": cfg.frame_stride,
-        "max_frame_stride": cfg.max_frame_stride,
-        "reverse_probability": cfg.reverse_probability,
-        "min_object_pixels": cfg.min_object_pixels,
-        "object_sampling": cfg.object_sampling,
-        "max_conditioning_frames": cfg.max_conditioning_frames,
-        "augment": cfg.augment,
-    }
     if isinstance(records, Mixture):
         return ClipDataset(records, _mixed_spec(cfg, records, seed, max_objects))
+    options = {name: getattr(cfg, name) for name in _OF_CLIPS}
+    options |= {"records": records, "seed": seed, "max_objects": max_objects}
+    options["include_center"] = cfg.include_center_point
     path = cfg.data_path or records[0].source
     if _is_coco(cfg.dataset_type, records):
         return COCODataset(path, num_of_pos_points=cfg.num_of_pos_points, **options)
@@ -315,18 +317,28 @@ def create_dataloader(
         include_center_point=include_center,
         **options,
     )
-    dataset = dataset_from_config(cfg, **draw)
+    return _loader(dataset_from_config(cfg, **draw), cfg, sampling, kwargs)
+
+
+def _loader(
+    dataset: ClipDataset, cfg: DatasetConfig, sampling: dict[str, Any], options: dict[str, Any]
+) -> DataLoader[Any]:
     sampler = ClipSampler(
         len(dataset),
         cfg.clips_per_video,
         dataset.spec.seed,
-        shuffle,
+        cfg.shuffle,
         **sampling,
-        batch_size=batch_size if shuffle else 1,
+        batch_size=cfg.batch_size if cfg.shuffle else 1,
     )
-    kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
+    options["worker_init_fn"] = partial(init_worker, then=options.get("worker_init_fn"))
     return DataLoader(
-        dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **kwargs
+        dataset,
+        cfg.batch_size,
+        sampler=sampler,
+        num_workers=cfg.num_workers,
+        collate_fn=collate_fn,
+        **options,
     )
 
 

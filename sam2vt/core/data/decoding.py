@@ -29,9 +29,9 @@ from av.video.reformatter import VideoReformatter
 from sam2vt.core.data.containers import VideoSource, open_video
 from sam2vt.core.data.frame_index import FrameIndex
 from sam2vt.core.data.images import read_rgb, resize_frame
-from sam2vt.core.data.packing.reader import PackedFile, iterate_images
+from sam2vt.core.data.packing.reader import PackedFile, iterate_images, place_of
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _Frames = Generator[tuple[int, av.VideoFrame], None, None]
 
@@ -74,6 +74,11 @@ def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
     file cannot be opened or has no frame.
     """
     path = os.fspath(path)
+    with located(file=path):
+        return _probe(path)
+
+
+def _probe(path: str) -> VideoProbe:
     with closing(_exact_frames(path, [0])) as frames:
         _, frame = next(frames)
     quarter_turns = _quarter_turns(frame, path, 0)
@@ -97,7 +102,8 @@ def read_frames(
         if not 0 <= index < record.num_frames:
             raise DataError(
                 f"{record.video_path or record.source}: video {record.video_id} has no frame {index}; "
-                f"it has frames 0 to {record.num_frames - 1}"
+                f"it has frames 0 to {record.num_frames - 1}",
+                frame=index,
             )
         places.setdefault(int(index), []).append(place)
     height, width = size or (record.height, record.width)
@@ -111,6 +117,44 @@ def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> 
     """Each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
     for _, frame in _frames_of(record, record.frames, size):
         yield frame
+
+
+def _decodable_from(record: VideoRecord, damaged: int) -> int:
+    """The first frame after a damaged one that does not need it: an image is alone, a video has key frames.
+
+    Beyond the last frame where there is none.
+    """
+    source = video_source(record)
+    if source is None:
+        return damaged + 1
+    index = _cached_index(source).index
+    key = index.key_place(damaged) + 1
+    return (
+        index.first_frame(key)
+        if index.times is not None and key < len(index.key_times)
+        else record.num_frames
+    )
+
+
+def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataError | None]:
+    """Decodes ascending frames: None for each that is sound, an error for each that is damaged.
+
+    Frames that need a damaged one are passed over, and so are all where a file cannot be entered behind it.
+    """
+    told: set[int | None] = set()
+    while targets:
+        try:
+            for _ in _frames_of(record, targets, None):
+                yield None
+            return
+        except DataError as error:
+            damaged = error.place["frame"]
+            if damaged in told:
+                return
+            told.add(damaged)
+            yield error
+            start = record.num_frames if damaged is None else _decodable_from(record, damaged)
+            targets = [each for each in targets if each >= start]
 
 
 def video_source(record: VideoRecord) -> VideoSource | None:
@@ -130,27 +174,43 @@ def _frames_of(
     record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(index, pixels) of ascending frame indices."""
-    source, depth = video_source(record), record.extra.get("intensity_range")
-    if source is not None:
-        converter = VideoReformatter()  # keeps what it computes for a size and format
-        pixels = (
-            (index, str(source), _upright(frame, converter, source, index))
-            for index, frame in _exact_frames(source, targets)
-        )
-    elif record.packed is not None:
-        images = iterate_images(record, targets)
-        pixels = ((index, where, read_rgb(where, depth, data)) for index, where, data in images)
-    else:
-        assert record.frame_paths is not None
-        paths = record.frame_paths
-        pixels = ((index, paths[index], read_rgb(paths[index], depth)) for index in targets)
+    source = video_source(record)
+    pixels = _images_of(record, targets) if source is None else _pixels_of(source, targets)
     for index, where, frame in pixels:
         if frame.shape[:2] != (record.height, record.width):
             raise DataError(
                 f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "
-                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size"
+                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size",
+                file=_file_of(record, index),
+                frame=index,
             )
         yield index, frame if size is None else resize_frame(frame, size)
+
+
+def _pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
+    converter = VideoReformatter()  # keeps what it computes for a size and format
+    with located(file=str(source) if isinstance(source, str) else None):
+        for index, frame in _exact_frames(source, targets):
+            yield index, str(source), _upright(frame, converter, source, index)
+
+
+def _images_of(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
+    depth, paths = record.extra.get("intensity_range"), record.frame_paths
+    images: Iterator[tuple[int, str, bytes | None]]
+    if paths is None:
+        images = iterate_images(record, targets)
+    else:
+        images = ((index, paths[index], None) for index in targets)
+    for index, where, data in images:
+        with located(frame=index, file=_file_of(record, index)):
+            pixels = read_rgb(where, depth, data)
+        yield index, where, pixels
+
+
+def _file_of(record: VideoRecord, index: int) -> str | None:
+    if record.packed is not None:
+        return place_of(record, index).file
+    return record.video_path or (record.frame_paths or {index: None})[index]
 
 
 def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
@@ -177,7 +237,8 @@ def _mend(path: VideoSource, cached: _CachedIndex, target: int) -> None:
     else:
         raise DataError(
             f"{path}: frame {target} cannot be found again: the file decodes differently from one pass to "
-            "the next; re-encode it"
+            "the next; re-encode it",
+            frame=target,
         )
 
 
@@ -188,7 +249,8 @@ def _decode_targets(
     if targets[-1] >= index.num_frames:
         raise DataError(
             f"{path}: frame {targets[-1]} does not decode: the file has {index.num_frames} frames "
-            f"(0 to {index.num_frames - 1}); cut the masks to them or re-encode the video"
+            f"(0 to {index.num_frames - 1}); cut the masks to them or re-encode the video",
+            frame=targets[-1],
         )
     done = 0
     while done < len(targets):
@@ -282,7 +344,8 @@ def _numbered(
 def _damaged(path: VideoSource, position: int, reason: str) -> DataError:
     return DataError(
         f"{path}: frame {position} cannot be decoded: {reason}; the file is damaged: re-encode it, or cut "
-        "video and masks to the frames before"
+        "video and masks to the frames before",
+        frame=position,
     )
 
 
@@ -291,7 +354,8 @@ def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
     if frame.rotation % 90:
         raise DataError(
             f"{path}: frame {index} is flagged as rotated by {frame.rotation} degrees; allowed are "
-            "multiples of 90: re-encode the video upright"
+            "multiples of 90: re-encode the video upright",
+            frame=index,
         )
     return (frame.rotation // 90) % 4
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 # 11585 x 11585. A small file can claim more than memory holds; its header is read before any pixel.
 MAX_PIXELS = 1 << 27
@@ -57,7 +57,7 @@ def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarra
 
 def image_size(path: str, what: str = "image") -> tuple[int, int]:
     """(height, width) as displayed, from the header alone."""
-    with open_image(path, what) as image:
+    with located(file=path), open_image(path, what) as image:
         width, height = image.size
         try:
             turned = _orientation(image) in (5, 6, 7, 8)

@@ -23,15 +23,17 @@ def load_json(path: str) -> Any:
     try:
         status = os.stat(path)
         if not os.path.isfile(path):
-            raise DataError(f"{path}: is no file; allowed is a JSON file")
+            raise DataError(f"{path}: is no file; allowed is a JSON file", file=path)
         return _parsed(path, status.st_mtime_ns, status.st_size)
     except RecursionError:
-        raise DataError(f"{path}: is nested too deeply to be a dataset's JSON; write it anew") from None
+        raise DataError(
+            f"{path}: is nested too deeply to be a dataset's JSON; write it anew", file=path
+        ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(f"{path}: cannot be read as JSON: {reason}; write the file anew") from None
+        raise DataError(f"{path}: cannot be read as JSON: {reason}; write the file anew", file=path) from None
 
 
 @lru_cache(maxsize=_FILES_HELD)

@@ -41,28 +41,37 @@ def load_masks(
     frame, or no mask at all; with `faults` it is told there, and the frame's other masks are read.
     """
     masks = {}
-    for load in _loaders(record, frame_index):
+    for place, load in _loaders(record, frame_index):
         try:
             masks.update(load())
         except DataError as error:
+            error.at(video=record.video_id, frame=frame_index, **place)
             if faults is None:
                 raise
             faults.append(error)
     return {key: masks[key] for key in sorted(masks) if masks[key].any()}
 
 
-def _loaders(record: VideoRecord, frame_index: int) -> list[Callable[[], dict[int, np.ndarray]]]:
-    """What reads a frame's masks, each of which may fail on its own."""
+def _loaders(
+    record: VideoRecord, frame_index: int
+) -> list[tuple[dict[str, Any], Callable[[], dict[int, np.ndarray]]]]:
+    """What reads a frame's masks, each of which may fail on its own, with the file and object of each."""
     annotation = _annotation(record, frame_index)
     if isinstance(annotation, LabelImage):
-        return [partial(_label_masks, record, frame_index, annotation)]
+        return [({"file": annotation.path}, partial(_label_masks, record, frame_index, annotation))]
     if isinstance(annotation, ObjectImages):
-        return [partial(_object_mask, record, frame_index, *each) for each in annotation.paths.items()]
+        return [
+            ({"file": path, "object": key}, partial(_object_mask, record, frame_index, key, path))
+            for key, path in annotation.paths.items()
+        ]
     if isinstance(annotation, PackedMasks):
-        objects = _packed_segmentations(record, frame_index)
+        objects, shard = _packed_segmentations(record, frame_index), place_of(record, frame_index).file
     else:
-        objects = _segmentations(record, annotation)
-    return [partial(_united, record, frame_index, key, *found) for key, found in objects.items()]
+        objects, shard = _segmentations(record, annotation), None
+    return [
+        ({"file": shard or path, "object": key}, partial(_united, record, frame_index, key, path, found))
+        for key, (path, found) in objects.items()
+    ]
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
@@ -150,7 +159,7 @@ def _read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
         _check_size(record, path)
         return read_labels(path)
     except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
 
 
 def _check_size(record: VideoRecord, path: str) -> None:
@@ -167,7 +176,7 @@ def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> D
         _check_size(record, annotation.path)
         return decode_labels(record, annotation)
     except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
 
 
 def _label_objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
@@ -176,7 +185,7 @@ def _label_objects(record: VideoRecord, frame_index: int, path: str, labels: Lab
     try:
         return object_values(labels, path, _is_binary(record) if alone else None)
     except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})") from None
+        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
 
 
 def _label_masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dict[int, np.ndarray]:
@@ -189,7 +198,8 @@ def _label_masks(record: VideoRecord, frame_index: int, annotation: LabelImage) 
         raise DataError(
             f"{annotation.path}: the mask shows object {strange[0]}, which "
             f"{record.extra.get('meta', 'the record')} does not list ({_where(record, frame_index)}); "
-            "add it there or correct the mask"
+            "add it there or correct the mask",
+            object=strange[0],
         )
     return {key: labels.pixels == value for key, value in objects.items()}
 
@@ -255,7 +265,8 @@ def _masklets_of(file: Masklets, place: int) -> list[dict[str, Any]]:
     if place >= len(file.frames):
         raise DataError(
             f"{file.path}: annotates {len(file.frames)} frames, not the one of place {place}: the file has "
-            "changed; read the dataset anew"
+            "changed; read the dataset anew",
+            file=file.path,
         )
     return file.frames[place]
 

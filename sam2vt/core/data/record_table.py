@@ -39,28 +39,13 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
     Row groups are written as they fill up, so `records` may be a generator over any number. Raises
     DataError for a record that cannot be written, and where there is none.
     """
-    import pyarrow.parquet as pq
-
     filesystem, target = locate(os.fspath(path))
     # An object appears when its upload is complete; a local file when it is put in place.
     is_local = filesystem.type_name == "local"
     written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
     filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
-    num_rows = 0
     try:
-        with pq.ParquetWriter(
-            written,
-            _schema(),
-            filesystem=filesystem,
-            compression="zstd",
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
-        ) as writer:
-            for batch in _batches(records):
-                writer.write_batch(batch)
-                num_rows += batch.num_rows
-        if not num_rows:
+        if not _write_rows(records, filesystem, written):
             raise DataError(f"{target}: there is no record to write")
         if is_local:
             filesystem.move(written, target)
@@ -71,6 +56,26 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
         if isinstance(error, OSError):
             raise DataError(f"{target}: the record table cannot be written: {error}") from error
         raise
+
+
+def _write_rows(records: Iterable[VideoRecord], filesystem: Any, path: str) -> int:
+    """How many."""
+    import pyarrow.parquet as pq
+
+    num_rows = 0
+    with pq.ParquetWriter(
+        path,
+        _schema(),
+        filesystem=filesystem,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    ) as writer:
+        for batch in _batches(records):
+            writer.write_batch(batch)
+            num_rows += batch.num_rows
+    return num_rows
 
 
 class RecordsByRow(Sequence[VideoRecord]):

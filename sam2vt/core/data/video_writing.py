@@ -27,10 +27,6 @@ def write_video(
     Frame i is read back as frame i, and the same frames give the same file. Raises DataError if there is no
     frame.
     """
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    # With x264's macroblock tree small frames come out differently from one time to the next.
-    always = {"crf": str(crf), "preset": "fast", "x264-params": "mbtree=0"}
-    options = always if codec == "libx264" else {"qscale": "2"}
     with av.open(os.fspath(path), "w") as container:
         stream: Any = None
         for frame in frames:
@@ -39,14 +35,22 @@ def write_video(
             if not full_colours:
                 frame = np.pad(frame, [(0, odd_rows), (0, odd_columns), (0, 0)], mode="edge")
             if stream is None:
-                rate = Fraction(fps).limit_denominator(1001)
-                stream = container.add_stream(codec, rate=rate, options=options)
-                stream.height, stream.width = frame.shape[:2]
+                stream = _add_stream(container, frame, fps, crf)
                 stream.pix_fmt = "yuv444p" if full_colours else "yuv420p"
-                stream.codec_context.thread_count = 1
             container.mux(
                 stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
             )
         if stream is None:
             raise DataError(f"{os.fspath(path)}: a video needs at least one frame; got none to write")
         container.mux(stream.encode(None))
+
+
+def _add_stream(container: Any, first: np.ndarray, fps: float, crf: int) -> Any:
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    # With x264's macroblock tree small frames come out differently from one time to the next.
+    always = {"crf": str(crf), "preset": "fast", "x264-params": "mbtree=0"}
+    options = always if codec == "libx264" else {"qscale": "2"}
+    stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
+    stream.height, stream.width = first.shape[:2]
+    stream.codec_context.thread_count = 1
+    return stream

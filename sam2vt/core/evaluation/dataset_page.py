@@ -18,7 +18,7 @@ from sam2vt.core.data.validation.dataset import DatasetFindings
 from sam2vt.core.data.validation.summary import format_summary
 from sam2vt.core.data.validation.video import VideoCheck
 from sam2vt.core.evaluation.drawing import draw_masks
-from sam2vt.core.types import SampleKey, VideoRecord
+from sam2vt.core.types import STILL, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 _CLIPS, _FRAMES, _SIDE = 8, 6, 192
@@ -98,7 +98,8 @@ def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str
         names = record.extra.get("object_names", {})
         objects = ", ".join(str(names.get(each, each)) for each in clip["object_ids"])
         first, last = clip["frame_indices"][0], clip["frame_indices"][-1]
-        caption = f"{record.video_id}, frames {first} to {last}, objects {objects}"
+        shown = "a still" if record.extra.get(STILL) else f"frames {first} to {last}"
+        caption = f"{record.video_id}, {shown}, objects {objects}"
         text = escape(caption)
         yield f'<figure><img alt="{text}" src="{_picture(clip)}"><figcaption>{text}</figcaption></figure>'
 

@@ -70,6 +70,11 @@ class VideoResult:
         return mean_score(self.scores)
 
 
+def can_be_scored(record: VideoRecord, score_first_and_last: bool = False) -> bool:
+    """Whether a frame may count, as far as the annotations tell without being read: never one of a still."""
+    return len(record.annotated_frames) >= (2 if score_first_and_last else 3)
+
+
 def evaluate_video(
     model: Tracker,
     record: VideoRecord,

@@ -21,6 +21,7 @@ from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.lengths import check_training_length, check_validation_length
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
+from sam2vt.core.training.scorable import check_scorable
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import ConfigError
@@ -58,7 +59,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Find the videos and divide them; a second call does nothing.
 
-        Before a fit, raises ConfigError where the videos leave an epoch or a validation without a batch.
+        Before a fit, raises ConfigError where the videos leave an epoch or a validation without a batch, and
+        DataError where they leave a validation without a score.
         """
         if self.train_dataset is not None:
             return
@@ -73,6 +75,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             _, world_size = self._rank_and_world_size()
             check_training_length(config, len(self.train_records), world_size)
             check_validation_length(config, len(self.val_records), world_size)
+            check_scorable(config, self.val_records)
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)

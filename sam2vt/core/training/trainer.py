@@ -27,6 +27,7 @@ from sam2vt.core.training.inherit import follow_settings
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
 from sam2vt.core.training.position import batches_since_step, logs_this_step, rewind_loops
+from sam2vt.core.training.scorable import bounds, remedies
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError, DataError
@@ -204,11 +205,10 @@ class SAM2LightningModule(L.LightningModule):
     def _mean_score(self, scores: Sequence[ObjectScore]) -> MeanScore:
         mean = mean_score(scores)
         if not mean.num_objects:
-            bounds = "" if self.config.valdataset.score_first_and_last else " and before the last one"
             raise DataError(
                 f"validation: none of {len(scores)} objects has a frame to be scored on. Each needs an "
-                f"annotated frame after the one that it is prompted on{bounds}: give longer or more densely "
-                f"annotated videos, or set valdataset.score_first_and_last"
+                f"annotated frame after the one that it is prompted on{bounds(self.config)}: "
+                f"{remedies(self.config)}"
             )
         return mean
 

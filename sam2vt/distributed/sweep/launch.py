@@ -119,8 +119,10 @@ def check_data(config: Config) -> None:
     """
     from sam2vt.core.data.configured import find_records
     from sam2vt.core.training.lengths import check_warm_up
+    from sam2vt.core.training.scorable import check_scorable
 
-    train, _ = find_records(config)
+    train, val = find_records(config)
+    check_scorable(config, val, can_skip=False)
     plan = plan_stream(config, len(train))
     check_warm_up(config.scheduler, math.ceil(plan.total_steps / config.trainer.accumulate_grad_batches))
 

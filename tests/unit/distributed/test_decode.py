@@ -92,6 +92,7 @@ def test_records_found_lie_in_the_run(
     config.dataset.image_size, config.dataset.video_clip_length = (64, 64), 2
     config.dataset.clips_per_video = 3
     config.on_bad_sample = "quarantine"
+    config.trainer.limit_val_batches = 0  # split=time leaves too few frames to score
     write_records(records, tmp_path / "t.parquet")
     config.dataset.data_path = str(tmp_path / "t.parquet")
     given = find_clips(config)
@@ -110,6 +111,17 @@ def test_records_found_lie_in_the_run(
         assert [(each.video_id, each.frames) for each in side] == [
             (each.video_id, each.frames) for each in same
         ]
+
+
+def test_what_validation_cannot_score_is_refused_by_the_driver(
+    config: Config, tmp_path: Path, records: list[VideoRecord]
+) -> None:
+    alone = [replace(each, annotations={0: each.annotations[0]}) for each in records]
+    write_records(alone, tmp_path / "t.parquet")
+    config.dataset.data_path, config.output_dir = str(tmp_path / "t.parquet"), str(tmp_path / "run")
+    with pytest.raises(DataError, match="J and F count no frame"):
+        find_clips(config)
+    assert not (tmp_path / "run").exists()
 
 
 def _as_tree(records: list[VideoRecord], folder: Path) -> None:

@@ -77,7 +77,7 @@ def load_records(
                 f"{name}={value} means nothing to {found.what}, which data_path {path} was recognised as, "
                 f"because {found.why}; leave it out"
             )
-    records = found.load(options)
+    records = _unique(path, found.load(options), options)
     if not records and not faults:
         raise DataError(f"{path}: there is no video in it")
     _say(path, found, records)
@@ -130,6 +130,23 @@ def _only_folder(path: str) -> str | None:
     names = subfolders(path)
     known = (tree.FRAMES, tree.MASKS)  # a part of a layout says by itself what is missing
     return os.path.join(path, names[0]) if len(names) == 1 and names[0] not in known else None
+
+
+def _unique(path: str, records: list[VideoRecord], options: ReadOptions) -> list[VideoRecord]:
+    """Without the videos that have the id of another, which is a fault: one would pass for the other."""
+    kept: dict[str, VideoRecord] = {}
+    for record in records:
+        first = kept.setdefault(record.video_id, record)
+        if first is not record:
+            here, there = (each.video_path or each.source for each in (record, first))
+            options.fault(
+                DataError(
+                    f"{path}: two videos have the id {record.video_id}: {there} and {here}; rename one",
+                    video=record.video_id,
+                    file=here,
+                )
+            )
+    return list(kept.values())
 
 
 def _say(path: str, found: Found, records: list[VideoRecord]) -> None:

@@ -12,23 +12,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
 from sam2vt.core.data.formats.coco_json import (
     Entry,
+    Place,
     category_names,
     find_json,
     group_by_image,
     json_kind,
     read_json,
 )
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import natural_key, some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _ORDER_FIELDS = ("order_in_video", "frame_id")
 _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
@@ -36,13 +40,33 @@ _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
 
 def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every video of a JSON. Raises DataError naming the image or annotation."""
-    data = read_json(json_path)
-    images, annotations = data["images"], data["annotations"]
-    by_image = group_by_image(json_path, images, annotations, options)
-    names = category_names(json_path, data)
+    with located(file=json_path):
+        data = read_json(json_path)
+        images, annotations = data["images"], data["annotations"]
+        by_image = group_by_image(json_path, images, annotations, options, _places(json_path, images))
+        names = category_names(json_path, data)
+        videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
     roots = image_roots(json_path, options)
-    videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
-    return options.records(lambda item: _record(json_path, *item, by_image, names, roots, options), videos)
+    return options.records(
+        lambda item: _record(json_path, *item, by_image, names, roots, options),
+        videos,
+        lambda item: {"video": str(item[0]), "file": json_path},
+    )
+
+
+def _places(json_path: str, images: list[Entry]) -> Callable[[Any], Place]:
+    """Image id -> its video and frame, as far as the JSON tells; worked out for the first fault."""
+
+    @cache
+    def table() -> dict[Any, Place]:
+        found: dict[Any, Place] = {}
+        for video_id, frames in list_videos(json_path, images).items():
+            with suppress(DataError):  # told when the video is read
+                frames = in_order(frames, json_path)
+                found |= {each["id"]: {"video": str(video_id), "frame": i} for i, each in enumerate(frames)}
+        return found
+
+    return lambda image_id: table().get(image_id, {})
 
 
 def _record(
@@ -163,25 +187,32 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
 def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadOptions) -> list[str]:
     """The file of each image. Raises DataError naming those that are missing."""
     absolute = options.allow_absolute_paths
-    paths = [find_inside(_names(frame, where), roots, where, absolute) for frame in frames]
-    missing = [_names(frame, where)[0] for frame, path in zip(frames, paths) if path is None]
+    paths = []
+    for place, frame in enumerate(frames):
+        with located(frame=place):
+            paths.append(find_inside(_names(frame, where), roots, where, absolute))
+    places = [place for place, path in enumerate(paths) if path is None]
+    missing = [_names(frames[place], where)[0] for place in places]
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root"
+            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root",
+            frame=only(places),
         )
     return [path for path in paths if path is not None]
 
 
 def common_size(frames: list[Entry], paths: list[str], where: str) -> tuple[int, int]:
     """(height, width) of the first file, which every image of the video must have."""
-    size = image_size(paths[0], "frame")
-    for frame in frames:
+    with located(frame=0):
+        size = image_size(paths[0], "frame")
+    for place, frame in enumerate(frames):
         stated = (frame.get("height", size[0]), frame.get("width", size[1]))
         if stated != size:
             raise DataError(
                 f"{where}: image {frame['id']} states height x width {stated[0]} x {stated[1]}, but "
-                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size"
+                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size",
+                frame=place,
             )
     return size
 

@@ -16,7 +16,7 @@ import numpy as np
 from sam2vt.core.data.formats.coco_json import track_of
 from sam2vt.core.data.formats.listing import natural_key
 from sam2vt.core.data.rle import segmentation_to_mask
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +48,15 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
     tracks = {}
     for frame, each in annotations.items():
         for annotation in each:
-            track = track_of(annotation, f"{where}, frame {frame}")
+            with located(frame=frame):
+                track = track_of(annotation, f"{where}, frame {frame}")
             if track is None:
                 raise DataError(
                     f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "
                     "shows: it has no track_id, instance_id or attributes.track_id. Add one, or choose "
                     "dataset.identity=category (one object per category) or dataset.identity=iou (masks are "
-                    "linked by overlap from annotated frame to annotated frame)"
+                    "linked by overlap from annotated frame to annotated frame)",
+                    frame=frame,
                 )
             tracks[id(annotation)] = track
     unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
@@ -111,7 +113,8 @@ def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> 
         masks = []
         for annotation in annotations[frame]:
             name = f"{where}, frame {frame}, annotation {annotation.get('id')}"
-            mask = segmentation_to_mask(annotation["segmentation"], *size, name)
+            with located(frame=frame):
+                mask = segmentation_to_mask(annotation["segmentation"], *size, name)
             masks.append((_category_of(annotation, frame, where), mask))
         linked = _link(previous, masks)
         previous = []
@@ -143,7 +146,8 @@ def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
     if isinstance(category, bool) or not isinstance(category, int):
         raise DataError(
             f"{where}, frame {frame}: annotation {annotation.get('id')} has category_id {category!r}; "
-            "dataset.identity=category and dataset.identity=iou need its number"
+            "dataset.identity=category and dataset.identity=iou need its number",
+            frame=frame,
         )
     return category
 

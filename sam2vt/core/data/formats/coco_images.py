@@ -12,6 +12,7 @@ from typing import Any
 from sam2vt.core.data.formats.coco import common_size, find_files, image_roots
 from sam2vt.core.data.formats.coco_json import (
     Entry,
+    Place,
     category_names,
     find_json,
     group_by_image,
@@ -21,7 +22,7 @@ from sam2vt.core.data.formats.coco_json import (
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.types import STILL, Segmentations, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 ROBOFLOW = "_annotations.coco.json"
 _SPLITS = ("train", "valid", "val", "test")
@@ -29,18 +30,26 @@ _SPLITS = ("train", "valid", "val", "test")
 
 def load_images(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every image that has an annotation. Raises DataError naming image or annotation."""
-    data = read_json(json_path)
-    by_image = group_by_image(json_path, data["images"], data["annotations"], options)
-    names, roots = category_names(json_path, data), image_roots(json_path, options)
+    with located(file=json_path):
+        data = read_json(json_path)
+        by_image = group_by_image(json_path, data["images"], data["annotations"], options, _place)
+        names, roots = category_names(json_path, data), image_roots(json_path, options)
     annotated = [image for image in data["images"] if by_image[image["id"]]]
     if not annotated:
         raise DataError(
             f"{json_path}: none of its {len(data['images'])} images has an annotation of an object "
-            "(iscrowd=1 without a track id is none); annotate some"
+            "(iscrowd=1 without a track id is none); annotate some",
+            file=json_path,
         )
     return options.records(
-        lambda image: _record(json_path, image, by_image[image["id"]], names, roots, options), annotated
+        lambda image: _record(json_path, image, by_image[image["id"]], names, roots, options),
+        annotated,
+        lambda image: {**_place(image["id"]), "file": json_path},
     )
+
+
+def _place(image_id: Any) -> Place:
+    return {"video": f"image {image_id}", "frame": 0}
 
 
 def _record(
@@ -57,7 +66,7 @@ def _record(
     objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
     shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}
     return VideoRecord(
-        video_id=f"image {image['id']}",
+        video_id=_place(image["id"])["video"],
         num_frames=1,
         height=height,
         width=width,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.formats.listing import some
@@ -12,6 +13,7 @@ from sam2vt.core.data.masklets import is_masklet_file
 from sam2vt.errors import DataError
 
 Entry = dict[str, Any]
+Place = dict[str, Any]  # of a DataError: video, frame
 
 
 def find_json(path: str) -> str | None:
@@ -134,42 +136,27 @@ def group_by_image(
     images: list[Entry],
     annotations: list[Entry],
     options: ReadOptions,
+    place_of: Callable[[Any], Place] = lambda image_id: {},
 ) -> dict[Any, list[Entry]]:
     """Image id -> its annotations; every image has an entry. An annotation that is a fault is left out.
 
     So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
+    `place_of` tells the video and frame of an image, for faults.
     """
-    by_image: dict[Any, list[Entry]] = {}
-    for place, image in enumerate(images):
-        if not isinstance(image.get("id"), (int, str)):
-            raise DataError(
-                f"{json_path}: images[{place}] has id {image.get('id')!r}; every image needs a number or "
-                f"name; its fields are {some(image, 12)}"
-            )
-        if image["id"] in by_image:
-            raise DataError(f"{json_path}: two images have the id {image['id']}; ids must be unique")
-        by_image[image["id"]] = []
+    by_image: dict[Any, list[Entry]] = {image_id: [] for image_id in _image_ids(json_path, images)}
     num_crowd = 0
     for place, annotation in enumerate(annotations):
-        name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
-        image_id = annotation.get("image_id")
-        if not isinstance(image_id, (int, str)) or image_id not in by_image:
-            options.fault(
-                DataError(f"{name} belongs to image {image_id}, which images does not list; add the image")
-            )
-            continue
-        if annotation.get("iscrowd") and stated_track(annotation) is None:
+        lacking = _lacking(annotation, by_image)
+        if lacking is not None:
+            name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
+            where = place_of(annotation["image_id"]) if lacking.is_listed else {}
+            track = stated_track(annotation) if options.identity == "error" else None
+            number = track if type(track) is int else None  # which is then the object's
+            options.fault(DataError(f"{name} {lacking.what}", file=json_path, object=number, **where))
+        elif _is_crowd(annotation):
             num_crowd += 1
-            continue
-        if not annotation.get("segmentation"):
-            options.fault(
-                DataError(
-                    f"{name} of image {annotation['image_id']} has no segmentation; allowed are an RLE dict "
-                    "with size and counts, or polygons: boxes alone are not enough"
-                )
-            )
-            continue
-        by_image[annotation["image_id"]].append(annotation)
+        else:
+            by_image[annotation["image_id"]].append(annotation)
     if num_crowd:
         options.note(
             f"{json_path}: {num_crowd} of {len(annotations)} annotations are left out: crowd regions "
@@ -177,3 +164,45 @@ def group_by_image(
             "are, export tracks, or set iscrowd to 0"
         )
     return by_image
+
+
+def _image_ids(json_path: str, images: list[Entry]) -> Iterator[Any]:
+    """Of each image in turn. Raises DataError for one that has none, or that of another."""
+    seen = set()
+    for place, image in enumerate(images):
+        if not isinstance(image.get("id"), (int, str)):
+            raise DataError(
+                f"{json_path}: images[{place}] has id {image.get('id')!r}; every image needs a number or "
+                f"name; its fields are {some(image, 12)}",
+                file=json_path,
+            )
+        if image["id"] in seen:
+            raise DataError(
+                f"{json_path}: two images have the id {image['id']}; ids must be unique", file=json_path
+            )
+        seen.add(image["id"])
+        yield image["id"]
+
+
+class _Lacking(NamedTuple):
+    """What keeps an annotation from being used, and whether its image is there."""
+
+    what: str
+    is_listed: bool
+
+
+def _lacking(annotation: Entry, by_image: dict[Any, list[Entry]]) -> _Lacking | None:
+    image_id = annotation.get("image_id")
+    if not isinstance(image_id, (int, str)) or image_id not in by_image:
+        return _Lacking(f"belongs to image {image_id}, which images does not list; add the image", False)
+    if annotation.get("segmentation") or _is_crowd(annotation):
+        return None
+    return _Lacking(
+        f"of image {image_id} has no segmentation; allowed are an RLE dict with size and counts, or "
+        "polygons: boxes alone are not enough",
+        True,
+    )
+
+
+def _is_crowd(annotation: Entry) -> bool:
+    return bool(annotation.get("iscrowd")) and stated_track(annotation) is None

@@ -17,7 +17,7 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
 from sam2vt.core.data.images import image_size, is_deep, open_image, read_pixels
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _TIFF = (".tif", ".tiff")
 _SEQUENCE = re.compile(r"\d{2,}")
@@ -27,7 +27,7 @@ _FRAMES_LOOKED_AT = 16  # for the range of intensities
 
 def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[VideoRecord]:
     """A record of every sequence. Raises DataError for 3D data and for sequences without outlines."""
-    return options.records(lambda name: _sequence(root, name), sequences)
+    return options.records(lambda name: _sequence(root, name), sequences, lambda name: {"video": name})
 
 
 def _sequence(root: str, name: str) -> VideoRecord:
@@ -36,7 +36,9 @@ def _sequence(root: str, name: str) -> VideoRecord:
     places = {number: place for place, number in enumerate(sorted(paths))}
     if not places:
         raise DataError(f"{folder}: no frame is in it; allowed are t000.tif, t001.tif, ...: copy the frames")
-    tracks = _read_tracks(os.path.join(tra, "man_track.txt"), max(places))
+    list_path = os.path.join(tra, "man_track.txt")
+    with located(file=list_path):
+        tracks = _read_tracks(list_path, max(places))
     annotations: dict[int, FrameAnnotation] = {}
     markers = _by_number(tra, "man_track")
     for number, path in sorted(_segments(root, name).items()):
@@ -44,11 +46,13 @@ def _sequence(root: str, name: str) -> VideoRecord:
             if number not in has:
                 raise DataError(
                     f"{path}: there is no image of frame {number} in {what}; a mask needs its frame "
-                    "(t000.tif) and its markers (man_track000.tif): restore them or remove the mask"
+                    "(t000.tif) and its markers (man_track000.tif): restore them or remove the mask",
+                    file=path,
                 )
         annotations[places[number]] = LabelImage(path, "ctc", markers[number])
     frames = tuple(paths[number] for number in places)
-    height, width = image_size(frames[0], "frame")
+    with located(frame=0):
+        height, width = image_size(frames[0], "frame")
     return VideoRecord(
         video_id=name,
         num_frames=len(frames),
@@ -70,7 +74,8 @@ def _by_number(folder: str, prefix: str) -> dict[int, str]:
         if not re.fullmatch(rf"{prefix}\d+\.tiff?", name.lower()) or number is None:
             raise DataError(
                 f"{os.path.join(folder, name)}: unexpected name; files here are named {prefix}000.tif, "
-                f"{prefix}001.tif, ...: rename or remove it"
+                f"{prefix}001.tif, ...: rename or remove it",
+                file=os.path.join(folder, name),
             )
         if number in found:
             raise DataError(f"{folder}: two files are of frame {number}, such as {name}; remove one")
@@ -132,20 +137,26 @@ def _range(frames: tuple[str, ...]) -> dict[str, Any]:
 
     The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
     """
-    with open_image(frames[0], "frame") as image:
+    with located(file=frames[0], frame=0), open_image(frames[0], "frame") as image:
         if not is_deep(image):
             return {}
     places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
     lows, highs = [], []
     for place in places:
-        with open_image(frames[place], "frame") as image:
-            pixels = read_pixels(image, frames[place], "frame")
-        if pixels.ndim != 2 or not np.isfinite(pixels).all():
-            raise DataError(f"{frames[place]}: the frame is no gray image of numbers; save it as 16 bit gray")
+        with located(file=frames[place], frame=int(place)):
+            pixels = _gray(frames[place])
         low, high = np.percentile(pixels, (0.1, 99.9))
         lows.append(float(low))
         highs.append(float(high))
     return {"intensity_range": [min(lows), max(highs)]}
+
+
+def _gray(path: str) -> np.ndarray:
+    with open_image(path, "frame") as image:
+        pixels = read_pixels(image, path, "frame")
+    if pixels.ndim != 2 or not np.isfinite(pixels).all():
+        raise DataError(f"{path}: the frame is no gray image of numbers; save it as 16 bit gray")
+    return pixels
 
 
 def _recognise(path: str) -> Found | None:

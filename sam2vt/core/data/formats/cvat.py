@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -19,7 +20,7 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some, subfolders
 from sam2vt.core.data.rle import ROWS
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _SHAPES = ("mask", "polygon")
 _NUMBERS = re.compile(r"\s*\d{1,9}(\s*,\s*\d{1,9})*\s*")
@@ -30,13 +31,18 @@ Shapes = dict[int, dict[int, list[Any]]]  # frame -> object id -> segmentations
 
 def load_cvat(folders: list[str], options: ReadOptions) -> list[VideoRecord]:
     """A record of each folder's task. Raises DataError naming track and frame, or what is missing."""
-    return options.records(_record, folders)
+    return options.records(
+        _record,
+        folders,
+        lambda folder: {"video": os.path.basename(folder), "file": os.path.join(folder, XML)},
+    )
 
 
 def _record(folder: str) -> VideoRecord:
     path = os.path.join(folder, XML)
-    task, shapes, names = _read(path)
+    task = _read_task(path)
     frames = find_frames(folder, task)
+    shapes, names = _read_tracks(path, frames)
     _check_shapes(path, shapes, frames, task)
     annotations: dict[int, FrameAnnotation] = {
         place: Segmentations(shapes.get(number, {}))
@@ -69,37 +75,48 @@ def _check_shapes(path: str, shapes: Shapes, frames: Frames, task: Task) -> None
     if beyond:
         raise DataError(
             f"{path}: frame {min(beyond)} has a shape, but is none of the task, which has {task}; export the "
-            "task again"
+            "task again",
+            frame=frames.numbers.index(min(beyond)),
         )
 
 
-def _read(path: str) -> tuple[Task, Shapes, dict[int, str]]:
-    """What the XML says of the task, the shapes of all tracks, and the label of each."""
-    task, shapes, names = Task(), Shapes(), dict[int, str]()
+def _read_task(path: str) -> Task:
+    """What the XML says of the task."""
+    with closing(_elements(path)) as elements:
+        metas = (element for element in elements if element.tag == "meta")
+        return next((read_task(meta, path) for meta in metas), Task())
+
+
+def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
+    """The shapes of all tracks, and the label of each."""
+    shapes, names = Shapes(), dict[int, str]()
     tasks: dict[str, None] = {}
+    places = {number: place for place, number in enumerate(frames.numbers)}
     for element in _elements(path):
         if element.tag == "meta":
-            task = read_task(element, path)
             continue
         number = _whole(element, "id", f"{path}: a track", least=0) + 1  # ids begin with 0, objects with 1
         where = f"{path}: track {element.get('id')} ({element.get('label')})"
         if number in names:
-            raise DataError(f"{where}: another track has this id; give each object a track of its own")
+            raise DataError(
+                f"{where}: another track has this id; give each object a track of its own", object=number
+            )
         names[number] = str(element.get("label") or f"track {element.get('id')}")
         if element.get("task_id"):
             tasks[str(element.get("task_id"))] = None
             check_single(list(tasks), path)
-        for frame, segmentation in _visible(element, where):
-            shapes.setdefault(frame, {}).setdefault(number, []).append(segmentation)
+        with located(object=number):
+            for frame, segmentation in _visible(element, where, places):
+                shapes.setdefault(frame, {}).setdefault(number, []).append(segmentation)
     if not names:
         raise DataError(
             f"{path}: holds no track; annotate objects with tracks (not shapes), and export "
             "as CVAT for video 1.1"
         )
-    return task, shapes, names
+    return shapes, names
 
 
-def _visible(track: Element, where: str) -> Iterator[tuple[int, Any]]:
+def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tuple[int, Any]]:
     """The frame and segmentation of each shape that is not outside."""
     found = {shape.tag for shape in track}
     if not found & set(_SHAPES):
@@ -114,12 +131,15 @@ def _visible(track: Element, where: str) -> Iterator[tuple[int, Any]]:
         if shape.tag not in _SHAPES:
             raise DataError(
                 f"{where}, frame {frame}: the shape is a {shape.tag}; allowed are masks and polygons: draw "
-                "one there in CVAT, or mark the object as outside"
+                "one there in CVAT, or mark the object as outside",
+                frame=places.get(frame),
             )
-        yield frame, _segmentation(shape, where, frame)
+        with located(frame=places.get(frame)):
+            segmentation = _segmentation(shape, where, frame)
+        yield frame, segmentation
 
 
-def _elements(path: str) -> Iterator[Element]:
+def _elements(path: str) -> Generator[Element, None, None]:
     """<meta> and each track in turn; what is done with is let go."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import iterparse

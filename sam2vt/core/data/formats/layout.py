@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -45,14 +45,19 @@ class ReadOptions:
         else:
             self.notes.append(text)
 
-    def records(self, build: Callable[[Item], VideoRecord], items: Iterable[Item]) -> list[VideoRecord]:
-        """The record of each item that has no fault."""
+    def records(
+        self,
+        build: Callable[[Item], VideoRecord],
+        items: Iterable[Item],
+        place: Callable[[Item], Mapping[str, Any]],
+    ) -> list[VideoRecord]:
+        """The record of each item that has no fault; `place` is where a fault is, if it does not know it."""
         built = []
         for item in items:
             try:
                 built.append(build(item))
             except DataError as error:
-                self.fault(error)
+                self.fault(error.at(**place(item)))
         return built
 
     def given(self) -> dict[str, object]:
@@ -75,3 +80,8 @@ class Layout(NamedTuple):
 
     looked_for: str  # what a user is told that there might have been
     recognise: Callable[[str], Found | None]  # of an absolute path that exists; reads as little as it can
+
+
+def only(places: Sequence[Item]) -> Item | None:
+    """The video, file or frame of a fault that is about one or several; None where there are several."""
+    return places[0] if len(places) == 1 else None

@@ -44,7 +44,8 @@ def read_mask_folder(folder: str) -> MaskFolder:
     if files and objects:
         raise DataError(
             f"{folder}: holds both masks ({files[0]}, ...) and subfolders of masks ({some(objects)}); "
-            "allowed is one label image a frame or one subfolder an object, not both"
+            "allowed is one label image a frame or one subfolder an object, not both",
+            file=folder,
         )
     if files:
         by_name = _by_stem(folder, files)
@@ -56,7 +57,8 @@ def read_mask_folder(folder: str) -> MaskFolder:
     hint = f"; it has images that lose ids ({some(images, 2)}): save masks as PNG" if images else ""
     raise DataError(
         f"{folder}: no mask is in it; a video needs at least one annotated frame. Allowed are "
-        f"{', '.join(MASK_EXTENSIONS)} files named as their frames, or one such subfolder an object{hint}"
+        f"{', '.join(MASK_EXTENSIONS)} files named as their frames, or one such subfolder an object{hint}",
+        file=folder,
     )
 
 
@@ -66,7 +68,8 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
     ids = [int(name) for name in names] if numbered else list(range(1, len(names) + 1))
     if len(set(ids)) < len(ids):
         raise DataError(
-            f"{folder}: two subfolders have the same number, so the same object id: {some(names)}"
+            f"{folder}: two subfolders have the same number, so the same object id: {some(names)}",
+            file=folder,
         )
     paths: dict[str, dict[int, str]] = {}
     for object_id, name in zip(ids, names):
@@ -82,7 +85,9 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
     for name in files:
         frame = alike(stem(name))
         if frame in paths:
-            raise DataError(f"{folder}: two masks are named {frame}: a frame has one label image")
+            raise DataError(
+                f"{folder}: two masks are named {frame}: a frame has one label image", file=folder
+            )
         paths[frame] = os.path.join(folder, name)
     return paths
 
@@ -103,7 +108,8 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
     if lost:
         raise DataError(
             f"{masks.path}: {len(lost)} of {len(masks.by_name)} masks belong to no frame: {some(lost)}; "
-            f"masks are named as their frames, which are {some(frame_names, 3)}"
+            f"masks are named as their frames, which are {some(frame_names, 3)}",
+            file=masks.path,
         )
     return {indices[key]: masks.by_name[name] for key, name in keys.items()}
 
@@ -124,7 +130,8 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
         raise DataError(
             f"{masks.path}: {len(bad) or len(names)} of {len(names)} masks are {what}; {video_path} has "
             f"{num_frames} frames. Allowed are {num_frames} masks, one a frame, or masks whose number is the "
-            f"frame's index, 0 to {num_frames - 1}"
+            f"frame's index, 0 to {num_frames - 1}",
+            file=masks.path,
         )
     return {number: masks.by_name[name] for name, number in numbers.items() if number is not None}
 
@@ -141,5 +148,6 @@ def check_first_mask(annotations: dict[int, FrameAnnotation], size: tuple[int, i
     if mask_size != size:
         raise DataError(
             f"{path}: the mask is {mask_size[1]}x{mask_size[0]} (width x height), its frames ({frames}) are "
-            f"{size[1]}x{size[0]}; both must have one size: resize the masks by nearest neighbour"
+            f"{size[1]}x{size[0]}; both must have one size: resize the masks by nearest neighbour",
+            file=path,
         )

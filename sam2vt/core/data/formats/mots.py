@@ -9,9 +9,10 @@ and pedestrian.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from sam2vt.core.data.codings import MOTS_CLASSES
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
 from sam2vt.core.data.formats.records import record_from_frames, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
@@ -28,8 +29,7 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     extra = {"classes": read_classes(os.path.join(mask_root, _LABELS))}
     if files_in(mask_root, (".png",)):
         name = os.path.basename(os.path.dirname(mask_root))
-        record = record_from_frames(name, frame_root, mask_root, options.look)
-        return [with_coding(record, "mots", extra)]
+        return _records([name], {name: frame_root}, {name: mask_root}, extra, options)
     frames, masks = (by_name(root, subfolders(root)) for root in (frame_root, mask_root))
     for has, lacks, root in ((frames, masks, mask_root), (masks, frames, frame_root)):
         lonely = [name for name in has if name not in lacks]
@@ -38,17 +38,29 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
                 DataError(
                     f"{root}: {len(lonely)} of {len(has)} sequences have no folder here: {some(lonely)}; "
                     f"a sequence needs frames in {frame_root} and masks in {mask_root}: add them, or "
-                    "remove the sequence"
+                    "remove the sequence",
+                    video=only(lonely),
+                    file=root,
                 )
             )
     if not masks:
         raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
 
+    return _records([name for name in masks if name in frames], frames, masks, extra, options)
+
+
+def _records(
+    names: list[str],
+    frames: dict[str, str],
+    masks: dict[str, str],
+    extra: dict[str, Any],
+    options: ReadOptions,
+) -> list[VideoRecord]:
     def build(name: str) -> VideoRecord:
         record = record_from_frames(name, frames[name], masks[name], options.look)
         return with_coding(record, "mots", extra)
 
-    return options.records(build, (name for name in masks if name in frames))
+    return options.records(build, names, lambda name: {"video": name})
 
 
 def read_classes(path: str) -> dict[int, str]:

@@ -19,7 +19,7 @@ from sam2vt.core.data.formats.mask_folders import (
 )
 from sam2vt.core.data.images import image_size
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 
 def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look: bool = True) -> VideoRecord:
@@ -30,16 +30,21 @@ def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look:
     names = files_in(frame_folder, IMAGE_EXTENSIONS)
     if not names:
         raise DataError(
-            f"{frame_folder}: no frame is in it; allowed are {', '.join(IMAGE_EXTENSIONS)} files, one a frame"
+            f"{frame_folder}: no frame is in it; allowed are {', '.join(IMAGE_EXTENSIONS)} files, one a "
+            "frame",
+            file=frame_folder,
         )
     stems = [alike(stem(name)) for name in names]
     if len(set(stems)) < len(stems):
         twice = Counter(stems).most_common(1)[0][0]
-        raise DataError(f"{frame_folder}: two frames are named {twice}; remove one of the files")
+        raise DataError(
+            f"{frame_folder}: two frames are named {twice}; remove one of the files", file=frame_folder
+        )
     paths = tuple(os.path.join(frame_folder, name) for name in names)
     masks = read_mask_folder(mask_folder)
     annotations = match_frame_names(masks, stems)
-    height, width = image_size(paths[0], "frame")
+    with located(frame=0):
+        height, width = image_size(paths[0], "frame")
     if look:
         check_first_mask(annotations, (height, width), paths[0])
     return VideoRecord(

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 
 from sam2vt.core.data.decoding import probe_video
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
 from sam2vt.core.data.masklets import Masklets, number_objects, read_masklets
 from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 ENDINGS = ("_manual.json", "_auto.json")
 _USUAL_STRIDE = 4
@@ -28,18 +28,26 @@ def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRec
         options.fault(
             DataError(
                 f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
-                f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files"
+                f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files",
+                video=only([os.path.basename(name) for name in missing]),
+                file=only([files[name][0] for name in missing]),
             )
         )
-    names = [os.path.basename(name) for name in files]
-    if len(set(names)) < len(names):
-        raise DataError(f"two folders hold the video {_twice(names)}: {some(sorted(files))}; rename one")
 
     def build(name: str) -> VideoRecord:
-        masklets = [read_masklets(path) for path in files[name]]
+        masklets = [_read(path) for path in files[name]]
         return _record(os.path.basename(name), str(videos[name]), masklets)
 
-    return options.records(build, (name for name in files if videos[name]))
+    return options.records(
+        build,
+        (name for name in files if videos[name]),
+        lambda name: {"video": os.path.basename(name), "file": files[name][0]},
+    )
+
+
+def _read(path: str) -> Masklets:
+    with located(file=path):
+        return read_masklets(path)
 
 
 def find_masklet_files(path: str) -> dict[str, list[str]]:
@@ -71,7 +79,8 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
             raise DataError(
                 f"{file.path}: is for a video of {told[0]} frames of {told[2]}x{told[1]} (width x height), "
                 f"but {video_path} has {probe.num_frames} of {probe.width}x{probe.height}: it is another "
-                "video, or re-encoded; use the one the masks were drawn on"
+                "video, or re-encoded; use the one the masks were drawn on",
+                file=file.path,
             )
     stride = _stride(files, video_path)
     paths = tuple(file.path for file in files)
@@ -105,7 +114,8 @@ def _stride(files: list[Masklets], video_path: str) -> int:
     if len(counts) > 1:
         raise DataError(
             f"{files[1].path}: annotates {len(files[1].frames)} frames, {files[0].path} "
-            f"{len(files[0].frames)}; both must annotate the same frames of {video_path}"
+            f"{len(files[0].frames)}; both must annotate the same frames of {video_path}",
+            file=files[1].path,
         )
     (count,) = counts
     stride = annotation_stride(num_frames, count)
@@ -119,10 +129,6 @@ def _stride(files: list[Masklets], video_path: str) -> int:
 
 def _kind(path: str) -> str:
     return "manual" if path.endswith(ENDINGS[0]) else "auto"
-
-
-def _twice(names: list[str]) -> str:
-    return next(name for name in names if names.count(name) > 1)
 
 
 def _recognise(path: str) -> Found | None:

@@ -21,7 +21,7 @@ def load_single_clip(frame_root: str, mask_root: str, options: ReadOptions) -> l
         record = record_from_frames(video_id, root, mask_root, options.look)
         return with_colours(record, options.colours)
 
-    return options.records(build, [frame_root])
+    return options.records(build, [frame_root], lambda _: {"video": video_id})
 
 
 def _recognise(path: str) -> Found | None:

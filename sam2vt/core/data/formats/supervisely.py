@@ -11,11 +11,11 @@ from typing import Any
 
 from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.figures import FIGURE
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
 from sam2vt.core.data.json_files import field, load_json
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _VIDEOS, _ANNOTATIONS = "video", "ann"
 
@@ -24,7 +24,17 @@ def load_supervisely(datasets: list[str], options: ReadOptions) -> list[VideoRec
     """A record of every video. Raises DataError naming the object, frame or file."""
     pairs = [pair for dataset in datasets for pair in _pairs(dataset, options)]
     several = len(datasets) > 1
-    return options.records(lambda pair: _record(*pair, several), pairs)
+    return options.records(
+        lambda pair: _record(*pair, several),
+        pairs,
+        lambda pair: {"video": _video_id(pair[0], several), "file": pair[1]},
+    )
+
+
+def _video_id(video: str, several: bool) -> str:
+    """The file's name; with several datasets the dataset's before it."""
+    name = stem(os.path.basename(video))
+    return f"{os.path.basename(os.path.dirname(os.path.dirname(video)))}/{name}" if several else name
 
 
 def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
@@ -41,7 +51,9 @@ def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
             options.fault(
                 DataError(
                     f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
-                    "with both, or remove what is alone"
+                    "with both, or remove what is alone",
+                    video=only(lonely),
+                    file=dataset,
                 )
             )
     return [(path, files[name]) for name, path in videos.items() if name in files]
@@ -64,13 +76,12 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
         if not 0 <= index < count or index in annotations:
             what = "is there twice" if index in annotations else f"is not one of {count} frames"
             raise DataError(f"{path}: frames[{place}]: index {index} {what}; export the annotation again")
-        annotations[index] = Segmentations(_figures(frame, numbers, f"{path}: frame {index}"))
+        with located(frame=index):
+            annotations[index] = Segmentations(_figures(frame, numbers, f"{path}: frame {index}"))
     if not annotations:
         raise DataError(f"{path}: no frame has a figure; annotate an object or leave the video out")
-    folder = os.path.basename(os.path.dirname(os.path.dirname(video)))
-    name = stem(os.path.basename(video))
     return VideoRecord(
-        video_id=f"{folder}/{name}" if several else name,
+        video_id=_video_id(video, several),
         num_frames=count,
         height=probe.height,
         width=probe.width,
@@ -107,10 +118,12 @@ def _figures(frame: Any, numbers: dict[str, int], where: str) -> dict[int, list[
         if kind not in _GEOMETRIES:
             raise DataError(
                 f"{at} of object {numbers[key]} is a {kind}; allowed are bitmap and polygon: draw a mask in "
-                "Supervisely, or remove the figure"
+                "Supervisely, or remove the figure",
+                object=numbers[key],
             )
-        geometry = field(figure, "geometry", dict, at)
-        found.setdefault(numbers[key], []).append(_GEOMETRIES[kind](geometry, at))
+        with located(object=numbers[key]):
+            geometry = _GEOMETRIES[kind](field(figure, "geometry", dict, at), at)
+        found.setdefault(numbers[key], []).append(geometry)
     return found
 
 

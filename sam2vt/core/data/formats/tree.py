@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -72,7 +72,7 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
         record = read(name, sources[name], masks[name], options.look)
         return with_colours(describe(record), options.colours)
 
-    return options.records(build, (name for name in sources if name in masks))
+    return options.records(build, (name for name in sources if name in masks), lambda name: {"video": name})
 
 
 def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
@@ -119,14 +119,18 @@ def _check_both(
         options.fault(
             DataError(
                 f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of "
-                f"masks: {some(without_masks)}; add their masks or remove their frames"
+                f"masks: {some(without_masks)}; add their masks or remove their frames",
+                video=only(without_masks),
+                file=mask_root,
             )
         )
     if without_frames:
         options.fault(
             DataError(
                 f"{frame_root}: {len(without_frames)} videos have masks but no frames: "
-                f"{some(without_frames)}; add their frames or remove their masks"
+                f"{some(without_frames)}; add their frames or remove their masks",
+                video=only(without_frames),
+                file=frame_root,
             )
         )
 

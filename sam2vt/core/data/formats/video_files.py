@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sam2vt.core.data.formats.coco_json import find_json
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, alike, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
 from sam2vt.core.data.formats.records import record_from_video, with_colours
@@ -38,50 +38,72 @@ def find_video_files(path: str) -> list[str]:
 
 
 def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """A record of every file. Raises DataError for a file without masks, or masks without a file."""
+    """A record of every file. DataError for a file without masks, or masks without a file."""
     root = os.path.dirname(path) if os.path.isfile(path) else path
     folders = find_mask_folders(root)
-    named = {alike(os.path.basename(folder)): folder for folder in folders}
-    pairs = {video: _find_masks(video, named) for video in videos}
-    lonely = [os.path.basename(video) for video, found in pairs.items() if found is None]
-    if lonely and len(videos) == len(folders) == 1:
-        pairs, lonely = {videos[0]: folders[0]}, []
-    if lonely:
-        raise DataError(
-            f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: {some(lonely)}; "
-            f"looked for a folder of the file's name in {root}, Annotations/ and masks/, found "
-            f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}"
-        )
-    _check_used(path, root, folders, pairs)
-    names = [stem(os.path.basename(video)) for video in pairs]
-    if len(set(names)) < len(names):
-        raise DataError(f"{root}: two video files have the same name: {some(sorted(pairs))}; rename one")
+    pairs = _pair(root, videos, folders, options)
+    _check_used(path, root, folders, pairs, options)
+    pairs = _unshared(pairs, options)
 
-    def build(item: tuple[str, str]) -> VideoRecord:
-        name, video = item
-        record = record_from_video(name, video, pairs[video] or "", options.look)
+    def build(video: str) -> VideoRecord:
+        record = record_from_video(_video_id(video), video, pairs[video], options.look)
         return with_colours(record, options.colours)
 
-    return options.records(
-        build,
-        zip(names, pairs),
-    )
+    return options.records(build, pairs, lambda video: {"video": _video_id(video), "file": video})
 
 
-def _check_used(path: str, root: str, folders: list[str], pairs: dict[str, str | None]) -> None:
-    used = Counter(found for found in pairs.values() if found)
-    twice = [folder for folder, count in used.items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{twice[0]}: several video files share this folder of masks: "
-            f"{some(os.path.basename(video) for video, found in pairs.items() if found == twice[0])}; name "
-            "each folder of masks as its video"
+def _video_id(video: str) -> str:
+    return stem(os.path.basename(video))
+
+
+def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions) -> dict[str, str]:
+    """Each file with its masks; a fault for those without."""
+    named = {alike(os.path.basename(folder)): folder for folder in folders}
+    found = {video: folder for video in videos if (folder := _find_masks(video, named)) is not None}
+    if not found and len(videos) == len(folders) == 1:
+        return {videos[0]: folders[0]}
+    lonely = [video for video in videos if video not in found]
+    if lonely:
+        options.fault(
+            DataError(
+                f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: "
+                f"{some(map(os.path.basename, lonely))}; looked for a folder of the file's name in {root}, "
+                "Annotations/ and masks/, found "
+                f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}",
+                video=only([_video_id(video) for video in lonely]),
+                file=only(lonely) or root,
+            )
         )
+    return found
+
+
+def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
+    """Without the files that share their masks, which is a fault."""
+    uses = Counter(pairs.values())
+    for folder in (folder for folder, count in uses.items() if count > 1):
+        names = [os.path.basename(video) for video, masks in pairs.items() if masks == folder]
+        options.fault(
+            DataError(
+                f"{folder}: several video files share this folder of masks: {some(names)}; name each folder "
+                "of masks as its video",
+                file=folder,
+            )
+        )
+    return {video: folder for video, folder in pairs.items() if uses[folder] == 1}
+
+
+def _check_used(
+    path: str, root: str, folders: list[str], pairs: dict[str, str], options: ReadOptions
+) -> None:
+    used = set(pairs.values())
     unused = [os.path.relpath(folder, root) for folder in folders if folder not in used]
     if unused and path == root:
-        raise DataError(
-            f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them as "
-            "their videos, add the videos or remove the masks"
+        options.fault(
+            DataError(
+                f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them "
+                "as their videos, add the videos or remove the masks",
+                file=only([os.path.join(root, each) for each in unused]) or root,
+            )
         )
 
 

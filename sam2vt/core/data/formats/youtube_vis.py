@@ -12,25 +12,26 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco import image_roots
 from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json, json_kind, name_of
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 _FRAMES = "JPEGImages"
 
 
 def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every video. Raises DataError naming the video, annotation or file."""
-    data = load_json(json_path)
-    videos, annotations = (_entries(json_path, data, key) for key in ("videos", "annotations"))
-    if not videos:
-        raise DataError(f"{json_path}: videos is empty; a dataset needs at least one video")
-    names = category_names(json_path, data)
-    by_video = _group(json_path, videos, annotations)
+    with located(file=json_path):
+        data = load_json(json_path)
+        videos, annotations = (_entries(json_path, data, key) for key in ("videos", "annotations"))
+        if not videos:
+            raise DataError(f"{json_path}: videos is empty; a dataset needs at least one video")
+        names = category_names(json_path, data)
+        by_video = _group(json_path, videos, annotations, options)
     roots, video_ids = _roots(json_path, options), _video_ids(videos)
     return options.records(
         lambda video: replace(
@@ -38,6 +39,7 @@ def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
             video_id=video_ids[video["id"]],
         ),
         videos,
+        lambda video: {"video": video_ids[video["id"]], "file": json_path},
     )
 
 
@@ -54,8 +56,10 @@ def _entries(json_path: str, data: Any, key: str) -> list[Entry]:
     return entries
 
 
-def _group(json_path: str, videos: list[Entry], annotations: list[Entry]) -> dict[Any, list[Entry]]:
-    """Video id -> its annotations."""
+def _group(
+    json_path: str, videos: list[Entry], annotations: list[Entry], options: ReadOptions
+) -> dict[Any, list[Entry]]:
+    """Video id -> its annotations. One that is of no video is left out as a fault."""
     by_video: dict[Any, list[Entry]] = {}
     for place, video in enumerate(videos):
         if not isinstance(video.get("id"), (int, str)):
@@ -68,10 +72,13 @@ def _group(json_path: str, videos: list[Entry], annotations: list[Entry]) -> dic
     for place, annotation in enumerate(annotations):
         video_id = annotation.get("video_id")
         if not isinstance(video_id, (int, str)) or video_id not in by_video:
-            raise DataError(
+            error = DataError(
                 f"{json_path}: annotations[{place}] (id {annotation.get('id')}) belongs to video "
-                f"{shown(video_id)}, which videos does not list; add the video or remove the annotation"
+                f"{shown(video_id)}, which videos does not list; add the video or remove the annotation",
+                file=json_path,
             )
+            options.fault(error)
+            continue
         by_video[video_id].append(annotation)
     return by_video
 
@@ -86,7 +93,8 @@ def _record(
 ) -> VideoRecord:
     where = f"{json_path}: video {video['id']}"
     paths = _frame_paths(video, where, roots, options)
-    size = image_size(paths[0], "frame")
+    with located(frame=0):
+        size = image_size(paths[0], "frame")
     stated = (video.get("height", size[0]), video.get("width", size[1]))
     if stated != size:
         raise DataError(
@@ -95,12 +103,9 @@ def _record(
         )
     if not annotations:
         raise DataError(f"{where}: has no annotation; annotate an object or leave the video out")
-    objects: list[dict[int, list[Any]]] = [{} for _ in paths]
-    for object_id, annotation in enumerate(annotations, start=1):
-        for frame, segmentation in enumerate(_segmentations(annotation, len(paths), where)):
-            if segmentation:
-                objects[frame][object_id] = [segmentation]
-    annotated: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in enumerate(objects)}
+    annotated: dict[int, FrameAnnotation] = {
+        i: Segmentations(each) for i, each in enumerate(_objects(annotations, len(paths), where))
+    }
     return VideoRecord(
         video_id=str(video["id"]),
         num_frames=len(paths),
@@ -112,6 +117,18 @@ def _record(
         source=json_path,
         extra={"object_names": _object_names(annotations, names)},
     )
+
+
+def _objects(annotations: list[Entry], num_frames: int, where: str) -> list[dict[int, list[Any]]]:
+    """Of each frame: object id -> its segmentation, where it is visible."""
+    objects: list[dict[int, list[Any]]] = [{} for _ in range(num_frames)]
+    for object_id, annotation in enumerate(annotations, start=1):
+        with located(object=object_id):
+            segmentations = _segmentations(annotation, num_frames, where)
+        for frame, segmentation in enumerate(segmentations):
+            if segmentation:
+                objects[frame][object_id] = [segmentation]
+    return objects
 
 
 def _video_ids(videos: list[Entry]) -> dict[Any, str]:
@@ -141,12 +158,17 @@ def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOption
     length = video.get("length", len(files))
     if length != len(files):
         raise DataError(f"{where}: length is {shown(length)}, but file_names has {len(files)}; correct one")
-    paths = [find_inside([each], roots, where, options.allow_absolute_paths) for each in files]
-    missing = [name for name, path in zip(files, paths) if path is None]
+    paths = []
+    for place, name in enumerate(files):
+        with located(frame=place):
+            paths.append(find_inside([name], roots, where, options.allow_absolute_paths))
+    places = [place for place, path in enumerate(paths) if path is None]
+    missing = [files[place] for place in places]
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(files)} frames do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)}. Put the files there, or set dataset.image_root"
+            f"{', '.join(roots)}. Put the files there, or set dataset.image_root",
+            frame=only(places),
         )
     return [path for path in paths if path is not None]
 

@@ -16,7 +16,7 @@ from sam2vt.core.data.frame_index import FrameIndex
 from sam2vt.core.data.packing.schema import DATA_COLUMNS, FORMAT, INDEX_COLUMNS, MASK_COLUMNS, VERSION
 from sam2vt.core.data.record_table import locate
 from sam2vt.core.types import PackedVideo, VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, located
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -35,8 +35,12 @@ class Place(NamedTuple):
     shard: str
     row: int
 
+    @property
+    def file(self) -> str:
+        return f"{self.root}/{self.shard}"
+
     def __str__(self) -> str:
-        return f"{self.root}/{self.shard}: row {self.row}"
+        return f"{self.file}: row {self.row}"
 
 
 class PackedFrameMasks(NamedTuple):
@@ -60,7 +64,8 @@ def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
     if masks is None:
         raise DataError(
             f"{place} has no masks for frame {frame_index} of video {record.video_id}, which records.parquet "
-            "says are there: the files belong to different packs; pack the dataset again"
+            "says are there: the files belong to different packs; pack the dataset again",
+            file=place.file,
         )
     return masks
 
@@ -73,12 +78,15 @@ def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tupl
     for index in targets:
         place = place_of(record, index)
         if place != held:
-            held, data = place, _read(place, DATA_COLUMNS)["data"]
+            with located(frame=index):
+                held, data = place, _read(place, DATA_COLUMNS)["data"]
         offset = index % record.packed.segment_frames
         if offset >= len(data):
             raise DataError(
                 f"{place} holds {len(data)} frames, so not frame {index} of video {record.video_id}; copy "
-                "the shard again"
+                "the shard again",
+                file=place.file,
+                frame=index,
             )
         yield index, f"{place}, frame {index}", data[offset].as_py()
 
@@ -119,7 +127,9 @@ class PackedFile:
         place = _place(self.video_id, self.packed, 0)
         index = _read(place, INDEX_COLUMNS)["index"].as_py()
         if index is None:
-            raise DataError(f"{place} lacks the times of the video's frames; pack the dataset again")
+            raise DataError(
+                f"{place} lacks the times of the video's frames; pack the dataset again", file=place.file
+            )
         keys = (np.array(index[name], dtype=np.int64) for name in ("key_times", "key_seeks"))
         times = None if index["times"] is None else np.array(index["times"], dtype=np.int64)
         return FrameIndex(index["num_frames"], times, *keys), index["exact"]
@@ -172,7 +182,8 @@ class SlicedFile(io.RawIOBase):
             if len(content) != expected:
                 raise DataError(
                     f"{place} holds {len(content)} bytes of the file of video {self._source.video_id}, not "
-                    f"{expected}; copy the shard again"
+                    f"{expected}; copy the shard again",
+                    file=place.file,
                 )
             self._slices[number] = content
             if len(self._slices) > _SLICES_HELD:
@@ -214,6 +225,11 @@ _REMEDY = "copy the shard again (`sam2vt pack --verify {root}` checks all of the
 
 def _read(place: Place, columns: Sequence[str]) -> dict[str, Any]:
     """The columns of a row, as Arrow scalars."""
+    with located(file=place.file):
+        return _read_row(place, columns)
+
+
+def _read_row(place: Place, columns: Sequence[str]) -> dict[str, Any]:
     import pyarrow as pa
 
     try:

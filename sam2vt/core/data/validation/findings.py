@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sam2vt.errors import DataError
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -23,6 +25,10 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
+
+    @classmethod
+    def of(cls, error: DataError) -> Fault:
+        return cls(str(error), **error.place)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +55,7 @@ class ObjectNumbers:
 
 @dataclass
 class VideoFindings:
-    """Of one video."""
+    """Of one video, or of a still."""
 
     video: str
     source: str
@@ -60,7 +66,13 @@ class VideoFindings:
     width: int
     num_clips: int  # windows of T frames at the stride that hold an annotated frame
     fingerprint: str  # of its first frame's file; the same for two videos that begin alike
+    is_still: bool = False  # one image, whose clips are drawn by a motion of the camera
     objects: dict[int, ObjectNumbers] = field(default_factory=dict)  # empty where no mask was read
     faults: list[Fault] = field(default_factory=list)
     decoded_frames: int = 0
     decode_seconds: float = 0.0
+
+    @property
+    def trackable(self) -> list[ObjectNumbers]:
+        """Objects with a frame to be prompted on and another to be tracked to; a still's clips have these."""
+        return [each for each in self.objects.values() if each.frames > 1 or self.is_still]

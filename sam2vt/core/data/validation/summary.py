@@ -18,6 +18,7 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
     areas = sorted(numbers.largest for numbers in objects)
     return {
         "videos": len(videos),
+        "stills": sum(video.is_still for video in videos),
         "frames": num_frames,
         "annotated_frames": sum(video.num_annotated for video in videos),
         "sizes": dict(Counter(f"{video.width}x{video.height}" for video in videos).most_common()),
@@ -26,8 +27,7 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
         "objects": len(objects),
         "objects_a_video": _spread([len(video.objects) for video in videos if video.objects]),
         "object_pixels": _spread(areas),
-        # A prompt is drawn on a frame that shows its object, and there has to be a frame after it.
-        "promptable_objects": sum(numbers.frames > 1 for numbers in objects),
+        "promptable_objects": sum(len(video.trackable) for video in videos),
         "decoded_frames": sum(video.decoded_frames for video in videos),
         "decoded_frames_a_second": round(sum(v.decoded_frames for v in videos) / seconds, 1)
         if seconds
@@ -41,10 +41,13 @@ def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
     if not numbers["videos"]:
         return [path, "  no video that can be read"]
     share = 100 * numbers["annotated_frames"] / max(numbers["frames"], 1)
+    speed = numbers["decoded_frames_a_second"]
     lines = {
-        "videos": f"{numbers['videos']} ({_counts(numbers['kinds'])}; {_counts(numbers['sizes'])})",
+        "videos": f"{_sources(numbers)} ({_counts(numbers['kinds'])}; {_counts(numbers['sizes'])})",
         "frames": f"{numbers['frames']}, {numbers['annotated_frames']} annotated ({share:.0f}%)",
-        "clips": f"{numbers['clips']} windows that hold an annotated frame",
+        "clips": _clips(numbers),
+        "decoding": f"{numbers['decoded_frames']} of {numbers['frames']} frames"
+        + (f", {speed} frames/s a process, without resizing" if speed else ""),
     }
     if depth != "headers":
         lines["objects"] = (
@@ -52,10 +55,22 @@ def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
             f"{numbers['promptable_objects']} can be prompted and tracked"
         )
         lines["object pixels"] = f"{_range(numbers['object_pixels'])}, where each is largest"
-        lines["decoding"] = (
-            f"{numbers['decoded_frames_a_second'] or '-'} frames/s a process, without resizing"
-        )
     return [path, *(f"  {name:<15}{text}" for name, text in lines.items())]
+
+
+def _sources(numbers: dict[str, Any]) -> str:
+    stills, videos = numbers["stills"], numbers["videos"]
+    if stills == videos:
+        return f"{stills} stills"
+    return f"{videos}, {stills} of them stills" if stills else str(videos)
+
+
+def _clips(numbers: dict[str, Any]) -> str:
+    """A still counts as one clip; no two of its clips are alike."""
+    stills, moving = numbers["stills"], numbers["clips"] - numbers["stills"]
+    of_videos = [f"{moving} windows that hold an annotated frame"] if moving or not stills else []
+    of_stills = ["any number of each still, by a moving camera"] if stills else []
+    return ", and ".join([*of_videos, *of_stills])
 
 
 def _spread(values: list[int]) -> dict[str, float] | None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from sam2vt.core.data.decoding import iterate_frames, probe_video, read_frames
+from sam2vt.core.data.decoding import check_frames, probe_video
 from sam2vt.core.data.images import image_size
 from sam2vt.core.data.masks import load_masks, void_hint
 from sam2vt.core.data.packing.reader import first_bytes
 from sam2vt.core.data.validation.findings import Fault, ObjectNumbers, VideoFindings
-from sam2vt.core.types import FrameAnnotation, LabelImage, MaskletFrame, ObjectImages, VideoRecord
+from sam2vt.core.types import STILL, VideoRecord
 from sam2vt.errors import DataError
 
-_OBJECT = re.compile(r"\bobject (\d+)\b")
 _FINGERPRINT_BYTES = 1 << 20
 
 
@@ -44,27 +42,35 @@ class VideoCheck:
             width=record.width,
             num_clips=self._num_clips(len(record.frames), annotated),
             fingerprint=_fingerprint(record),
+            is_still=bool(record.extra.get(STILL)),
         )
         found.faults += _header_faults(record)
         if self.depth != "headers":
             _read_masks(record, found)
-            _decode(record, found, None if self.depth == "all" else self._span)
+            _decode(
+                record, found, record.frames if self.depth == "all" else _middle(record.frames, self.span)
+            )
         return found
 
     @property
-    def _span(self) -> int:
+    def span(self) -> int:
         return (self.clip_length - 1) * self.frame_stride + 1
 
     def _num_clips(self, num_frames: int, annotated: list[int]) -> int:
         """A video shorter than a clip gives one, padded."""
-        num_starts = max(1, num_frames - self._span + 1)
-        offsets = range(0, self._span, self.frame_stride)
+        num_starts = max(1, num_frames - self.span + 1)
+        offsets = range(0, self.span, self.frame_stride)
         starts = {frame - offset for frame in annotated for offset in offsets}
         return sum(0 <= start < num_starts for start in starts)
 
 
 def _header_faults(record: VideoRecord) -> Iterator[Fault]:
-    """Of frame files; masks are opened when they are read."""
+    """Of frame files, or of the video file; masks are opened when they are read."""
+    if record.video_path is not None:
+        try:
+            probe_video(record.video_path)
+        except DataError as error:
+            yield Fault.of(error.at(video=record.video_id))
     size = (record.height, record.width)
     for frame, path in enumerate(record.frame_paths or ()):
         try:
@@ -90,9 +96,7 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
             masks = load_masks(record, frame, errors)
         except DataError as error:  # what all masks of the frame need
             masks, errors = {}, [error]
-        for message in map(str, errors):
-            file = _mask_file(record.annotations[frame], message)
-            found.faults.append(Fault(message, record.video_id, frame, _object_in(message), file))
+        found.faults += [Fault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
         for object_id, mask in masks.items():
             numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
             numbers.add(frame, int(np.count_nonzero(mask)))
@@ -106,26 +110,17 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
         )
 
 
-def _decode(record: VideoRecord, found: VideoFindings, span: int | None) -> None:
-    """The frames of a clip in the middle of the video, or all of them."""
+def _decode(record: VideoRecord, found: VideoFindings, frames: range) -> None:
+    """Each of these frames that is not known to be at fault."""
+    if any(fault.file == record.video_path for fault in found.faults if fault.file):
+        return
     bad = {fault.frame for fault in found.faults if fault.file in (record.frame_paths or ())}
     began = time.perf_counter()
-    try:
-        if span is None and not bad:
-            found.decoded_frames = sum(1 for _ in iterate_frames(record))
+    for error in check_frames(record, [frame for frame in frames if frame not in bad]):
+        if error is None:
+            found.decoded_frames += 1
         else:
-            wanted = record.frames if span is None else _middle(record.frames, span)
-            frames = [frame for frame in wanted if frame not in bad]
-            for frame in frames:
-                read_frames(record, [frame])
-                found.decoded_frames += 1
-    except DataError as error:
-        match = re.search(r"\bframe (\d+)\b", str(error))
-        file = record.video_path or next(
-            (path for path in record.frame_paths or () if str(error).startswith(path)), None
-        )
-        at = int(match.group(1)) if match else None
-        found.faults.append(Fault(str(error), record.video_id, at, file=file))
+            found.faults.append(Fault.of(error.at(video=record.video_id)))
     found.decode_seconds = time.perf_counter() - began
 
 
@@ -134,28 +129,17 @@ def _middle(frames: range, span: int) -> range:
     return frames[start : start + span]
 
 
-def _mask_file(annotation: FrameAnnotation, message: str) -> str | None:
-    if isinstance(annotation, LabelImage):
-        return annotation.path
-    paths: list[str] = []
-    if isinstance(annotation, ObjectImages):
-        paths = list(annotation.paths.values())
-    elif isinstance(annotation, MaskletFrame):
-        paths = list(annotation.paths)
-    return next((path for path in paths if message.startswith(path)), None)
-
-
-def _object_in(message: str) -> int | None:
-    match = _OBJECT.search(message)
-    return int(match.group(1)) if match else None
-
-
 def _kind(record: VideoRecord) -> str:
     if record.packed is not None:
         return f"packed {record.packed.file[0].lstrip('.')} files" if record.packed.file else "packed images"
     path = record.video_path or (record.frame_paths or ("",))[0]
     ending = os.path.splitext(path)[1].lower().lstrip(".") or "?"
-    return f"{ending}, {probe_video(path).codec}" if record.video_path else f"{ending} images"
+    if record.video_path is None:
+        return f"{ending} images"
+    try:
+        return f"{ending}, {probe_video(path).codec}"
+    except DataError:
+        return f"{ending}, unreadable"
 
 
 def _fingerprint(record: VideoRecord) -> str:

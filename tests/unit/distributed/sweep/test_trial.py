@@ -154,6 +154,9 @@ def test_what_would_end_every_trial_is_found_before_the_first(sweep_of: SweepOf,
     check_data(sweep_of(data).base.config({}))
     with pytest.raises(ConfigError, match="scheduler.warmup_steps=20: the run has 4 optimizer steps"):
         check_data(sweep_of(data, "trainer.max_steps=4", "scheduler.warmup_steps=20").base.config({}))
+    with pytest.raises(DataError, match="J and F count no frame") as caught:
+        check_data(sweep_of(data, "split=time", "val_fraction=0.3").base.config({}))
+    assert "limit_val_batches" not in str(caught.value)  # which no sweep may set
 
 
 def test_the_reason_of_a_trial_holds_the_faults() -> None:

@@ -215,7 +215,7 @@ def test_a_file_that_is_no_text(sav, check_bad_input):
 def test_a_video_of_two_folders(sav, tmp_path, check_bad_input):
     for name in ("a", "b"):
         sav(folder=tmp_path / name)
-    check_bad_input(tmp_path, ("two folders hold the video clip",), "rename one")
+    check_bad_input(tmp_path, ("two videos have the id clip", "a/clip.mp4", "b/clip.mp4"), "rename one")
 
 
 def test_a_file_that_changed_since(sav):
