@@ -25,8 +25,8 @@ _READ_HELP = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb.
 
-    Exit codes: 0 done, 1 validate or pack --verify found faults, 2 bad input, 3 training failed, 130 Ctrl-C,
-    143 SIGTERM.
+    Exit codes: 0 done, 1 validate or pack --verify found faults or estimate more than its limit, 2 bad input,
+    3 training failed, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["train"]:  # the rest is Hydra's, its options too
@@ -105,6 +105,11 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
     preview.add_argument("--clips", type=_positive, default=4, help="how many (default: %(default)s)")
     preview.set_defaults(run=_preview)
+
+    estimate = verbs.add_parser("estimate", help="what a training needs in memory, before it runs")
+    estimate.add_argument("overrides", nargs="*", help="as for train, such as model=base_plus max_objects=3")
+    estimate.add_argument("--limit", help="what it has to fit into, such as 8GB; else names what would help")
+    estimate.set_defaults(run=_estimate)
 
     pack = verbs.add_parser("pack", help="write a dataset as Parquet shards, for object storage")
     pack.add_argument("data", help="whatever dataset.data_path may be; with --verify a pack")
@@ -255,6 +260,13 @@ def _dataset(options: argparse.Namespace) -> DatasetConfig:
     from sam2vt.config import DatasetConfig
 
     return DatasetConfig(data_path=options.data, **_reading(options))
+
+
+def _estimate(options: argparse.Namespace) -> None:
+    from sam2vt.estimate import print_estimate
+
+    if not print_estimate(options.overrides, options.limit):
+        sys.exit(1)
 
 
 def _pack(options: argparse.Namespace) -> None:

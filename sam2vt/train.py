@@ -52,6 +52,7 @@ def train(config: Config) -> L.Trainer:
     import lightning as L
 
     from sam2vt.core.training.interrupt import stop_on_interrupt
+    from sam2vt.core.training.memory.out_of_memory import explain_out_of_memory
     from sam2vt.core.training.resume import checkpoint_to_resume
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
@@ -62,7 +63,7 @@ def train(config: Config) -> L.Trainer:
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
-    with stop_on_interrupt(trainer):
+    with stop_on_interrupt(trainer), explain_out_of_memory(config):
         trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
     return trainer
 

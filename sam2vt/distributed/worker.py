@@ -24,6 +24,7 @@ from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.data_module import SAM2LightningDataModule
+from sam2vt.core.training.memory.out_of_memory import explain_out_of_memory
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.checkpointing import CountRounds, checkpoints, divided_trainer_kwargs
 from sam2vt.distributed.job import Job
@@ -85,7 +86,8 @@ def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any]
     if trainer.is_global_zero:
         write_config(config)
     try:
-        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
+        with explain_out_of_memory(config):
+            trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
         if not trainer.is_global_zero:
             return None
         return {**_outcome(trainer, module), "exported": _export(config, job)}

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from sam2vt.core.model.sam2 import build_from_config
+from sam2vt.core.training.memory.step import LiveBytes, simulate_step
+from sam2vt.core.training.optim import build_optimizer
+
+
+def test_live_bytes_are_those_of_storages_between_first_use_and_end() -> None:
+    known = torch.zeros(1000)
+    with LiveBytes([known]) as live:
+        first = known + 1
+        view = first[:10]
+        second = torch.cat([first, known])
+        assert live.now == live.peak == 4 * 3000
+        del first
+        assert live.now == 4 * 3000  # the view holds it
+        del view
+        assert (live.now, live.peak) == (4 * 2000, 4 * 3000)
+        del second
+    assert live.now == 0
+
+
+def test_weights_gradients_and_optimizer_are_those_of_the_real_training(config) -> None:
+    found = simulate_step(config, "cpu")
+    model = build_from_config(config.model).load("cpu", weights=False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert found.weights == sum(4 * p.numel() for p in model.parameters())
+    assert 0 < found.gradients <= sum(4 * p.numel() for p in trained)
+    optimizer = build_optimizer(model.network, config.optimizer)
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    per_weight = 2 * 4  # AdamW's two means
+    assert found.optimizer == pytest.approx(per_weight * found.gradients / 4, rel=1e-3)
+    size, frames, objects = config.model.image_size, 2, 2
+    assert found.batch >= frames * size**2 * (3 + objects)
+    assert found.activations > found.batch
+
+
+def test_memory_grows_with_frames_and_objects_and_shrinks_by_recompute(config) -> None:
+    def activations(**changed: int | list[str]) -> int:
+        other = copy.deepcopy(config)
+        other.dataset.video_clip_length = changed.get("frames", 2)
+        other.max_objects = other.model.max_objects = changed.get("objects", 1)
+        other.model.recompute = changed.get("recompute", [])
+        return simulate_step(other, "cuda").activations
+
+    one = activations()
+    assert activations(frames=4) > 1.2 * one
+    assert activations(objects=3) > 1.2 * one
+    parts = ["memory_attention", "memory_encoder", "mask_decoder"]
+    many = {"frames": 6, "objects": 3}
+    assert activations(**many, recompute=parts) < 0.8 * activations(**many)
+
+
+def test_clicks_and_points_are_simulated_too(config) -> None:
+    config.dataset.prompt_types = ["point"]
+    without = simulate_step(config, "cuda").activations
+    config.model.num_correction_clicks = 2
+    assert simulate_step(config, "cuda").activations > without
+
+
+def test_half_precision_needs_less(config) -> None:
+    full = simulate_step(config, "cuda").activations
+    config.trainer.precision = "bf16-mixed"
+    assert simulate_step(config, "cuda").activations < full

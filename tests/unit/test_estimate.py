@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from sam2vt.errors import ConfigError
+from sam2vt.estimate import parse_size, print_estimate
+
+NANO = ["model=nano", "trainer=cpu", "model.image_size=64", "max_objects=2", "dataset.video_clip_length=2"]
+
+
+def test_it_fits_or_says_what_would_help(capsys) -> None:
+    assert print_estimate(NANO, "100GB")
+    printed = capsys.readouterr().out
+    assert "activations" in printed
+    assert printed.endswith("fits into 100GB\n")
+    assert not print_estimate(NANO, "1MB")
+    assert "does not fit into 1MB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GB", 8e9), ("7.5GiB", 7.5 * 2**30), ("500 MB", 5e8)])
+def test_sizes(text, size) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["8", "GB", "-1GB", "1e3GB", "0GB", "8TB"])
+def test_other_sizes_are_refused(text) -> None:
+    with pytest.raises(ConfigError, match="such as 8GB"):
+        parse_size(text)
+
+
+def test_a_setting_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError):
+        print_estimate(["no_such=1"])
