@@ -9,6 +9,7 @@ from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masklets import is_masklet_file
+from sam2vt.core.data.object_ids import check_object_id
 from sam2vt.errors import DataError
 
 Entry = dict[str, Any]
@@ -62,12 +63,14 @@ def track_of(annotation: Entry, where: str) -> int | str | None:
     """The number or name of the object; whole numbers may be written as 7.0, as tables do."""
     track = stated_track(annotation)
     if isinstance(track, float) and track.is_integer():
-        return int(track)
+        track = int(track)
     if isinstance(track, bool) or not isinstance(track, (int, str, type(None))):
         raise DataError(
             f"{where}: annotation {annotation.get('id')} has the track id {shown(track)}, a "
             f"{type(track).__name__}; allowed is a whole number or a text"
         )
+    if isinstance(track, int):
+        check_object_id(track, f"{where}: annotation {annotation.get('id')} has the track id")
     return track
 
 

@@ -19,18 +19,23 @@ VIDEO_EXTENSIONS = (
 OTHER_VIDEO_EXTENSIONS = (".y4m", ".gif", ".mxf", ".rm", ".rmvb", ".f4v", ".divx", ".mjpg", ".mjpeg", ".dav")
 
 _DIGITS = re.compile(r"(\d+)")
+_MOST_DIGITS = 640  # Python may refuse to read longer numbers
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sorts names by the numbers in them: frame_2 before frame_10."""
     parts = _DIGITS.split(name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
+    return [(0, int(part)) if _is_number(part) else (1, part) for part in parts], name
 
 
 def last_number(name: str) -> int | None:
     """The last number in a name: 7 for frame_0007."""
     numbers = _DIGITS.findall(name)
-    return int(numbers[-1]) if numbers else None
+    return int(numbers[-1]) if numbers and _is_number(numbers[-1]) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def subfolders(folder: str) -> list[str]:

@@ -187,6 +187,21 @@ def test_folders_with_something_else_stay_as_they_are(video, tmp_path):
         convert([video], str(tmp_path / "file"), "davis")
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\xff\n", b"WHAT\nnot json\n", b"WHAT\n\xff\n"])
+def test_a_damaged_list_of_what_is_done(video, tmp_path, monkeypatch, damaged):
+    def stop(names, folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(converting.TARGETS, "coco", Target(converting.write_part, stop))
+        with pytest.raises(KeyboardInterrupt):
+            convert([video], str(tmp_path / "out"), "coco")
+    marker = tmp_path / "out.converting/.converted"
+    marker.write_bytes(damaged.replace(b"WHAT", marker.read_bytes().splitlines()[0]))
+    with pytest.raises(DataError, match=f"{tmp_path}/out.converting.* remove "):
+        convert([video], str(tmp_path / "out"), "coco")
+
+
 def test_names_of_folders(video, tmp_path):
     assert folder_names(["a/b", ".hidden", "c"]) == {"a/b": "a_b", ".hidden": "_hidden", "c": "c"}
     with pytest.raises(DataError, match=r"two videos would be written as a_b: a_b and a/b"):
