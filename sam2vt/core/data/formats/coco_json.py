@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from sam2vt.core.data.formats.layout import ReadOptions
-from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.formats.listing import check_text, names_in, some
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masklets import is_masklet_file
 from sam2vt.core.data.object_ids import check_object_id
@@ -24,13 +24,13 @@ def find_json(path: str) -> str | None:
         os.path.join(folder, name)
         for folder in folders
         if os.path.isdir(folder)
-        for name in sorted(os.listdir(folder))
+        for name in names_in(folder)
         if name.lower().endswith(".json") and not name.startswith(".")
     ]
     if len(found) > 1 and not any(_is_masklet_file(name) for name in found):
         names = some(os.path.relpath(name, path) for name in found)
         raise DataError(f"{path}: holds several JSON files ({names}); data_path must name one of them")
-    return found[0] if found else None
+    return check_text(found[0]) if found else None
 
 
 def json_kind(path: str) -> str:

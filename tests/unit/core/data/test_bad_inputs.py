@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -79,6 +81,70 @@ def test_wrong_path(tmp_path):
     message = refusal(load_records, "auto", tmp_path / "datasat")
     has(message, tmp_path / "datasat", "does not exist", f"{tmp_path} holds dataset")
     has(refusal(load_records, "auto", ""), "data_path is empty")
+
+
+@pytest.mark.parametrize("part", ["JPEGImages/clip", "JPEGImages/clip/1.jpg", "Annotations/clip/1.png", "."])
+def test_names_that_are_not_utf8(dataset, part):
+    odd = os.fsdecode(b"caf\xe9")
+    old = dataset / part
+    new = old.with_name(odd + old.suffix)
+    old.rename(new)
+    message = refusal(load_records, "auto", new if part == "." else dataset)
+    has(message, new.parent, "caf\\udce9", "is not UTF-8", "rename it", "convmv")
+    message.encode()  # it can be printed, wherever it is
+
+
+def test_other_names_that_are_not_utf8_do_not_matter(dataset):
+    (dataset / os.fsdecode(b"lies\xe9.txt")).write_text("")
+    assert len(load_records("auto", dataset)) == 1
+    shutil.rmtree(dataset / "Annotations")
+    refusal(load_records, "auto", dataset).encode()
+    refusal(load_records, "auto", dataset / "nowhere").encode()
+
+
+def test_a_json_whose_name_is_not_utf8(coco, dataset):
+    path = coco(lambda data: None)
+    path.rename(path.with_name(os.fsdecode(b"caf\xe9.json")))
+    path.parent.rename(dataset / "coco")
+    has(refusal(load_records, "auto", dataset / "coco"), "caf\\udce9.json", "is not UTF-8", "rename it")
+
+
+def forbidden(monkeypatch, name, folder):
+    """As for another user than root: a function of os that is not allowed to read a folder."""
+    allowed = getattr(os, name)
+
+    def refuse(path, *arguments, **keywords):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return allowed(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, name, refuse)
+
+
+@pytest.mark.parametrize("part", [".", "JPEGImages", "Annotations/clip"])
+def test_folders_that_may_not_be_listed(dataset, monkeypatch, part):
+    forbidden(monkeypatch, "scandir", dataset / part)
+    has(
+        refusal(load_records, "auto", dataset), dataset / part, "Permission denied", "allow your user to read"
+    )
+
+
+def test_a_parent_that_may_not_be_listed(dataset, monkeypatch):
+    forbidden(monkeypatch, "listdir", dataset)
+    message = refusal(load_records, "auto", dataset / "nowhere")
+    has(message, dataset, "Permission denied", "allow your user to read")
+
+
+def test_a_json_that_may_not_be_read(coco, monkeypatch):
+    path = coco(lambda data: None)
+
+    def refuse(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    message = refusal(load_records, "coco", path)
+    has(message, path, "Permission denied", "allow your user to read it")
+    assert "write the file anew" not in message
 
 
 def test_empty_folder(tmp_path):
