@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +187,23 @@ def test_folders_with_something_else_stay_as_they_are(video, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match="is not an empty folder"):
         convert([video], str(tmp_path / "file"), "davis")
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "says"),
+    [
+        (errno.ENOSPC, None, "out.converting: cannot be written: .*bytes are left on its disk: free some"),
+        (errno.EACCES, "out.converting/a", "out.converting: cannot be written: .*may write to"),
+        (errno.EACCES, "data/a.jpg", "data/a.jpg: cannot be read: .*allow your user to read it"),
+    ],
+)
+def test_what_the_disk_refuses(video, tmp_path, monkeypatch, number, file, says):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
+
+    monkeypatch.setitem(converting.TARGETS, "coco", Target(refuse))
+    with pytest.raises(DataError, match=says):
+        convert([video], str(tmp_path / "out"), "coco")
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\xff\n", b"WHAT\nnot json\n", b"WHAT\n\xff\n"])
