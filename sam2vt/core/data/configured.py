@@ -71,7 +71,8 @@ def open_records(
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
             f"identity={settings.identity}, image_root={settings.image_root}, colours={settings.colours}: "
-            f"data_path {path} is a record table or a pack, which was written with them; leave them out"
+            f"data_path {path} is a record table or a pack, which was written with them; leave out "
+            "dataset.identity (--identity), dataset.image_root (--image-root) and dataset.colours (--colours)"
         )
     if folder is None:
         table, what = RecordTable(path), f"a record table, because it is a {SUFFIX} file"

@@ -78,7 +78,7 @@ def load_records(
         if name not in found.takes:
             raise ConfigError(
                 f"{name}={value} means nothing to {found.what}, which data_path {path} was recognised as, "
-                f"because {found.why}; leave it out"
+                f"because {found.why}; leave out dataset.{name} (--{name.replace('_', '-')})"
             )
     records = found.load(options)
     if not records and not faults:

@@ -55,8 +55,9 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
                 raise DataError(
                     f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "
                     "shows: it has no track_id, instance_id or attributes.track_id. Add one, or choose "
-                    "dataset.identity=category (one object per category) or dataset.identity=iou (masks are "
-                    "linked by overlap from annotated frame to annotated frame)"
+                    "dataset.identity=category (--identity category: one object per category) or "
+                    "dataset.identity=iou (--identity iou: masks are linked by overlap from annotated frame "
+                    "to annotated frame)"
                 )
             tracks[id(annotation)] = track
     unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
@@ -148,7 +149,8 @@ def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
     if isinstance(category, bool) or not isinstance(category, int):
         raise DataError(
             f"{at} has category_id {str(category)[:40]}; "
-            "dataset.identity=category and dataset.identity=iou need its number"
+            "dataset.identity=category (--identity category) and dataset.identity=iou need its number: write "
+            "the category of each annotation"
         )
     return check_object_id(category, f"{at} has category_id")
 

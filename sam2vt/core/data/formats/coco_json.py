@@ -83,8 +83,8 @@ def read_json(path: str) -> dict[str, Any]:
     data = load_json(path)
     if is_masklet_file(data):
         raise DataError(
-            f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type to video or auto, and "
-            "dataset.data_path to the folder that holds it and its video"
+            f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type (--dataset-type) to "
+            "video or auto, and dataset.data_path to the folder that holds it and its video"
         )
     lacking = [
         key
