@@ -239,10 +239,24 @@ def test_the_command_line(davis, tmp_path, capsys):
         f"2 videos: {tmp_path / name}" for name in ("sav", "coco")
     ]
     cli.main(["validate", str(tmp_path / "coco"), "--workers", "1"])
-    for arguments in (["--to", "yolo"], ["--to", "davis", "--encode", "keep"], ["--to", "sav", "--fps", "0"]):
+    for arguments in (["--to", "yolo"], ["--to", "davis", "--encode", "keep"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(["convert", str(root), str(tmp_path / "no"), *arguments])
     assert not (tmp_path / "no").exists()
-    for options in ({"encode": "keep"}, {"encode": "jpeg:0"}, {"fps": float("nan")}):
+    for options in ({"encode": "keep"}, {"encode": "jpeg:0"}):
         with pytest.raises(ConfigError):
             ConvertOptions(**options)
+
+
+@pytest.mark.parametrize("fps", ["0", "0.5", "1000.1", "1e9", "1e999", "nan"])
+def test_rates_of_frames_that_no_player_shows(davis, tmp_path, capsys, fps):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["convert", str(davis()), str(tmp_path / "no"), "--to", "sav", "--fps", fps])
+    assert "has to be at least 1 and at most 1000 frames a second: give the rate" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("fps", [1, 23.976, 1000])
+def test_rates_of_frames_at_the_bounds(davis, tmp_path, fps):
+    convert(load_records("auto", davis()), str(tmp_path / "out"), "sav", ConvertOptions(fps=fps))
+    assert len(load_records("auto", tmp_path / "out")) == 2

@@ -203,6 +203,27 @@ def test_verify_reads_everything(sources, tmp_path, capsys):
     assert lines[-1] == f"{len(manifest.parts)} files, 3 of them bad"
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["b.txt", "a.txt"], "holds a.txt, b.txt, but no manifest.json"),
+        (["manifest.json"], "has a manifest.json of another program"),
+        ([], "is empty, or does not exist"),
+    ],
+)
+def test_verify_takes_packs_only(tmp_path, capsys, names, says):
+    folder = tmp_path / "data"
+    for name in names:
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["pack", "--verify", str(folder)])
+    told = capsys.readouterr().err
+    assert f"{folder}: is no pack: it {says}" in told
+    assert "the folder or URI that `sam2vt pack DATA OUT` wrote to" in told
+    assert "sam2vt validate" in told
+
+
 def test_the_command_line(sources, tmp_path, capsys):
     data = tmp_path / "records.parquet"
     write_records(sources, data)
