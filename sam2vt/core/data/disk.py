@@ -26,11 +26,14 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
     reason = error.strerror or error
+    return DataError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy_of_writing(path, error)}")
+
+
+def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:
+    """What to do where a file or folder on this machine cannot be written."""
     if error.errno in _FULL:
-        remedy = f"{_free(path)}free some space there, or choose a folder on another disk"
-    else:
-        remedy = "choose a folder that your user may write to"
-    return DataError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy}")
+        return f"{_free(path)}free some space there, or choose a folder on another disk"
+    return "choose a folder that your user may write to"
 
 
 def _free(path: str | os.PathLike[str]) -> str:

@@ -183,6 +183,16 @@ def test_what_cannot_be_packed(sources, tmp_path):
             PackOptions(**fields)
 
 
+def test_where_nothing_can_be_written(sources, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/a: packing.json cannot be written: .*may write to$"):
+        pack(sources, str(tmp_path / "file/a"), OPTIONS, workers=1)
+    with pytest.raises(DataError, match=r"b.parquet: the record table cannot be written: .*may write to$"):
+        write_records(sources, tmp_path / "file/b.parquet")
+    with pytest.raises(DataError, match=r"cannot be reached: .*such as s3://bucket/folder"):
+        pack(sources, "nowhere://a", OPTIONS, workers=1)
+
+
 def test_verify_reads_everything(sources, tmp_path, capsys):
     folder = tmp_path / "pack"
     pack(sources, str(folder), OPTIONS, workers=1)
