@@ -43,7 +43,11 @@ def _reason(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     # Python names a switch of its own there, which is no remedy.
-    return "it holds a number of thousands of digits" if "digits" in str(error) else str(error)
+    return (
+        "it holds a number of thousands of digits"
+        if "integer string conversion" in str(error)
+        else str(error)
+    )
 
 
 @lru_cache(maxsize=_FILES_HELD)

@@ -69,7 +69,7 @@ def load_records(
     """
     options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
     _check(dataset_type, options)
-    check_text(image_root or "")
+    check_text(os.fspath(image_root or ""))
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
     path = _existing(os.fspath(data_path))
