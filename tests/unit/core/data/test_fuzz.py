@@ -77,11 +77,12 @@ boxes = st.one_of(st.lists(st.integers(-1, 18), min_size=4, max_size=4), st.just
 sizes = st.one_of(st.just(list(SIZE)), st.just(SIZE), junk)
 
 cocos = st.fixed_dictionaries({"size": sizes, "counts": counts})
+polygons = st.lists(st.lists(numbers | st.integers(0, 12), min_size=5, max_size=8), max_size=2)
 rows_in_boxes = st.fixed_dictionaries({"rows": counts | st.just([5, 2, 5])}, optional={"box": boxes})
 
 
 @settings(max_examples=10_000, **ALWAYS)
-@given(segmentation=cocos | rows_in_boxes | junk)
+@given(segmentation=cocos | rows_in_boxes | polygons | junk)
 def test_any_segmentation(segmentation):
     refusal = ""
     try:
@@ -142,8 +143,12 @@ def meta() -> dict[str, Any]:
 LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets, "meta": meta}
 FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json"}
 # Which place is changed, and what becomes of it: it goes, it comes twice, it has another name, or it is junk.
-kinds = st.sampled_from(["drop", "double", "rename", "junk"])
-change = st.tuples(st.integers(0, 10_000), kinds, junk | counts)
+kinds = st.sampled_from(["drop", "double", "rename", "junk", "junk", "junk"])
+# What has once got through somewhere.
+hostile = st.sampled_from(
+    ["--5", "-", "1" * 5000, "\ud800", "a/\udcff", 2**63, 10**400, float("inf"), 1e300, [[1]], {"a": 1}, None]
+)
+change = st.tuples(st.integers(0, 10_000), kinds, st.one_of(hostile, hostile, junk, counts))
 
 
 @pytest.fixture(scope="module")
