@@ -208,7 +208,7 @@ def changed(content: Any, changes: list[tuple[int, str, Any]]) -> Any:
         elif kind == "rename" and isinstance(parent, dict):
             parent[str(value)] = parent.pop(key)
         else:
-            parent[key] = value
+            parent[key] = copy.deepcopy(value)  # a further change may go into it
     return content
 
 
