@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.configuration.values import DATASET_TYPES, READ_DEPTHS
-from sam2vt.errors import exit_on_error
+from sam2vt.errors import ConfigError, exit_on_error
 
 if TYPE_CHECKING:
     from sam2vt.config import DatasetConfig
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     3 training failed, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with exit_on_error():
+        _check_text(given)
     if given[:1] == ["train"]:  # the rest is Hydra's, its options too
         from sam2vt import train
 
@@ -41,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.overrides += rest
     with exit_on_error():
         options.run(options)
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for each in arguments:
+        shown = each.encode("utf-8", "backslashreplace").decode()
+        if shown != each:
+            raise ConfigError(
+                f"{shown}: is not UTF-8 text; allowed are names in UTF-8: rename it, or name another"
+            )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -212,7 +223,6 @@ def _export(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from sam2vt.core.data.formats import load_records
     from sam2vt.core.data.record_table import SUFFIX, write_records
-    from sam2vt.errors import ConfigError
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -271,7 +281,6 @@ def _estimate(options: argparse.Namespace) -> None:
 
 def _pack(options: argparse.Namespace) -> None:
     from sam2vt.core.data.packing.writer import PackOptions, pack
-    from sam2vt.errors import ConfigError
     from sam2vt.train import setup_logging
 
     setup_logging()

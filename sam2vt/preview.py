@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,5 +45,6 @@ def preview(data: str, out: str, overrides: Sequence[str] = (), num_clips: int =
 
 def _compose(data: str, overrides: Sequence[str]) -> Config:
     composed = compose_config(overrides)
-    composed.dataset.data_path = data  # beside the overrides, whose grammar a path need not follow
+    # Beside the overrides, whose grammar a path need not follow; OmegaConf would still look for ${name}.
+    composed.dataset.data_path = re.sub(r"(\\*)\$\{", r"\1\1\\${", data)
     return load_config(composed)

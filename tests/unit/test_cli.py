@@ -112,6 +112,12 @@ def test_errors_end_with_their_code_and_message(
     assert capsys.readouterr().err == "error: a\n"
 
 
+@pytest.mark.parametrize("verb", ["train", "validate", "pack"])
+def test_names_that_are_not_utf8_are_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(verb, "data", "caf\udce9") == 2
+    assert "caf\\udce9: is not UTF-8 text; allowed are names in UTF-8: rename it" in capsys.readouterr().err
+
+
 def test_train_runs_under_hydra_in_the_run_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     overrides = ["model=nano", f"dataset.data_path={tmp_path}", f"output_dir={folder}"]

@@ -15,7 +15,8 @@ from sam2vt.core.evaluation.clip_sheet import BAR, LABEL, MARGIN, PANEL
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("preview") / "some, data=[1]"  # no path that Hydra would take as it is
+    # No path that Hydra or OmegaConf would take as it is.
+    root = tmp_path_factory.mktemp("preview") / r"some, data=[1] ${y} \${oc.env:HOME}"
     write_sample_data(str(root), num_videos=2, num_frames=8)
     return root
 

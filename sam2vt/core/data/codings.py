@@ -15,6 +15,7 @@ from sam2vt.errors import ConfigError, DataError
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}  # where no labels.txt names others
 _MOTS_IGNORED = 10
 _BACKGROUND, _VOID = "background", "void"  # names in a colour table that are no objects
+_TABLE = "dataset.colours (--colours)"
 
 
 class Decoded(NamedTuple):
@@ -42,11 +43,11 @@ def check_colours(table: dict[str, tuple[int, int, int]] | None) -> None:
         return
     for name, colour in table.items():
         if len(colour) != 3 or any(type(each) is not int or not 0 <= each <= 255 for each in colour):
-            raise ConfigError(f"dataset.colours: {name} is {colour}; a colour is three numbers from 0 to 255")
+            raise ConfigError(f"{_TABLE}: {name} is {colour}; a colour is three numbers from 0 to 255")
     if len({tuple(colour) for colour in table.values()}) < len(table):
-        raise ConfigError("dataset.colours: two classes have the same colour; give each class its own")
+        raise ConfigError(f"{_TABLE}: two classes have the same colour; give each class its own")
     if not class_colours(table):
-        raise ConfigError("dataset.colours: no class is in it besides background and void; add the classes")
+        raise ConfigError(f"{_TABLE}: no class is in it besides background and void; add the classes")
 
 
 def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
@@ -91,8 +92,8 @@ def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
         red, green, blue = map(int, pixels[y, x])
         raise DataError(
             f"{annotation.path}: the pixel x={x}, y={y} has the colour ({red}, {green}, {blue}), which "
-            f"dataset.colours does not name, as {int(strange.sum())} pixels have not; add its class to "
-            "dataset.colours (as void, if it counts nowhere), and save masks without smoothing"
+            f"the table of colours does not name, as {int(strange.sum())} pixels have not; add its class to "
+            f"{_TABLE}, as void if it counts nowhere, and save masks without smoothing"
         )
     masks = {key: packed == by_name[name] for key, name in class_colours(table).items()}
     void = packed == by_name[_VOID] if _VOID in by_name else np.zeros(packed.shape, dtype=bool)
@@ -104,8 +105,8 @@ def _read_colours(path: str) -> np.ndarray:
     with open_image(path, "mask") as image:
         if image.mode not in ("RGB", "P", "RGBA"):
             raise DataError(
-                f"{path}: the mask is a {image.mode} image; with dataset.colours allowed are RGB and palette "
-                "images: save the colours of the classes, or leave dataset.colours out if pixels are ids"
+                f"{path}: the mask is a {image.mode} image; with a table of colours allowed are RGB and "
+                f"palette images: save the colours of the classes, or leave {_TABLE} out if pixels are ids"
             )
         read_pixels(image, path, "mask")
         pixels = np.array(image.convert("RGBA" if image.mode == "RGBA" else "RGB"))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sam2vt.config import Config, DatasetConfig
 from sam2vt.configuration.mixing import members
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.formats.listing import check_text
 from sam2vt.core.data.formats.packed import pack_at
 from sam2vt.core.data.mixture import Mixture
 from sam2vt.core.data.packing.dataset import open_packed
@@ -53,7 +54,7 @@ def open_records(
     settings: DatasetConfig, faults: list[DataError] | None = None, notes: list[str] | None = None
 ) -> Records:
     """The videos at `data_path`, by row of a record table or packed shards, else as `load_records`."""
-    path, kind = settings.data_path, settings.dataset_type
+    path, kind = check_text(settings.data_path), settings.dataset_type
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)
     if not is_table and folder is None:
@@ -70,7 +71,8 @@ def open_records(
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
             f"identity={settings.identity}, image_root={settings.image_root}, colours={settings.colours}: "
-            f"data_path {path} is a record table or a pack, which was written with them; leave them out"
+            f"data_path {path} is a record table or a pack, which was written with them; leave out "
+            "dataset.identity (--identity), dataset.image_root (--image-root) and dataset.colours (--colours)"
         )
     if folder is None:
         table, what = RecordTable(path), f"a record table, because it is a {SUFFIX} file"

@@ -27,6 +27,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from sam2vt.core.data.containers import VideoSource, open_video
+from sam2vt.core.data.disk import unreadable
 from sam2vt.core.data.frame_index import FrameIndex
 from sam2vt.core.data.images import read_rgb, resize_frame
 from sam2vt.core.data.packing.reader import PackedFile, iterate_images, place_of
@@ -374,7 +375,7 @@ def _cached_index(path: VideoSource) -> _CachedIndex:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DataError(f"{path}: the video cannot be read: {error.strerror}") from None
+        raise unreadable(path, error) from None
     return _index_file(path, status.st_mtime_ns, status.st_size)
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sam2vt.core.data.disk import unreadable
 from sam2vt.errors import DataError, located
 
 # 11585 x 11585. A small file can claim more than memory holds; its header is read before any pixel.
@@ -38,13 +39,24 @@ def open_image(path: str, what: str = "image", data: bytes | None = None) -> Ima
     except Image.DecompressionBombError as error:
         raise _too_large(path, what, str(error)) from None
     except (UnidentifiedImageError, *_DAMAGE) as error:
-        raise DataError(f"{path}: the {what} cannot be opened as an image: {error}") from None
+        raise _not_opened(path, what, error, data) from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
         raise _too_large(path, what, f"it is {width}x{height}")
     _check_single(image, path, what)
     return image
+
+
+def _not_opened(path: str, what: str, error: Exception, data: bytes | None) -> DataError:
+    if data is None and isinstance(error, PermissionError):
+        return unreadable(path, error)
+    is_empty = os.path.getsize(path) == 0 if data is None else not data
+    reason = "the file is empty" if is_empty else f"{error}"
+    return DataError(
+        f"{path}: the {what} cannot be opened as an image: {reason}; copy or export the file again"
+        f"{'' if is_empty else ' as ' + ', '.join(_FORMATS)}"
+    )
 
 
 def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarray:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from sam2vt.core.data.disk import unreadable
 from sam2vt.errors import DataError
 
 _FILES_HELD = (
     4  # parsed: a recogniser looks at what a loader reads next, a clip reads one file frame by frame
 )
+_HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # as characters beyond 16 bits are escaped, in two halves
 
 
 def load_json(path: str) -> Any:
     """The content of a JSON file; it is shared between callers and must not be changed.
 
     Raises DataError naming the file for one that cannot be read, is no UTF-8, is nested too deeply, holds
-    a number that is none (NaN, Infinity) or a field twice.
+    a number that is none (NaN, Infinity), a field twice or a text that is no Unicode.
     """
     try:
         status = os.stat(path)
@@ -29,17 +33,58 @@ def load_json(path: str) -> Any:
         raise DataError(
             f"{path}: is nested too deeply to be a dataset's JSON; write it anew", file=path
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError as error:
         if isinstance(error, DataError):
             raise
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise DataError(f"{path}: cannot be read as JSON: {reason}; write the file anew", file=path) from None
+        raise DataError(
+            f"{path}: cannot be read as JSON: {_reason(error)}; write the file anew", file=path
+        ) from None
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    # Python names a switch of its own there, which is no remedy.
+    return (
+        "it holds a number of thousands of digits"
+        if "integer string conversion" in str(error)
+        else str(error)
+    )
 
 
 @lru_cache(maxsize=_FILES_HELD)
 def _parsed(path: str, mtime_ns: int, num_bytes: int) -> Any:
     with open(path, encoding="utf-8-sig") as file:
-        return json.load(file, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        text = file.read()
+    content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    if _HALF_OF_A_PAIR.search(text):
+        broken = next((place for place, each in _texts(content) if not _is_unicode(each)), None)
+        if broken is not None:
+            raise ValueError(f"{broken or 'it'} holds half a character (\\ud800 to \\udfff without its pair)")
+    return content
+
+
+def _texts(content: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text, fields' names too, with the place where it is, such as images[0].file_name."""
+    if isinstance(content, str):
+        yield place, content
+    elif isinstance(content, list):
+        for number, each in enumerate(content):
+            yield from _texts(each, f"{place}[{number}]")
+    elif isinstance(content, dict):
+        for name, each in content.items():
+            yield f"a field of {place}" if place else "a field", name
+            yield from _texts(each, f"{place}.{name}" if place else name)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_constant(text: str) -> NoReturn:

@@ -43,7 +43,7 @@ def read_labels(path: str) -> Labels:
             raise DataError(
                 f"{path}: the mask is a {image.mode} image; allowed are palette (P) and gray (L, 1, I;16) "
                 "images whose pixel values are object ids: save the ids, not their colours, or say with "
-                "dataset.colours which colour is which class"
+                "dataset.colours (--colours) which colour is which class"
             )
         pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
         coloured = image.mode == "P" and not _is_gray_ramp(image)

@@ -9,6 +9,8 @@ from typing import Any
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.errors import DataError
 
+_MOST = 2**53  # of a masklet's number, a count or a size; a video's files count on from each other's numbers
+
 
 @dataclass(frozen=True)
 class Masklets:
@@ -46,7 +48,7 @@ def read_masklets(path: str) -> Masklets:
     if not isinstance(ids, list) or not _are_different_numbers(ids):
         raise DataError(
             f"{path}: masklet_id is {shown(ids)}; it must list the different numbers of the masklets, each "
-            "0 or more"
+            f"from 0 to {_MOST}: number them from 0 on"
         )
     for place, masks in enumerate(frames):
         if not isinstance(masks, list) or len(masks) != len(ids):
@@ -72,12 +74,19 @@ def read_masklets(path: str) -> Masklets:
 
 
 def _are_different_numbers(ids: list[Any]) -> bool:
-    return all(type(each) is int and each >= 0 for each in ids) and len(set(ids)) == len(ids)
+    return all(type(each) is int and 0 <= each <= _MOST for each in ids) and len(set(ids)) == len(ids)
 
 
 def _whole(content: dict[str, Any], name: str, path: str) -> int:
     """SA-V writes whole numbers as 483.0."""
     value = content.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 1 or value != int(value):
-        raise DataError(f"{path}: {name} is {shown(value)}; it must be a whole number of at least 1")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_count(value):
+        raise DataError(
+            f"{path}: {name} is {shown(value)}; it must be a whole number of at least 1, at most {_MOST}: "
+            "write what the video has"
+        )
     return int(value)
+
+
+def _is_count(value: float) -> bool:
+    return 1 <= value <= _MOST and value == int(value)

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from sam2vt.core.data.disk import remedy_of_writing
 from sam2vt.core.data.record_coding import decode_record, encode_record
 from sam2vt.core.types import PackedVideo, VideoRecord
 from sam2vt.errors import DataError
@@ -43,8 +44,8 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
     # An object appears when its upload is complete; a local file when it is put in place.
     is_local = filesystem.type_name == "local"
     written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
-    filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
     try:
+        filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
         if not _write_rows(records, filesystem, written):
             raise DataError(f"{target}: there is no record to write")
         if is_local:
@@ -54,7 +55,9 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
             with suppress(OSError):  # it may never have been opened
                 filesystem.delete_file(written)
         if isinstance(error, OSError):
-            raise DataError(f"{target}: the record table cannot be written: {error}") from error
+            elsewhere = "check the address, and that you may write there"
+            remedy = remedy_of_writing(target, error) if is_local else elsewhere
+            raise DataError(f"{target}: the record table cannot be written: {error}; {remedy}") from error
         raise
 
 
@@ -209,4 +212,7 @@ def locate(path: str) -> tuple[Any, str]:
     try:
         return fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be reached: {error}") from None
+        raise DataError(
+            f"{path}: cannot be reached: {error}; allowed are paths, and URIs such as s3://bucket/folder "
+            "that you may use"
+        ) from None

@@ -6,7 +6,6 @@ Run lengths are therefore decoded and painted here; it only outlines polygons, o
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
     size = rle.get("size")
     if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise DataError(
-            f"{where}: RLE size is {size}, the image is [height, width] = [{height}, {width}]; "
+            f"{where}: RLE size is {str(size)[:40]}, the image is [height, width] = [{height}, {width}]; "
             "write masks at the size of their frames"
         )
     return paint(_checked_counts(rle.get("counts"), height, width, "height x width", where), height, width)
@@ -136,10 +135,10 @@ def check_polygon(polygon: Any, place: int, height: int, width: int, where: str)
         for value, name, limit in ((x, "x", width), (y, "y", height)):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             # A polygon may stick out of its image, but not by more than the image's own size.
-            if not number or not math.isfinite(value) or not -limit <= value <= 2 * limit:
+            if not number or not -limit <= value <= 2 * limit:
                 raise DataError(
-                    f"{where}: polygon {place} has {name} = {value}; allowed are pixels of the image, "
-                    f"0 to {limit} (up to {limit} px outside are cut off)"
+                    f"{where}: polygon {place} has {name} = {str(value)[:40]}; allowed are pixels of the "
+                    f"image, 0 to {limit} (up to {limit} px outside are cut off)"
                 )
 
 

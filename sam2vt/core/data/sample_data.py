@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from sam2vt.core.data.disk import unwritable
 from sam2vt.core.data.video_writing import write_video
 from sam2vt.errors import ConfigError, DataError
 
@@ -47,14 +48,18 @@ def write_sample_data(
     object ids. `size` is (height, width) in pixels, both even. The motion always takes the whole video:
     from 40 frames on it is a few pixels a frame, and repeating the first mask reaches a mean J of at
     most 0.35 in each video. The same arguments write the same files. Raises ConfigError for arguments
-    that cannot be used, DataError where `out` already holds something.
+    that cannot be used, DataError where `out` already holds something or cannot be written.
     """
     out = Path(out)
     _check_arguments(out, num_videos, num_frames, size)
     for i in range(num_videos):
         rng = np.random.default_rng(np.random.SeedSequence([seed, i]))
         scene = draw_scene(rng, num_frames, size, _FOLLOWED[i % len(_FOLLOWED)])
-        _write_scene(out, f"sample_{i:02d}", scene, as_mp4=i % 2 == 1)
+        try:
+            _write_scene(out, f"sample_{i:02d}", scene, as_mp4=i % 2 == 1)
+        except OSError as error:
+            begun = "; remove what was written, which is incomplete" if out.exists() else ""
+            raise DataError(f"{unwritable(out, error)}{begun}") from None
 
 
 def _check_arguments(out: Path, num_videos: int, num_frames: int, size: tuple[int, int]) -> None:

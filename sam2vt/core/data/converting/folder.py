@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sam2vt.core.data.disk import unreadable, unwritable
 from sam2vt.errors import DataError
 
 _DONE = ".converted"  # what is converted, then a line a video that is done
@@ -46,7 +47,16 @@ def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
         work.rename(target)
         (target / _DONE).unlink()
     except OSError as error:
-        raise DataError(f"{work}: cannot be written: {error}") from None
+        raise _refused(work, error) from None
+
+
+def _refused(work: Path, error: OSError) -> DataError:
+    """What could not be read or written: a copy's error names its source, or source and target."""
+    if error.filename is None or error.filename2 is not None:
+        return unwritable(work, error)
+    named = Path(error.filename)
+    is_ours = work in (named, *named.parents) or named in work.parents
+    return unwritable(work, error) if is_ours else unreadable(named, error)
 
 
 def _begin(work: Path, what: str) -> set[str]:
@@ -55,15 +65,22 @@ def _begin(work: Path, what: str) -> set[str]:
         work.mkdir(parents=True, exist_ok=True)
         write_file(work / _DONE, (what + "\n").encode())
         return set()
-    lines = (work / _DONE).read_text().splitlines(keepends=True) if (work / _DONE).is_file() else [""]
-    if lines[0] != what + "\n":
+    first, *lines = _lines(work / _DONE) or [""]
+    if first != what + "\n":
         raise DataError(
             f"{work}: holds the unfinished work of another conversion, or of data that has changed since; "
             "remove the folder"
         )
-    whole = [line for line in lines[1:] if line.endswith("\n")]
-    write_file(work / _DONE, "".join([lines[0], *whole]).encode())  # without the line that a kill cut
-    return {json.loads(line) for line in whole}
+    whole = [line for line in lines if line.endswith("\n")]
+    write_file(work / _DONE, "".join([first, *whole]).encode())  # without the line that a kill cut
+    try:
+        return {str(json.loads(line)) for line in whole}
+    except ValueError as error:
+        raise DataError(f"{work / _DONE}: is damaged: {error}; remove {work} and convert again") from None
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines(keepends=True) if path.is_file() else []
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from sam2vt.core.data.encoding import Encoding, parse_encoding
 from sam2vt.errors import ConfigError
+
+_MOST_FPS = 1000  # what players show; encoders refuse some rates beyond
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class ConvertOptions:
                 "--encode keep: images are kept as they are without it; frames of video files become png or "
                 "jpeg:<quality>"
             )
-        if not (math.isfinite(self.fps) and self.fps >= 1):
-            raise ConfigError(f"--fps {self.fps}: has to be at least 1 frame a second")
+        if not 1 <= self.fps <= _MOST_FPS:  # so is NaN
+            raise ConfigError(
+                f"--fps {self.fps}: has to be at least 1 and at most {_MOST_FPS} frames a second: give the "
+                "rate at which the video is to be shown, such as 24; every frame is written at any rate"
+            )
 
     @property
     def encoding(self) -> Encoding:

@@ -25,7 +25,9 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import (
     OTHER_VIDEO_EXTENSIONS,
     VIDEO_EXTENSIONS,
+    check_text,
     files_in,
+    names_in,
     some,
     subfolders,
 )
@@ -67,6 +69,7 @@ def load_records(
     """
     options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
     _check(dataset_type, options)
+    check_text(os.fspath(image_root or ""))
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
     path = _existing(os.fspath(data_path))
@@ -75,7 +78,7 @@ def load_records(
         if name not in found.takes:
             raise ConfigError(
                 f"{name}={value} means nothing to {found.what}, which data_path {path} was recognised as, "
-                f"because {found.why}; leave it out"
+                f"because {found.why}; leave out dataset.{name} (--{name.replace('_', '-')})"
             )
     records = _unique(path, found.load(options), options)
     if not records and not faults:
@@ -88,7 +91,7 @@ def _existing(data_path: str) -> str:
     """As an absolute path, or the URI that it is."""
     if "://" in data_path:
         return data_path
-    path = os.path.abspath(os.path.expanduser(data_path))
+    path = check_text(os.path.abspath(os.path.expanduser(data_path)))
     if not os.path.exists(path):
         raise DataError(f"data_path {path} does not exist; {_nearest(path)}")
     check_readable(path)
@@ -169,7 +172,7 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
             f"data_path {path} holds no shards of `sam2vt pack`, and other datasets are not read from a URI: "
             "pack the dataset there, or copy it to this machine"
         )
-    holds = f"holds {some(sorted(os.listdir(path)), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
+    holds = f"holds {some(names_in(path), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
     if dataset_type in ("auto", "video") and tree.lacks_masks(path):
         holds += f": frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
     others = files_in(path, OTHER_VIDEO_EXTENSIONS)
@@ -188,4 +191,4 @@ def _nearest(path: str) -> str:
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)
-    return f"{parent} holds {some(sorted(os.listdir(parent)), 8) or 'nothing'}"
+    return f"{parent} holds {some(names_in(parent), 8) or 'nothing'}"

@@ -196,7 +196,8 @@ def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadO
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root",
+            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root "
+            "(--image-root)",
             frame=only(places),
         )
     return [path for path in paths if path is not None]

@@ -9,12 +9,14 @@ intersection over union of 0.3 on; what is linked to nothing begins a new object
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import numpy as np
 
 from sam2vt.core.data.formats.coco_json import track_of
 from sam2vt.core.data.formats.listing import natural_key
+from sam2vt.core.data.object_ids import check_object_id, is_object_id
 from sam2vt.core.data.rle import segmentation_to_mask
 from sam2vt.errors import DataError, located
 
@@ -54,15 +56,14 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
                 raise DataError(
                     f"{where}, frame {frame}: annotation {annotation.get('id')} does not say which object it "
                     "shows: it has no track_id, instance_id or attributes.track_id. Add one, or choose "
-                    "dataset.identity=category (one object per category) or dataset.identity=iou (masks are "
-                    "linked by overlap from annotated frame to annotated frame)",
+                    "dataset.identity=category (--identity category: one object per category) or "
+                    "dataset.identity=iou (--identity iou: masks are linked by overlap from annotated frame "
+                    "to annotated frame)",
                     frame=frame,
                 )
             tracks[id(annotation)] = track
     unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
-    numbered = all(each.lstrip("-").isdecimal() for each in unique) and len(set(map(int, unique))) == len(
-        unique
-    )
+    numbered = all(map(_is_number, unique)) and len(set(map(int, unique))) == len(unique)
     if numbered:
         ids = {track: int(track) for track in tracks.values()}
     else:
@@ -74,6 +75,11 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
             _add(objects, frame, ids[tracks[id(annotation)]], annotation)
     _say_united(objects, where)
     return objects, {} if numbered else {number: str(track) for track, number in ids.items()}
+
+
+def _is_number(text: str) -> bool:
+    """Whether a track id is an object's number; a longer row of digits is a name."""
+    return re.fullmatch(r"-?[0-9]{1,19}", text) is not None and is_object_id(int(text))
 
 
 def _say_united(objects: Objects, where: str) -> None:
@@ -142,14 +148,15 @@ def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np
 
 
 def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
-    category = annotation.get("category_id")
+    category, at = annotation.get("category_id"), f"{where}, frame {frame}: annotation {annotation.get('id')}"
     if isinstance(category, bool) or not isinstance(category, int):
         raise DataError(
-            f"{where}, frame {frame}: annotation {annotation.get('id')} has category_id {category!r}; "
-            "dataset.identity=category and dataset.identity=iou need its number",
+            f"{at} has category_id {str(category)[:40]}; "
+            "dataset.identity=category (--identity category) and dataset.identity=iou need its number: write "
+            "the category of each annotation",
             frame=frame,
         )
-    return category
+    return check_object_id(category, f"{at} has category_id")
 
 
 def _add(objects: Objects, frame: int, object_id: int, annotation: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sam2vt.core.data.formats.layout import ReadOptions
-from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.formats.listing import check_text, names_in, some
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masklets import is_masklet_file
+from sam2vt.core.data.object_ids import check_object_id
 from sam2vt.errors import DataError
 
 Entry = dict[str, Any]
@@ -25,13 +26,13 @@ def find_json(path: str) -> str | None:
         os.path.join(folder, name)
         for folder in folders
         if os.path.isdir(folder)
-        for name in sorted(os.listdir(folder))
+        for name in names_in(folder)
         if name.lower().endswith(".json") and not name.startswith(".")
     ]
     if len(found) > 1 and not any(_is_masklet_file(name) for name in found):
         names = some(os.path.relpath(name, path) for name in found)
         raise DataError(f"{path}: holds several JSON files ({names}); data_path must name one of them")
-    return found[0] if found else None
+    return check_text(found[0]) if found else None
 
 
 def json_kind(path: str) -> str:
@@ -64,12 +65,14 @@ def track_of(annotation: Entry, where: str) -> int | str | None:
     """The number or name of the object; whole numbers may be written as 7.0, as tables do."""
     track = stated_track(annotation)
     if isinstance(track, float) and track.is_integer():
-        return int(track)
+        track = int(track)
     if isinstance(track, bool) or not isinstance(track, (int, str, type(None))):
         raise DataError(
             f"{where}: annotation {annotation.get('id')} has the track id {shown(track)}, a "
             f"{type(track).__name__}; allowed is a whole number or a text"
         )
+    if isinstance(track, int):
+        check_object_id(track, f"{where}: annotation {annotation.get('id')} has the track id")
     return track
 
 
@@ -82,8 +85,8 @@ def read_json(path: str) -> dict[str, Any]:
     data = load_json(path)
     if is_masklet_file(data):
         raise DataError(
-            f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type to video or auto, and "
-            "dataset.data_path to the folder that holds it and its video"
+            f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type (--dataset-type) to "
+            "video or auto, and dataset.data_path to the folder that holds it and its video"
         )
     lacking = [
         key

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from sam2vt.core.data.disk import unreadable
 from sam2vt.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -19,18 +20,23 @@ VIDEO_EXTENSIONS = (
 OTHER_VIDEO_EXTENSIONS = (".y4m", ".gif", ".mxf", ".rm", ".rmvb", ".f4v", ".divx", ".mjpg", ".mjpeg", ".dav")
 
 _DIGITS = re.compile(r"(\d+)")
+_MOST_DIGITS = 640  # Python may refuse to read longer numbers
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sorts names by the numbers in them: frame_2 before frame_10."""
     parts = _DIGITS.split(name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
+    return [(0, int(part)) if _is_number(part) else (1, part) for part in parts], name
 
 
 def last_number(name: str) -> int | None:
     """The last number in a name: 7 for frame_0007."""
     numbers = _DIGITS.findall(name)
-    return int(numbers[-1]) if numbers else None
+    return int(numbers[-1]) if numbers and _is_number(numbers[-1]) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def subfolders(folder: str) -> list[str]:
@@ -38,7 +44,7 @@ def subfolders(folder: str) -> list[str]:
 
     Hidden ones are left out, and what macOS adds to archives.
     """
-    return [entry.name for entry in _entries(folder) if _is_folder(entry)]
+    return _as_text(folder, [entry.name for entry in _entries(folder) if _is_folder(entry)])
 
 
 def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
@@ -53,12 +59,51 @@ def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
         if not os.path.isfile(entry.path) and (
             not is_folder or entry.name.lower().endswith(IMAGE_EXTENSIONS)
         ):
-            link = "a link to nothing" if entry.is_symlink() else "no regular file (a pipe, socket or device)"
-            raise DataError(
-                f"{entry.path}: is {'a folder' if is_folder else link}, although its name is that of an "
-                "image or video; restore the file or remove it"
-            )
-    return [entry.name for entry in entries if not _is_folder(entry)]
+            raise _no_file(entry, is_folder)
+    return _as_text(folder, [entry.name for entry in entries if not _is_folder(entry)])
+
+
+def _no_file(entry: os.DirEntry[str], is_folder: bool) -> DataError:
+    try:
+        os.stat(entry.path)
+    except PermissionError as error:  # its folder may be listed, but not entered
+        return unreadable(entry.path, error)
+    except OSError:
+        pass
+    link = "a link to nothing" if entry.is_symlink() else "no regular file (a pipe, socket or device)"
+    return DataError(
+        f"{printable(entry.path)}: is {'a folder' if is_folder else link}, although its name is that of an "
+        "image or video; restore the file or remove it"
+    )
+
+
+def names_in(folder: str) -> list[str]:
+    """Every name in a folder, hidden ones too."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(printable(folder), error) from None
+
+
+def check_text(path: str) -> str:
+    """The path itself. Raises DataError where it is not UTF-8: no table or JSON could hold it."""
+    if printable(path) != path:
+        raise DataError(
+            f"{printable(path)}: the name is not UTF-8 text; allowed are names in UTF-8: rename it, or all "
+            "names in a folder by `convmv -r -f latin1 -t utf8 --notest FOLDER`"
+        )
+    return path
+
+
+def _as_text(folder: str, names: list[str]) -> list[str]:
+    for name in names:
+        check_text(os.path.join(folder, name))
+    return names
+
+
+def printable(text: str) -> str:
+    """With escapes for bytes that are not UTF-8, which Python keeps in names as halves of characters."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def alike(name: str) -> str:
@@ -81,7 +126,7 @@ def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
 
 def some(names: Iterable[object], limit: int = 5) -> str:
     """The first names of a list, for a message."""
-    texts = [str(name) for name in names]
+    texts = [printable(str(name)) for name in names]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
 
@@ -104,6 +149,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     if not os.path.isdir(folder):
         return []
-    with os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not _is_hidden(entry.name)]
+    try:
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not _is_hidden(entry.name)]
+    except OSError as error:
+        raise unreadable(printable(folder), error) from None
     return sorted(shown, key=lambda entry: natural_key(entry.name))

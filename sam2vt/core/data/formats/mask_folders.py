@@ -16,6 +16,7 @@ from sam2vt.core.data.formats.listing import (
     subfolders,
 )
 from sam2vt.core.data.images import image_size
+from sam2vt.core.data.object_ids import check_object_id
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
 from sam2vt.errors import DataError
 
@@ -65,7 +66,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
 def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
     """Folder names that are all numbers are the object ids; others are counted from 1."""
     numbered = all(name.isdecimal() for name in names)
-    ids = [int(name) for name in names] if numbered else list(range(1, len(names) + 1))
+    ids = [_number(folder, name) for name in names] if numbered else list(range(1, len(names) + 1))
     if len(set(ids)) < len(ids):
         raise DataError(
             f"{folder}: two subfolders have the same number, so the same object id: {some(names)}",
@@ -78,6 +79,10 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
             paths.setdefault(frame, {})[object_id] = path
     by_name: dict[str, FrameAnnotation] = {frame: ObjectImages(each) for frame, each in paths.items()}
     return MaskFolder(folder, by_name, tuple(sorted(ids)), {} if numbered else dict(zip(ids, names)))
+
+
+def _number(folder: str, name: str) -> int:
+    return check_object_id(int(name), f"{folder}: a folder of masks is named")
 
 
 def _by_stem(folder: str, files: list[str]) -> dict[str, str]:

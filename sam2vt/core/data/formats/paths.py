@@ -25,7 +25,8 @@ def find_inside(
             if not allow_absolute:
                 raise DataError(
                     f"{where}: the file {name} has an absolute path; allowed are paths under "
-                    f"{', '.join(roots)}: write them relative to it, or set dataset.allow_absolute_paths=true"
+                    f"{', '.join(roots)}: write them relative to it, or set "
+                    "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
                 )
             candidates = [name]
         else:
@@ -70,7 +71,7 @@ def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if not anywhere and os.path.commonpath([real, inside]) != inside:
         raise DataError(
             f"{where}: the file {name} lies outside {root}, at {real}; allowed are files inside the "
-            "dataset's folder: move them there, set dataset.image_root, or set "
-            "dataset.allow_absolute_paths=true"
+            "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
+            "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
         )
     return path

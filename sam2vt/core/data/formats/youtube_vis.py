@@ -167,7 +167,8 @@ def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOption
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(files)} frames do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)}. Put the files there, or set dataset.image_root",
+            f"{', '.join(roots)}. Put the files there, or set dataset.image_root "
+            "(--image-root)",
             frame=only(places),
         )
     return [path for path in paths if path is not None]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from sam2vt.core.data.formats.listing import alike, some, stem
-from sam2vt.core.data.json_files import field, load_json
+from sam2vt.core.data.json_files import field, load_json, shown
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import DataError
 
@@ -43,15 +45,13 @@ def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
     names = {alike(stem(os.path.basename(each))) for each in record.frame_paths or ()}
     categories = {}
     for key, described in field(entry, "objects", dict, where).items():
-        if not key.isdecimal() or not 0 < int(key) <= 65535:
-            raise DataError(f"{where}: object {key!r} is no id; ids are numbers from 1 on, as in the masks")
+        if not re.fullmatch(r"[0-9]{1,9}", key) or not 0 < int(key) <= 65535:
+            raise DataError(
+                f"{where}: object {shown(key)} is no id; ids are numbers from 1 to 65535, as in the masks: "
+                "correct meta.json"
+            )
         categories[int(key)] = field(described, "category", str, f"{where}, object {key}")
-        frames = described.get("frames", [])
-        lost = (
-            [each for each in frames if alike(str(each)) not in names]
-            if isinstance(frames, list)
-            else [frames]
-        )
+        lost = [each for each in _frames(described, f"{where}, object {key}") if alike(each) not in names]
         if lost and names:
             raise DataError(
                 f"{where}, object {key}: {len(lost)} of its frames are not in {record.source}: {some(lost)}; "
@@ -67,3 +67,15 @@ def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
             )
     extra = {**record.extra, "object_names": categories, "meta": path}
     return replace(record, object_ids=tuple(sorted(categories)), extra=extra)
+
+
+def _frames(described: dict[str, Any], where: str) -> list[str]:
+    """The names of the frames that an object is on, where the file says it."""
+    frames = field(described, "frames", list, where) if "frames" in described else []
+    wrong = next((each for each in frames if not isinstance(each, (str, int))), None)
+    if wrong is not None:
+        raise DataError(
+            f"{where}: frames lists {shown(wrong)}; allowed are names of frames, such as 00005: correct "
+            "meta.json"
+        )
+    return [str(each) for each in frames]

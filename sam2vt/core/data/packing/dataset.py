@@ -34,6 +34,11 @@ def open_packed(path: str) -> RecordTable:
 def verify(path: str) -> tuple[Manifest, list[DataError]]:
     """The manifest, and what is wrong with the files, each of which is read and held to its checksum."""
     store = Store(path)
+    if not is_packed(path):
+        raise DataError(
+            f"{store.root}: is no pack: it {_holds(store)}; --verify takes the folder or URI that "
+            "`sam2vt pack DATA OUT` wrote to. Other datasets are checked by `sam2vt validate`"
+        )
     manifest = _complete(store)
     faults = {part.name: fault for part, fault in _part_faults(store, manifest)}
     whole = [part for part in manifest.parts if part.name not in faults]
@@ -42,6 +47,14 @@ def verify(path: str) -> tuple[Manifest, list[DataError]]:
             what = f"its content is not what was written: its checksum is not that of {MANIFEST}"
             faults[part.name] = DataError(f"{store.root}/{part.name}: {what}; {_COPY}")
     return manifest, list(faults.values())
+
+
+def _holds(store: Store) -> str:
+    """What there is in place of a pack, for a sentence."""
+    names = sorted(store.sizes())
+    if MANIFEST in names:
+        return f"has a {MANIFEST} of another program"
+    return f"holds {', '.join(names[:5])}, but no {MANIFEST}" if names else "is empty, or does not exist"
 
 
 def _complete(store: Store) -> Manifest:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sam2vt.core.data.disk import remedy_of_writing
 from sam2vt.core.data.record_table import locate
 from sam2vt.errors import DataError
 
@@ -70,7 +71,7 @@ class Store:
         """A file to write, which takes its name when the block ends without an error."""
         # An object appears when its upload is complete; a local file when it is put in place.
         written = self._at(name) + (_UNFINISHED if self._is_local else "")
-        with self._telling(f"{name} cannot be written"):
+        with self._telling(f"{name} cannot be written", writes=True):
             self._filesystem.create_dir(self._folder, recursive=True)
             with self._filesystem.open_output_stream(written) as stream:
                 yield Counted(stream)
@@ -82,11 +83,15 @@ class Store:
             self._filesystem.delete_file(self._at(name))
 
     @contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _telling(self, what: str, writes: bool = False) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise DataError(f"{self.root}: {what}: {error}") from None
+            if writes and self._is_local:
+                remedy = remedy_of_writing(self._folder, error)
+            else:
+                remedy = "check the folder or address, and that you may use it"
+            raise DataError(f"{self.root}: {what}: {error}; {remedy}") from None
 
     def _at(self, name: str) -> str:
         return f"{self._folder}/{name}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -79,6 +81,70 @@ def test_wrong_path(tmp_path):
     message = refusal(load_records, "auto", tmp_path / "datasat")
     has(message, tmp_path / "datasat", "does not exist", f"{tmp_path} holds dataset")
     has(refusal(load_records, "auto", ""), "data_path is empty")
+
+
+@pytest.mark.parametrize("part", ["JPEGImages/clip", "JPEGImages/clip/1.jpg", "Annotations/clip/1.png", "."])
+def test_names_that_are_not_utf8(dataset, part):
+    odd = os.fsdecode(b"caf\xe9")
+    old = dataset / part
+    new = old.with_name(odd + old.suffix)
+    old.rename(new)
+    message = refusal(load_records, "auto", new if part == "." else dataset)
+    has(message, new.parent, "caf\\udce9", "is not UTF-8", "rename it", "convmv")
+    message.encode()  # it can be printed, wherever it is
+
+
+def test_other_names_that_are_not_utf8_do_not_matter(dataset):
+    (dataset / os.fsdecode(b"lies\xe9.txt")).write_text("")
+    assert len(load_records("auto", dataset)) == 1
+    shutil.rmtree(dataset / "Annotations")
+    refusal(load_records, "auto", dataset).encode()
+    refusal(load_records, "auto", dataset / "nowhere").encode()
+
+
+def test_a_json_whose_name_is_not_utf8(coco, dataset):
+    path = coco(lambda data: None)
+    path.rename(path.with_name(os.fsdecode(b"caf\xe9.json")))
+    path.parent.rename(dataset / "coco")
+    has(refusal(load_records, "auto", dataset / "coco"), "caf\\udce9.json", "is not UTF-8", "rename it")
+
+
+def forbidden(monkeypatch, name, folder):
+    """As for another user than root: a function of os that is not allowed to read a folder."""
+    allowed = getattr(os, name)
+
+    def refuse(path, *arguments, **keywords):
+        if os.fspath(path) == str(folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return allowed(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, name, refuse)
+
+
+@pytest.mark.parametrize("part", [".", "JPEGImages", "Annotations/clip"])
+def test_folders_that_may_not_be_listed(dataset, monkeypatch, part):
+    forbidden(monkeypatch, "scandir", dataset / part)
+    has(
+        refusal(load_records, "auto", dataset), dataset / part, "Permission denied", "allow your user to read"
+    )
+
+
+def test_a_parent_that_may_not_be_listed(dataset, monkeypatch):
+    forbidden(monkeypatch, "listdir", dataset)
+    message = refusal(load_records, "auto", dataset / "nowhere")
+    has(message, dataset, "Permission denied", "allow your user to read")
+
+
+def test_a_json_that_may_not_be_read(coco, monkeypatch):
+    path = coco(lambda data: None)
+
+    def refuse(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    message = refusal(load_records, "coco", path)
+    has(message, path, "Permission denied", "allow your user to read it")
+    assert "write the file anew" not in message
 
 
 def test_empty_folder(tmp_path):
@@ -200,6 +266,75 @@ def test_coco_without_identity(coco):
     has(message, path, "frame 1: annotation 1", "track_id", "identity=category", "identity=iou")
 
 
+BEYOND = int("9" * 400)
+ALLOWED = "from -9223372036854775808 to 9223372036854775807"
+
+
+def of_annotation(**fields):
+    return lambda data: data["annotations"][1].update(fields)
+
+
+def of_image(**fields):
+    return lambda data: data["images"][1].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (of_annotation(track_id=2**63), ("frame 1: annotation 1", "track id 9223372036854775808", ALLOWED)),
+        (of_annotation(track_id=-(2**63) - 1), ("frame 1: annotation 1", ALLOWED)),
+        (of_annotation(track_id=1e300), ("frame 1: annotation 1", ALLOWED)),
+        (of_annotation(track_id=BEYOND), ("frame 1: annotation 1", "number the objects from 1 on")),
+        (of_annotation(track_id="\ud800"), ("annotations[1].track_id holds half a character", "anew")),
+        (of_image(file_name="clip/\ud800.jpg"), ("images[1].file_name holds half a character", "anew")),
+        (of_image(**{"\udfff": 1}), ("a field of images[1] holds half a character", "anew")),
+        (of_image(file_name="clip/" + "1" * 5000 + ".jpg"), ("1 of 3 image files do not exist",)),
+    ],
+)
+def test_hostile_values(coco, change, parts):
+    path = coco(change)
+    has(refusal(load_records, "coco", path), path, *parts)
+
+
+@pytest.mark.parametrize("digits", [4301, 5000, 100_000])
+def test_numbers_too_long_for_python(coco, digits):
+    path = coco(of_annotation(track_id="LONG"))
+    path.write_text(path.read_text().replace('"LONG"', "1" * digits))
+    message = refusal(load_records, "coco", path)
+    has(message, path, "number")
+    assert "set_int_max_str_digits" not in message
+
+
+def test_a_category_beyond_all_ids(coco):
+    path = coco(lambda data: [each.update(category_id=2**63) for each in data["annotations"]])
+    message = refusal(load_records, "coco", path, identity="category")
+    has(message, path, "frame 0: annotation 0 has category_id 9223372036854775808", ALLOWED)
+
+
+@pytest.mark.parametrize("name", ["--5", "-", "1" * 5000, "9223372036854775808", "\u00b2", "-1.5"])
+def test_odd_track_ids_are_names(coco, name):
+    (record,) = load_records("coco", coco(of_annotation(track_id=name)))
+    assert record.object_ids == (1, 2)
+    assert set(record.extra["object_names"].values()) == {"6", name}
+
+
+def test_names_with_characters_beyond_16_bits(coco):
+    """JSON escapes them as pairs, each half of which is none."""
+    path = coco(of_annotation(track_id="\U0001f600"))
+    assert "\\ud83d\\ude00" in path.read_text()
+    (record,) = load_records("coco", path)
+    assert "\U0001f600" in record.extra["object_names"].values()
+
+
+def test_a_folder_of_masks_named_beyond_all_ids(dataset):
+    for name in ("1", "9" * 30):
+        shutil.copytree(dataset / "Annotations/clip", dataset / "of_objects" / name)
+    shutil.rmtree(dataset / "Annotations/clip")
+    (dataset / "of_objects").rename(dataset / "Annotations/clip")
+    message = refusal(load_records, "auto", dataset)
+    has(message, dataset / "Annotations/clip", f"a folder of masks is named {'9' * 30}", ALLOWED)
+
+
 @pytest.mark.parametrize(
     ("segmentation", "parts"),
     [
@@ -209,6 +344,9 @@ def test_coco_without_identity(coco):
         ({"size": [24, 32], "counts": "zz"}, ("outside '0' to 'o' at position 0", "768")),
         ([[1, 2, 3, 4, 5]], ("polygon 0 has 5 numbers", "even count of at least 6")),
         ([[1, 2, 3, 4]], ("polygon 0 has 4 numbers", "even count of at least 6")),
+        ([[1, 2, 3, BEYOND, 5, 6]], ("polygon 0 has y = 999", "0 to 24")),
+        ({"size": [24, BEYOND], "counts": [768]}, ("RLE size is [24, 999", "[24, 32]")),
+        ({"size": [24, 32], "counts": [BEYOND]}, ("a number larger than any image", "768")),
     ],
 )
 def test_bad_segmentations(coco, segmentation, parts):

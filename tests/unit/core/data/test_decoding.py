@@ -216,7 +216,7 @@ def test_a_file_that_ends_early_says_so(tmp_path):
     [
         ("mp4parse_audio_only_opus.mp4", "has no video stream; it holds audio"),
         ("mp4parse_chunk_out_of_range.mp4", "cannot be opened as a video: Invalid data"),
-        ("missing.mp4", "the video cannot be read: No such file"),
+        ("missing.mp4", "cannot be read: No such file or directory; restore it"),
     ],
 )
 def test_what_is_no_video(shared_data, name, message):

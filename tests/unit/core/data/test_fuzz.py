@@ -40,12 +40,23 @@ SQUARE[3:8, 4:12] = True
 RLE = encoded(SQUARE)
 
 numbers = st.one_of(
-    st.integers(-3, 300), st.sampled_from([2**31, 2**32 + 5, 2**63, -(2**63), 10**30]), st.floats(width=32)
+    st.integers(-3, 300),
+    st.sampled_from([2**31, 2**32 + 5, 2**63, -(2**63), -(2**63) - 1, 10**30, -(10**400), 10**400]),
+    st.floats(width=32),
+    st.sampled_from([float("inf"), -float("inf"), 1e300]),
 )
-leaves = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8), st.binary(max_size=8).map(str))
+# As ids and file names are written: signs and digits, too many to be a number, halves of characters.
+texts = st.one_of(
+    st.text(max_size=8),
+    st.text("+-0123456789", max_size=24),
+    st.text("09", min_size=1, max_size=2).map(lambda digits: digits * 3000),
+    st.text(st.sampled_from("a/.\0\ud800\udc80\udfff"), max_size=4),
+    st.binary(max_size=8).map(str),
+)
+leaves = st.one_of(st.none(), st.booleans(), numbers, texts)
 junk = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
 # Strings of the alphabet of compressed counts, some near to what is right.
@@ -66,11 +77,12 @@ boxes = st.one_of(st.lists(st.integers(-1, 18), min_size=4, max_size=4), st.just
 sizes = st.one_of(st.just(list(SIZE)), st.just(SIZE), junk)
 
 cocos = st.fixed_dictionaries({"size": sizes, "counts": counts})
+polygons = st.lists(st.lists(numbers | st.integers(0, 12), min_size=5, max_size=8), max_size=2)
 rows_in_boxes = st.fixed_dictionaries({"rows": counts | st.just([5, 2, 5])}, optional={"box": boxes})
 
 
 @settings(max_examples=10_000, **ALWAYS)
-@given(segmentation=cocos | rows_in_boxes | junk)
+@given(segmentation=cocos | rows_in_boxes | polygons | junk)
 def test_any_segmentation(segmentation):
     refusal = ""
     try:
@@ -112,6 +124,9 @@ def youtube_vis() -> dict[str, Any]:
 
 def masklets() -> dict[str, Any]:
     return {
+        "video_id": "clip",
+        "video_duration": 0.6,
+        "video_environment": "Indoor",
         "video_frame_count": 3.0,
         "video_height": 12.0,
         "video_width": 16.0,
@@ -120,9 +135,20 @@ def masklets() -> dict[str, Any]:
     }
 
 
-LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets}
-# Which place is changed, and what becomes of it: it goes, it comes twice, or it is junk.
-change = st.tuples(st.integers(0, 10_000), st.sampled_from(["drop", "double", "junk"]), junk | counts)
+def meta() -> dict[str, Any]:
+    objects = {str(i): {"category": "a", "frames": [str(each) for each in range(NUM_FRAMES)]} for i in (1, 2)}
+    return {"videos": {"v": {"objects": objects}}}
+
+
+LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets, "meta": meta}
+FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json"}
+# Which place is changed, and what becomes of it: it goes, it comes twice, it has another name, or it is junk.
+kinds = st.sampled_from(["drop", "double", "rename", "junk", "junk", "junk"])
+# What has once got through somewhere.
+hostile = st.sampled_from(
+    ["--5", "-", "1" * 5000, "\ud800", "a/\udcff", 2**63, 10**400, float("inf"), 1e300, [[1]], {"a": 1}, None]
+)
+change = st.tuples(st.integers(0, 10_000), kinds, st.one_of(hostile, hostile, junk, counts))
 
 
 @pytest.fixture(scope="module")
@@ -130,23 +156,27 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("fuzz")
     for i in range(NUM_FRAMES):
         Image.new("RGB", SIZE[::-1]).save(root / f"{i}.png")
+        for name, mode in (("JPEGImages", "RGB"), ("Annotations", "L")):
+            (root / "tree" / name / "v").mkdir(parents=True, exist_ok=True)
+            Image.new(mode, SIZE[::-1], 1 if mode == "L" else 0).save(root / "tree" / name / "v" / f"{i}.png")
     write_video(root / "clip.mp4", [np.zeros((*SIZE, 3), np.uint8)] * NUM_FRAMES, fps=5)
     return root
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_any_json(folder, layout):
-    path = folder / ("clip_manual.json" if layout == "masklets" else f"{layout}.json")
+    path = folder / FILES.get(layout, f"{layout}.json")
     outcomes = {"read": 0, "refused": 0}
 
     @settings(max_examples=2500, **ALWAYS)
     @given(changes=st.lists(change, min_size=1, max_size=3), cut=st.none() | st.integers(0, 400))
     def read(changes, cut):
         text = json.dumps(changed(LAYOUTS[layout](), changes), default=repr)
+        text = text.replace("Infinity", "1e999")  # as JSON may say it
         path.write_text(text[:-cut] if cut else text)
         refusal = ""
         try:
-            read_masks(path)
+            read_masks(path.parent if layout == "meta" else path)
         except Sam2vtError as error:
             refusal = str(error)
         assert not refusal or str(folder) in refusal
@@ -175,8 +205,10 @@ def changed(content: Any, changes: list[tuple[int, str, Any]]) -> Any:
             del parent[key]
         elif kind == "double" and isinstance(parent, list):
             parent.append(copy.deepcopy(parent[key]))
+        elif kind == "rename" and isinstance(parent, dict):
+            parent[str(value)] = parent.pop(key)
         else:
-            parent[key] = value
+            parent[key] = copy.deepcopy(value)  # a further change may go into it
     return content
 
 

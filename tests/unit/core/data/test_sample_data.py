@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,6 +158,26 @@ def test_bad_arguments_are_errors(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         write_sample_data(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("written", ["write_video", "Image.Image.save"])
+def test_a_full_disk(tmp_path, monkeypatch, written):
+    def fail(*arguments, **keywords):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # Pillow names no file
+
+    monkeypatch.setattr(f"sam2vt.core.data.sample_data.{written}", fail)
+    with pytest.raises(DataError) as caught:
+        write_sample_data(tmp_path / "out", num_videos=2, num_frames=3, size=SIZE)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'out'}: cannot be written: No space left on device; ")
+    assert re.search(r"\d+ bytes are left on its disk: free some space there, or choose .* another", message)
+    assert "remove what was written" in message
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/out: cannot be written: .*; choose a folder .* may write to$"):
+        write_sample_data(tmp_path / "file/out", num_videos=1, num_frames=3, size=SIZE)
 
 
 def test_nothing_is_written_over(folder):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +189,38 @@ def test_folders_with_something_else_stay_as_they_are(video, tmp_path):
         convert([video], str(tmp_path / "file"), "davis")
 
 
+@pytest.mark.parametrize(
+    ("number", "file", "says"),
+    [
+        (errno.ENOSPC, None, "out.converting: cannot be written: .*bytes are left on its disk: free some"),
+        (errno.EACCES, "out.converting/a", "out.converting: cannot be written: .*may write to"),
+        (errno.EACCES, "data/a.jpg", "data/a.jpg: cannot be read: .*allow your user to read it"),
+    ],
+)
+def test_what_the_disk_refuses(video, tmp_path, monkeypatch, number, file, says):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number), *([str(tmp_path / file)] if file else []))
+
+    monkeypatch.setitem(converting.TARGETS, "coco", Target(refuse))
+    with pytest.raises(DataError, match=says):
+        convert([video], str(tmp_path / "out"), "coco")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\n", b"WHAT\nnot json\n", b"WHAT\n\xff\n"])
+def test_a_damaged_list_of_what_is_done(video, tmp_path, monkeypatch, damaged):
+    def stop(names, folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(converting.TARGETS, "coco", Target(converting.write_part, stop))
+        with pytest.raises(KeyboardInterrupt):
+            convert([video], str(tmp_path / "out"), "coco")
+    marker = tmp_path / "out.converting/.converted"
+    marker.write_bytes(damaged.replace(b"WHAT", marker.read_bytes().splitlines()[0]))
+    with pytest.raises(DataError, match=f"{tmp_path}/out.converting.* remove "):
+        convert([video], str(tmp_path / "out"), "coco")
+
+
 def test_names_of_folders(video, tmp_path):
     assert folder_names(["a/b", ".hidden", "c"]) == {"a/b": "a_b", ".hidden": "_hidden", "c": "c"}
     with pytest.raises(DataError, match=r"two videos would be written as a_b: a_b and a/b"):
@@ -205,10 +239,24 @@ def test_the_command_line(davis, tmp_path, capsys):
         f"2 videos: {tmp_path / name}" for name in ("sav", "coco")
     ]
     cli.main(["validate", str(tmp_path / "coco"), "--workers", "1"])
-    for arguments in (["--to", "yolo"], ["--to", "davis", "--encode", "keep"], ["--to", "sav", "--fps", "0"]):
+    for arguments in (["--to", "yolo"], ["--to", "davis", "--encode", "keep"]):
         with pytest.raises(SystemExit, match="2"):
             cli.main(["convert", str(root), str(tmp_path / "no"), *arguments])
     assert not (tmp_path / "no").exists()
-    for options in ({"encode": "keep"}, {"encode": "jpeg:0"}, {"fps": float("nan")}):
+    for options in ({"encode": "keep"}, {"encode": "jpeg:0"}):
         with pytest.raises(ConfigError):
             ConvertOptions(**options)
+
+
+@pytest.mark.parametrize("fps", ["0", "0.5", "1000.1", "1e9", "1e999", "nan"])
+def test_rates_of_frames_that_no_player_shows(davis, tmp_path, capsys, fps):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["convert", str(davis()), str(tmp_path / "no"), "--to", "sav", "--fps", fps])
+    assert "has to be at least 1 and at most 1000 frames a second: give the rate" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("fps", [1, 23.976, 1000])
+def test_rates_of_frames_at_the_bounds(davis, tmp_path, fps):
+    convert(load_records("auto", davis()), str(tmp_path / "out"), "sav", ConvertOptions(fps=fps))
+    assert len(load_records("auto", tmp_path / "out")) == 2

@@ -217,7 +217,9 @@ def test_is_refused_with_its_place(folder, check_bad_input, name):
 
 
 def test_options_that_mean_nothing(folder, check_bad_input):
-    check_bad_input(folder, ["identity=iou", "packed shards"], "leave it out", identity="iou")
+    check_bad_input(
+        folder, ["identity=iou", "packed shards"], "leave out dataset.identity (--identity)", identity="iou"
+    )
 
 
 def cut_slice(content):

@@ -76,10 +76,10 @@ def transparent(root):
     ("change", "says", "remedy"),
     [
         (put((np.s_[3:5, 6:9], (9, 9, 9))), ("0.png", "x=6, y=3", "(9, 9, 9)", "6 pixels"), "add its class"),
-        (put((np.s_[3:5], RED), mode="L"), ("0.png", "L image"), "leave dataset.colours out"),
+        (put((np.s_[3:5], RED), mode="L"), ("0.png", "L image"), "leave dataset.colours (--colours) out"),
         (lambda root: (root / "Annotations/a/0.png").write_bytes(b"x"), ("0.png", "cannot be opened"), ""),
         (lambda root: write(root / "Annotations/a/7.png"), ("1 of 3 masks", "7"), "named as their frames"),
-        (put((np.s_[3:5], RED), mode="LA"), ("0.png", "LA image"), "leave dataset.colours out"),
+        (put((np.s_[3:5], RED), mode="LA"), ("0.png", "LA image"), "leave dataset.colours (--colours) out"),
         (transparent, ("0.png", "transparent pixels"), "without an alpha channel"),
         (wrong_size, ("1.png", "9x9"), "resize"),
     ],

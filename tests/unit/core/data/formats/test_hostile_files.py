@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -71,8 +72,17 @@ def bind(path):
         (put(MASK, png(0, 24)), (MASK,), ""),
         (put(MASK, lambda: png(32, 24, data=b"\0" * 33 * 24, extra=text_bomb())), (MASK, "opened"), ""),
         (put(MASK, png(32, 24, data=b"\0" * 100)), (MASK, "damaged"), "again"),
-        (put(MASK, b""), (MASK, "cannot be opened as an image"), ""),
-        (put(FRAME, b"<svg/>"), (FRAME, "cannot be opened as an image"), ""),
+        (
+            put(MASK, b""),
+            (MASK, "cannot be opened as an image", "the file is empty"),
+            "copy or export the file",
+        ),
+        (put(FRAME, b""), (FRAME, "the file is empty"), "copy or export the file again"),
+        (
+            put(FRAME, b"<svg/>"),
+            (FRAME, "cannot be opened as an image"),
+            "export the file again as PNG, JPEG",
+        ),
         (put(FRAME, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), (FRAME, "cannot be opened"), ""),
         (animated(MASK, "PNG"), (MASK, "several images"), "a file of its own"),
         (animated(FRAME, "GIF"), (FRAME, "several images"), "a file of its own"),
@@ -89,6 +99,16 @@ def test_images(tree, check_bad_input, change, says, remedy):
     check_bad_input(root, says, remedy)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100_000, f"{grown} KiB were allocated"
+
+
+def test_an_image_that_may_not_be_read(tree, check_bad_input, monkeypatch):
+    root = tree({"a": 3})
+
+    def refuse(path, *arguments, **keywords):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("PIL.Image.open", refuse)
+    check_bad_input(root, ("JPEGImages/a/00000.jpg", "Permission denied"), "allow your user to read it")
 
 
 def test_sockets(tree, check_bad_input, monkeypatch):

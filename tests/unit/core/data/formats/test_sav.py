@@ -155,11 +155,13 @@ MANUAL = "clip_manual.json"
         (drop("masklet_id"), (MANUAL, "masklet_id is 'None'"), "must list the different numbers"),
         (put("masklet_id", [0, 0]), (MANUAL, "masklet_id is '[0, 0]'"), "different numbers"),
         (put("masklet_id", [0]), (MANUAL, "masklet[0] has 2 masks", "names 1"), "an empty one where"),
+        (put("masklet_id", [0, 2**60]), (MANUAL, "masklet_id is '[0, 1152"), f"from 0 to {2**53}"),
         (put("masklet", []), (MANUAL, "masklet is '[]'"), "must list the masks of each annotated frame"),
         (put("masklet", 7), (MANUAL, "masklet is '7'"), "must list the masks"),
         (in_frame(1, None), (MANUAL, "masklet[1]", "None"), "every annotated frame needs a mask a masklet"),
         (in_frame(2, [1, 2]), (MANUAL, "masklet[2], masklet 0 is '1'"), "allowed is an RLE"),
         (put("video_frame_count", 7.5), (MANUAL, "video_frame_count is '7.5'"), "a whole number"),
+        (put("video_frame_count", 1e300), (MANUAL, "video_frame_count is '1e+300'"), f"at most {2**53}"),
         (put("video_height", "x"), (MANUAL, "video_height is 'x'"), "a whole number of at least 1"),
         (put("video_frame_count", 12), (MANUAL, "12 frames", "clip.mp4 has 9"), "it is another video"),
         (put("video_width", 64), (MANUAL, "64x32", "48x32"), "it is another video"),
@@ -173,6 +175,14 @@ MANUAL = "clip_manual.json"
 )  # fmt: skip
 def test_bad_masklets(sav, check_bad_input, change, says, remedy):
     check_bad_input(sav(change), says, remedy)
+
+
+def test_a_count_without_end(sav, check_bad_input):
+    """JSON allows 1e999, which is read as infinite."""
+    root = sav(put("video_frame_count", 1234))
+    path = root / MANUAL
+    path.write_text(path.read_text().replace("1234", "1e999"))
+    check_bad_input(root, (MANUAL, "video_frame_count is 'inf'"), "a whole number of at least 1")
 
 
 def test_a_bad_mask_names_its_own_file(sav, check_bad_input):

@@ -128,7 +128,10 @@ def test_bad_files(vis, check_bad_input, change, says, remedy):
 
 def test_identity_means_nothing_here(vis, check_bad_input):
     check_bad_input(
-        vis(), ("identity=iou means nothing to YouTube-VIS JSON",), "leave it out", identity="iou"
+        vis(),
+        ("identity=iou means nothing to YouTube-VIS JSON",),
+        "leave out dataset.identity (--identity)",
+        identity="iou",
     )
 
 

@@ -61,6 +61,9 @@ def test_another_programs_meta_json_is_left_alone(vos):
             "numbers from 1",
         ),
         (lambda d, o: o.update({"0": {"category": "a"}}), ("object '0' is no id",), "numbers from 1"),
+        (lambda d, o: o.update({"1" * 5000: {"category": "a"}}), ("object '111",), "numbers from 1 to 65535"),
+        (lambda d, o: o["1"].update(frames=[[1]]), ("object 1", "frames lists '[1]'"), "names of frames"),
+        (lambda d, o: o["1"].update(frames=None), ("object 1", "frames is 'None'"), "of type list"),
         (lambda d, o: o["1"].pop("category"), ("object 1", "category is 'None'"), "of type str"),
         (
             lambda d, o: o["1"].update(frames=["7"]),

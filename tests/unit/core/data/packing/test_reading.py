@@ -155,7 +155,7 @@ def test_is_read_from_a_uri_by_row_and_after_a_move(sources, packed, tmp_path):
     assert len(VideoDataset(str(moved))) == len(sources)
     with pytest.raises(DataError, match="holds no shards of `sam2vt pack`"):
         load_records("auto", tmp_path.as_uri())
-    with pytest.raises(ConfigError, match="identity=iou.*leave them out"):
+    with pytest.raises(ConfigError, match="identity=iou.*leave out dataset.identity .--identity"):
         open_records(DatasetConfig(data_path=str(moved), identity="iou"))
 
 

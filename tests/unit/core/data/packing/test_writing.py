@@ -183,6 +183,16 @@ def test_what_cannot_be_packed(sources, tmp_path):
             PackOptions(**fields)
 
 
+def test_where_nothing_can_be_written(sources, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/a: packing.json cannot be written: .*may write to$"):
+        pack(sources, str(tmp_path / "file/a"), OPTIONS, workers=1)
+    with pytest.raises(DataError, match=r"b.parquet: the record table cannot be written: .*may write to$"):
+        write_records(sources, tmp_path / "file/b.parquet")
+    with pytest.raises(DataError, match=r"cannot be reached: .*such as s3://bucket/folder"):
+        pack(sources, "nowhere://a", OPTIONS, workers=1)
+
+
 def test_verify_reads_everything(sources, tmp_path, capsys):
     folder = tmp_path / "pack"
     pack(sources, str(folder), OPTIONS, workers=1)
@@ -201,6 +211,27 @@ def test_verify_reads_everything(sources, tmp_path, capsys):
     for number, what in ((1, "its checksum is not that of"), (2, "missing"), (3, "has 0 bytes")):
         assert any(f"shard-0000{number}.parquet" in line and what in line for line in lines)
     assert lines[-1] == f"{len(manifest.parts)} files, 3 of them bad"
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["b.txt", "a.txt"], "holds a.txt, b.txt, but no manifest.json"),
+        (["manifest.json"], "has a manifest.json of another program"),
+        ([], "is empty, or does not exist"),
+    ],
+)
+def test_verify_takes_packs_only(tmp_path, capsys, names, says):
+    folder = tmp_path / "data"
+    for name in names:
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["pack", "--verify", str(folder)])
+    told = capsys.readouterr().err
+    assert f"{folder}: is no pack: it {says}" in told
+    assert "the folder or URI that `sam2vt pack DATA OUT` wrote to" in told
+    assert "sam2vt validate" in told
 
 
 def test_the_command_line(sources, tmp_path, capsys):
