@@ -9,6 +9,7 @@ import torch
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch.utils.flop_counter import FlopCounterMode
 
+from sam2vt.core.model import image_windows
 from sam2vt.core.model.image_windows import UnpaddedBlock, skip_padding
 
 from .conftest import nano_model
@@ -38,7 +39,9 @@ def outputs_and_gradients(encoder: Hiera, images: torch.Tensor):
 
 @pytest.mark.parametrize("size", [64, 96, 160])
 @pytest.mark.parametrize("windows", [(8, 4, 14, 7), (8, 4, 6, 3)])
-def test_features_and_gradients_are_the_same(size: int, windows: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("devices", [("cpu",), ()], ids=["shared", "filled"])
+def test_features_and_gradients_are_the_same(size: int, windows, devices, monkeypatch) -> None:
+    monkeypatch.setattr(image_windows, "SHARES_FILLED_PLACES", devices)
     stock, ours = encoders(window_spec=windows)
     images = torch.randn(2, 3, size, size)
     theirs, their_gradients = outputs_and_gradients(stock, images)
@@ -61,6 +64,22 @@ def test_linear_layers_see_no_padding() -> None:
     # Windows divide every map at 448 px: there is nothing to leave out.
     assert flops(ours, 448) == flops(stock, 448)
     assert flops(ours, 64) < 0.7 * flops(stock, 64)
+
+
+def test_attention_sees_the_filled_places_of_a_window_once(monkeypatch) -> None:
+    pairs = []
+    real = torch.nn.functional.scaled_dot_product_attention
+
+    def counting(query, key, value, **options):
+        pairs.append(len(query) * query.shape[2] * key.shape[2])
+        return real(query, key, value, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counting)
+    block = MultiScaleBlock(16, 16, 2, window_size=14)
+    block.__class__ = UnpaddedBlock
+    with torch.no_grad():
+        block(torch.randn(1, 16, 16, 16))
+    assert sum(pairs) == 196 * 196 + 2 * 28 * 29 + 4 * 5  # one for all that fill each smaller window
 
 
 def test_a_built_network_has_such_blocks_under_the_names_of_sam2() -> None:
