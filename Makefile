@@ -9,7 +9,7 @@ OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo test test-fault check format clean
+.PHONY: setup demo sweep-demo test test-fault bench check format clean
 
 setup: $(READY)
 
@@ -40,6 +40,10 @@ test: $(READY)
 # What takes long: runs that are stopped from outside and go on.
 test-fault: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault --durations=15
+
+# Times and memory of one machine, into the records of benchmarks/ and README's table; the machine should be idle.
+bench: $(READY)
+	$(BIN)/python benchmarks/all.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,6 +24,12 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def slug() -> str:
+    """The machine in the name of a record, such as 2-core-epyc."""
+    name = re.sub(r"\(\w+\)|CPU.*|Processor|AMD|Intel", " ", processor())
+    return "-".join([f"{os.cpu_count()}-core", *name.lower().split()])
 
 
 def versions() -> str:

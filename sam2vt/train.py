@@ -286,16 +286,21 @@ def _make_output_dir(overrides: Sequence[str]) -> None:
             Path(value.strip("'\"")).mkdir(parents=True, exist_ok=True)
 
 
-def _strategy(config: Config) -> str:
-    """Several devices: DDP that bears parameters which a batch's kinds of prompt leave unused."""
+# DDP bears parameters that a batch's kinds of prompt leave unused; gradients lie in its buckets alone.
+DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
+
+
+def _strategy(config: Config) -> Any:
+    """Lightning's choice for one device, DDP for several."""
     import torch
+    from lightning.pytorch.strategies import DDPStrategy
 
     devices = config.trainer.devices
     if devices in ("auto", -1):
         several = config.trainer.accelerator not in ("cpu", "mps") and torch.cuda.device_count() > 1
     else:
         several = (len(devices) if isinstance(devices, (list, tuple)) else devices) > 1
-    return "ddp_find_unused_parameters_true" if several else "auto"
+    return DDPStrategy(**DDP_OPTIONS) if several else "auto"  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from sam2vt.distributed.signals import WatchSignals
 from sam2vt.distributed.storage import RunStorage, open_path, store_root
 from sam2vt.distributed.stream import StreamLoader
 from sam2vt.errors import Sam2vtError
-from sam2vt.train import create_trainer, resume_kwargs, write_config
+from sam2vt.train import DDP_OPTIONS, create_trainer, resume_kwargs, write_config
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _strategy(world_size: int) -> dict[str, Any]:
         return {"strategy": "auto", "devices": 1}
     return {
         # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
-        "strategy": ray.train.lightning.RayDDPStrategy(find_unused_parameters=True),
+        "strategy": ray.train.lightning.RayDDPStrategy(**DDP_OPTIONS),
         "plugins": [ray.train.lightning.RayLightningEnvironment()],
         "devices": "auto",
     }

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from sam2vt import train
@@ -128,12 +129,17 @@ def test_callbacks_given_replace_the_default_ones(config: Config) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "expected"),
-    [(1, "auto"), ("auto", "auto"), (2, "ddp_find_unused_parameters_true"), ([0], "auto")],
+    ("devices", "several"),
+    [(1, False), ("auto", False), (2, True), ([0], False)],
 )
-def test_several_devices_train_with_ddp(config: Config, devices: Any, expected: str) -> None:
+def test_several_devices_train_with_ddp(config: Config, devices: Any, several: bool) -> None:
     config.trainer.devices = devices
-    assert train.trainer_kwargs(config)["strategy"] == expected
+    strategy = train.trainer_kwargs(config)["strategy"]
+    assert isinstance(strategy, DDPStrategy) == several
+    if several:
+        assert strategy._ddp_kwargs == {"find_unused_parameters": True, "gradient_as_bucket_view": True}
+    else:
+        assert strategy == "auto"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -18,13 +18,11 @@ class Fault:
     object: int | None = None
     file: str | None = None
 
-    @property
-    def where(self) -> str:
-        named = {"video": self.video, "frame": self.frame, "object": self.object}
-        return ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
-
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        named = {"video": self.video, "frame": self.frame, "object": self.object}
+        places = [f"{name} {value}" for name, value in named.items() if value is not None]
+        unsaid = ", ".join(place for place in places if place not in self.message)
+        return f"{unsaid}: {self.message}" if unsaid else self.message
 
     @classmethod
     def of(cls, error: DataError) -> Fault:
