@@ -57,6 +57,11 @@ def check_config(config: Config) -> None:
             f"save_dir={config.save_dir} and ray.storage_path={config.ray.storage_path}: checkpoints lie in "
             "the run's storage; leave save_dir at its default"
         )
+    if config.dataset.feature_cache is not None:
+        faults.append(
+            f"dataset.feature_cache={config.dataset.feature_cache}: only `sam2vt train` reads it; leave it "
+            "at null"
+        )
     faults += find_earlier_run(config)
     if faults:
         raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
