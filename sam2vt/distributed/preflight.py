@@ -57,11 +57,6 @@ def check_config(config: Config) -> None:
             f"save_dir={config.save_dir} and ray.storage_path={config.ray.storage_path}: checkpoints lie in "
             "the run's storage; leave save_dir at its default"
         )
-    if config.dataset.feature_cache is not None:
-        faults.append(
-            f"dataset.feature_cache={config.dataset.feature_cache}: only `sam2vt train` reads it; leave it "
-            "at null"
-        )
     faults += find_earlier_run(config)
     if faults:
         raise ConfigError("\n".join(["the configuration does not suit Ray:", *(f"  - {f}" for f in faults)]))
@@ -94,6 +89,8 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
         faults += find_unreached(storage)
         if (root := _checkpoint_root(config, storage)) != storage.join("checkpoints"):
             faults += find_unreached(RunStorage(root))
+        if (features := config.dataset.feature_cache) and "://" not in features:
+            faults += find_unreached(RunStorage(features))
     except ConfigError as error:
         faults.append(str(error))
     if faults:
@@ -207,17 +204,23 @@ def _places(config: Config, capacity: Capacity) -> list[str]:
 
 
 def _store(config: Config, capacity: Capacity) -> list[str]:
+    """With a feature cache the size of a clip is known only once the model is."""
+    return [] if config.dataset.feature_cache else find_clip_faults(config, capacity, clip_bytes(config))
+
+
+def find_clip_faults(config: Config, capacity: Capacity, bytes_a_clip: int) -> list[str]:
+    """Clips of that size in flight for which the object store has no room."""
     settings, batch = config.ray, config.dataset.batch_size
     store = capacity.now("object_store_memory")
     batches = settings.min_workers * settings.prefetch_batches + settings.decode_actors * _BATCHES_AN_ACTOR
-    needed = clip_bytes(config) * batch * batches
+    needed = bytes_a_clip * batch * batches
     if capacity.may_grow or needed <= store:
         return []
     mib = 2**20
     return [
         f"object store: ({_workers(settings)} x ray.prefetch_batches={settings.prefetch_batches} + "
         f"ray.decode_actors={settings.decode_actors} x {_BATCHES_AN_ACTOR} in flight) x dataset.batch_size="
-        f"{batch} x {clip_bytes(config) / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
+        f"{batch} x {bytes_a_clip / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
         f"{store / mib:.0f} MiB; lower one of them, or start Ray with a larger --object-store-memory"
     ]
 

@@ -15,6 +15,7 @@ from sam2vt.core.data.augment.content import Content
 from sam2vt.core.data.camera import draw_motion, move, move_mask
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.decoding import read_frames
+from sam2vt.core.data.features import from_bits
 from sam2vt.core.data.masks import known_objects
 from sam2vt.core.data.transforms import resize_mask
 from sam2vt.core.data.windows import FrameMasks, choose_objects, choose_window
@@ -174,12 +175,7 @@ def _as_tensors(value: Any) -> Any:
     import torch
 
     if isinstance(value, np.ndarray):
-        is_bfloat = value.dtype == np.uint16  # which NumPy does not have
-        return (
-            torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
-            if is_bfloat
-            else torch.from_numpy(value)
-        )
+        return from_bits(value) if value.dtype == np.uint16 else torch.from_numpy(value)
     if isinstance(value, dict):
         return {key: _as_tensors(each) for key, each in value.items()}
     return [_as_tensors(each) for each in value] if isinstance(value, list) else value

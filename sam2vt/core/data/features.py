@@ -22,6 +22,7 @@ from sam2vt.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+    import torch
 
 AUTO = "auto"  # a folder of the user's cache
 _FORMAT = b"sam2vt.features"
@@ -125,6 +126,22 @@ class FeatureCache:
         filesystem, path = locate(f"{self.folder}/{name}")
         file = filesystem.open_input_file(path)
         return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+
+
+def as_bits(level: Any) -> np.ndarray:
+    """A tensor of bf16, which NumPy does not have, as uint16; such an array stays as it is."""
+    if isinstance(level, np.ndarray):
+        return level
+    import torch
+
+    return level.contiguous().cpu().view(torch.int16).numpy().view(np.uint16)
+
+
+def from_bits(level: np.ndarray) -> torch.Tensor:
+    """The tensor of bf16 whose bits are uint16; it shares memory."""
+    import torch
+
+    return torch.from_numpy(level.view(np.int16)).view(torch.bfloat16)
 
 
 def cache_root(setting: str) -> str:

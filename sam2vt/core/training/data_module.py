@@ -77,7 +77,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             num_videos(self.train_records),
             num_videos(self.val_records),
         )
-        if config.dataset.feature_cache is not None:
+        if config.dataset.feature_cache is not None and not self._found:
             deque(videos_to_cache(self.train_records), maxlen=0)  # refuses what cannot be cached
         if stage == "fit":
             _, world_size = self._rank_and_world_size()

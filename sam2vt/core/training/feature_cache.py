@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sam2vt.core.data.features import FeatureCache
+from sam2vt.core.data.features import FeatureCache, as_bits
 from sam2vt.core.data.mixture import Mixture
 from sam2vt.core.data.videos import video_frames
 from sam2vt.core.types import STILL, VideoRecord
@@ -86,13 +85,8 @@ def _encoded(
         # In full precision whatever the run's is, so that the features do not depend on it.
         with torch.autocast(device.type, enabled=False):
             levels = model.keep(image.unsqueeze(0).to(device))
-        yield [_bits(level[0]) for level in levels]
+        yield [as_bits(level[0]) for level in levels]
         progress.step()
-
-
-def _bits(level: Tensor) -> np.ndarray:
-    """bf16 as uint16: NumPy does not have it."""
-    return level.contiguous().cpu().view(torch.int16).numpy().view(np.uint16)
 
 
 class _Progress:
