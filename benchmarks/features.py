@@ -1,6 +1,6 @@
 """A step of memory and decoder from cached features, against ours from images and SAM2Train: time and FLOPs.
 
-All have the same weights, clips, prompts and optimizer, a frozen image encoder, and take turns in one process.
+All have the same weights, clips, prompts and optimizer and a frozen encoder, and take turns in one process.
 Images and features lie in memory; what it takes to read a clip of either from disk stands beside.
 
     python benchmarks/features.py [--repeats 5] [--device cpu] [--out FILE.md]

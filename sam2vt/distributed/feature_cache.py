@@ -50,9 +50,7 @@ def fill_on_cluster(config: Config, source: ClipSource, stop_if_asked: Callable[
     cache = source.job.spec.features
     if cache is None:
         return
-    faults = find_clip_faults(
-        config, cluster_capacity(), cache.frame_bytes * config.dataset.video_clip_length
-    )
+    faults = find_clip_faults(config, cluster_capacity(), cache.frame_bytes)
     if faults:
         raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
     missing = [_without_masks(record) for record in cache.missing(videos_to_cache(source.records[0]))]

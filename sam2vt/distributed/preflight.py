@@ -121,11 +121,15 @@ def worker_needs(settings: RayConfig) -> dict[str, float]:
     return {"CPU": settings.cpus_per_worker, **gpu, **settings.worker_resources}
 
 
-def clip_bytes(config: Config) -> int:
-    """The most that one clip takes in the object store: uint8 frames, and a bit a pixel for each object."""
+def clip_bytes(config: Config, frame_bytes: int | None = None) -> int:
+    """The most that one clip takes in the object store: its frames, and a bit a pixel for each object.
+
+    A frame takes `frame_bytes`, by default those of a uint8 image.
+    """
     height, width = config.dataset.image_size
     pixels = config.dataset.video_clip_length * height * width
-    return pixels * 3 + pixels * config.max_objects // 8
+    frames = pixels * 3 if frame_bytes is None else config.dataset.video_clip_length * frame_bytes
+    return frames + pixels * config.max_objects // 8
 
 
 def _cpus(config: Config, capacity: Capacity) -> list[str]:
@@ -205,11 +209,12 @@ def _places(config: Config, capacity: Capacity) -> list[str]:
 
 def _store(config: Config, capacity: Capacity) -> list[str]:
     """With a feature cache the size of a clip is known only once the model is."""
-    return [] if config.dataset.feature_cache else find_clip_faults(config, capacity, clip_bytes(config))
+    return [] if config.dataset.feature_cache else find_clip_faults(config, capacity)
 
 
-def find_clip_faults(config: Config, capacity: Capacity, bytes_a_clip: int) -> list[str]:
-    """Clips of that size in flight for which the object store has no room."""
+def find_clip_faults(config: Config, capacity: Capacity, frame_bytes: int | None = None) -> list[str]:
+    """Clips in flight for which the object store has no room; `frame_bytes` as for `clip_bytes`."""
+    bytes_a_clip = clip_bytes(config, frame_bytes)
     settings, batch = config.ray, config.dataset.batch_size
     store = capacity.now("object_store_memory")
     batches = settings.min_workers * settings.prefetch_batches + settings.decode_actors * _BATCHES_AN_ACTOR

@@ -7,14 +7,17 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
 from sam2vt.core.data import clips
+from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.training import feature_cache
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.core.types import STILL, VideoRecord
@@ -50,9 +53,13 @@ def files(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
 
 
-@pytest.mark.parametrize("trained", [[*MEMORY, "mask_decoder"], MEMORY], ids=["before", "after"])
-def test_losses_are_those_without_a_cache(config, tmp_path, trained):
-    config.model.trainable_modules = trained
+DECODER = [*MEMORY, "mask_decoder"]
+STAGES = [(DECODER, "32-true"), (MEMORY, "32-true"), (DECODER, "bf16-mixed")]
+
+
+@pytest.mark.parametrize(("trained", "precision"), STAGES, ids=["before", "after", "before, mixed"])
+def test_losses_are_those_without_a_cache(config, tmp_path, trained, precision):
+    config.model.trainable_modules, config.trainer.precision = trained, precision
     if trained == MEMORY:
         config.loss.iou_head_weight = config.loss.presence_weight = 0.0
     expected = fitted(config)
@@ -147,3 +154,24 @@ def test_ranks_share_the_work_whatever_is_there_already(config, tmp_path, monkey
     with torch.no_grad():
         clip = data.train_dataset[0]
     assert [tuple(level.shape[1:]) for level in clip["features"]] == module.model.kept_shapes
+
+
+def test_a_signal_ends_the_computation_with_its_exit_code_and_no_half_of_a_file(config, tmp_path):
+    config.dataset.feature_cache = str(tmp_path / "features")
+    module, data = SAM2LightningModule(config), SAM2LightningDataModule(config)
+    data.setup()
+    module.setup()
+    data.trainer = SimpleNamespace(received_sigterm=True, global_rank=0, world_size=1)
+    with pytest.raises(SystemExit) as end:
+        data.use_features(module.model)
+    assert end.value.code == 143
+    assert files(tmp_path / "features") == {}
+
+
+def test_another_data_module_is_refused_where_there_is_a_cache(config, tmp_path):
+    config.dataset.feature_cache, config.trainer.limit_val_batches = str(tmp_path / "features"), 0
+    data = SAM2LightningDataModule(config)
+    data.setup()
+    trainer = create_trainer(config, [], enable_checkpointing=False)
+    with pytest.raises(ConfigError, match="with SAM2LightningDataModule"):
+        trainer.fit(SAM2LightningModule(config), DataLoader(data.train_dataset, collate_fn=collate_fn))
