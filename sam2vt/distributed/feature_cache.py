@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TEN = 10  # lines of the log
+_LINES = 10  # of the log
+_MOST_BLOCKS = 1000
 
 
 def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
@@ -62,7 +63,7 @@ def fill_on_cluster(config: Config, source: ClipSource, stop_if_asked: Callable[
         stop_if_asked()
         if row["error"]:
             raise DataError(row["error"])
-        if done % max(len(missing) // _TEN, 1) == 0:
+        if done % max(len(missing) // _LINES, 1) == 0:
             log.info("feature cache: %d of %d videos", done, len(missing))
 
 
@@ -70,7 +71,7 @@ def _encoded(config: Config, cache: FeatureCache, items: list[dict[str, str]]) -
     """A row an item, with why it could not be encoded."""
     quiet_ray_data()
     needs = worker_needs(config.ray)
-    return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    return ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS)).map_batches(
         FrameEncoder,
         fn_constructor_args=(to_dict(config), ray.put(cache)),
         batch_size=1,

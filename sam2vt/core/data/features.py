@@ -67,10 +67,11 @@ class FeatureCache:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = self._schema(record)
+        name = _name(record)
+        schema = self._schema(name)
         options: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         with (
-            Store(self.folder).create(_name(record), private=True) as file,
+            Store(self.folder).create(name, private=True) as file,
             pq.ParquetWriter(file, schema, write_page_checksum=True, **options) as writer,
         ):
             for levels in frames:
@@ -82,20 +83,12 @@ class FeatureCache:
         """The levels of these frames, bf16 [K, C, h, w] as uint16; only their rows are read."""
         import pyarrow as pa
 
-        found = [np.empty((len(frames), *level), np.uint16) for level in self.levels]
         name = _name(record)
         try:
             with self._opened(name) as file:
-                if (file.schema_arrow.metadata or {}) != self._schema(record).metadata:
-                    raise ValueError("it says that it holds something else")
                 if file.metadata.num_row_groups != len(record.frames):
                     raise ValueError(f"has {file.metadata.num_row_groups} rows, not {len(record.frames)}")
-                for place, frame in enumerate(frames):
-                    row = file.read_row_group(frame - record.frames.start, use_threads=False)
-                    for level, column in zip(found, row.columns):
-                        level[place] = np.frombuffer(column[0].as_buffer(), np.uint16).reshape(
-                            level.shape[1:]
-                        )
+                return self._rows(file, [frame - record.frames.start for frame in frames])
         except FileNotFoundError:
             raise DataError(
                 f"{self.folder}: there are no features of video {record.video_id} ({record.source}) as it is "
@@ -108,24 +101,34 @@ class FeatureCache:
                 video=record.video_id,
                 file=f"{self.folder}/{name}",
             ) from None
-        return found
 
     def blank(self, num_frames: int) -> list[np.ndarray]:
         """Features of frames that are not there."""
         return [np.zeros((num_frames, *level), np.uint16) for level in self.levels]
 
-    def _schema(self, record: VideoRecord) -> pa.Schema:
+    def _schema(self, name: str) -> pa.Schema:
         import pyarrow as pa
 
         columns = [(f"level_{place}", pa.binary()) for place in range(len(self.levels))]
-        return pa.schema(columns, metadata={_FORMAT: _name(record).encode()})
+        return pa.schema(columns, metadata={_FORMAT: f"{self.folder.rpartition('/')[2]}/{name}".encode()})
 
     def _opened(self, name: str) -> pq.ParquetFile:
         import pyarrow.parquet as pq
 
         filesystem, path = locate(f"{self.folder}/{name}")
-        file = filesystem.open_input_file(path)
-        return pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+        source = filesystem.open_input_file(path)
+        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+        if file.schema_arrow.metadata != self._schema(name).metadata:
+            raise ValueError("it says that it holds something else")
+        return file
+
+    def _rows(self, file: pq.ParquetFile, places: Sequence[int]) -> list[np.ndarray]:
+        found = [np.empty((len(places), *level), np.uint16) for level in self.levels]
+        for number, place in enumerate(places):
+            row = file.read_row_group(place, use_threads=False)
+            for levels, shape, column in zip(found, self.levels, row.columns):
+                levels[number] = np.frombuffer(column[0].as_buffer(), np.uint16).reshape(shape)
+        return found
 
 
 def as_bits(level: Any) -> np.ndarray:

@@ -134,6 +134,10 @@ def test_another_video_s_file_is_refused(make_video, cache):
     second.write_bytes(first.read_bytes())
     with pytest.raises(DataError, match="holds something else"):
         cache.read(videos[1], [0])
+    other = replace(cache, encoder="other weights")
+    Path(cache.folder).rename(other.folder)
+    with pytest.raises(DataError, match="holds something else"):
+        other.read(videos[0], [0])
 
 
 def test_clips_differ_in_nothing_but_their_images(make_video, cache):
