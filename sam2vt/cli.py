@@ -122,6 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
     estimate.add_argument("--limit", help="what it has to fit into, such as 8GB; else names what would help")
     estimate.set_defaults(run=_estimate)
 
+    features = verbs.add_parser(
+        "cache-features", help="encode the training videos once, for a frozen encoder"
+    )
+    features.add_argument("overrides", nargs="*", help="as for train, dataset.feature_cache among them")
+    features.set_defaults(run=_cache_features)
+
     pack = verbs.add_parser("pack", help="write a dataset as Parquet shards, for object storage")
     pack.add_argument("data", help="whatever dataset.data_path may be; with --verify a pack")
     pack.add_argument("out", nargs="?", help="the folder or URI to write to; an interrupted pack goes on")
@@ -258,6 +264,12 @@ def _preview(options: argparse.Namespace) -> None:
 
     setup_logging()
     print(preview(options.data, options.out, options.overrides, options.clips))
+
+
+def _cache_features(options: argparse.Namespace) -> None:
+    from sam2vt.cache_features import cache_features
+
+    print(f"features: {cache_features(options.overrides)}")
 
 
 def _records(options: argparse.Namespace) -> Sequence[Any]:

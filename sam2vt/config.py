@@ -123,6 +123,8 @@ class DatasetConfig:
     image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
     allow_absolute_paths: bool = False  # COCO: files outside the JSON's folder and image_root
     colours: Optional[Dict[str, List[int]]] = None  # masks in colours: class -> [red, green, blue]
+    # Features of frames in place of images, where the encoder is frozen: a folder, a URI, or auto.
+    feature_cache: Optional[str] = None
     # In place of data_path several sets: mappings of data_path, name, weight or repeat, and what differs.
     datasets: Any = field(default_factory=list)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

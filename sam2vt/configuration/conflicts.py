@@ -18,7 +18,7 @@ from sam2vt.configuration.report import Report
 from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
 
 if TYPE_CHECKING:
-    from sam2vt.config import Config
+    from sam2vt.config import AugmentConfig, Config
 
 PATHS = (
     "model.checkpoint_path",
@@ -52,6 +52,7 @@ def find_faults(config: Config) -> list[Fault]:
         _model,
         _data,
         _augment,
+        _feature_cache,
         _validation,
         _optimizer,
         _scheduler,
@@ -229,14 +230,42 @@ def _augment(config: Config, report: Report) -> None:
     ):
         if getattr(config.dataset.augment, switch) == 0:
             report.unused(f"dataset.augment.{name}", f"dataset.augment.{switch}", "no frame is altered so")
-    given = [
-        f.name
-        for f in fields(config.valdataset.augment)
-        if not report.is_default(f"valdataset.augment.{f.name}")
-    ]
+    given = _altered(config.valdataset.augment)
     if given:
         text = f"must be none, has {', '.join(given)}: validation sees the clips as they are"
         report.faults.append(Fault(("valdataset.augment",), f"valdataset.augment: {text}"))
+
+
+def _feature_cache(config: Config, report: Report) -> None:
+    """It is exact only where a frame's features are the same at every step."""
+    name = "dataset.feature_cache"
+    if config.valdataset.feature_cache is not None:
+        report.fault("valdataset.feature_cache", "must be null: validation reads images")
+    if config.dataset.feature_cache is None:
+        return
+    if any(_reaches(p, "image_encoder") for p in config.model.trainable_modules):
+        report.clash(
+            name,
+            "model.trainable_modules",
+            "a pattern there may reach into image_encoder, whose features then change; name what trains "
+            "without it, such as memory_attention, or set dataset.feature_cache=null",
+        )
+    found, _ = find_member_faults(config.dataset, "dataset")
+    for where, settings in [
+        ("dataset", config.dataset),
+        *((f"set {each.name}", each.settings) for each in found),
+    ]:
+        altered = _altered(settings.augment)
+        if altered:
+            text = f"{where} alters frames ({', '.join(altered)}), so that each clip has features of its own"
+            remedy = f"choose dataset/augment=none, or set {name}=null"
+            report.faults.append(Fault((name, "dataset.augment"), f"{name}: augment of {text}; {remedy}"))
+
+
+def _altered(augment: AugmentConfig) -> list[str]:
+    """The settings that are not at their defaults."""
+    plain = type(augment)()
+    return [f.name for f in fields(augment) if getattr(augment, f.name) != getattr(plain, f.name)]
 
 
 def _validation(config: Config, report: Report) -> None:

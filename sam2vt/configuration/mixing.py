@@ -23,6 +23,7 @@ _SHARED = (
     "num_workers",
     "shuffle",
     "clips_per_video",
+    "feature_cache",
     "score_first_and_last",
 )
 

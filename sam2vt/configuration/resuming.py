@@ -16,7 +16,15 @@ _FREE: dict[str, tuple[str, ...]] = {
     ),
     # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have
     # is compared with the position in them.
-    "dataset": ("data_path", "datasets", "image_root", "allow_absolute_paths", "num_workers", "batch_size"),
+    "dataset": (
+        "data_path",
+        "datasets",
+        "image_root",
+        "allow_absolute_paths",
+        "num_workers",
+        "batch_size",
+        "feature_cache",  # the same features, but for rounding
+    ),
     "valdataset": (
         "data_path",
         "datasets",
@@ -24,6 +32,7 @@ _FREE: dict[str, tuple[str, ...]] = {
         "allow_absolute_paths",
         "num_workers",
         "batch_size",
+        "feature_cache",
     ),
     "loss": (),
     "optimizer": (),
@@ -73,6 +82,8 @@ def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         "the cosine, whose scheduler.T_max is null, now ends there, so the learning rate jumps to its curve"
     )
     found = [f"{line}: {curve}; set scheduler.T_max to the old number of steps to keep it" for line in ends]
+    rounded = _changed(["dataset.feature_cache"], was, now, lambda place: place is None)
+    found += [f"{line}: from here on features are rounded otherwise (a cache's to bf16)" for line in rounded]
     return found + [f"{line}: must hold the same data" for line in _changed(_PLACES, was, now)]
 
 

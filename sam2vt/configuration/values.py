@@ -112,6 +112,7 @@ _DATASET: dict[str, Rule] = {
     "object_sampling": _one_of(*OBJECT_SAMPLINGS),
     "max_conditioning_frames": _at_least(1),
     "identity": _one_of(*IDENTITIES),
+    "feature_cache": ((lambda v: bool(v)), "a folder, a URI, auto, or null for none"),
     "prompt_types": (
         _are_prompt_types,
         f"a list of {', '.join(PROMPT_TYPES)}; repeats are weights, so a list of one type has it once",

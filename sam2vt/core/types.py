@@ -36,7 +36,8 @@ class Prompt(TypedDict, total=False):
 class Clip(TypedDict):
     """One drawn clip of a video: an item of a dataset."""
 
-    images: torch.Tensor  # uint8 [T, 3, H, W], RGB
+    images: NotRequired[torch.Tensor]  # uint8 [T, 3, H, W], RGB; or features in their place
+    features: NotRequired[list[torch.Tensor]]  # bf16 [T, C, h, w] a level, finest first, from a feature cache
     masks: torch.Tensor  # bool [T, N, H, W]
     valid_masks: torch.Tensor  # bool [T, N]: the object's mask on that frame is known
     prompts: list[Prompt]  # at least one an object, each with object_index and frame_index
@@ -58,7 +59,8 @@ class BatchExtras(TypedDict, total=False):
 class Batch(BatchExtras):
     """Clips stacked, object slots padded to the largest clip; what has no shape stays a list over B."""
 
-    images: torch.Tensor  # uint8 [B, T, 3, H, W]
+    images: NotRequired[torch.Tensor]  # uint8 [B, T, 3, H, W]; or features in their place
+    features: NotRequired[list[torch.Tensor]]  # bf16 [B, T, C, h, w] a level, finest first
     masks: torch.Tensor  # bool [B, T, N, H, W]
     valid_masks: torch.Tensor  # bool [B, T, N]; false in padded slots
     prompts: list[list[Prompt]]

@@ -45,14 +45,14 @@ class ClipDecoder:
         self.division, self.first_slot = division, first_step * division.slots_per_step
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        from sam2vt.core.data.clips import draw_blank
         from sam2vt.distributed.wire import pack_clips, pack_error
 
         rows = [self.division.row_of_slot(int(number) + self.first_slot) for number in batch["id"]]
-        spec = self.job.spec
         try:
             return pack_clips([self._clip(row) for row in rows], rows)
         except Sam2vtError as error:
-            return pack_error(error, rows, (spec.clip_length, 3, *spec.image_size))
+            return pack_error(error, rows, draw_blank(self.job.spec, "blank"))
 
     def _clip(self, row: int) -> ClipArrays:
         # Nothing here imports torch, which takes half a GB in every actor, unless clips are augmented.

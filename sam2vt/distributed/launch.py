@@ -16,8 +16,10 @@ import ray.train
 
 from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
 from sam2vt.configuration.mixing import with_paths
+from sam2vt.core.data.features import cache_root
 from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.core.training.resume import AUTO, newest_in, newest_of
+from sam2vt.distributed.feature_cache import fill_on_cluster
 from sam2vt.distributed.job import Job, train_on_worker
 from sam2vt.distributed.preflight import check_cluster, check_config, worker_needs
 from sam2vt.distributed.progress import Display, start_board
@@ -57,6 +59,7 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) 
             live = None if config.trainer.enable_progress_bar else False
             with Display(board, live=live), stopping_signals(board) as request:
                 source = finding.result()
+                fill_on_cluster(config, source, request.stop_if_asked)
                 leave_later_steps(config, storage, source)
                 trainer = _create_trainer(config, storage, source, board, train_fn)
                 outcome = _run(trainer)
@@ -113,6 +116,8 @@ def _with_absolute_model(model: ModelConfig) -> ModelConfig:
 
 def _with_absolute_data(dataset: Any) -> Any:
     paths = {"data_path": _absolute(dataset.data_path), "image_root": _absolute(dataset.image_root)}
+    if dataset.feature_cache is not None:
+        paths["feature_cache"] = cache_root(dataset.feature_cache)
     return replace(dataset, **paths, datasets=with_paths(dataset, _absolute))
 
 

@@ -89,6 +89,8 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
         faults += find_unreached(storage)
         if (root := _checkpoint_root(config, storage)) != storage.join("checkpoints"):
             faults += find_unreached(RunStorage(root))
+        if (features := config.dataset.feature_cache) and "://" not in features:
+            faults += find_unreached(RunStorage(features))
     except ConfigError as error:
         faults.append(str(error))
     if faults:
@@ -119,11 +121,15 @@ def worker_needs(settings: RayConfig) -> dict[str, float]:
     return {"CPU": settings.cpus_per_worker, **gpu, **settings.worker_resources}
 
 
-def clip_bytes(config: Config) -> int:
-    """The most that one clip takes in the object store: uint8 frames, and a bit a pixel for each object."""
+def clip_bytes(config: Config, frame_bytes: int | None = None) -> int:
+    """The most that one clip takes in the object store: its frames, and a bit a pixel for each object.
+
+    A frame takes `frame_bytes`, by default those of a uint8 image.
+    """
     height, width = config.dataset.image_size
     pixels = config.dataset.video_clip_length * height * width
-    return pixels * 3 + pixels * config.max_objects // 8
+    frames = pixels * 3 if frame_bytes is None else config.dataset.video_clip_length * frame_bytes
+    return frames + pixels * config.max_objects // 8
 
 
 def _cpus(config: Config, capacity: Capacity) -> list[str]:
@@ -202,17 +208,24 @@ def _places(config: Config, capacity: Capacity) -> list[str]:
 
 
 def _store(config: Config, capacity: Capacity) -> list[str]:
+    """With a feature cache the size of a clip is known only once the model is."""
+    return [] if config.dataset.feature_cache else find_clip_faults(config, capacity)
+
+
+def find_clip_faults(config: Config, capacity: Capacity, frame_bytes: int | None = None) -> list[str]:
+    """Clips in flight for which the object store has no room; `frame_bytes` as for `clip_bytes`."""
+    bytes_a_clip = clip_bytes(config, frame_bytes)
     settings, batch = config.ray, config.dataset.batch_size
     store = capacity.now("object_store_memory")
     batches = settings.min_workers * settings.prefetch_batches + settings.decode_actors * _BATCHES_AN_ACTOR
-    needed = clip_bytes(config) * batch * batches
+    needed = bytes_a_clip * batch * batches
     if capacity.may_grow or needed <= store:
         return []
     mib = 2**20
     return [
         f"object store: ({_workers(settings)} x ray.prefetch_batches={settings.prefetch_batches} + "
         f"ray.decode_actors={settings.decode_actors} x {_BATCHES_AN_ACTOR} in flight) x dataset.batch_size="
-        f"{batch} x {clip_bytes(config) / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
+        f"{batch} x {bytes_a_clip / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
         f"{store / mib:.0f} MiB; lower one of them, or start Ray with a larger --object-store-memory"
     ]
 

@@ -104,6 +104,11 @@ class StopRequest:
         """What the driver ends with once the run has saved and stopped."""
         return EXIT_CODES[self.signal or signal.SIGTERM]
 
+    def stop_if_asked(self) -> None:
+        """End a driver that has nothing to save yet."""
+        if self.signal is not None:
+            raise SystemExit(self.exit_code)
+
 
 @contextmanager
 def stopping_signals(board: Any) -> Iterator[StopRequest]:

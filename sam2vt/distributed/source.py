@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,15 +36,21 @@ def find_clips(config: Config) -> ClipSource:
     """
     from sam2vt.core.data.configured import find_records
     from sam2vt.core.data.dataset import clip_spec
+    from sam2vt.core.training.feature_cache import videos_to_cache
     from sam2vt.core.training.scorable import check_scorable
+    from sam2vt.distributed.feature_cache import configured_cache
 
     settings = config.dataset
     records = find_records(config)
     check_scorable(config, records[1])
+    if settings.feature_cache is not None:
+        deque(videos_to_cache(records[0]), maxlen=0)  # refuses what cannot be cached
     train, val = stored_records(records, run_storage(config))
     resumed, step_done = _resumed(config)
     plan = plan_stream(config, len(train), resumed["clips_per_step"] if resumed else None)
     spec = clip_spec(settings, config.seed, config.max_objects, records[0])
+    if settings.feature_cache is not None:
+        spec = spec.reading(configured_cache(config)[0])
     sampling = {
         "num_videos": len(train),
         "clips_per_video": settings.clips_per_video,

@@ -1,7 +1,8 @@
 """A clip as a row of Ray Data, and back.
 
-Images travel as a uint8 tensor, masks as packed bits, the rest as JSON: typed columns that are small
-(a three-object clip takes 0.85 of an image in float8) and that nothing has to be unpickled from.
+Images travel as a uint8 tensor, features as the bits of bf16, masks as packed bits, the rest as JSON: typed
+columns that are small (a three-object clip takes 0.85 of an image in float8) and that nothing has to be
+unpickled from.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sam2vt.core.data.features import as_bits, from_bits
 from sam2vt.core.types import Clip, Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError, Sam2vtError, TrainingError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 POSITION = "position"
+_FEATURES = "features_"
 _PROMPT_SCALARS = ("type", "object_index", "frame_index")
 _ERRORS = {error.__name__: error for error in (ConfigError, DataError, CheckpointError)}
 
@@ -26,12 +29,12 @@ _ERRORS = {error.__name__: error for error in (ConfigError, DataError, Checkpoin
 def pack_clips(clips: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> dict[str, np.ndarray]:
     """Rows for `clips`, of tensors or arrays, column by column; `positions` are their places in the stream.
 
-    `images` is uint8 [rows,T,3,H,W]; `masks`, `prompt_masks` and `meta` hold bytes.
+    `images` is uint8 [rows,T,3,H,W], or in its place `features_<level>` the bits of bf16 [rows,T,C,h,w];
+    `masks`, `prompt_masks` and `meta` hold bytes.
     """
-    images = [np.asarray(clip["images"]) for clip in clips]
     return {
         POSITION: np.asarray(positions, dtype=np.int64),
-        "images": images[0][None] if len(images) == 1 else np.stack(images),
+        **_pack_pixels(clips),
         "masks": _bytes_column([_pack_bits(np.asarray(clip["masks"])) for clip in clips]),
         "prompt_masks": _bytes_column([_pack_prompt_masks(clip["prompts"]) for clip in clips]),
         "meta": _bytes_column([_pack_meta(clip) for clip in clips]),
@@ -39,21 +42,15 @@ def pack_clips(clips: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> 
 
 
 def pack_error(
-    error: Sam2vtError, positions: Sequence[int], image_shape: tuple[int, int, int, int]
+    error: Sam2vtError, positions: Sequence[int], blank: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Rows that raise `error` where they are unpacked, with the columns of clips of `image_shape`.
+    """Rows that raise `error` where they are unpacked, with the columns of clips like the `blank` one.
 
     Ray itself keeps of an exception in an actor no more than its text.
     """
     meta = json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
-    empty = [b""] * len(positions)
-    return {
-        POSITION: np.asarray(positions, dtype=np.int64),
-        "images": np.zeros((len(positions), *image_shape), dtype=np.uint8),
-        "masks": _bytes_column(empty),
-        "prompt_masks": _bytes_column(empty),
-        "meta": _bytes_column([meta] * len(positions)),
-    }
+    rows = pack_clips([blank] * len(positions), positions)
+    return {**rows, "meta": _bytes_column([meta] * len(positions))}
 
 
 def unpack_clips(rows: Mapping[str, np.ndarray]) -> list[Clip]:
@@ -61,15 +58,15 @@ def unpack_clips(rows: Mapping[str, np.ndarray]) -> list[Clip]:
 
     Raises the error of rows that `pack_error` packed.
     """
-    columns = zip(rows["images"], rows["masks"], rows["prompt_masks"], rows["meta"])
+    columns = zip(_unpack_pixels(rows), rows["masks"], rows["prompt_masks"], rows["meta"])
     return [_unpack_clip(*row) for row in columns]
 
 
-def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: bytes) -> Clip:
+def _unpack_clip(pixels: dict[str, Any], masks: bytes, prompt_masks: bytes, meta: bytes) -> Clip:
     values = json.loads(meta)
     if "error" in values:
         raise _ERRORS.get(values["error"], TrainingError)(values["message"])
-    num_frames, _, height, width = images.shape
+    num_frames, (height, width) = len(values["frame_indices"]), values["size"]
     num_objects = values["num_objects"]
     import torch
 
@@ -77,7 +74,7 @@ def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: by
     num_prompt_masks = sum(prompt["has_mask"] for prompt in values["prompts"])
     drawn = iter(_unpack_bits(prompt_masks, (num_prompt_masks, height, width)))
     clip = Clip(
-        images=torch.from_numpy(images.copy()),  # batches reach the reader read-only
+        **pixels,  # type: ignore[typeddict-item]
         masks=clip_masks,
         valid_masks=torch.tensor(values["valid_masks"], dtype=torch.bool).reshape(num_frames, num_objects),
         prompts=[_unpack_prompt(prompt, drawn) for prompt in values["prompts"]],
@@ -92,10 +89,32 @@ def _unpack_clip(images: np.ndarray, masks: bytes, prompt_masks: bytes, meta: by
     return clip
 
 
+def _pack_pixels(clips: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    if "features" not in clips[0]:
+        return {"images": _stack([np.asarray(clip["images"]) for clip in clips])}
+    levels = zip(*([as_bits(level) for level in clip["features"]] for clip in clips))
+    return {f"{_FEATURES}{place}": _stack(level) for place, level in enumerate(levels)}
+
+
+def _unpack_pixels(rows: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Copies, since batches reach the reader read-only."""
+    import torch
+
+    if "images" in rows:
+        return [{"images": torch.from_numpy(images.copy())} for images in rows["images"]]
+    levels = [rows[name] for name in sorted(name for name in rows if name.startswith(_FEATURES))]
+    return [{"features": [from_bits(level.copy()) for level in row]} for row in zip(*levels)]
+
+
+def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
 def _pack_meta(clip: Mapping[str, Any]) -> bytes:
     values: dict[str, Any] = {
         "video_id": clip["video_id"],
         "num_objects": int(clip["num_objects"]),
+        "size": [int(side) for side in clip["masks"].shape[-2:]],
         "original_size": [int(side) for side in clip["original_size"]],
         "frame_indices": [int(i) for i in clip["frame_indices"]],
         "object_ids": [int(i) for i in clip["object_ids"]],

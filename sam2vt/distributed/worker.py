@@ -19,6 +19,7 @@ from sam2vt.config import Config, from_dict
 from sam2vt.core.data.configured import Records
 from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
+from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
@@ -52,6 +53,10 @@ class StreamDataModule(SAM2LightningDataModule):
 
     def train_dataloader(self) -> StreamLoader:
         return self._loader
+
+    def use_features(self, model: SAM2Model) -> str:
+        """The driver has filled the cache, and decoders read it."""
+        return ""
 
     def _clips_per_step(self) -> int:
         return self._loader.division.plan.rows_per_step

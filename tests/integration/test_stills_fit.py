@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from sam2vt.config import Config
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.errors import ConfigError
 from sam2vt.train import train
 
 
@@ -42,3 +44,12 @@ def test_without_validation(config):
     config.trainer.limit_val_batches = 0
     assert train(config).global_step == 3
     assert (config.checkpoint_dir / "last.ckpt").exists()
+
+
+def test_stills_have_no_features_to_cache(config, tmp_path, monkeypatch):
+    config.trainer.limit_val_batches = 0
+    config.dataset.feature_cache = str(tmp_path / "features")
+    monkeypatch.setattr(SAM2Model, "load", None)  # it is refused before
+    with pytest.raises(ConfigError, match=r"is a still.*feature_cache=null"):
+        train(config)
+    assert not (tmp_path / "features").exists()

@@ -31,6 +31,7 @@ SAME_ROOM = {
     "sam2vt.validate": "sam2vt.train",
     "sam2vt.preview": "sam2vt.train",
     "sam2vt.estimate": "sam2vt.train",
+    "sam2vt.cache_features": "sam2vt.train",
 }
 # Packages that only these files or folders may import.
 ONLY_IN = {

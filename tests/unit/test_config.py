@@ -233,6 +233,36 @@ def test_a_checkpoint_s_path_may_start_with_the_home_folder(
     assert faults(change(settings, changes)) == []
 
 
+FEATURES = {"dataset.feature_cache": "features"}
+NOT_THE_SAME_FEATURES = [
+    ({"model.trainable_modules": ["memory_attention", "image_encoder.neck"]}, "may reach into image_encoder"),
+    ({"model.trainable_modules": ["*"]}, "dataset.feature_cache=null"),
+    ({"dataset.augment.flip_probability": 0.5}, r"alters frames \(flip_probability\).*dataset/augment=none"),
+    ({"dataset.augment.mosaic_probability": 0.1}, r"alters frames \(mosaic_probability\)"),
+    ({"dataset.augment.hue": 0.1}, r"alters frames \(hue\)"),
+    ({"valdataset.feature_cache": "features"}, "must be null: validation reads images"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), NOT_THE_SAME_FEATURES)
+def test_features_that_differ_from_step_to_step_are_not_cached(
+    settings: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    assert load_config(change(settings, {**FEATURES, "dataset.reverse_probability": 0.5}))
+    with pytest.raises(ConfigError, match=rf"has 1 fault:\n.*feature_cache.*{message}"):
+        load_config(change(settings, changes))
+
+
+def test_a_set_of_a_mixture_that_is_augmented_is_not_cached(settings: dict[str, Any], tmp_path: Path) -> None:
+    sets = [
+        {"data_path": str(tmp_path)},
+        {"data_path": str(tmp_path), "name": "b", "augment": {"degrees": 5.0}},
+    ]
+    changes = {**FEATURES, "dataset.data_path": "", "dataset.datasets": sets}
+    with pytest.raises(ConfigError, match=r"has 1 fault:\n.*set b alters frames \(degrees\)"):
+        load_config(change(settings, changes))
+
+
 def test_validation_is_never_augmented(settings: dict[str, Any]) -> None:
     changes = {"valdataset.augment.degrees": 5.0, "valdataset.augment.scale": [0.5, 1.0]}
     (line,) = faults(change(settings, changes))

@@ -294,9 +294,17 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     assert "trainer.max_epochs was 10, is 20: the cosine, whose scheduler.T_max is null, now ends" in longer
     assert "is moved: must hold the same data" in moved
     caplog.clear()
-    config.scheduler.T_max, config.dataset.data_path = 100, str(tmp_path)
+    config.trainer.max_epochs, config.dataset.data_path = 10, str(tmp_path)
+    config.dataset.feature_cache = "features"
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "sam2vt"):
+        train.resume_kwargs(str(path), trainer, config)
+    (rounded,) = caplog.messages
+    assert "dataset.feature_cache was null, is features: from here on features are rounded" in rounded
+    caplog.clear()
+    config.scheduler.T_max = 100
     path = write_checkpoint(config, path)
-    config.trainer.max_epochs = 30
+    config.trainer.max_epochs, config.dataset.feature_cache = 30, "moved"
     with caplog.at_level(logging.WARNING, "sam2vt"):
         train.resume_kwargs(str(path), trainer, config)
     assert not caplog.messages

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sam2vt.config import AugmentConfig
 from sam2vt.configuration.values import OBJECT_SAMPLINGS, check_augment
+from sam2vt.core.data.features import FeatureCache
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import SET, VideoRecord
 from sam2vt.errors import ConfigError
@@ -27,6 +28,7 @@ class ClipSpec:
     max_objects: int | None = None  # None: all that are visible
     max_conditioning_frames: int = 1
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # how a clip is altered before its prompts
+    features: FeatureCache | None = None  # read in place of images
     sets: tuple[ClipSpec, ...] = ()  # of a mixture: how clips of each of its sets are drawn
 
     def __post_init__(self) -> None:
@@ -58,6 +60,10 @@ class ClipSpec:
     def of(self, record: VideoRecord) -> ClipSpec:
         """How clips of this video are drawn."""
         return self.sets[record.extra[SET]] if self.sets else self
+
+    def reading(self, features: FeatureCache) -> ClipSpec:
+        """The same clips with features in place of images."""
+        return replace(self, features=features, sets=tuple(each.reading(features) for each in self.sets))
 
     @property
     def span(self) -> int:

@@ -15,6 +15,7 @@ from sam2vt.core.data.augment.content import Content
 from sam2vt.core.data.camera import draw_motion, move, move_mask
 from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.decoding import read_frames
+from sam2vt.core.data.features import from_bits
 from sam2vt.core.data.masks import known_objects
 from sam2vt.core.data.transforms import resize_mask
 from sam2vt.core.data.windows import FrameMasks, choose_objects, choose_window
@@ -58,7 +59,7 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
         content = _augment(content, records, place, whole, own)
     padding = [frames[-1]] * (spec.clip_length - len(frames))
     return {
-        "images": content.images,
+        **({"images": content.images} if content.features is None else {"features": content.features}),
         "masks": content.masks,
         "valid_masks": content.valid_masks,
         "prompts": _draw_prompts(content.masks, spec, rng),
@@ -77,9 +78,12 @@ def _draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
     object_ids = choose_objects(window, spec, rng)
     if record.extra.get(STILL):
         return frames, _draw_still(record, visible[frames[0]], object_ids, spec, rng)
-    images = _read_images(record, frames, spec)
     masks = _stack_masks(frames, visible, object_ids, spec)
-    return frames, Content(images, masks, _stack_valid(record, frames, object_ids, spec), object_ids)
+    valid = _stack_valid(record, frames, object_ids, spec)
+    if spec.features is not None:
+        features = [_padded(level, spec) for level in spec.features.read(record, frames)]
+        return frames, Content(np.empty(0, np.uint8), masks, valid, object_ids, features)
+    return frames, Content(_read_images(record, frames, spec), masks, valid, object_ids)
 
 
 def _augment(
@@ -106,6 +110,7 @@ def _draw_still(
     record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
 ) -> Content:
     """What a clip of one image shows; where an object has left it, it is absent."""
+    assert spec.features is None, "a moved image has no features"
     maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
     (image,) = read_frames(record, [0], size=spec.image_size)
     moved = [move_mask(resize_mask(masks[each], spec.image_size), maps) for each in object_ids]
@@ -151,8 +156,9 @@ def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
     centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True
     prompt = _prompt(centre, 0, 0, spec, np.random.default_rng(0), spec.prompts.prompt_types[0])
     prompt["frame_index"] = length - 1
+    black = np.zeros((length, 3, height, width), dtype=np.uint8)
     return {
-        "images": np.zeros((length, 3, height, width), dtype=np.uint8),
+        **({"images": black} if spec.features is None else {"features": spec.features.blank(length)}),
         "masks": np.zeros((length, 1, height, width), dtype=bool),
         "valid_masks": np.zeros((length, 1), dtype=bool),
         "prompts": [prompt],
@@ -169,7 +175,7 @@ def _as_tensors(value: Any) -> Any:
     import torch
 
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
+        return from_bits(value) if value.dtype == np.uint16 else torch.from_numpy(value)
     if isinstance(value, dict):
         return {key: _as_tensors(each) for key, each in value.items()}
     return [_as_tensors(each) for each in value] if isinstance(value, list) else value
@@ -256,3 +262,9 @@ def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.n
         cv2.split(frame, list(image))  # into its channels, several times as fast as a transposed copy
     images[len(read) :] = images[len(read) - 1]
     return images
+
+
+def _padded(read: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """The last frame stands in for those that the video lacks."""
+    lacking = spec.clip_length - len(read)
+    return np.concatenate([read, np.repeat(read[-1:], lacking, axis=0)]) if lacking else read

@@ -47,17 +47,30 @@ def encode_images(network: Any, images: Tensor, one_by_one: bool = False) -> Fra
     `one_by_one` encodes each image alone, and again in backward where the encoder trains: the activations
     of one image are in memory then, not of all.
     """
+    return as_features(network, finish_maps(network, fpn_maps(network, images, one_by_one)))
+
+
+def fpn_maps(network: Any, images: Tensor, one_by_one: bool = False) -> list[Tensor]:
+    """The encoder's maps [I, C, h, w] of normalised images, finest first."""
     trains = any(parameter.requires_grad for parameter in network.image_encoder.parameters())
     encoded = [
         again(one_by_one and trains, network.image_encoder, chunk)
         for chunk in images.split(1 if one_by_one else len(images))
     ]
-    maps = [torch.cat(level) for level in zip(*(each["backbone_fpn"] for each in encoded))]
+    return [torch.cat(level) for level in zip(*(each["backbone_fpn"] for each in encoded))]
+
+
+def finish_maps(network: Any, maps: list[Tensor]) -> list[Tensor]:
+    """The maps that the tracker reads: the finer two through the mask decoder's conv_s0 and conv_s1."""
     if network.use_high_res_features_in_sam:
         decoder = network.sam_mask_decoder
-        maps[:2] = decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])
-    maps = maps[-network.num_feature_levels :]
-    codes = encoded[0]["vision_pos_enc"][-1][:1]
+        maps = [decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1]), *maps[2:]]
+    return maps[-network.num_feature_levels :]
+
+
+def as_features(network: Any, maps: list[Tensor]) -> FrameFeatures:
+    """Finished maps as the tracker reads them; position codes follow from their size alone."""
+    codes = network.image_encoder.neck.position_encoding(maps[-1][:1]).to(maps[-1].dtype)
     return FrameFeatures(
         [_as_tokens(level) for level in maps],
         _as_tokens(codes),

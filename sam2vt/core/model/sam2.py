@@ -8,12 +8,15 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
 from sam2vt.core.model import build, tracking, trainable
 from sam2vt.core.model.features import FrameFeatures, encode_images
 from sam2vt.core.model.frame_call import ClickSampler, GroundTruth, TrackingRules
+from sam2vt.core.model.input_shapes import check_features, check_images, check_masks
+from sam2vt.core.model.kept_features import describe_encoder, features_of, keep_maps, kept_shapes
 from sam2vt.core.model.memory import frames_read_back
 from sam2vt.core.model.outputs import assemble
 from sam2vt.core.model.prompt_inputs import (
@@ -146,6 +149,7 @@ class SAM2Model(nn.Module):
         batched_video_datapoint: Any = None,
         *,
         valid_masks: Tensor | None = None,
+        features: Sequence[Tensor] | None = None,
     ) -> dict[str, Any]:
         """Track the prompted objects through the clips.
 
@@ -156,6 +160,7 @@ class SAM2Model(nn.Module):
             prompts: a list a clip of prompt dicts (see `sam2vt.core.types.Prompt`); a flat list if B is 1.
             batched_video_datapoint: SAM 2's `BatchedVideoDatapoint`, instead of images and masks.
             valid_masks: bool [B, T, N]; where false, the ground truth is not used for anything.
+            features: instead of images what `keep` made of them, [B, T, C, h, w] a level.
 
         Returns a dict:
             pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits;
@@ -169,10 +174,8 @@ class SAM2Model(nn.Module):
         self._require_network()
         if batched_video_datapoint is not None:
             images, masks, valid_masks = from_datapoint(batched_video_datapoint)
-        if images is None:
-            raise DataError("images: give images, or a batched_video_datapoint")
-        self._check_shapes(images, masks, valid_masks)
-        num_clips, num_frames = images.shape[:2]
+        num_clips, num_frames = shape = self._shape(images, features)
+        check_masks(masks, valid_masks, shape, self.image_size)
         if prompts is None:
             if masks is None:
                 raise DataError("prompts: give prompts, or masks whose first frame becomes the prompts")
@@ -180,14 +183,49 @@ class SAM2Model(nn.Module):
         objects = pack_objects(nest_prompts(prompts, num_clips), num_frames, self.image_size)
         num_slots = self._num_slots(objects, masks)
         truth = self._ground_truth(objects, masks, valid_masks) if self.training else None
-        features = self.encode(images.flatten(0, 1))
-        outputs = tracking.track_clips(self.network, features, objects, num_frames, self._rules(), truth)
-        shape = (num_clips, num_frames, num_slots)
-        return assemble(outputs, objects, shape, self.image_size, features.levels[0].device)
+        seen = self._seen(images, features)
+        outputs = tracking.track_clips(self.network, seen, objects, num_frames, self._rules(), truth)
+        return assemble(outputs, objects, (*shape, num_slots), self.image_size, seen.levels[0].device)
 
     def encode(self, images: Tensor) -> FrameFeatures:
         """Features of images [I, 3, H, W], uint8 or already normalised."""
         return encode_images(self.network, self._normalise(images), "image_encoder" in self.recompute)
+
+    def _seen(self, images: Tensor | None, features: Sequence[Tensor] | None) -> FrameFeatures:
+        """The features of all B*T frames."""
+        if features is not None:
+            return features_of(self.network, [level.flatten(0, 1) for level in features])
+        assert images is not None
+        return self.encode(images.flatten(0, 1))
+
+    def _shape(self, images: Tensor | None, features: Sequence[Tensor] | None) -> tuple[int, int]:
+        """(B, T) of what is given."""
+        if (images is None) == (features is None):
+            raise DataError("images: give images, or a batched_video_datapoint, or features: one of them")
+        if features is not None:
+            return check_features(features, self.kept_shapes)
+        assert images is not None
+        return check_images(images, self.image_size)
+
+    @torch.no_grad()
+    def keep(self, images: Tensor) -> list[Tensor]:
+        """What steps to come can have in place of images [I, 3, H, W]: bf16 [I, C, h, w] a level."""
+        self._require_network()
+        return keep_maps(self.network, self._normalise(images))
+
+    @property
+    def kept_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, h, w) of each level that `keep` gives."""
+        self._require_network()
+        return kept_shapes(self.network, self.image_size)
+
+    def describe_encoder(self) -> str:
+        """What tells the output of `keep` from that of another model; ConfigError where it would change."""
+        self._require_network()
+        network = build.network_config(self.config_path, self.image_size, self.architecture).model
+        levels = [network.get("use_high_res_features_in_sam"), network.get("num_feature_levels")]
+        encoder = OmegaConf.to_container(network.image_encoder, resolve=True)
+        return describe_encoder(self.network, encoder, levels, self.image_size, PIXEL_MEAN, PIXEL_STD)
 
     @torch.no_grad()
     def propagate(
@@ -276,27 +314,6 @@ class SAM2Model(nn.Module):
                 f"prompts: object_index {needed - 1} is given, but masks hold {masks.shape[2]} object slots"
             )
         return masks.shape[2]
-
-    def _check_shapes(self, images: Tensor, masks: Tensor | None, valid_masks: Tensor | None) -> None:
-        size = self.image_size
-        if images.ndim != 5 or images.shape[2:] != (3, size, size):
-            raise DataError(
-                f"images: shape {tuple(images.shape)}; needed is [B, T, 3, {size}, {size}] for "
-                f"model.image_size {size}"
-            )
-        if images.dtype != torch.uint8 and images.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-            raise DataError(f"images: dtype {images.dtype}; uint8, or float32 that is already normalised")
-        if masks is not None and (
-            masks.ndim != 5 or masks.shape[:2] != images.shape[:2] or masks.shape[3:] != (size, size)
-        ):
-            batch, frames = images.shape[:2]
-            raise DataError(
-                f"masks: shape {tuple(masks.shape)}; needed is [{batch}, {frames}, N, {size}, {size}]"
-            )
-        if valid_masks is not None and masks is not None and valid_masks.shape != masks.shape[:3]:
-            raise DataError(
-                f"valid_masks: shape {tuple(valid_masks.shape)}; the masks' is {tuple(masks.shape[:3])}"
-            )
 
     def _require_network(self) -> None:
         if not self.loaded:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -15,16 +17,20 @@ from torch.utils.data import DataLoader, Dataset
 from sam2vt.config import Config, from_dict
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.configured import Records, find_records
-from sam2vt.core.data.dataset import dataset_from_config
+from sam2vt.core.data.dataset import ClipDataset, dataset_from_config
 from sam2vt.core.data.mixture import num_videos
 from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
+from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
 from sam2vt.core.training.lengths import check_training_length, check_validation_length
 from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.scorable import check_scorable
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey
-from sam2vt.errors import ConfigError
+from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
+
+if TYPE_CHECKING:
+    from sam2vt.core.model.sam2 import SAM2Model
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +55,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self._found = records
         self.train_records: Records = []
         self.val_records: Records = []
-        self.train_dataset: Dataset | None = None
+        self.train_dataset: ClipDataset | None = None
         self.val_dataset: Dataset | None = None
         self.rounds = 1  # batches of a rank that one step's clips are divided into
         self._start = Position(0, 0)
@@ -71,6 +77,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
             num_videos(self.train_records),
             num_videos(self.val_records),
         )
+        if config.dataset.feature_cache is not None and not self._found:
+            deque(videos_to_cache(self.train_records), maxlen=0)  # refuses what cannot be cached
         if stage == "fit":
             _, world_size = self._rank_and_world_size()
             check_training_length(config, len(self.train_records), world_size)
@@ -80,6 +88,31 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
         self.train_dataset.quarantine = config.on_bad_sample == "quarantine"
+
+    def use_features(self, model: SAM2Model) -> str:
+        """Fill the configured feature cache with what is missing, and train from it; its folder.
+
+        Each rank encodes its share. A signal to stop ends the process: there is nothing to save yet.
+        """
+        assert self.config.dataset.feature_cache is not None
+        cache = cache_of(model, self.config.dataset.feature_cache)
+        rank, world_size = self._rank_and_world_size()
+        fill(
+            cache,
+            model,
+            islice(videos_to_cache(self.train_records), rank, None, world_size),
+            skip_damaged=self.config.on_bad_sample == "quarantine",
+            between_frames=self._stop_if_asked,
+        )
+        if self.trainer is not None:
+            self.trainer.strategy.barrier("feature cache")
+        assert self.train_dataset is not None, "call setup() first"
+        self.train_dataset.spec = self.train_dataset.spec.reading(cache)
+        return cache.folder
+
+    def _stop_if_asked(self) -> None:
+        if self.trainer is not None and self.trainer.received_sigterm:
+            raise SystemExit(SIGTERM_EXIT_CODE)
 
     def train_dataloader(self) -> Any:
         """Batches of clips, from the run's position on."""

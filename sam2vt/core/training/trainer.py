@@ -72,6 +72,18 @@ class SAM2LightningModule(L.LightningModule):
         warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training")
         warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('val/")
 
+    def on_fit_start(self) -> None:
+        """The weights are loaded and on their device, and nothing is read yet."""
+        if self.config.dataset.feature_cache is None:
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SAM2LightningDataModule):
+            raise ConfigError(
+                "dataset.feature_cache: is for a fit with SAM2LightningDataModule(config) as its datamodule; "
+                "give it, or set dataset.feature_cache=null"
+            )
+        data.use_features(self.model)
+
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model.network, self.config.optimizer)
         total_steps = int(self.trainer.estimated_stepping_batches)
@@ -179,7 +191,8 @@ class SAM2LightningModule(L.LightningModule):
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Total, components, and where the model predicted something, bool [B,T,N]."""
         masks, valid = batch["masks"], batch["valid_masks"]
-        out = self(batch["images"], masks, batch["prompts"], valid_masks=valid)
+        given = {"valid_masks": valid, "features": batch.get("features")}
+        out = self(batch.get("images"), masks, batch["prompts"], **given)
         total, components = self.criterion(
             out["pred_masks"],
             masks,

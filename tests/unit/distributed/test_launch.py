@@ -21,7 +21,7 @@ def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest
         output_dir="runs/a",
         resume="old/last.ckpt",
         model=ModelConfig(checkpoint_path="hf://facebook/sam2.1-hiera-tiny"),
-        dataset=DatasetConfig(data_path="videos"),
+        dataset=DatasetConfig(data_path="videos", feature_cache="features"),
     )
     config = with_absolute_paths(config, run_storage(config))
     assert config.output_dir == str(tmp_path / "runs" / "a")
@@ -30,6 +30,8 @@ def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest
     assert config.model.checkpoint_path == "hf://facebook/sam2.1-hiera-tiny"
     assert config.dataset.data_path == str(tmp_path / "videos")
     assert config.valdataset.data_path == ""
+    assert config.dataset.feature_cache == str(tmp_path / "features")
+    assert config.valdataset.feature_cache is None
     assert config.dataset.image_root is None
 
 

@@ -16,6 +16,7 @@ from sam2vt.distributed.preflight import (
     check_cluster,
     check_config,
     clip_bytes,
+    find_clip_faults,
     find_faults,
     find_storage_faults,
 )
@@ -153,6 +154,14 @@ def test_the_prefetch_must_fit_in_the_object_store() -> None:
     assert "(ray.num_workers=4 x ray.prefetch_batches=3 + ray.decode_actors=2 x 2 in flight)" in fault
     assert "x dataset.batch_size=4 x 27.0 MiB a clip = 1728 MiB, but the cluster has 1024 MiB" in fault
     assert find_faults(config, nodes({"CPU": 16}, {"CPU": 1})) == []
+
+
+def test_clips_of_features_must_fit_in_the_object_store_once_their_size_is_known() -> None:
+    config = Config(dataset=DatasetConfig(feature_cache="features", batch_size=4))
+    assert find_faults(config, nodes({"CPU": 8})) == []
+    assert find_clip_faults(config, nodes({"CPU": 8}), 2 * 2**20) == []
+    (fault,) = find_clip_faults(config, nodes({"CPU": 8}), 11 * 2**20)
+    assert "x 55.5 MiB a clip" in fault
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from sam2vt.core.data.clip_spec import ClipSpec
 from sam2vt.core.data.clips import blank_clip
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.types import Clip, Prompt
-from sam2vt.distributed.wire import POSITION, pack_clips, unpack_clips
+from sam2vt.distributed.wire import POSITION, pack_clips, pack_error, unpack_clips
+from sam2vt.errors import DataError
 
 
 def random_clip(num_objects: int, seed: int = 0, size: int = 32, frames: int = 3) -> Clip:
@@ -109,3 +110,31 @@ def test_a_quarantined_clip_says_so() -> None:
     clip["quarantined"] = {"epoch": 1, "index": 2, "video_id": "bad", "source": "ü", "error": "gone"}
     rows = pack_clips([random_clip(1, size=64), clip], [0, 1])
     assert_same(unpack_clips(rows)[1], clip)
+
+
+def of_features(clip: Clip, seed: int = 0) -> Clip:
+    """The same clip with two levels of features in place of its images."""
+    generator = torch.Generator().manual_seed(seed)
+    features = [torch.randn((3, *level), generator=generator).bfloat16() for level in ((4, 8, 8), (6, 4, 4))]
+    rest = {name: value for name, value in clip.items() if name != "images"}
+    return Clip(features=features, **rest)  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_features_in_place_of_images(number: int) -> None:
+    clips = [of_features(random_clip(2, seed), seed) for seed in range(number)]
+    block = BlockAccessor.batch_to_arrow_block(pack_clips(clips, range(number)))
+    rows = BlockAccessor.for_block(block).to_batch_format("numpy")
+    for clip, found in zip(clips, unpack_clips(rows)):
+        assert_same(clip, found)
+
+
+@pytest.mark.parametrize("like", [random_clip(1), of_features(random_clip(1))])
+def test_rows_of_an_error_have_the_columns_of_clips(like: Clip) -> None:
+    rows = pack_error(DataError("video v is broken"), [3, 4], like)
+    sound = pack_clips([like, like], [3, 4])
+    assert {name: (each.shape, each.dtype) for name, each in rows.items()} == {
+        name: (each.shape, each.dtype) for name, each in sound.items()
+    }
+    with pytest.raises(DataError, match="video v is broken"):
+        unpack_clips(rows)

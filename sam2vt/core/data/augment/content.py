@@ -16,6 +16,7 @@ class Content(NamedTuple):
     masks: np.ndarray  # bool [T, N, H, W]
     valid_masks: np.ndarray  # bool [T, N]
     object_ids: list[int]  # [N]
+    features: list[np.ndarray] | None = None  # in place of images, which are none then
 
 
 def prompted_frames(masks: np.ndarray) -> np.ndarray:

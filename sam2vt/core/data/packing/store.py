@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from sam2vt.core.data.disk import remedy_of_writing
 from sam2vt.core.data.record_table import locate
@@ -44,6 +45,12 @@ class Store:
             found = self._filesystem.get_file_info([self._at(name) for name in names])
         return {each.base_name for each in found if each.is_file}
 
+    def sizes_and_times(self, *names: str) -> list[tuple[int | None, int | None]]:
+        """Bytes and time of the last change of each of these files, in ns; None where there is none."""
+        with self._telling("cannot be reached"):
+            found = self._filesystem.get_file_info([self._at(name) for name in names])
+        return [(each.size, each.mtime_ns) for each in found]
+
     def read(self, name: str) -> bytes:
         with (
             self._telling(f"{name} cannot be read"),
@@ -67,10 +74,14 @@ class Store:
             file.write(content)
 
     @contextmanager
-    def create(self, name: str) -> Iterator[Counted]:
-        """A file to write, which takes its name when the block ends without an error."""
+    def create(self, name: str, private: bool = False) -> Iterator[Counted]:
+        """A file to write, which takes its name when the block ends without an error.
+
+        Until then it is `private` where others may be writing the same.
+        """
+        own = f".{uuid4().hex[:8]}" if private else ""
         # An object appears when its upload is complete; a local file when it is put in place.
-        written = self._at(name) + (_UNFINISHED if self._is_local else "")
+        written = self._at(name) + (f"{own}{_UNFINISHED}" if self._is_local else "")
         with self._telling(f"{name} cannot be written", writes=True):
             self._filesystem.create_dir(self._folder, recursive=True)
             with self._filesystem.open_output_stream(written) as stream:

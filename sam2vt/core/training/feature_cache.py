@@ -1,0 +1,106 @@
+"""A frozen encoder's features, computed once: which cache a model has, and what it lacks."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from sam2vt.core.data.features import FeatureCache, as_bits
+from sam2vt.core.data.mixture import Mixture
+from sam2vt.core.data.videos import video_frames
+from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from sam2vt.core.data.configured import Records
+    from sam2vt.core.model.sam2 import SAM2Model
+
+log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 30.0
+
+
+def cache_of(model: SAM2Model, root: str) -> FeatureCache:
+    """Where the features of a loaded model lie below `root`. Raises ConfigError where its encoder trains."""
+    size = (model.image_size, model.image_size)
+    return FeatureCache(root, model.describe_encoder(), tuple(model.kept_shapes), size)
+
+
+def videos_to_cache(records: Records) -> Iterator[VideoRecord]:
+    """Each video once. Raises ConfigError for a still, whose frames are drawn anew for every clip."""
+    for record in records.once() if isinstance(records, Mixture) else records:
+        if record.extra.get(STILL):
+            raise ConfigError(
+                f"dataset.feature_cache: {record.video_id} ({record.source}) is a still, which every clip "
+                "shows by another motion of the camera; set dataset.feature_cache=null, or leave stills out"
+            )
+        yield record
+
+
+def fill(
+    cache: FeatureCache,
+    model: SAM2Model,
+    records: Iterable[VideoRecord],
+    *,
+    skip_damaged: bool = False,
+    between_frames: Callable[[], None] = lambda: None,
+) -> None:
+    """Compute what is missing of the videos, on the model's device, a frame at a time.
+
+    With `skip_damaged` a video that cannot be read is passed over with a warning; its clips raise DataError.
+    """
+    missing = list(cache.missing(records))
+    if not missing:
+        return
+    total = sum(len(record.frames) for record in missing)
+    log.info(
+        "feature cache: %d frames of %d videos to encode into %s, %.1f MB a frame, %.1f GB",
+        *(total, len(missing), cache.folder, cache.frame_bytes / 1e6, total * cache.frame_bytes / 1e9),
+    )
+    progress = _Progress(total)
+    for record in missing:
+        try:
+            cache.write(record, _encoded(model, record, cache.image_size, progress, between_frames))
+        except DataError as error:
+            if not skip_damaged:
+                raise
+            log.warning("feature cache: video %s is left out: %s", record.video_id, error)
+
+
+def _encoded(
+    model: SAM2Model,
+    record: VideoRecord,
+    size: tuple[int, int],
+    progress: _Progress,
+    between_frames: Callable[[], None],
+) -> Iterator[Sequence[np.ndarray]]:
+    device = model.pixel_mean.device
+    for image in video_frames(record, size):
+        between_frames()
+        # In full precision whatever the run's is, so that the features do not depend on it.
+        with torch.autocast(device.type, enabled=False):
+            levels = model.keep(image.unsqueeze(0).to(device))
+        yield [as_bits(level[0]) for level in levels]
+        progress.step()
+
+
+class _Progress:
+    """A line of the log now and then."""
+
+    def __init__(self, total: int) -> None:
+        self._done, self._total = 0, total
+        self._began = self._told = time.monotonic()
+
+    def step(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._told < _LOG_SECONDS and self._done < self._total:
+            return
+        self._told = now
+        rate = self._done / max(now - self._began, 1e-9)
+        log.info("feature cache: %d of %d frames, %.1f a second", self._done, self._total, rate)

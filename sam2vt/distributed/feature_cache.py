@@ -1,0 +1,125 @@
+"""A frozen encoder's features, computed by actors of Ray Data before the workers begin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+import ray.data
+
+from sam2vt.config import Config, from_dict, to_dict
+from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.distributed.capacity import cluster_capacity
+from sam2vt.distributed.decode import quiet_ray_data
+from sam2vt.distributed.preflight import find_clip_faults, worker_needs
+from sam2vt.errors import ConfigError, DataError, Sam2vtError
+
+if TYPE_CHECKING:
+    from sam2vt.core.data.features import FeatureCache
+    from sam2vt.core.model.sam2 import SAM2Model
+    from sam2vt.distributed.source import ClipSource
+
+log = logging.getLogger(__name__)
+
+_LINES = 10  # of the log
+_MOST_BLOCKS = 1000
+
+
+def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
+    """The cache that the configuration means, and the loaded model whose features it holds."""
+    from sam2vt.core.training.feature_cache import cache_of
+    from sam2vt.core.training.trainer import SAM2LightningModule
+
+    assert config.dataset.feature_cache is not None
+    module = SAM2LightningModule(config)
+    module.setup()
+    return cache_of(module.model, config.dataset.feature_cache), module.model
+
+
+def fill_on_cluster(config: Config, source: ClipSource, stop_if_asked: Callable[[], None]) -> None:
+    """Have the actors encode what the run's cache lacks, if it has a cache.
+
+    There are as many as the fewest workers of the run, each with what a worker takes. Raises ConfigError
+    where clips of features do not fit into the object store, DataError for a video that cannot be read.
+    """
+    from sam2vt.core.training.feature_cache import videos_to_cache
+
+    cache = source.job.spec.features
+    if cache is None:
+        return
+    faults = find_clip_faults(config, cluster_capacity(), cache.frame_bytes)
+    if faults:
+        raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
+    missing = [_without_masks(record) for record in cache.missing(videos_to_cache(source.records[0]))]
+    if not missing:
+        return
+    log.info("feature cache: %d videos to encode into %s", len(missing), cache.folder)
+    rows = _encoded(config, cache, [{"record": encode_record(record)} for record in missing])
+    for done, row in enumerate(rows.iter_rows(), start=1):
+        stop_if_asked()
+        if row["error"]:
+            raise DataError(row["error"])
+        if done % max(len(missing) // _LINES, 1) == 0:
+            log.info("feature cache: %d of %d videos", done, len(missing))
+
+
+def _encoded(config: Config, cache: FeatureCache, items: list[dict[str, str]]) -> ray.data.Dataset:
+    """A row an item, with why it could not be encoded."""
+    quiet_ray_data()
+    needs = worker_needs(config.ray)
+    return ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS)).map_batches(
+        FrameEncoder,
+        fn_constructor_args=(to_dict(config), ray.put(cache)),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(config.ray.min_workers, len(items))),
+        num_cpus=needs.pop("CPU"),
+        num_gpus=needs.pop("GPU", 0),
+        resources=needs,
+    )
+
+
+class FrameEncoder:
+    """What an actor runs: all frames of a video through the encoder, into the cache."""
+
+    def __init__(self, config: Mapping[str, Any], cache: ray.ObjectRef) -> None:
+        import torch
+
+        self.config, self.cache = from_dict(config), ray.get(cache)
+        torch.set_num_threads(self.config.ray.cpus_per_worker)
+        self.fault = ""
+        try:
+            found, self.model = configured_cache(self.config)
+        except Sam2vtError as error:  # Ray would keep no more of it than its text, far down
+            self.fault = str(error)
+            return
+        if found != self.cache:  # its features would be taken for those of the driver's weights
+            self.fault = f"{self._place()} has other weights than on the driver's node"
+        self.model.to("cuda" if self.config.ray.use_gpu else "cpu")
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {
+            "error": np.array([self.fault or self._encode(text) for text in batch["record"]], dtype=object)
+        }
+
+    def _encode(self, text: str) -> str:
+        from sam2vt.core.training.feature_cache import fill
+
+        try:
+            skip = self.config.on_bad_sample == "quarantine"
+            fill(self.cache, self.model, [decode_record(text)], skip_damaged=skip)
+        except Sam2vtError as error:
+            return str(error)
+        return ""
+
+    def _place(self) -> str:
+        path, node = self.config.model.checkpoint_path, ray.util.get_node_ip_address()
+        return f"dataset.feature_cache: node {node}: model.checkpoint_path={path}"
+
+
+def _without_masks(record: Any) -> Any:
+    """They have no part in features."""
+    return replace(record, annotations={}, object_ids=None)
