@@ -20,6 +20,7 @@ FOLDER = Path(__file__).resolve().parent
 ARGUMENTS = {
     "step": [],
     "operators": [],
+    "features": [],
     "loss": ["--repeats", "5"],
     "overhead": [],
     "estimate": [],

@@ -41,7 +41,6 @@ CASES = (
     "model=tiny model.image_size=256 max_objects=1 dataset.video_clip_length=4",
     "model=tiny model.image_size=512 max_objects=3 dataset.video_clip_length=4",
     "model=tiny model.image_size=256 max_objects=3 dataset.video_clip_length=8 model.trainable_modules=['*']",
-    "model=tiny model.image_size=512 max_objects=1 dataset.video_clip_length=4 model.trainable_modules=['*']",
     "model=tiny model.image_size=256 max_objects=3 dataset.video_clip_length=8 model.trainable_modules=['*'] "
     "model.recompute=[image_encoder,memory_attention,memory_encoder,mask_decoder]",
     "model=small model.image_size=256 max_objects=3 dataset.video_clip_length=4 dataset.prompt_types=[point] "

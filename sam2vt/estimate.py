@@ -12,7 +12,7 @@ from sam2vt.train import compose_config
 if TYPE_CHECKING:
     from sam2vt.core.training.memory.estimate import Estimate
 
-GB = 1e9
+MB, GB = 1e6, 1e9
 UNITS = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -55,4 +55,6 @@ def _table(found: Estimate) -> list[str]:
     lines = [f"{name:<20}{value / GB:9.2f} GB" for name, value in found.on_device.items()]
     lines.append(f"{'in all, ' + where:<20}{found.device_bytes / GB:9.2f} GB")
     lines += [f"{'host: ' + name:<20}{value / GB:9.2f} GB" for name, value in found.on_host.items()]
+    if found.frame_features:
+        lines.append(f"{'disk: feature cache':<20}{found.frame_features / MB:9.2f} MB a frame")
     return lines

@@ -30,6 +30,7 @@ class Estimate:
     device: str  # cpu or cuda
     on_device: dict[str, float]
     on_host: dict[str, float]
+    frame_features: float = 0.0  # of a frame in the feature cache, on disk
 
     @property
     def device_bytes(self) -> float:
@@ -56,8 +57,10 @@ def estimate(config: Config, libraries: float | None = None) -> Estimate:
     }
     in_flight = {"batches in flight": float(PREFETCHED * config.dataset.num_workers * step.batch)}
     if device == "cuda":
-        return Estimate(device, {**parts, "context": CUDA_CONTEXT_BYTES}, {**in_flight, "process": libraries})
-    return Estimate(device, {"libraries": libraries + CPU_WORK_SPACES_BYTES, **parts}, in_flight)
+        on_device = {**parts, "context": CUDA_CONTEXT_BYTES}
+        return Estimate(device, on_device, {**in_flight, "process": libraries}, step.frame_features)
+    on_device = {"libraries": libraries + CPU_WORK_SPACES_BYTES, **parts}
+    return Estimate(device, on_device, in_flight, step.frame_features)
 
 
 def knobs_that_fit(

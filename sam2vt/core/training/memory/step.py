@@ -7,9 +7,10 @@ its first use to its end.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,10 +39,11 @@ class StepMemory:
     optimizer: int
     batch: int
     activations: int  # what backward needs, and what operations take while they run
+    frame_features: int = 0  # of a frame in the feature cache, on disk
 
     @property
     def total(self) -> int:
-        return sum(getattr(self, each.name) for each in fields(self))
+        return self.weights + self.gradients + self.optimizer + self.batch + self.activations
 
 
 def simulate_step(config: Config, device: str) -> StepMemory:
@@ -57,7 +59,7 @@ def simulate_step(config: Config, device: str) -> StepMemory:
     on = device if torch.cuda.is_available() else "cpu"
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         _make_fake(model, fake, on)
-        batch = _full_batch(config, on)
+        batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
         live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
         step = _step(model.train(), SAM2TrainingLoss(**to_dict(config.loss)), optimizer, batch, config, on)
@@ -73,6 +75,7 @@ def simulate_step(config: Config, device: str) -> StepMemory:
         optimizer=state,
         batch=sum(_bytes(leaf) for leaf in tree_leaves(batch)),
         activations=max(0, peak - state - gradients),
+        frame_features=sum(2 * math.prod(shape) for shape in _cached_shapes(config, model)),
     )
 
 
@@ -131,7 +134,8 @@ def _step(
     def step() -> None:
         masks, valid = batch["masks"], batch["valid_masks"]
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            out = model(batch["images"], masks, batch["prompts"], valid_masks=valid)
+            seen = {"valid_masks": valid, "features": batch.get("features")}
+            out = model(batch.get("images"), masks, batch["prompts"], **seen)
             given = {k: out[k] for k in ("iou_predictions", "object_score_logits", "scored", "steps")}
             loss = criterion(out["pred_masks"], masks, valid, **given)
         loss.backward()
@@ -143,7 +147,12 @@ def _step(
     return step
 
 
-def _full_batch(config: Config, device: str) -> dict[str, Any]:
+def _cached_shapes(config: Config, model: SAM2Model) -> list[tuple[int, int, int]]:
+    """Of a frame's features, where they are read in place of its image."""
+    return model.kept_shapes if config.dataset.feature_cache else []
+
+
+def _full_batch(config: Config, model: SAM2Model, device: str) -> dict[str, Any]:
     """Clips with as many objects as may be, each prompted on the first frame."""
     b, t, n = config.dataset.batch_size, config.dataset.video_clip_length, config.max_objects
     size = config.model.image_size
@@ -151,8 +160,13 @@ def _full_batch(config: Config, device: str) -> dict[str, Any]:
     by_points = config.model.num_correction_clicks > 0 or "mask" not in kinds
     by_points = by_points and set(kinds) != {"mask"}
     prompts = [[_prompt(slot, by_points, size, device) for slot in range(n)] for _ in range(b)]
+    features = [
+        torch.zeros(b, t, *shape, dtype=torch.bfloat16, device=device)
+        for shape in _cached_shapes(config, model)
+    ]
+    images = torch.zeros(b, t, 3, size, size, dtype=torch.uint8, device=device)
     return {
-        "images": torch.zeros(b, t, 3, size, size, dtype=torch.uint8, device=device),
+        **({"features": features} if features else {"images": images}),
         "masks": torch.zeros(b, t, n, size, size, dtype=torch.bool, device=device),
         "valid_masks": torch.ones(b, t, n, dtype=torch.bool, device=device),
         "prompts": prompts,

@@ -65,6 +65,15 @@ def test_clicks_and_points_are_simulated_too(config) -> None:
     assert simulate_step(config, "cuda").activations > without
 
 
+def test_cached_features_stand_in_for_images_and_the_encoder(config) -> None:
+    encoded = simulate_step(config, "cuda")
+    config.dataset.feature_cache = "anywhere"
+    cached = simulate_step(config, "cuda")
+    assert encoded.frame_features == 0
+    assert cached.frame_features == 2 * 64 * (16**2 + 8**2 + 4**2)  # bf16, before conv_s0 and conv_s1
+    assert cached.activations < encoded.activations
+
+
 def test_half_precision_needs_less(config) -> None:
     full = simulate_step(config, "cuda").activations
     config.trainer.precision = "bf16-mixed"
