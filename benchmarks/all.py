@@ -21,6 +21,7 @@ ARGUMENTS = {
     "step": [],
     "operators": [],
     "features": [],
+    "encoder": [],
     "loss": ["--repeats", "5"],
     "overhead": [],
     "estimate": [],

@@ -3,7 +3,7 @@
 The shares are those of each operator's own time on one thread, under PyTorch's profiler; the cases are named
 as in `step.py`.
 
-    python benchmarks/operators.py [--only tiny] [--steps 3] [--out FILE.md]
+    python benchmarks/operators.py [--only tiny] [--steps 1] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def row(name: str, ours: float, total: float, theirs: float, their_total: float)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", default="", help="cases whose text holds this")
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -82,7 +82,8 @@ def main() -> None:
             f"# Where a training step's time goes, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}, one thread; {date.today().isoformat()}.",
-            f"Own time of each operator a step, the mean of {options.steps} steps under the profiler.",
+            f"Own time of each operator a step, the mean of {options.steps} after a first one, under the "
+            "profiler.",
             "",
             *(line for case, each in found.items() for line in section(case, each)),
             in_short(

@@ -71,7 +71,6 @@ class Case:
 ON_CPU = (
     Case("nano", 128),
     Case("nano", 128, objects=8),
-    Case("nano", 128, frames=8),
     Case("nano", 128, prompt="point"),
     Case("nano", 128, prompt="clicks"),
     Case("tiny", 256),

@@ -97,8 +97,9 @@ def test_faults_are_printed_with_their_places(data, capsys):
     label((9, 9)).save(frame_of(data, "sample_00", 5, "Annotations"))
     code, out = run(capsys, data)
     assert code == 1
-    assert "1 fault:\n  - video sample_00, frame 5: " in out
+    assert "1 fault:\n  - " in out
     assert "the mask is 9x9" in out
+    assert out.count("video sample_00, frame 5") == 1
 
 
 def test_many_faults_are_counted(data, capsys, monkeypatch):

@@ -28,7 +28,9 @@ def test_knobs_take_less_than_the_limit_and_as_estimated(config) -> None:
     ],
 )
 def test_the_error_names_what_would_fit(config, error, monkeypatch) -> None:
-    monkeypatch.setattr(out_of_memory, "SAFE_SHARE", 0.999)  # most of what so small a model takes is fixed
+    # Most of what so small a model takes is fixed.
+    monkeypatch.setattr(out_of_memory, "SAFE_SHARE", 0.999)
+    monkeypatch.setattr(out_of_memory, "process_bytes", lambda: 0.0)
     config.max_objects = config.model.max_objects = 3
     with pytest.raises(TrainingError) as raised, explain_out_of_memory(config):
         raise error
