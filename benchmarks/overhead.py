@@ -85,6 +85,7 @@ def lightning_block(module: Any, batches: list[Any], config: Any) -> list[float]
     from torch.utils.data import DataLoader
 
     from sam2vt.core.training.callbacks import default_callbacks
+    from sam2vt.core.training.trainer import SAM2LightningDataModule
     from sam2vt.train import create_trainer
 
     stamps: list[float] = []
@@ -94,7 +95,9 @@ def lightning_block(module: Any, batches: list[Any], config: Any) -> list[float]
             stamps.append(time.perf_counter())
 
     trainer = create_trainer(config, [*default_callbacks(config), Stamp()])
-    trainer.fit(module, train_dataloaders=DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    datamodule = SAM2LightningDataModule(config)
+    datamodule.train_dataloader = lambda: DataLoader(batches, batch_size=None)  # type: ignore
+    trainer.fit(module, datamodule=datamodule)
     return stamps
 
 
