@@ -21,7 +21,7 @@ ARGUMENTS = {
     "step": [],
     "operators": [],
     "features": [],
-    "encoder": [],
+    "encoder": ["--sizes", "256"],
     "loss": ["--repeats", "5"],
     "overhead": [],
     "estimate": [],
