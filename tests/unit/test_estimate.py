@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import pytest
 
+from sam2vt.core.training.memory import out_of_memory
 from sam2vt.errors import ConfigError
 from sam2vt.estimate import parse_size, print_estimate
 
 NANO = ["model=nano", "trainer=cpu", "model.image_size=64", "max_objects=2", "dataset.video_clip_length=2"]
 
 
-def test_it_fits_or_says_what_would_help(capsys) -> None:
+def test_it_fits_or_says_what_would_help(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(out_of_memory, "knobs_that_fit", lambda *_: iter([("max_objects=1", 5e8)]))
     assert print_estimate(NANO, "100GB")
     printed = capsys.readouterr().out
     assert "activations" in printed
     assert printed.endswith("fits into 100GB\n")
     assert not print_estimate(NANO, "1MB")
-    assert "does not fit into 1MB" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "does not fit into 1MB; each of these alone would make it fit:" in printed
+    assert printed.endswith("  max_objects=1  (0.50 GB)\n")
 
 
 @pytest.mark.parametrize(("text", "size"), [("8GB", 8e9), ("7.5GiB", 7.5 * 2**30), ("500 MB", 5e8)])
