@@ -168,7 +168,7 @@ def test_any_json(folder, layout):
     path = folder / FILES.get(layout, f"{layout}.json")
     outcomes = {"read": 0, "refused": 0}
 
-    @settings(max_examples=2500, **ALWAYS)
+    @settings(max_examples=1500, **ALWAYS)
     @given(changes=st.lists(change, min_size=1, max_size=3), cut=st.none() | st.integers(0, 400))
     def read(changes, cut):
         text = json.dumps(changed(LAYOUTS[layout](), changes), default=repr)

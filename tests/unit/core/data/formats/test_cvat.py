@@ -253,12 +253,12 @@ def test_what_is_missing_or_too_much(cvat, tmp_path, check_bad_input):
 
 
 def test_any_xml(cvat):
-    """Ten thousand changes: pieces cut, doubled and replaced."""
+    """Pieces cut, doubled and replaced; further formats are changed in `test_fuzz.py`."""
     root, text = cvat(), xml()
     path, outcomes = root / "annotations.xml", {"read": 0, "refused": 0}
 
     @settings(
-        max_examples=10_000,
+        max_examples=3000,
         derandomize=True,
         database=None,
         deadline=None,
