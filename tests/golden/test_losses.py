@@ -22,7 +22,7 @@ from sam2vt.train import compose_config, create_trainer
 RECORD = Path(__file__).with_name("losses.json")
 STEPS = 100
 # Processors sum in other orders. That grows over the steps, and jumps where another of three masks becomes
-# the best or a click falls on another pixel: 0.3% were seen between instruction sets.
+# the best or a click falls on another pixel.
 FIRST, FIRST_TOLERANCE = 10, 1e-4
 MEDIAN_TOLERANCE = 1e-3
 TOLERANCE = 3e-2
