@@ -23,6 +23,7 @@ from sam2vt.core.model.weights import load_weights
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.entries import count_entries
+from sam2vt.core.training.gradients import clip_gradients
 from sam2vt.core.training.inherit import follow_settings
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
@@ -61,6 +62,7 @@ class SAM2LightningModule(L.LightningModule):
         self.best_val_loss = float("inf")
         self.last_scores: list[ObjectScore] = []
         self.hold_first_scores: list[ObjectScore] | None = None
+        self.gradient_norm: Tensor | None = None  # of this update, where a callback has measured it
         self._rows = ValidationRows()
         self._base: dict[str, str] | None = None  # whose weights the network started from
 
@@ -107,6 +109,20 @@ class SAM2LightningModule(L.LightningModule):
             loss, components = loss * scale, {name: value * scale for name, value in components.items()}
         self._log_step(components, len(batch["video_id"]))
         return {"loss": loss, "components": components}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """As Lightning does it, but by the norm that is known already, where it is."""
+        norm, self.gradient_norm = self.gradient_norm, None
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if norm is not None and by_norm and gradient_clip_val:
+            clip_gradients(self.parameters(), float(gradient_clip_val), norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_validation_epoch_start(self) -> None:
         self._rows = ValidationRows()
@@ -206,9 +222,11 @@ class SAM2LightningModule(L.LightningModule):
         return total, components, out["scored"]
 
     def _log_step(self, components: dict[str, Tensor], num_clips: int) -> None:
-        """The components, as the mean over the ranks on the steps that Lightning writes down."""
+        """The components as the mean over the ranks, on the steps that Lightning writes down."""
+        if not logs_this_step(self.trainer):
+            return
         values = torch.stack([value.float() for value in components.values()])
-        if self.trainer.world_size > 1 and logs_this_step(self.trainer):
+        if self.trainer.world_size > 1:
             values = self.trainer.strategy.reduce(values, reduce_op="mean")
         parts = {f"train/{_loss_name(name)}": value for name, value in zip(components, values)}
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from sam2vt.core.training.gradients import gradient_norm
 from sam2vt.core.training.optim import hold_updates
 from sam2vt.core.training.position import logs_this_step
 from sam2vt.core.types import Batch
@@ -67,7 +68,9 @@ class StopOnNonFinite(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         losses, self._waiting = self._waiting, []
-        update = _Update(trainer.global_step + 1, losses, gradient_norm(pl_module).float())
+        norm = gradient_norm(pl_module)
+        pl_module.gradient_norm = norm  # clipping needs it next
+        update = _Update(trainer.global_step + 1, losses, norm.float())
         self._updates.append(update)
         bad = _max_over_ranks(trainer, (~_is_sound(trainer, update)).float())
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
@@ -107,15 +110,6 @@ class StopOnNonFinite(L.Callback):
             faults = _of_all_ranks(trainer, *_faults(updates, values))
             self._error = TrainingError(_message(faults, now=updates[-1].step))
             raise self._error
-
-
-def gradient_norm(module: torch.nn.Module) -> torch.Tensor:
-    """Euclidean norm of all gradients, a scalar tensor; they stay as they are."""
-    parameters = [p for p in module.parameters() if p.grad is not None]
-    if not parameters:
-        return torch.zeros((), device=next(module.parameters()).device)
-    # An unlimited norm scales by exactly 1.
-    return torch.nn.utils.clip_grad_norm_(parameters, float("inf"))
 
 
 def _is_sound(trainer: L.Trainer, update: _Update) -> torch.Tensor:

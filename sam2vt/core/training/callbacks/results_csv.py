@@ -46,6 +46,11 @@ class ResultsCsv(L.Callback):
             self._read_or_put_aside(trainer.global_step)
         self._started = time.monotonic() - (float(self.rows[-1]["seconds"]) if self.rows else 0.0)
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"]
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -82,7 +87,7 @@ class ResultsCsv(L.Callback):
         waiting = batches_since_step(trainer) > 0
         sums, batches = self._at_step if waiting else (self._sums, self._batches)
         own = {"sums": {name: value.cpu() for name, value in sums.items()}, "batches": batches}
-        state = {"epoch": self._epoch, "lr": self._last_rate(trainer), "rows": self.rows}
+        state = {"epoch": self._epoch, "lr": self._rate, "rows": self.rows}
         checkpoint[STATE] = {**state, "ranks": _all_gather(own)}
 
     def on_load_checkpoint(
@@ -113,12 +118,7 @@ class ResultsCsv(L.Callback):
         values = torch.stack([value.float() for value in sums.values()]) / batches
         values = trainer.strategy.reduce(values, reduce_op="mean")
         means = {f"train/{name}": value for name, value in zip(sums, values.tolist())}
-        rate = self._last_rate(trainer)
-        return means if rate is None else {**means, "train/lr": rate}
-
-    def _last_rate(self, trainer: L.Trainer) -> float | None:
-        rate = trainer.callback_metrics.get("train/lr")
-        return self._rate if rate is None else float(rate)
+        return means if self._rate is None else {**means, "train/lr": self._rate}
 
     def _read_or_put_aside(self, step: int) -> None:
         if step:

@@ -5,12 +5,15 @@ import copy
 import lightning as L
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam2vt.config import to_dict
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
+from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
+from sam2vt.core.training.gradients import gradient_norm
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import ConfigError, DataError
 
@@ -297,3 +300,33 @@ def test_a_batch_in_which_nothing_is_predicted_trains_by_nothing(config, tmp_pat
     loss.backward()
     gradients = [p.grad for p in module.parameters() if p.requires_grad]
     assert all(g is not None and not g.any() for g in gradients)
+
+
+class Norms(TorchDispatchMode):
+    """How many norms of tensors are computed."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "norm" in func.name() and "layer_norm" not in func.name():
+            self.number += len(args[0]) if isinstance(args[0], (list, tuple)) else 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_gradients_are_measured_once_a_step_and_clipped_by_it(config, tmp_path) -> None:
+    module, lengths = loaded(config), []
+    trainer = make_trainer(
+        tmp_path, StopOnNonFinite(), limit_train_batches=2, limit_val_batches=0, gradient_clip_val=1e-3
+    )
+    module.on_before_zero_grad = lambda optimizer: lengths.append(float(gradient_norm(module)))
+    trainer.fit(module, datamodule=SAM2LightningDataModule(config))
+    assert lengths == pytest.approx([0.0, 1e-3], rel=1e-3)  # called before backward: the first has none yet
+
+    module.on_before_zero_grad = lambda optimizer: None
+    once = make_trainer(
+        tmp_path, StopOnNonFinite(), limit_train_batches=1, limit_val_batches=0, gradient_clip_val=1e-3
+    )
+    with Norms() as norms:
+        once.fit(module, datamodule=SAM2LightningDataModule(config))
+    trained = sum(parameter.requires_grad for parameter in module.parameters())
+    assert trained // 2 < norms.number <= trained + 1  # and the one of all of them

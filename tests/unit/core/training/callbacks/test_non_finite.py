@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam2vt.core.training.callbacks.log_lines import LogLines
-from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite, gradient_norm
+from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.errors import TrainingError
 
@@ -220,12 +220,3 @@ def test_finite_training_goes_through_unchanged(fit, one_weight) -> None:
     fit(with_check, [StopOnNonFinite()], [1.0, 3.0])
     fit(without, [], [1.0, 3.0])
     assert torch.equal(with_check.weight, without.weight)
-
-
-def test_gradient_norm_leaves_the_gradient_as_it_is() -> None:
-    module = torch.nn.Linear(2, 1)
-    assert gradient_norm(module) == 0
-    module.weight.grad = torch.tensor([[3.0, 0.0]])
-    module.bias.grad = torch.tensor([4.0])
-    assert gradient_norm(module) == 5
-    assert module.weight.grad.tolist() == [[3.0, 0.0]]
