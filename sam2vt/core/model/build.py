@@ -72,9 +72,10 @@ def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Modu
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
-    from sam2vt.core.model import image_windows
+    from sam2vt.core.model import image_windows, rotary_attention
 
     image_windows.skip_padding(network)
+    rotary_attention.use_rotary_attention(network)
     if recompute_blocks:
         image_windows.recompute_blocks(network)
     return network

@@ -49,55 +49,70 @@ class UnpaddedBlock(MultiScaleBlock):
     def _attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Attention within windows, for an output of `size`."""
         attention: Any = self.attn
-        if x.device.type in SHARES_FILLED_PLACES and not attention.q_pool:
-            return attention.proj(_attend_places(attention, attention.qkv(x), self.window_size))
+        shrink = self.q_stride[0] if self.q_stride else 1
+        # A pooled query must not lie half on a filled place.
+        divides = not any(side % shrink for side in (self.window_size, *x.shape[1:3]))
+        if x.device.type in SHARES_FILLED_PLACES and divides:
+            query, rest = attention.qkv(x).split([self.dim_out, 2 * self.dim_out], -1)
+            query = do_pool(query, attention.q_pool)
+            return attention.proj(_attend_places(attention, query, rest, self.window_size))
         projected = F.linear(x, attention.qkv.weight)
         windows, padded = window_partition(projected, self.window_size)
         seen = _attend_windows(attention, windows + attention.qkv.bias)
-        shrink = self.q_stride[0] if self.q_stride else 1
         padded = (padded[0] // shrink, padded[1] // shrink)
         return attention.proj(window_unpartition(seen, self.window_size // shrink, padded, size))
 
 
-def _attend_places(attention: Any, qkv: Tensor, window: int) -> Tensor:
-    """Queries, keys and values of a map [I, H, W, 3 C] to what attention within windows gives, [I, H, W, C].
+def _attend_places(attention: Any, query: Tensor, key_value: Tensor, window: int) -> Tensor:
+    """Of maps of queries [I, H', W', C], and of keys and values [I, H, W, 2 C]: [I, H', W', C].
 
     Windows at the lower and right edge are smaller: each of the four shapes is attended for itself.
     """
     rows = []
-    for row, height in _strips(qkv, 1, window):
+    for query_row, row, height in _strips(query, key_value, 1, window):
         columns = []
-        for place, width in _strips(row, 2, window):
-            windows = place.unflatten(2, (-1, width)).unflatten(1, (-1, height)).transpose(2, 3)
-            seen = _attend_alike(attention, windows.flatten(3, 4), window**2 - height * width)
-            columns.append(seen.unflatten(3, (height, width)).transpose(2, 3).flatten(3, 4).flatten(1, 2))
+        for query_place, place, width in _strips(query_row, row, 2, window):
+            shrink = place.shape[1] // query_place.shape[1]
+            sides = (height // shrink, width // shrink)
+            of_windows = (_in_windows(query_place, *sides), _in_windows(place, height, width))
+            seen = _attend_alike(attention, *of_windows, window**2 - height * width)
+            columns.append(seen.unflatten(3, sides).transpose(2, 3).flatten(3, 4).flatten(1, 2))
         rows.append(torch.cat(columns, 2))
     return torch.cat(rows, 1)
 
 
-def _strips(maps: Tensor, axis: int, window: int) -> Iterator[tuple[Tensor, int]]:
+def _strips(query: Tensor, key_value: Tensor, axis: int, window: int) -> Iterator[tuple[Tensor, Tensor, int]]:
     """The part of the maps that full windows cover, and the rest, each with the side of its windows."""
-    size = maps.shape[axis]
-    whole = size - size % window
-    if whole:
-        yield maps.narrow(axis, 0, whole), window
-    if size > whole:
-        yield maps.narrow(axis, whole, size - whole), size - whole
+    size = key_value.shape[axis]
+    shrink, rest = size // query.shape[axis], size % window
+    parts = [(size - rest, window), (rest, rest)]
+    parts = [(length, side) for length, side in parts if length]
+    # Cut at once: backward then joins the pieces, where a slice of its own each would fill and add maps.
+    queries = query.split([length // shrink for length, _ in parts], axis)
+    others = key_value.split([length for length, _ in parts], axis)
+    return ((*maps, side) for *maps, (_, side) in zip(queries, others, parts))  # type: ignore[misc]
 
 
-def _attend_alike(attention: Any, qkv: Tensor, num_filled: int) -> Tensor:
-    """Windows of one shape [I, rows, columns, n, 3 C], each with so many filled places: [..., n, C]."""
+def _in_windows(maps: Tensor, height: int, width: int) -> Tensor:
+    """[I, H, W, C] as windows [I, rows, columns, n, C]."""
+    windows = maps.unflatten(2, (-1, width)).unflatten(1, (-1, height))
+    return windows.transpose(2, 3).flatten(3, 4)
+
+
+def _attend_alike(attention: Any, query: Tensor, key_value: Tensor, num_filled: int) -> Tensor:
+    """Windows of one shape [I, rows, columns, n, C or 2 C], each with so many filled places: [..., n, C]."""
     heads = attention.num_heads
-    query, key, value = qkv.flatten(0, 2).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    queries = query.flatten(0, 2).unflatten(2, (heads, -1)).transpose(1, 2)
+    keys, values = key_value.flatten(0, 2).unflatten(2, (2, heads, -1)).permute(2, 0, 3, 1, 4)
     mask = None
     if num_filled:
-        _, filled_key, filled_value = attention.qkv.bias.unflatten(0, (3, heads, 1, -1)).to(qkv.dtype)
-        key = torch.cat([key, filled_key.expand(len(key), -1, -1, -1)], 2)
-        value = torch.cat([value, filled_value.expand(len(value), -1, -1, -1)], 2)
-        mask = qkv.new_zeros(1, key.shape[2])
+        _, filled_key, filled_value = attention.qkv.bias.unflatten(0, (3, heads, 1, -1)).to(keys.dtype)
+        keys = torch.cat([keys, filled_key.expand(len(keys), -1, -1, -1)], 2)
+        values = torch.cat([values, filled_value.expand(len(values), -1, -1, -1)], 2)
+        mask = keys.new_zeros(1, keys.shape[2])
         mask[:, -1] = math.log(num_filled)
-    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return seen.transpose(1, 2).flatten(2).unflatten(0, qkv.shape[:3])
+    seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return seen.transpose(1, 2).flatten(2).unflatten(0, query.shape[:3])
 
 
 def _attend_windows(attention: Any, qkv: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sam2vt.core.model.dropout import dropout
 from sam2vt.core.model.memory import MemoryBank
 
 
@@ -64,14 +65,14 @@ def attend_memory(network: Any, attended: Tensor, positions: Tensor, memory: Rem
         if place:
             x = _self_attention(layer, x, codes)
         x = _cross_attention(layer, x, codes, keys, memory)
-        x = x + layer.dropout3(_feed_forward(layer, layer.norm3(x)))
+        x = x + _drop(layer.dropout3, _feed_forward(layer, layer.norm3(x)))
     return attention.norm(x).transpose(0, 1)
 
 
 def _self_attention(layer: Any, x: Tensor, codes: Tensor) -> Tensor:
     normed = layer.norm1(x)
     placed = normed + codes if layer.pos_enc_at_attn else normed
-    return x + layer.dropout1(layer.self_attn(placed, placed, v=normed))
+    return x + _drop(layer.dropout1, layer.self_attn(placed, placed, v=normed))
 
 
 def _cross_attention(layer: Any, x: Tensor, codes: Tensor, keys: Tensor, memory: Remembered) -> Tensor:
@@ -86,11 +87,15 @@ def _cross_attention(layer: Any, x: Tensor, codes: Tensor, keys: Tensor, memory:
         v=memory.tokens,
         **further,
     )
-    return x + layer.dropout2(seen)
+    return x + _drop(layer.dropout2, seen)
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
-    return layer.linear2(layer.dropout(layer.activation(layer.linear1(x))))
+    return layer.linear2(_drop(layer.dropout, layer.activation(layer.linear1(x))))
+
+
+def _drop(module: Any, x: Tensor) -> Tensor:
+    return dropout(x, module.p) if module.training else x
 
 
 def _pointer_tokens(network: Any, pointers: list[Tensor]) -> Tensor:
