@@ -46,6 +46,8 @@ class ModelConfig:
     bptt_frames: Optional[int] = None
     # While training, presence comes from the ground truth where it is known.
     presence_from_gt: bool = True
+    # Of the memory attention, its weights' included; null: what the network's YAML says, 0.1 in SAM 2's.
+    memory_dropout: Optional[float] = None
     # Parts whose activations are computed again in backward instead of kept: less memory, more time.
     recompute: List[str] = field(default_factory=list)
 

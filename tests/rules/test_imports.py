@@ -47,7 +47,9 @@ ONLY_IN = {
     "hydra": ("sam2vt/train.py", "sam2vt/cli.py", "ray_jobs/", "sam2vt/core/model/"),
 }
 # They extend SAM 2's classes, and are themselves imported only when a network is built.
-IMPORTED_LATE = ("sam2vt.core.model.image_windows",)
+IMPORTED_LATE = tuple(
+    f"sam2vt.core.model.{name}" for name in ("image_windows", "rotary_attention", "replacements")
+)
 
 
 def module_of(file: Path) -> str:

@@ -36,10 +36,16 @@ def network_yaml(config_path: str) -> Path:
     )
 
 
-def network_config(config_path: str, image_size: int, overrides: dict[str, Any] | None = None) -> DictConfig:
+def network_config(
+    config_path: str,
+    image_size: int,
+    overrides: dict[str, Any] | None = None,
+    memory_dropout: float | None = None,
+) -> DictConfig:
     """The network's YAML with the input size and architecture fields of the configuration put in.
 
     `overrides` are fields of `SAM2Base.__init__`; one that it does not have is a `ConfigError`.
+    `memory_dropout` takes the place of every dropout of the memory attention.
     """
     path = network_yaml(config_path)
     config = OmegaConf.load(path)
@@ -55,6 +61,10 @@ def network_config(config_path: str, image_size: int, overrides: dict[str, Any] 
         model[name] = value
     model.image_size = image_size
     _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
+    if memory_dropout is not None:
+        layer = model.memory_attention.layer
+        for part in (layer, layer.self_attention, layer.cross_attention):
+            part.dropout = memory_dropout
     return DictConfig({"model": model})
 
 
@@ -72,10 +82,9 @@ def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Modu
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
-    from sam2vt.core.model import image_windows, rotary_attention
+    from sam2vt.core.model import image_windows, replacements
 
-    image_windows.skip_padding(network)
-    rotary_attention.use_rotary_attention(network)
+    replacements.replace_modules(network)
     if recompute_blocks:
         image_windows.recompute_blocks(network)
     return network

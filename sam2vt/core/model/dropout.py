@@ -1,18 +1,20 @@
-"""Dropout that is cheap on a CPU, and attention with it.
+"""Dropout that is cheap on a CPU, keeps little for backward, and attention with it.
 
 A CPU draws PyTorch's dropout number by number. Here one draw of 64 bits decides four values, by vector
-operations that take an eighth of the time. On other devices it is PyTorch's own.
+operations that take an eighth of the time. On other devices the draws are PyTorch's own.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-_DRAWS = 1 << 16  # a probability is rounded to one in so many
+_DRAWS = 1 << 16  # on a CPU a probability is rounded to one in so many
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
@@ -20,6 +22,11 @@ def dropout(x: Tensor, probability: float) -> Tensor:
     if x.device.type != "cpu" or not probability:
         return F.dropout(x, probability)
     return x * _scales(x, probability)
+
+
+def relu_dropout(x: Tensor, probability: float) -> Tensor:
+    """Dropout of relu(x), for whose backward the result is enough."""
+    return _ReluDropout.apply(x, probability)
 
 
 def attend(
@@ -33,12 +40,33 @@ def attend(
         return F.scaled_dot_product_attention(query, key, value, mask, probability)
     scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
     weights = (scores if mask is None else scores + mask).softmax(-1)
-    return dropout(weights, probability) @ value
+    return relu_dropout(weights, probability) @ value  # no weight is negative
+
+
+class _ReluDropout(torch.autograd.Function):
+    """A value that is positive in the end was kept, and its gradient is scaled as it was."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
+        result = dropout(x.relu(), probability)
+        ctx.save_for_backward(result)
+        ctx.scale = 1 / (1 - _rounded(probability) if x.device.type == "cpu" else 1 - probability)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        return result.sign().mul_(gradient).mul_(ctx.scale), None
 
 
 def _scales(x: Tensor, probability: float) -> Tensor:
     """0, or what keeps the mean, for each value of x."""
-    dropped = min(round(probability * _DRAWS), _DRAWS - 1)
+    dropped = _rounded(probability) * _DRAWS
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     values = draws.view(torch.int16)[: x.numel()].view(x.shape).float()
     return values.ge_(dropped - _DRAWS // 2).mul_(_DRAWS / (_DRAWS - dropped)).to(x.dtype)
+
+
+def _rounded(probability: float) -> float:
+    return min(round(probability * _DRAWS), _DRAWS - 1) / _DRAWS

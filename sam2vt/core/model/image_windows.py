@@ -1,4 +1,4 @@
-"""SAM 2's image encoder without work on padding: the same features from fewer operations.
+"""Blocks of SAM 2's image encoder without work on padding: the same features from fewer operations.
 
 Where windows do not divide a feature map, SAM 2 fills the map up with zeros and throws away what comes out
 of those places. Attention has to see them, with the bias as their keys and values; the linear layers around
@@ -20,6 +20,7 @@ from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
 from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from torch import Tensor, nn
 
+from sam2vt.core.model.pooling import max_pool
 from sam2vt.core.model.recompute import again
 
 # Devices on which attention with a mask costs no more than without.
@@ -39,28 +40,49 @@ class UnpaddedBlock(MultiScaleBlock):
         return again(self.recompute, self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
-        if not self.window_size or not any(side % self.window_size for side in x.shape[1:3]):
-            return super().forward(x)
         normed = self.norm1(x)
-        shortcut = x if self.dim == self.dim_out else do_pool(self.proj(normed), self.pool)
+        shortcut = x if self.dim == self.dim_out else _pool(self.proj(normed), self.pool)
         x = shortcut + self.drop_path(self._attend(normed, (shortcut.shape[1], shortcut.shape[2])))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        return x + self.drop_path(self._feed_forward(self.norm2(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """The activation is made again in backward: it costs little and is the block's largest map."""
+        mlp: Any = self.mlp
+        first, second = mlp.layers
+        hidden = first(x)
+        wanted = hidden.requires_grad and not self.recompute
+        return again(wanted, lambda x: second(mlp.act(x)), hidden, draws=False)
 
     def _attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Attention within windows, for an output of `size`."""
+        """Attention within windows, or of the whole map, for an output of `size`."""
         attention: Any = self.attn
+        window = self.window_size or x.shape[1]
         shrink = self.q_stride[0] if self.q_stride else 1
+        fits = not any(side % window for side in x.shape[1:3])
         # A pooled query must not lie half on a filled place.
-        divides = not any(side % shrink for side in (self.window_size, *x.shape[1:3]))
-        if x.device.type in SHARES_FILLED_PLACES and divides:
+        divides = not any(side % shrink for side in (window, *x.shape[1:3]))
+        if not fits and x.device.type in SHARES_FILLED_PLACES and divides:
             query, rest = attention.qkv(x).split([self.dim_out, 2 * self.dim_out], -1)
-            query = do_pool(query, attention.q_pool)
-            return attention.proj(_attend_places(attention, query, rest, self.window_size))
-        projected = F.linear(x, attention.qkv.weight)
-        windows, padded = window_partition(projected, self.window_size)
-        seen = _attend_windows(attention, windows + attention.qkv.bias)
+            return attention.proj(_attend_places(attention, _pool(query, attention.q_pool), rest, window))
+        if fits:
+            windows, padded = window_partition(x, window)
+            projected = attention.qkv(windows)
+        else:
+            windows, padded = window_partition(F.linear(x, attention.qkv.weight), window)
+            projected = windows + attention.qkv.bias
         padded = (padded[0] // shrink, padded[1] // shrink)
-        return attention.proj(window_unpartition(seen, self.window_size // shrink, padded, size))
+        seen = _attend_windows(attention, projected)
+        return attention.proj(window_unpartition(seen, window // shrink, padded, size))
+
+
+def _pool(maps: Tensor, pool: Any) -> Tensor:
+    """Maps [I, H, W, C] pooled as the module says, or as they are where there is none."""
+    if pool is None:
+        return maps
+    by_two = pool.kernel_size == (2, 2) and pool.stride == (2, 2)
+    if by_two and not any(side % 2 for side in maps.shape[1:3]):
+        return max_pool(maps)
+    return do_pool(maps, pool)
 
 
 def _attend_places(attention: Any, query: Tensor, key_value: Tensor, window: int) -> Tensor:
@@ -122,18 +144,11 @@ def _attend_windows(attention: Any, qkv: Tensor) -> Tensor:
     query, key, value = qkv.flatten(1, 2).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     if attention.q_pool:
         flat = query.transpose(1, 2).reshape(count, height, width, -1)
-        pooled = do_pool(flat, attention.q_pool)
+        pooled = _pool(flat, attention.q_pool)
         height, width = pooled.shape[1:3]
         query = pooled.reshape(count, height * width, heads, -1).transpose(1, 2)
     seen = F.scaled_dot_product_attention(query, key, value)
     return seen.transpose(1, 2).reshape(count, height, width, -1)
-
-
-def skip_padding(network: nn.Module) -> None:
-    """Let the blocks of a network's image encoder be `UnpaddedBlock`; parameters keep names and values."""
-    for module in network.modules():
-        if type(module) is MultiScaleBlock:
-            module.__class__ = UnpaddedBlock
 
 
 def recompute_blocks(network: nn.Module) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vt.core.model.dropout import dropout
+from sam2vt.core.model.dropout import dropout, relu_dropout
 from sam2vt.core.model.memory import MemoryBank
 
 
@@ -91,7 +92,10 @@ def _cross_attention(layer: Any, x: Tensor, codes: Tensor, keys: Tensor, memory:
 
 
 def _feed_forward(layer: Any, x: Tensor) -> Tensor:
-    return layer.linear2(_drop(layer.dropout, layer.activation(layer.linear1(x))))
+    hidden = layer.linear1(x)
+    if layer.activation is F.relu:
+        return layer.linear2(relu_dropout(hidden, layer.dropout.p if layer.training else 0.0))
+    return layer.linear2(_drop(layer.dropout, layer.activation(hidden)))
 
 
 def _drop(module: Any, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import math
 import torch
 from sam2.modeling.position_encoding import apply_rotary_enc
 from sam2.modeling.sam.transformer import RoPEAttention
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam2vt.core.model.dropout import attend
 
@@ -43,10 +43,3 @@ class RotaryAttention(RoPEAttention):
             query, key[:, :, :num_rotated], self.freqs_cis, repeat_freqs_k=self.rope_k_repeat
         )
         return query, torch.cat([rotated, key[:, :, num_rotated:]], 2) if num_excluded else rotated
-
-
-def use_rotary_attention(network: nn.Module) -> None:
-    """Let a network's attention with rotary codes be `RotaryAttention`; parameters keep names and values."""
-    for module in network.modules():
-        if type(module) is RoPEAttention:
-            module.__class__ = RotaryAttention

@@ -53,8 +53,9 @@ class SAM2Model(nn.Module):
 
     Nothing is read before `load()`. Further keywords are SAM 2's own architecture fields (such as
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
-    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`; `recompute` names what
-    is computed again in backward instead of kept (`sam2vt.configuration.values.RECOMPUTABLE`).
+    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`;
+    `recompute` names what is computed again in backward instead of kept
+    (`sam2vt.configuration.values.RECOMPUTABLE`).
     """
 
     pixel_mean: Tensor
@@ -83,6 +84,7 @@ class SAM2Model(nn.Module):
         self.correction_from_gt = float(kwargs.pop("correction_from_gt", 0.1))
         self.bptt_frames: int | None = kwargs.pop("bptt_frames", None)
         self.recompute: tuple[str, ...] = tuple(kwargs.pop("recompute", ()))
+        self.memory_dropout: float | None = kwargs.pop("memory_dropout", None)
         self.presence_from_gt = bool(kwargs.pop("presence_from_gt", True))
         self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **kwargs}
         self.click_sampler: ClickSampler = uniform_clicks
@@ -96,7 +98,9 @@ class SAM2Model(nn.Module):
         Without `weights` the checkpoint is not read: for one whose weights come from elsewhere.
         """
         target = resolve_device(str(device or self.device))
-        config = build.network_config(self.config_path, self.image_size, self.architecture)
+        config = build.network_config(
+            self.config_path, self.image_size, self.architecture, self.memory_dropout
+        )
         self.network = build.build_network(config, recompute_blocks="encoder_blocks" in self.recompute)
         if not getattr(self.network, "use_mask_input_as_output_without_sam", False):
             raise ConfigError(

@@ -10,7 +10,8 @@ from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vt.core.model import image_windows
-from sam2vt.core.model.image_windows import UnpaddedBlock, skip_padding
+from sam2vt.core.model.image_windows import UnpaddedBlock
+from sam2vt.core.model.replacements import replace_modules
 
 from .conftest import nano_model
 
@@ -27,7 +28,7 @@ def encoders(**settings) -> tuple[Hiera, Hiera]:
         for parameter in stock.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     ours = copy.deepcopy(stock)
-    skip_padding(ours)
+    replace_modules(ours)
     return stock, ours
 
 

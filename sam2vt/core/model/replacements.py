@@ -1,0 +1,32 @@
+"""Modules of SAM 2 that are replaced by ours: the same parameters and results, from less work and memory."""
+
+from __future__ import annotations
+
+from sam2.modeling.backbones.hieradet import MultiScaleBlock
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam.transformer import RoPEAttention
+from torch import Tensor, nn
+
+from sam2vt.core.model.image_windows import UnpaddedBlock
+from sam2vt.core.model.rotary_attention import RotaryAttention
+
+
+class SharedCodes(PositionEmbeddingSine):
+    """Position codes that all images of a call share; SAM 2 repeats them for each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[I, C, H, W] to codes of the same size."""
+        return super().forward(x[:1]).expand(len(x), -1, -1, -1)
+
+
+_OURS: dict[type[nn.Module], type[nn.Module]] = {
+    MultiScaleBlock: UnpaddedBlock,
+    RoPEAttention: RotaryAttention,
+    PositionEmbeddingSine: SharedCodes,
+}
+
+
+def replace_modules(network: nn.Module) -> None:
+    """Parameters keep their names and values; a module of any other class stays as it is."""
+    for module in network.modules():
+        module.__class__ = _OURS.get(type(module), type(module))
