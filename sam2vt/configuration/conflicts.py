@@ -303,6 +303,10 @@ def _optimizer(config: Config, report: Report) -> None:
             report.clash(
                 "optimizer.betas", "optimizer.type", "sgd takes betas[0] as momentum, betas[1] has no use"
             )
+    if config.loss.num_points is not None and config.loss.resolution != "full":
+        report.clash(
+            "loss.num_points", "loss.resolution", "points are drawn of the full size; set one of the two"
+        )
     if not any(getattr(config.loss, name) > 0 for name in LOSS_WEIGHTS):
         report.fault("loss.bce_weight", f"at least one of {', '.join(LOSS_WEIGHTS)} must be above 0")
 

@@ -159,7 +159,8 @@ _RULES: dict[str, dict[str, Rule]] = {
     "dataset": _DATASET,
     "dataset.augment": _AUGMENT,
     "valdataset": _DATASET,
-    "loss": {name: _at_least(0) for name in LOSS_WEIGHTS} | {"smooth": _above(0)},
+    "loss": {name: _at_least(0) for name in LOSS_WEIGHTS}
+    | {"smooth": _above(0), "resolution": _one_of("full", "low"), "num_points": _at_least(1)},
     "optimizer": {
         "type": _one_of(*OPTIMIZERS),
         "lr": _above(0),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, pairs
 from sam2vt.core.training.mask_sums import Sums, area_of, is_object, measure, pool, with_gradient
 from sam2vt.core.training.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
+from sam2vt.core.training.measuring import RESOLUTIONS, Measuring, Places, measuring, terms_at_masks_size
 from sam2vt.errors import ConfigError
 
 # Each component and the count (see entries.Counts) that its mean divides by.
@@ -46,6 +47,10 @@ class SAM2TrainingLoss(nn.Module):
     several masks only the best one (lowest weighted sum of the mask terms) counts, and the terms of
     an entry's steps are added up, as in SAM 2's own recipe. `temporal` is always of `pred_masks`.
 
+    `resolution="low"` measures steps at the masks' own size, a quarter of the target's side, and
+    `num_points` measures their mask terms at so many points a mask, most of them drawn where the masks
+    are least certain; both are cheaper and change the numbers. Points are drawn while training only.
+
     While training under torch.distributed the numbers of entries are those of all ranks, scaled so
     that averaging the ranks' gradients (or losses) gives the mean over all ranks' entries; every rank
     must call it equally often then. In eval mode each rank's mean is its own.
@@ -65,6 +70,8 @@ class SAM2TrainingLoss(nn.Module):
         iou_head_weight: float = 1.0,
         presence_weight: float = 1.0,
         focal_weight: float = 0.0,
+        resolution: str = "full",
+        num_points: int | None = None,
     ) -> None:
         super().__init__()
         self.bce_weight = bce_weight
@@ -78,6 +85,12 @@ class SAM2TrainingLoss(nn.Module):
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
                 raise ConfigError(f"loss.{name}: got {value}, allowed is 0 or more")
+        if resolution not in RESOLUTIONS:
+            raise ConfigError(f"loss.resolution: got {resolution!r}, allowed are {', '.join(RESOLUTIONS)}")
+        if num_points is not None and num_points < 1:
+            raise ConfigError(f"loss.num_points: got {num_points}, allowed is 1 or more, or null for all")
+        self.resolution = resolution
+        self.num_points = num_points
 
     def forward(
         self,
@@ -112,9 +125,9 @@ class SAM2TrainingLoss(nn.Module):
             sums = {name: _connect(pred_masks) for name in always if name in names}
             if steps is None:
                 final = final_masks(pred_masks, entries, iou_predictions, object_score_logits)
-                self._add_step(sums, final, entries, names, upsample=False)
+                self._add_step(sums, final, entries, names, terms_at_masks_size)
             for step in steps or ():
-                self._add_step(sums, step, entries, names, upsample=True)
+                self._add_step(sums, step, entries, names, self._measuring)
             if "temporal" in names:
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.temporal_weight > 0):
                     _add(sums, "temporal", _temporal(pred_masks, entries))
@@ -125,12 +138,16 @@ class SAM2TrainingLoss(nn.Module):
         """Weight of each component, `total` aside."""
         return {name: getattr(self, f"{name}_weight") for name in COMPONENTS}
 
+    @property
+    def _measuring(self) -> Measuring:
+        return measuring(self.resolution, self.num_points if self.training else None)
+
     def _names(self, return_components: bool) -> set[str]:
         reported = ALWAYS_REPORTED if return_components else ()
         return {name for name, weight in self.weights.items() if weight > 0 or name in reported}
 
     def _add_step(
-        self, sums: dict[str, Tensor], step: Step, entries: Entries, names: set[str], upsample: bool
+        self, sums: dict[str, Tensor], step: Step, entries: Entries, names: set[str], where: Measuring
     ) -> None:
         """Adds the terms of one decoder call, summed over its entries that count."""
         index = tuple(step.index.unbind(1))
@@ -138,7 +155,7 @@ class SAM2TrainingLoss(nn.Module):
         masks = _where(counts, _at_least_float32(step.multimasks))  # [K,M,h,w]
         targets = entries.targets[index]  # [K,H,W]
         measure_ious = "iou_head" in names and step.ious is not None
-        terms, true_ious = self._judge(masks, targets, present, names, measure_ious, upsample)
+        terms, true_ious = self._judge(*where(masks, targets), present, names, measure_ious)
         for name, term in terms.items():
             _add(sums, name, _sum_where(counts, term))
         if measure_ious and step.ious is not None:
@@ -152,28 +169,26 @@ class SAM2TrainingLoss(nn.Module):
 
     def _judge(
         self,
-        masks: Tensor,
-        targets: Tensor,
+        places: Places,
+        places_of_ious: Places,
         present: Tensor,
         names: set[str],
         measure_ious: bool,
-        upsample: bool,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The named terms [K] of each entry's best mask, and the true IoU [K,M] of all (0 if not asked for).
 
         All masks are measured without gradient; only the best ones cost anything in backward.
         """
-        whole, terms = targets, [name for name in MASK_TERMS if name in names]
-        if not upsample:
-            targets = pool(targets, masks.shape[-2:], masks.dtype)
+        masks, targets = places
+        terms = [name for name in MASK_TERMS if name in names]
         needed, for_ious = sums_for(terms), FOR_TRUE_IOU if measure_ious else ()
-        if targets is whole:
+        if places_of_ious is places:
             measured = measure(masks, targets, [*needed, *for_ious])
         else:
-            measured = measure(masks, targets, needed) | measure(masks, whole, for_ious)
+            measured = measure(masks, targets, needed) | measure(*places_of_ious, for_ious)
         ious = torch.zeros_like(masks[..., 0, 0])
         if measure_ious:
-            ious = true_iou(measured, area_of(is_object(whole), masks.dtype)[:, None])
+            ious = true_iou(measured, area_of(is_object(places_of_ious.targets), masks.dtype)[:, None])
         covered = area_of(targets, masks.dtype)
         rows = torch.arange(len(masks), device=masks.device)
         best = torch.zeros_like(rows)
