@@ -46,6 +46,9 @@ class ModelConfig:
     bptt_frames: Optional[int] = None
     # While training, presence comes from the ground truth where it is known.
     presence_from_gt: bool = True
+    # Of a frozen image encoder: bf16, or null for that of the trainer. Its features then are those that a
+    # feature cache holds.
+    encoder_precision: Optional[str] = None
     # Of the memory attention, its weights' included; null: what the network's YAML says, 0.1 in SAM 2's.
     memory_dropout: Optional[float] = None
     # Parts whose activations are computed again in backward instead of kept: less memory, more time.

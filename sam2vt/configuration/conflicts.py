@@ -136,6 +136,8 @@ def _network_exists(config_path: str) -> bool:
 
 def _model(config: Config, report: Report) -> None:
     model, length = config.model, config.dataset.video_clip_length
+    if model.encoder_precision is not None:
+        _encoder_precision(config, report)
     if not model.use_obj_ptrs_in_encoder:
         for name in (
             "add_tpos_enc_to_obj_ptrs",
@@ -176,6 +178,20 @@ def _gradient_length(config: Config, report: Report) -> None:
             "model.bptt_frames",
             "model.trainable_modules",
             "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null",
+        )
+
+
+def _encoder_precision(config: Config, report: Report) -> None:
+    name = "model.encoder_precision"
+    if any(_reaches(p, "image_encoder") for p in config.model.trainable_modules):
+        report.clash(
+            name,
+            "model.trainable_modules",
+            "a pattern there may reach into image_encoder; it is for a frozen one, see trainer.precision",
+        )
+    if config.trainer.precision != "32-true":
+        report.clash(
+            name, "trainer.precision", "the whole model has less than 32 bits already; set it to null"
         )
 
 

@@ -95,6 +95,7 @@ _MODEL: dict[str, Rule] = {
     "num_correction_clicks": _at_least(0),
     "correction_from_gt": _SHARE,
     "bptt_frames": _at_least(1),
+    "encoder_precision": _one_of("bf16"),
     "memory_dropout": ((lambda v: 0 <= v < 1), "a number from 0 to below 1, or null for the network's own"),
     "recompute": ((lambda v: set(v) <= set(RECOMPUTABLE)), f"a list of {', '.join(RECOMPUTABLE)}"),
 }

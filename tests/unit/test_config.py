@@ -275,6 +275,15 @@ def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
 
 
 CONFLICTS = [
+    ({"loss.num_points": 64, "loss.resolution": "low"}, ("loss.num_points", "loss.resolution")),
+    (
+        {"model.encoder_precision": "bf16", "model.trainable_modules": ["*"]},
+        ("model.encoder_precision", "model.trainable_modules"),
+    ),
+    (
+        {"model.encoder_precision": "bf16", "trainer.precision": "bf16-mixed"},
+        ("model.encoder_precision", "trainer.precision"),
+    ),
     ({"model.max_objects": 4}, ("model.max_objects", "max_objects")),
     ({"dataset.image_size": [256, 256]}, ("dataset.image_size", "model.image_size")),
     ({"valdataset.image_size": [256, 256]}, ("valdataset.image_size", "model.image_size")),

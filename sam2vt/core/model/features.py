@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -41,13 +42,19 @@ def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
     return tokens.permute(1, 2, 0).unflatten(2, size)
 
 
-def encode_images(network: Any, images: Tensor, one_by_one: bool = False) -> FrameFeatures:
+def encode_images(
+    network: Any, images: Tensor, one_by_one: bool = False, in_bf16: bool = False
+) -> FrameFeatures:
     """Features of normalised images [I, 3, H, W]; conv_s0 and conv_s1 of the mask decoder included.
 
     `one_by_one` encodes each image alone, and again in backward where the encoder trains: the activations
-    of one image are in memory then, not of all.
+    of one image are in memory then, not of all. `in_bf16` encodes under autocast; what comes out is float32.
     """
-    return as_features(network, finish_maps(network, fpn_maps(network, images, one_by_one)))
+    with torch.autocast(images.device.type, torch.bfloat16) if in_bf16 else nullcontext():
+        maps = fpn_maps(network, images, one_by_one)
+    if in_bf16:
+        maps = [level.float() for level in maps]
+    return as_features(network, finish_maps(network, maps))
 
 
 def fpn_maps(network: Any, images: Tensor, one_by_one: bool = False) -> list[Tensor]:

@@ -53,8 +53,8 @@ class SAM2Model(nn.Module):
 
     Nothing is read before `load()`. Further keywords are SAM 2's own architecture fields (such as
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
-    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`;
-    `recompute` names what is computed again in backward instead of kept
+    `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`,
+    `encoder_precision`; `recompute` names what is computed again in backward instead of kept
     (`sam2vt.configuration.values.RECOMPUTABLE`).
     """
 
@@ -84,6 +84,7 @@ class SAM2Model(nn.Module):
         self.correction_from_gt = float(kwargs.pop("correction_from_gt", 0.1))
         self.bptt_frames: int | None = kwargs.pop("bptt_frames", None)
         self.recompute: tuple[str, ...] = tuple(kwargs.pop("recompute", ()))
+        self.encoder_precision: str | None = kwargs.pop("encoder_precision", None)
         self.memory_dropout: float | None = kwargs.pop("memory_dropout", None)
         self.presence_from_gt = bool(kwargs.pop("presence_from_gt", True))
         self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **kwargs}
@@ -193,7 +194,8 @@ class SAM2Model(nn.Module):
 
     def encode(self, images: Tensor) -> FrameFeatures:
         """Features of images [I, 3, H, W], uint8 or already normalised."""
-        return encode_images(self.network, self._normalise(images), "image_encoder" in self.recompute)
+        pixels, one_by_one = self._normalise(images), "image_encoder" in self.recompute
+        return encode_images(self.network, pixels, one_by_one, in_bf16=self.encoder_precision == "bf16")
 
     def _seen(self, images: Tensor | None, features: Sequence[Tensor] | None) -> FrameFeatures:
         """The features of all B*T frames."""

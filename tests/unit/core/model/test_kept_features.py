@@ -8,7 +8,7 @@ import torch
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.errors import ConfigError, DataError
 
-from .conftest import SIZE, make_clips, nano_model
+from .conftest import SIZE, make_clips, nano_model, prompt
 
 MEMORY = ["memory_attention", "memory_encoder"]
 STAGES = {"before the convolutions": [*MEMORY, "mask_decoder"], "after them": MEMORY}
@@ -77,3 +77,18 @@ def test_features_of_another_model_are_refused():
         model(None, masks, features=features)
     with pytest.raises(DataError, match="one of them"):
         model(images, masks, features=features)
+
+
+def test_a_frozen_encoder_in_bf16_gives_the_features_that_a_cache_holds() -> None:
+    images, masks = make_clips(1, 3, 1)
+    given = {"trainable_modules": ["memory_attention", "memory_encoder", "mask_decoder"]}
+    plain, ours = nano_model(**given), nano_model(encoder_precision="bf16", **given)
+    expected, found = (model.encode(images.flatten(0, 1)) for model in (plain, ours))
+    for level, other in zip(found.levels, expected.levels):
+        assert level.dtype == torch.float32
+        assert 0 < (level - other).norm() < 0.02 * other.norm()
+    prompts = [[prompt("mask", masks[0, 0, 0], 0)]]
+    ours.train()(images, masks, prompts)["pred_masks"].sum().backward()
+    trained = [p for p in ours.network.memory_attention.parameters() if p.grad is not None]
+    assert trained
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in trained)
