@@ -16,7 +16,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -69,10 +69,15 @@ def configuration(seed: int, steps: int) -> Config:
     )
 
 
-def train_ours(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2Model], float]) -> Curve:
-    """Through Lightning's Trainer, as `sam2vt train` does it."""
+def train_ours(
+    config: Config,
+    clips: Sequence[Clip],
+    judge: Callable[[SAM2Model], float],
+    when: Collection[int] | None = None,
+) -> Curve:
+    """Through Lightning's Trainer, as `sam2vt train` does it; judged after these steps."""
     module = SAM2LightningModule(config)
-    watch = _Watch(len(clips), judge)
+    watch = _Watch(len(clips), judge, when)
 
     class Judge(L.Callback):
         def on_train_start(self, trainer: Any, module: Any) -> None:
@@ -126,9 +131,11 @@ def train_reference(config: Config, clips: Sequence[Clip], judge: Callable[[SAM2
 class _Watch:
     """Counts steps, judges after some of them, and leaves the judging out of the time."""
 
-    def __init__(self, steps: int, judge: Callable[[SAM2Model], float]) -> None:
+    def __init__(
+        self, steps: int, judge: Callable[[SAM2Model], float], when: Collection[int] | None = None
+    ) -> None:
         self.steps, self.judge = steps, judge
-        self.when = {steps // 6, steps // 3, 2 * steps // 3, steps}
+        self.when = when or {steps // 6, steps // 3, 2 * steps // 3, steps}
         self.done, self.seconds = 0, 0.0
         self.points: list[tuple[int, float]] = []
 

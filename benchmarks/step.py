@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -113,7 +113,7 @@ def make_prompt(case: Case, mask: torch.Tensor, place: int, device: str) -> dict
     return {"type": "point", "point_coords": coords, "point_labels": labels, **where}
 
 
-def our_model(case: Case, device: str) -> SAM2Model:
+def our_model(case: Case, device: str, **settings: Any) -> SAM2Model:
     torch.manual_seed(0)
     model = SAM2Model(
         config_path=NETWORKS[case.network],
@@ -122,13 +122,21 @@ def our_model(case: Case, device: str) -> SAM2Model:
         image_size=case.size,
         num_correction_clicks=CLICKS[case.prompt],
         recompute=list(RECOMPUTABLE) if case.recompute else [],
+        **settings,
     )
     return model.load().train()
 
 
-def our_step(case: Case, device: str, precision: torch.dtype | None) -> Step:
-    model, batch = our_model(case, device), make_batch(case, device)
-    loss = SAM2TrainingLoss(0.0, 1.0, 0.0, 0.0, 1.0, focal_weight=20.0)
+def our_step(
+    case: Case,
+    device: str,
+    precision: torch.dtype | None,
+    of_model: Mapping[str, Any] = {},
+    of_loss: Mapping[str, Any] = {},
+) -> Step:
+    """With further settings of the model and of the loss."""
+    model, batch = our_model(case, device, **of_model), make_batch(case, device)
+    loss = SAM2TrainingLoss(0.0, 1.0, 0.0, 0.0, 1.0, focal_weight=20.0, **of_loss)
 
     def forward() -> torch.Tensor:
         out = model(batch["images"], batch["masks"], batch["prompts"], valid_masks=batch["valid_masks"])
