@@ -27,7 +27,12 @@ from sam2vt.core.training.gradients import clip_gradients
 from sam2vt.core.training.inherit import follow_settings
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
-from sam2vt.core.training.position import batches_since_step, logs_this_step, rewind_loops
+from sam2vt.core.training.position import (
+    batches_since_step,
+    logs_this_step,
+    makes_a_step,
+    rewind_loops,
+)
 from sam2vt.core.training.scorable import bounds, remedies
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
@@ -123,6 +128,12 @@ class SAM2LightningModule(L.LightningModule):
             clip_gradients(self.parameters(), float(gradient_clip_val), norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Free the gradients of an update: Lightning would keep them through the next forward."""
+        if makes_a_step(self.trainer):
+            for optimizer in self.trainer.optimizers:
+                optimizer.zero_grad()
 
     def on_validation_epoch_start(self) -> None:
         self._rows = ValidationRows()

@@ -302,6 +302,18 @@ def test_a_batch_in_which_nothing_is_predicted_trains_by_nothing(config, tmp_pat
     assert all(g is not None and not g.any() for g in gradients)
 
 
+def test_gradients_do_not_outlive_their_update(config, tmp_path) -> None:
+    module, kept = loaded(config), []
+
+    def count(*_) -> None:
+        kept.append(sum(parameter.grad is not None for parameter in module.parameters()))
+
+    module.model.network.image_encoder.register_forward_hook(count)
+    options = {"limit_train_batches": 3, "limit_val_batches": 0, "accumulate_grad_batches": 2}
+    make_trainer(tmp_path, **options).fit(module, datamodule=SAM2LightningDataModule(config))
+    assert [bool(number) for number in kept] == [False, True, False]
+
+
 class Norms(TorchDispatchMode):
     """How many norms of tensors are computed."""
 
@@ -315,14 +327,16 @@ class Norms(TorchDispatchMode):
 
 def test_gradients_are_measured_once_a_step_and_clipped_by_it(config, tmp_path) -> None:
     module, lengths = loaded(config), []
-    trainer = make_trainer(
-        tmp_path, StopOnNonFinite(), limit_train_batches=2, limit_val_batches=0, gradient_clip_val=1e-3
-    )
-    module.on_before_zero_grad = lambda optimizer: lengths.append(float(gradient_norm(module)))
-    trainer.fit(module, datamodule=SAM2LightningDataModule(config))
-    assert lengths == pytest.approx([0.0, 1e-3], rel=1e-3)  # called before backward: the first has none yet
 
-    module.on_before_zero_grad = lambda optimizer: None
+    class Lengths(L.Callback):
+        def on_train_batch_end(self, *_) -> None:
+            lengths.append(float(gradient_norm(module)))
+
+    options = {"limit_train_batches": 2, "limit_val_batches": 0, "gradient_clip_val": 1e-3}
+    trainer = make_trainer(tmp_path, StopOnNonFinite(), Lengths(), **options)
+    trainer.fit(module, datamodule=SAM2LightningDataModule(config))
+    assert lengths == pytest.approx([1e-3, 1e-3], rel=1e-3)
+
     once = make_trainer(
         tmp_path, StopOnNonFinite(), limit_train_batches=1, limit_val_batches=0, gradient_clip_val=1e-3
     )
