@@ -25,7 +25,7 @@ ARGUMENTS = {
     "loss": ["--repeats", "5"],
     "overhead": [],
     "estimate": [],
-    "decode": ["--repeats", "5"],
+    "decode": ["--clips", "10"],
     "augment": [],
     "validate": [],
 }

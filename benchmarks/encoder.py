@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from machine import in_short, machine, versions
-from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from step import Case, our_model
 
 from sam2vt.core.model import image_windows
+from sam2vt.core.model.replacements import OURS
 
 IMAGES = 4
-# What leaves out which work: SAM 2's own block; linear layers; attention, too.
+# What leaves out which work: SAM 2's own blocks; our linear layers; our attention, too.
 SIDES = {"SAM 2's": None, "linear layers": (), "attention, too": ("cpu",)}
 MODES = ("forward", "forward and backward")
 
@@ -32,9 +32,9 @@ def encoder(size: int, side: str) -> Any:
     torch.manual_seed(0)
     network = copy.deepcopy(our_model(Case("tiny", size), "cpu").network.image_encoder)
     if SIDES[side] is None:
+        theirs = {ours: stock for stock, ours in OURS.items()}
         for module in network.modules():
-            if isinstance(module, image_windows.UnpaddedBlock):
-                module.__class__ = MultiScaleBlock
+            module.__class__ = theirs.get(type(module), type(module))
     return network.eval()  # no drop path
 
 

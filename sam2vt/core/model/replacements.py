@@ -19,7 +19,7 @@ class SharedCodes(PositionEmbeddingSine):
         return super().forward(x[:1]).expand(len(x), -1, -1, -1)
 
 
-_OURS: dict[type[nn.Module], type[nn.Module]] = {
+OURS: dict[type[nn.Module], type[nn.Module]] = {
     MultiScaleBlock: UnpaddedBlock,
     RoPEAttention: RotaryAttention,
     PositionEmbeddingSine: SharedCodes,
@@ -29,4 +29,4 @@ _OURS: dict[type[nn.Module], type[nn.Module]] = {
 def replace_modules(network: nn.Module) -> None:
     """Parameters keep their names and values; a module of any other class stays as it is."""
     for module in network.modules():
-        module.__class__ = _OURS.get(type(module), type(module))
+        module.__class__ = OURS.get(type(module), type(module))

@@ -19,7 +19,7 @@ PREFETCHED = 2  # batches that each loader process has ready, as torch's DataLoa
 # A GPU's memory that no tensor holds: its context and the libraries' work spaces.
 CUDA_CONTEXT_BYTES = 600e6
 # The same of a process on a CPU: the operations' own buffers and what the run keeps beside its tensors.
-CPU_WORK_SPACES_BYTES = 100e6
+CPU_WORK_SPACES_BYTES = 200e6
 WITHOUT_ENCODER = ("memory_attention", "memory_encoder", "mask_decoder")
 
 
