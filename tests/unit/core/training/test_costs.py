@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -19,26 +19,33 @@ SIZE = 128
 LOOKS = ("_local_scalar_dense", "nonzero", "masked_select")
 
 
-def training_step(num_frames: int, num_objects: int) -> Callable[[], None]:
+def training_step(
+    num_frames: int,
+    num_objects: int,
+    num_clips: int = 1,
+    of_model: Mapping[str, Any] = {},
+    of_loss: Mapping[str, Any] = {},
+) -> Callable[[], None]:
     """Forward, loss, backward, clipping and update of the nano network on squares that move."""
     torch.manual_seed(0)
-    model = SAM2Model(
-        config_path="network/sam2.1_nano.yaml", trainable_modules=["*"], device="cpu", image_size=SIZE
-    )
+    settings = {"trainable_modules": ["*"], "device": "cpu", "image_size": SIZE, **of_model}
+    model = SAM2Model(config_path="network/sam2.1_nano.yaml", **settings)
     model.load().train()
-    loss, optimizer = SAM2TrainingLoss(focal_weight=20.0), build_optimizer(model.network, OptimizerConfig())
+    loss = SAM2TrainingLoss(focal_weight=20.0, **of_loss)
+    optimizer = build_optimizer(model.network, OptimizerConfig())
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    images = torch.randint(0, 256, (1, num_frames, 3, SIZE, SIZE), dtype=torch.uint8)
-    masks = torch.zeros(1, num_frames, num_objects, SIZE, SIZE, dtype=torch.bool)
+    images = torch.randint(0, 256, (num_clips, num_frames, 3, SIZE, SIZE), dtype=torch.uint8)
+    masks = torch.zeros(num_clips, num_frames, num_objects, SIZE, SIZE, dtype=torch.bool)
     for t in range(num_frames):
         for n in range(num_objects):
-            masks[0, t, n, 10 * n : 10 * n + 32, 4 * t : 4 * t + 32] = True
+            masks[:, t, n, 10 * n : 10 * n + 32, 4 * t : 4 * t + 32] = True
     valid = torch.ones(masks.shape[:3], dtype=torch.bool)
     prompts = [
         [
-            {"type": "mask", "mask": masks[0, 0, n], "object_index": n, "frame_index": 0}
+            {"type": "mask", "mask": masks[clip, 0, n], "object_index": n, "frame_index": 0}
             for n in range(num_objects)
         ]
+        for clip in range(num_clips)
     ]
 
     def step() -> None:
@@ -72,8 +79,8 @@ def gigaflops(num_frames: int, num_objects: int) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def operations(num_frames: int, num_objects: int) -> Operations:
-    step = training_step(num_frames, num_objects)
+def operations(num_frames: int, num_objects: int, num_clips: int = 1, **settings: Any) -> Operations:
+    step = training_step(num_frames, num_objects, num_clips, **settings)
     step()  # position codes are made once
     with Operations() as counted:
         step()
@@ -96,5 +103,19 @@ def test_eight_objects_take_as_many_operations_as_one() -> None:
     assert operations(4, 8).number < 1.05 * operations(4, 1).number
 
 
-def test_no_value_is_looked_at_in_a_step() -> None:
-    assert operations(4, 2).looks == []
+def test_objects_of_several_clips_are_tracked_together() -> None:
+    assert operations(4, 2, num_clips=4).number < 1.05 * operations(4, 2).number
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_loss"),
+    [
+        ({}, {}),
+        ({"memory_dropout": 0.1}, {}),
+        ({}, {"resolution": "low"}),
+        ({}, {"num_points": 64}),
+        ({"encoder_precision": "bf16", "trainable_modules": ["mask_decoder"]}, {}),
+    ],
+)
+def test_no_value_is_looked_at_in_a_step(of_model: dict[str, Any], of_loss: dict[str, Any]) -> None:
+    assert operations(4, 2, of_model=of_model, of_loss=of_loss).looks == []
