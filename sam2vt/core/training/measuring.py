@@ -58,8 +58,7 @@ def terms_at_masks_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]
 def at_points(masks: Tensor, targets: Tensor, num_points: int) -> tuple[Places, Places]:
     """The terms at points drawn for each entry, the same for its M masks; the true IoU at the masks' size."""
     points = draw_points(masks.detach(), num_points)
-    there = _nearest(is_object(targets), points)
-    return Places(_sample(masks, points), there), at_masks_size(masks, targets)[1]
+    return Places(_sample(masks, points), _nearest(targets, points)), at_masks_size(masks, targets)[1]
 
 
 def draw_points(masks: Tensor, number: int) -> Tensor:
@@ -80,7 +79,7 @@ def _sample(masks: Tensor, points: Tensor) -> Tensor:
 
 
 def _nearest(targets: Tensor, points: Tensor) -> Tensor:
-    """Targets [K,H,W] at the pixels that points [K,P,2] lie in: [K,1,P]."""
+    """Targets [K,H,W] at the pixels that points [K,P,2] lie in, as they are there, bool or soft: [K,1,P]."""
     height, width = targets.shape[-2:]
     columns = (points[..., 0] * width).long().clamp_(max=width - 1)
     rows = (points[..., 1] * height).long().clamp_(max=height - 1)
