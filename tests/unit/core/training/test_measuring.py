@@ -41,7 +41,7 @@ def loss_of(masks: torch.Tensor, targets: torch.Tensor, train: bool = True, **se
 
 def test_low_measures_at_the_masks_size() -> None:
     masks, targets = discs()
-    _, found = loss_of(masks, targets, resolution="low")
+    _, found = loss_of(masks, targets, resolution="low", focal_weight=1.0)
     pooled = F.avg_pool2d(targets[:, None].double(), SIZE // SMALL)
     best = masks[:, :1].detach()  # the disc that is not shifted
     probability = best.sigmoid()
@@ -49,6 +49,12 @@ def test_low_measures_at_the_masks_size() -> None:
     overlap, area = (probability * pooled).sum((1, 2, 3)), (probability + pooled).sum((1, 2, 3))
     assert found["bce"].item() == pytest.approx(entropy.item())
     assert found["dice"].item() == pytest.approx((1 - (2 * overlap + 1) / (area + 1)).mean().item())
+    both = (overlap + 1) / (area - overlap + 1)
+    assert found["iou"].item() == pytest.approx((1 - both).mean().item())
+    error = probability * (1 - pooled) + (1 - probability) * pooled
+    entropies = F.binary_cross_entropy(probability, pooled, reduction="none")
+    focal = (0.25 * pooled + 0.75 * (1 - pooled)) * error.square() * entropies
+    assert found["focal"].item() == pytest.approx(focal.mean().item())
     there, predicted = pooled > 0.5, masks.detach() > 0
     ious = (there & predicted).sum((2, 3)) / (there | predicted).sum((2, 3))
     assert found["iou_head"].item() == pytest.approx((ious - 0.5).abs().mean().item())
@@ -115,6 +121,42 @@ def test_points_of_a_constant_mask_are_the_whole_of_it(value: float) -> None:
     _, points = loss_of(masks, targets, num_points=50, smooth=1e-9)
     for name in ("bce", "dice"):
         assert points[name].item() == pytest.approx(whole[name].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"resolution": "low"}, {"num_points": 50}])
+def test_soft_targets_keep_their_values(settings) -> None:
+    targets = torch.full((2, SIZE, SIZE), 0.3, dtype=torch.float64)
+    masks = torch.full((2, 1, SMALL, SMALL), 0.7, dtype=torch.float64)
+    weights = {"focal_weight": 1.0, "smooth": 1e-9}
+    _, whole = loss_of(masks, targets, **weights)
+    _, found = loss_of(masks, targets, **weights, **settings)
+    for name in ("bce", "dice", "iou", "focal"):
+        assert found[name].item() == pytest.approx(whole[name].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"resolution": "low"}, {"num_points": 64}])
+def test_only_the_best_mask_is_pulled_and_a_seed_repeats_it(settings) -> None:
+    masks, targets = discs()
+    best = torch.tensor([2, 1])
+    order = [[1, 2, 0], [1, 0, 2]]  # the disc that is not shifted comes last, and second
+    masks = torch.stack([of_one[places] for of_one, places in zip(masks.detach(), order)]).requires_grad_()
+
+    def pull() -> torch.Tensor:
+        torch.manual_seed(0)
+        return torch.autograd.grad(loss_of(masks, targets, **settings)[0], masks)[0]
+
+    gradient = pull()
+    assert torch.isfinite(gradient).all()
+    pulled = gradient.abs().sum((2, 3)) > 0
+    assert torch.equal(pulled, F.one_hot(best, 3).bool())
+    assert torch.equal(pull(), gradient)
+
+
+def test_the_true_iou_beside_points_is_that_of_the_masks_size() -> None:
+    masks, targets = discs()
+    low, points = (loss_of(masks, targets, **kw)[1] for kw in ({"resolution": "low"}, {"num_points": 16}))
+    assert points["iou_head"] == low["iou_head"]
+    assert points["bce"] != low["bce"]
 
 
 def test_points_pull_where_the_whole_pulls() -> None:

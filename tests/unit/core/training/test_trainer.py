@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sam2vt.config import to_dict
+from sam2vt.config import LossConfig, to_dict
 from sam2vt.core.data.collate import collate_fn
 from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import mean_score
@@ -120,6 +120,17 @@ class Watch(L.Callback):
 
     def on_train_batch_end(self, trainer, *args) -> None:
         self.metrics.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.mark.parametrize("settings", [{"resolution": "low"}, {"num_points": 64}])
+def test_a_loss_measured_at_fewer_places_goes_down(config, tmp_path, settings) -> None:
+    config.loss = LossConfig(**settings)
+    module, watch = loaded(config), Watch()
+    trainer = make_trainer(tmp_path, watch, max_epochs=5, limit_val_batches=0)
+    trainer.fit(module, datamodule=SAM2LightningDataModule(config))
+    losses = [metrics["train/loss"] for metrics in watch.metrics]
+    assert len(losses) == 15
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])  # an epoch of three clips
 
 
 def test_only_what_trains_changes_and_frozen_parts_stay_in_eval_mode(config, tmp_path) -> None:
