@@ -99,8 +99,8 @@ def times(repeats: int) -> dict[str, list[float]]:
 
 def row(option: Option, of_j: dict[str, list[float]], of_time: dict[str, list[float]]) -> str:
     values, others = of_j[option.name], of_j[option.against]
-    spread = f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-    change = f"{statistics.mean(values) - statistics.mean(others):+.3f}"
+    spread = f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    change = f"{statistics.median(values) - statistics.median(others):+.3f}"
     return f"| {option.name} | {spread} | {change} | {ratio(option, of_time):.2f} |"
 
 
@@ -112,15 +112,16 @@ def report(
     of_j: dict[str, list[float]], of_time: dict[str, list[float]], baseline: float, options: Any
 ) -> Sequence[str]:
     changed = [option for option in OPTIONS if option.name != option.against]
-    means = {name: statistics.mean(values) for name, values in of_j.items()}
-    changes = [means[option.name] - means[option.against] for option in changed]
+    middle = {name: statistics.median(values) for name, values in of_j.items()}
+    changes = [middle[option.name] - middle[option.against] for option in changed]
     ratios = [ratio(option, of_time) for option in changed]
     return (
         f"# Settings that change the numbers, {date.today():%B %Y}",
         "",
         f"Machine: {machine()}; {versions()}, {torch.get_num_threads()} threads; {date.today().isoformat()}.",
-        f"J: nano network, {SIZE} px, {options.steps} steps, mean of {options.seeds} seeds (lowest to "
-        f"highest); repeating the first mask: {baseline:.3f}. Time: tiny network, 256 px, one object, "
+        f"J: nano network, {SIZE} px, {options.steps} steps, median of {options.seeds} seeds (lowest to "
+        f"highest: from random weights a seed may not start to learn in this time, with any setting); "
+        f"repeating the first mask: {baseline:.3f}. Time: tiny network, 256 px, one object, "
         f"4 frames, mask prompt, medians of {options.repeats} steps a setting, which take turns.",
         "",
         "| setting | J | change | time |",
@@ -128,7 +129,7 @@ def report(
         *(row(option, of_j, of_time) for option in OPTIONS),
         "",
         in_short(
-            f"{min(changes):+.3f} to {max(changes):+.3f} J for {min(ratios):.2f} to {max(ratios):.2f} x the "
+            f"{min(changes):+.3f} to {max(changes):+.3f} J, within what seeds differ by, for {min(ratios):.2f} to {max(ratios):.2f} x the "
             f"time of a step"
         ),
     )
