@@ -129,8 +129,8 @@ def report(
         *(row(option, of_j, of_time) for option in OPTIONS),
         "",
         in_short(
-            f"{min(changes):+.3f} to {max(changes):+.3f} J, within what seeds differ by, for {min(ratios):.2f} to {max(ratios):.2f} x the "
-            f"time of a step"
+            f"{min(changes):+.3f} to {max(changes):+.3f} J, within what seeds differ by, for "
+            f"{min(ratios):.2f} to {max(ratios):.2f} x the time of a step"
         ),
     )
 
