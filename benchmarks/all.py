@@ -19,6 +19,7 @@ from machine import slug
 FOLDER = Path(__file__).resolve().parent
 ARGUMENTS = {
     "step": [],
+    "ideas": [],
     "operators": [],
     "features": [],
     "encoder": ["--sizes", "256"],
