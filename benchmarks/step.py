@@ -123,7 +123,8 @@ def our_model(case: Case, device: str, **settings: Any) -> SAM2Model:
         recompute=list(RECOMPUTABLE) if case.recompute else [],
         **settings,
     )
-    return model.load().train()
+    model.load().train().compile_parts()
+    return model
 
 
 def our_step(

@@ -51,6 +51,12 @@ class ModelConfig:
     encoder_precision: Optional[str] = None
     # Of the memory attention, its weights' included; null: what the network's YAML says, 0.1 in SAM 2's.
     memory_dropout: Optional[float] = None
+    # Parts that torch.compile makes faster code of, at their first step; what they round and draw differs.
+    compile: List[str] = field(default_factory=list)
+    # Fill the memory up to one shape on all frames, for a memory attention that is compiled for one.
+    pad_memory: bool = False
+    # Replay the compiled parts as CUDA graphs, which launches their kernels at once.
+    cuda_graphs: bool = False
     # Parts whose activations are computed again in backward instead of kept: less memory, more time.
     recompute: List[str] = field(default_factory=list)
 

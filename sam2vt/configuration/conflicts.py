@@ -163,6 +163,7 @@ def _model(config: Config, report: Report) -> None:
             "dataset.video_clip_length",
             "the memory is not used on single frames, so nothing would train; use clips of at least 2",
         )
+    _compiling(config, report)
     _gradient_length(config, report)
     _correction(config, report)
 
@@ -192,6 +193,28 @@ def _encoder_precision(config: Config, report: Report) -> None:
     if config.trainer.precision != "32-true":
         report.clash(
             name, "trainer.precision", "the whole model has less than 32 bits already; set it to null"
+        )
+
+
+def _compiling(config: Config, report: Report) -> None:
+    model = config.model
+    if "memory_attention" not in model.compile:
+        report.unused("model.pad_memory", "model.compile", "is for a compiled memory_attention")
+    elif model.cuda_graphs and not model.pad_memory:
+        report.clash(
+            "model.cuda_graphs",
+            "model.pad_memory",
+            "each frame's memory has a shape of its own, which would be a graph of its own; pad it",
+        )
+    if not model.compile:
+        report.unused("model.cuda_graphs", "model.compile", "replays compiled parts")
+    elif model.cuda_graphs and config.trainer.accelerator in ("cpu", "mps"):
+        report.clash("model.cuda_graphs", "trainer.accelerator", "needs a CUDA GPU")
+    elif model.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
+        report.clash(
+            "model.cuda_graphs",
+            "trainer.accumulate_grad_batches",
+            "a step's gradients lie where the next step's are written; use dataset.batch_size",
         )
 
 

@@ -18,6 +18,7 @@ DATASET_TYPES = ("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely")
 SPLITS = ("none", "video", "time")
 IDENTITIES = ("error", "category", "iou")  # of COCO files without track ids
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+COMPILABLE = ("image_encoder", "memory_attention", "memory_encoder", "mask_decoder")
 RECOMPUTABLE = ("image_encoder", "encoder_blocks", "memory_attention", "memory_encoder", "mask_decoder")
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
 OBJECT_SAMPLINGS = ("uniform", "visible", "large")  # of a clip with too many objects
@@ -97,6 +98,7 @@ _MODEL: dict[str, Rule] = {
     "bptt_frames": _at_least(1),
     "encoder_precision": _one_of("bf16"),
     "memory_dropout": ((lambda v: 0 <= v < 1), "a number from 0 to below 1, or null for the network's own"),
+    "compile": ((lambda v: set(v) <= set(COMPILABLE)), f"a list of {', '.join(COMPILABLE)}"),
     "recompute": ((lambda v: set(v) <= set(RECOMPUTABLE)), f"a list of {', '.join(RECOMPUTABLE)}"),
 }
 _DATASET: dict[str, Rule] = {

@@ -274,7 +274,16 @@ def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
     assert found == "  - optimizer.type='lion': must be one of adamw, adam, sgd"
 
 
+GRAPHS = {"model.compile": ["memory_attention"], "model.pad_memory": True, "model.cuda_graphs": True}
 CONFLICTS = [
+    ({"model.pad_memory": True}, ("model.pad_memory", "model.compile")),
+    ({"model.cuda_graphs": True}, ("model.cuda_graphs", "model.compile")),
+    ({**GRAPHS, "model.pad_memory": False}, ("model.cuda_graphs", "model.pad_memory")),
+    ({**GRAPHS, "trainer.accelerator": "cpu"}, ("model.cuda_graphs", "trainer.accelerator")),
+    (
+        {**GRAPHS, "trainer.accumulate_grad_batches": 2, "trainer.accelerator": "gpu"},
+        ("model.cuda_graphs", "trainer.accumulate_grad_batches"),
+    ),
     ({"loss.num_points": 64, "loss.resolution": "low"}, ("loss.num_points", "loss.resolution")),
     (
         {"model.encoder_precision": "bf16", "model.trainable_modules": ["*"]},

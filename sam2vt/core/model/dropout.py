@@ -19,13 +19,15 @@ _DRAWS = 1 << 16  # on a CPU a probability is rounded to one in so many
 
 def dropout(x: Tensor, probability: float) -> Tensor:
     """Each value of x set to 0 with this probability, and the others scaled so that the mean stays."""
-    if x.device.type != "cpu" or not probability:
+    if _torch_draws(x, probability):
         return F.dropout(x, probability)
     return x * _scales(x, probability)
 
 
 def relu_dropout(x: Tensor, probability: float) -> Tensor:
     """Dropout of relu(x), for whose backward the result is enough."""
+    if torch.compiler.is_compiling():  # which decides by itself what it keeps
+        return F.dropout(x.relu(), probability)
     return _ReluDropout.apply(x, probability)
 
 
@@ -34,12 +36,12 @@ def attend(
 ) -> Tensor:
     """Attention [K, heads, L, C] of queries over S keys and values, each weight dropped with a probability.
 
-    `mask` [L or 1, S] is added to the scores.
+    Where `mask`, bool [L or 1, S], is false, a key is not seen.
     """
-    if query.device.type != "cpu" or not probability:
+    if _torch_draws(query, probability):
         return F.scaled_dot_product_attention(query, key, value, mask, probability)
     scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
-    weights = (scores if mask is None else scores + mask).softmax(-1)
+    weights = (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
     return relu_dropout(weights, probability) @ value  # no weight is negative
 
 
@@ -58,6 +60,11 @@ class _ReluDropout(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (result,) = ctx.saved_tensors
         return result.sign().mul_(gradient).mul_(ctx.scale), None
+
+
+def _torch_draws(x: Tensor, probability: float) -> bool:
+    """Compiled code draws by vector operations itself."""
+    return x.device.type != "cpu" or not probability or torch.compiler.is_compiling()
 
 
 def _scales(x: Tensor, probability: float) -> Tensor:

@@ -33,6 +33,7 @@ class TrackingRules:
     click_from_gt: float = 0.0
     bptt_frames: int | None = None
     click_sampler: ClickSampler | None = None
+    pad_memory: bool = False  # to one shape for all frames
     recompute: tuple[str, ...] = ()  # parts of the network that are computed again in backward
 
 
@@ -142,7 +143,8 @@ class FrameCall:
             plain = features.levels[-1]
             return plain + network.no_mem_embed if network.num_maskmem else plain
         if self.prompts is None:
-            memory = read_memory(network, self.bank, self.frame, self.num_frames)
+            pad = self.rules.pad_memory
+            memory = read_memory(network, self.bank, self.frame, self.num_frames, pad)
         else:
             memory = empty_memory(network, len(self.rows))
         return attend_memory(network, self.attended, features.positions, memory)

@@ -50,7 +50,7 @@ class UnpaddedBlock(MultiScaleBlock):
         mlp: Any = self.mlp
         first, second = mlp.layers
         hidden = first(x)
-        wanted = hidden.requires_grad and not self.recompute
+        wanted = hidden.requires_grad and not self.recompute and not torch.compiler.is_compiling()
         return again(wanted, lambda x: second(mlp.act(x)), hidden, draws=False)
 
     def _attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -80,7 +80,7 @@ def _pool(maps: Tensor, pool: Any) -> Tensor:
     if pool is None:
         return maps
     by_two = pool.kernel_size == (2, 2) and pool.stride == (2, 2)
-    if by_two and not any(side % 2 for side in maps.shape[1:3]):
+    if by_two and not torch.compiler.is_compiling() and not any(side % 2 for side in maps.shape[1:3]):
         return max_pool(maps)
     return do_pool(maps, pool)
 

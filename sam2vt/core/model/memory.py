@@ -98,6 +98,19 @@ class Selection:
             if frame - back in self.others:
                 yield back, _pointer(self.others[frame - back])
 
+    def most_frames(self, network: Any, num_frames: int) -> int:
+        """The most that `spatial` gives on a frame of the clip."""
+        return len(self.conditioning) + min(network.num_maskmem - 1, self._most_others(num_frames))
+
+    def most_pointers(self, network: Any, num_frames: int) -> int:
+        """The most that `pointers` gives on a frame of the clip."""
+        reach = min(num_frames, network.max_obj_ptrs_in_encoder) - 1
+        return len(self.conditioning) + min(reach, self._most_others(num_frames))
+
+    def _most_others(self, num_frames: int) -> int:
+        """All frames but those that condition and the one that looks."""
+        return num_frames - len(self.conditioning) - 1
+
 
 def frames_read_back(network: Any) -> int:
     """How many frames back the memory attention of this network can look."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor, nn
 
 from sam2vt.core.model.image_windows import UnpaddedBlock
+from sam2vt.core.model.memory_layers import MemoryLayer, MemoryLayers
 from sam2vt.core.model.rotary_attention import RotaryAttention
 
 
@@ -22,6 +24,8 @@ class SharedCodes(PositionEmbeddingSine):
 OURS: dict[type[nn.Module], type[nn.Module]] = {
     MultiScaleBlock: UnpaddedBlock,
     RoPEAttention: RotaryAttention,
+    MemoryAttention: MemoryLayers,
+    MemoryAttentionLayer: MemoryLayer,
     PositionEmbeddingSine: SharedCodes,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
 from sam2vt.core.model import build, tracking, trainable
+from sam2vt.core.model.compiling import check_padding, compile_parts, running
 from sam2vt.core.model.features import FrameFeatures, encode_images
 from sam2vt.core.model.frame_call import ClickSampler, GroundTruth, TrackingRules
 from sam2vt.core.model.input_shapes import check_features, check_images, check_masks
@@ -55,7 +57,8 @@ class SAM2Model(nn.Module):
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
     `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`,
     `encoder_precision`; `recompute` names what is computed again in backward instead of kept
-    (`sam2vt.configuration.values.RECOMPUTABLE`).
+    (`sam2vt.configuration.values.RECOMPUTABLE`); `compile`, `pad_memory` and `cuda_graphs` are for
+    `compile_parts`.
     """
 
     pixel_mean: Tensor
@@ -86,6 +89,9 @@ class SAM2Model(nn.Module):
         self.recompute: tuple[str, ...] = tuple(kwargs.pop("recompute", ()))
         self.encoder_precision: str | None = kwargs.pop("encoder_precision", None)
         self.memory_dropout: float | None = kwargs.pop("memory_dropout", None)
+        self.compiled_parts: tuple[str, ...] = tuple(kwargs.pop("compile", ()))
+        self.pad_memory = bool(kwargs.pop("pad_memory", False))
+        self.cuda_graphs = bool(kwargs.pop("cuda_graphs", False))
         self.presence_from_gt = bool(kwargs.pop("presence_from_gt", True))
         self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **kwargs}
         self.click_sampler: ClickSampler = uniform_clicks
@@ -107,6 +113,8 @@ class SAM2Model(nn.Module):
             raise ConfigError(
                 f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
             )
+        if self.pad_memory:
+            check_padding(self.network)
         self.loaded = True
         if self.trainable_modules is not None:  # before weights, which may take long to fetch
             self.configure_for_training(self.trainable_modules)
@@ -117,6 +125,12 @@ class SAM2Model(nn.Module):
         self.to(target)
         self.device = str(target)
         return self
+
+    def compile_parts(self) -> None:
+        """Let the configured parts be compiled at their next call, for the device that the model is on."""
+        self._require_network()
+        if self.compiled_parts:
+            compile_parts(self.network, self.compiled_parts, self.pixel_mean.device, self.cuda_graphs)
 
     def configure_for_training(self, trainable_modules: Sequence[str]) -> None:
         """Freeze everything but what these names or glob patterns over module paths match."""
@@ -188,8 +202,9 @@ class SAM2Model(nn.Module):
         objects = pack_objects(nest_prompts(prompts, num_clips), num_frames, self.image_size)
         num_slots = self._num_slots(objects, masks)
         truth = self._ground_truth(objects, masks, valid_masks) if self.training else None
-        seen = self._seen(images, features)
-        outputs = tracking.track_clips(self.network, seen, objects, num_frames, self._rules(), truth)
+        with self._running(self.training):
+            seen = self._seen(images, features)
+            outputs = tracking.track_clips(self.network, seen, objects, num_frames, self._rules(), truth)
         return assemble(outputs, objects, (*shape, num_slots), self.image_size, seen.levels[0].device)
 
     def encode(self, images: Tensor) -> FrameFeatures:
@@ -247,7 +262,8 @@ class SAM2Model(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            yield from self._propagate(frames, prompts, num_frames)
+            with self._running(False):
+                yield from self._propagate(frames, prompts, num_frames)
         finally:
             self.train(was_training)
 
@@ -278,6 +294,9 @@ class SAM2Model(nn.Module):
                 cohort.bank.forget_before(frame + 1 - reach)
             yield _frame_prediction(frame, outputs, objects, self.image_size, self.pixel_mean.device)
 
+    def _running(self, compiled: bool) -> AbstractContextManager[Any]:
+        return running(compiled, self.cuda_graphs) if self.compiled_parts else nullcontext()
+
     def _rules(self) -> TrackingRules:
         stock = not self.presence_from_gt
         return TrackingRules(
@@ -287,6 +306,7 @@ class SAM2Model(nn.Module):
             click_from_gt=self.correction_from_gt,
             bptt_frames=self.bptt_frames if self.training else None,
             click_sampler=self.click_sampler,
+            pad_memory=self.pad_memory,
             recompute=self.recompute if self.training else (),
         )
 

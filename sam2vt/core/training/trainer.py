@@ -81,6 +81,7 @@ class SAM2LightningModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """The weights are loaded and on their device, and nothing is read yet."""
+        self.model.compile_parts()
         if self.config.dataset.feature_cache is None:
             return
         data = getattr(self.trainer, "datamodule", None)

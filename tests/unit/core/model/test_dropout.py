@@ -71,7 +71,7 @@ def test_relu_and_dropout_keep_their_result_alone() -> None:
 def test_attention_is_pytorchs_where_all_weights_are_kept(masked: bool, monkeypatch) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 1, n, 16, dtype=torch.float64) for n in (5, 7, 7))
-    mask = torch.randn(1, 7, dtype=torch.float64) if masked else None
+    mask = torch.arange(7).unsqueeze(0) < 5 if masked else None
     expected = F.scaled_dot_product_attention(query, key, value, mask)
     torch.testing.assert_close(attend(query, key, value, 0.0, mask), expected)
     monkeypatch.setattr(module, "dropout", lambda x, probability: x)

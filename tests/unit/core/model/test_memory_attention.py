@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from sam2vt.core.model.build import network_yaml
 from sam2vt.core.model.memory import Entry, MemoryBank
 from sam2vt.core.model.memory_attention import attend_frames, attend_memory, read_memory
+from sam2vt.core.model.replacements import OURS
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.errors import ConfigError
 
 from .conftest import make_clips, nano_model, prompt
 
@@ -51,6 +58,16 @@ def stock_entries(entries: dict[int, Entry]) -> dict[int, dict]:
     }
 
 
+def stock_attention(network) -> torch.nn.Module:
+    """SAM 2's own, with the same weights."""
+    theirs = {ours: stock for stock, ours in OURS.items()}
+    attention = copy.deepcopy(network.memory_attention)
+    for module in attention.modules():
+        module.__class__ = theirs.get(type(module), type(module))
+    return attention
+
+
+@pytest.mark.parametrize("pad", [False, True])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("frame", "conditioning", "others", "settings"),
@@ -68,7 +85,7 @@ def stock_entries(entries: dict[int, Entry]) -> dict[int, dict]:
         (5, (0,), (1, 2, 3, 4), {"max_obj_ptrs_in_encoder": 3, "num_maskmem": 3}),
     ],
 )
-def test_it_equals_sam2s_own(training, frame, conditioning, others, settings) -> None:
+def test_it_equals_sam2s_own(training, frame, conditioning, others, settings, pad) -> None:
     network = nano_model(**settings).network.train(training)
     with torch.no_grad():
         network.maskmem_tpos_enc.normal_()
@@ -76,6 +93,8 @@ def test_it_equals_sam2s_own(training, frame, conditioning, others, settings) ->
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(TOKENS, 1, network.hidden_dim, generator=generator)
     codes = torch.randn(TOKENS, 1, network.hidden_dim, generator=generator)
+    ours = network.memory_attention
+    network.memory_attention = stock_attention(network)
     theirs = network._prepare_memory_conditioned_features(
         frame_idx=frame,
         is_init_cond_frame=False,
@@ -88,9 +107,50 @@ def test_it_equals_sam2s_own(training, frame, conditioning, others, settings) ->
         },
         num_frames=NUM_FRAMES,
     )
+    network.memory_attention = ours
     attended = attend_frames(network, image, codes).expand(-1, OBJECTS, -1)
-    ours = attend_memory(network, attended, codes, read_memory(network, bank, frame, NUM_FRAMES))
-    torch.testing.assert_close(ours.permute(1, 2, 0), theirs.flatten(2), rtol=1e-5, atol=1e-5)
+    memory = read_memory(network, bank, frame, NUM_FRAMES, pad)
+    found = attend_memory(network, attended, codes, memory)
+    torch.testing.assert_close(found.permute(1, 2, 0), theirs.flatten(2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_maskmem": 3, "max_obj_ptrs_in_encoder": 3}])
+def test_padded_memory_has_one_shape(settings) -> None:
+    images, masks = make_clips(2, 5, 1)
+    prompts = [[prompt("mask", masks[b, 0, 0], 0)] for b in range(2)]
+    results = []
+    for pad in (False, True):
+        model = nano_model(pad_memory=pad, trainable_modules=["*"], memory_dropout=0.0, **settings).train()
+        read = []
+        model.network.memory_attention.register_forward_pre_hook(
+            lambda module, inputs, read=read: read.append(inputs[2])
+        )
+        out = model(images, masks, prompts)
+        out["pred_masks"].square().mean().backward()
+        results.append((out["pred_masks"].detach(), [p.grad for p in model.parameters()], read))
+    (plain, gradients, growing), (padded, their_gradients, constant) = results
+    torch.testing.assert_close(padded, plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(their_gradients, gradients, rtol=1e-4, atol=1e-6)
+    assert len({memory.tokens.shape for memory in constant}) == 1
+    assert {memory.num_pointer_tokens for memory in constant} == {growing[-1].num_pointer_tokens}
+    # Nothing is added on the frame that remembers most.
+    assert constant[-1].tokens.shape == growing[-1].tokens.shape
+    assert constant[-1].mask.all()
+    assert not constant[0].mask.all()
+
+
+def test_only_rotary_attention_sees_what_is_padding(tmp_path) -> None:
+    network = OmegaConf.load(network_yaml("network/sam2.1_nano.yaml"))
+    layer = network.model.memory_attention.layer
+    layer.cross_attention = {
+        "_target_": "sam2.modeling.sam.transformer.Attention",
+        **{name: layer.cross_attention[name] for name in ("embedding_dim", "num_heads", "downsample_rate")},
+        "kv_in_dim": layer.cross_attention.kv_in_dim,
+    }
+    OmegaConf.save(network, tmp_path / "plain.yaml")
+    model = SAM2Model(None, str(tmp_path / "plain.yaml"), image_size=128, pad_memory=True)
+    with pytest.raises(ConfigError, match=r"model.pad_memory.*RoPEAttention"):
+        model.load("cpu")
 
 
 def test_the_first_self_attention_runs_once_for_all_frames_and_objects() -> None:

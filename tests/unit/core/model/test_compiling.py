@@ -1,0 +1,135 @@
+"""Compiled parts: the same losses and gradients, only in training, and a word where none can be compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sam2vt.configuration.values import COMPILABLE
+from sam2vt.core.model import compiling
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.errors import ConfigError
+
+from .conftest import make_clips, nano_model, prompt
+
+
+class Captured:
+    """A compiler that runs what is captured as it is, and counts."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+        self.runs = 0
+
+    def __call__(self, graph, inputs):
+        self.graphs += 1
+
+        def run(*arguments):
+            self.runs += 1
+            return graph.forward(*arguments)
+
+        return run
+
+
+@pytest.fixture(autouse=True)
+def captured(monkeypatch) -> Captured:
+    """Every part is captured as it would be; generating code for all of them takes minutes."""
+    torch.compiler.reset()
+    found = Captured()
+    monkeypatch.setattr(compiling, "OPTIONS", {"backend": found, "fullgraph": True})
+    monkeypatch.setattr(compiling, "_try_compiler", lambda device: None)
+    yield found
+    torch.compiler.reset()
+
+
+def trained(**settings) -> SAM2Model:
+    model = nano_model(trainable_modules=["*"], memory_dropout=0.0, **settings).train()
+    model.compile_parts()
+    return model
+
+
+def step(model: SAM2Model) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    images, masks = make_clips(1, 4, 2)
+    out = model(images, masks, [[prompt("mask", masks[0, 0, n], n) for n in range(2)]])
+    (out["pred_masks"].square().mean() + sum(each.ious.sum() for each in out["steps"])).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return out["pred_masks"].detach(), gradients
+
+
+@pytest.mark.parametrize("pad_memory", [False, True])
+def test_compiled_parts_give_the_same(pad_memory: bool, captured: Captured) -> None:
+    masks, gradients = step(trained())
+    assert captured.graphs == 0
+    compiled = trained(compile=COMPILABLE, pad_memory=pad_memory)
+    their_masks, their_gradients = step(compiled)
+    torch.testing.assert_close(their_masks, masks, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(their_gradients, gradients, rtol=1e-4, atol=1e-6)
+    graphs = captured.graphs
+    step(compiled)
+    assert captured.graphs == graphs  # another step is compiled already
+
+
+def test_padded_memory_is_captured_once(captured: Captured) -> None:
+    step(trained(compile=["memory_attention"]))
+    assert captured.graphs == 2  # of one frame, and of any number
+    torch.compiler.reset()
+    captured.graphs = 0
+    step(trained(compile=["memory_attention"], pad_memory=True))
+    assert captured.graphs == 1
+
+
+def test_weights_keep_their_names() -> None:
+    assert trained(compile=COMPILABLE).state_dict().keys() == trained().state_dict().keys()
+
+
+@pytest.mark.parametrize("recompute", [["image_encoder"], ["encoder_blocks"], list(COMPILABLE)])
+def test_it_goes_with_what_is_computed_again(recompute: list[str], captured: Captured) -> None:
+    masks, gradients = step(trained())
+    their_masks, their_gradients = step(trained(compile=COMPILABLE, recompute=recompute))
+    assert captured.runs
+    torch.testing.assert_close(their_masks, masks, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(their_gradients, gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_validation_runs_as_ever(captured: Captured) -> None:
+    images, masks = make_clips(1, 3, 1)
+    given = [prompt("mask", masks[0, 0, 0], 0)]
+    model = trained(compile=COMPILABLE).eval()
+    with torch.no_grad():
+        model(images, masks, [given])
+        list(model.propagate(images[0], given, 3))
+    assert captured.graphs == 0
+    step(model.train())
+    assert captured.runs
+
+
+def test_graphs_need_a_gpu() -> None:
+    model = nano_model(compile=["image_encoder"], cuda_graphs=True)
+    with pytest.raises(ConfigError, match=r"model.cuda_graphs: needs a CUDA GPU, and the model is on cpu"):
+        model.compile_parts()
+
+
+COMPILES = """
+import torch
+from sam2vt.core.model import compiling
+compiling._try_compiler(torch.device("cpu"))
+print("works")
+"""
+
+
+def test_a_compiler_is_tried(tmp_path) -> None:
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", COMPILES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "works\n", done.stderr
+
+
+def test_no_compiler_is_an_error_of_the_configuration(tmp_path) -> None:
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "CXX": str(tmp_path / "none")}
+    command = [sys.executable, "-c", COMPILES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "ConfigError: model.compile: torch.compile does not work here" in done.stderr
+    assert "Install a C++ compiler" in done.stderr
