@@ -16,11 +16,13 @@ import sys
 import tempfile
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from machine import in_short, machine, versions
 from PIL import Image
 
+CLI = [sys.executable, "-m", "sam2vt.cli"]
 GOAL = 0.15
 OBJECTS, FRAMES, SIZE = 3, 8, 256
 ALWAYS = (
@@ -69,7 +71,7 @@ def write_videos(root: Path, num_videos: int = 2) -> None:
 
 def measured_gb(overrides: list[str], folder: Path) -> float:
     """The highest resident size of a training; this process is small, as a child's count begins with it."""
-    command = [sys.executable, "-m", "sam2vt.cli", "train", *overrides, f"output_dir={folder / 'run'}"]
+    command = [*CLI, "train", *overrides, f"output_dir={folder / 'run'}"]
     with (folder / "log").open("w") as log:
         training = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(training.pid, 0)
@@ -78,19 +80,23 @@ def measured_gb(overrides: list[str], folder: Path) -> float:
     return used.ru_maxrss * 1024 / 1e9
 
 
-def estimated_gb(overrides: list[str]) -> float:
-    command = [sys.executable, "-m", "sam2vt.cli", "estimate", *overrides]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    (total,) = re.findall(r"^in all.*?([\d.]+) GB$", done.stdout, re.MULTILINE)
+def estimated_gb(estimate: subprocess.Popen[str]) -> float:
+    output, errors = estimate.communicate()
+    if estimate.returncode:
+        sys.exit(errors)
+    (total,) = re.findall(r"^in all.*?([\d.]+) GB$", output, re.MULTILINE)
     return float(total)
 
 
 def compare(case: str) -> tuple[float, float]:
-    """(estimated, measured) GB."""
+    """(estimated, measured) GB, beside each other in time: neither depends on how long it takes."""
     with tempfile.TemporaryDirectory(prefix="estimate-") as name:
         write_videos(Path(name) / "data")
         overrides = [*ALWAYS, f"dataset.data_path={name}/data", *case.split()]
-        pair = estimated_gb(overrides), measured_gb(overrides, Path(name))
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen([*CLI, "estimate", *overrides], **pipes) as estimate:
+            measured = measured_gb(overrides, Path(name))
+            pair = estimated_gb(estimate), measured
     print(f"{case}: estimated {pair[0]:.2f}, measured {pair[1]:.2f}", flush=True)
     return pair
 

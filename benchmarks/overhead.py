@@ -28,7 +28,7 @@ from typing import Any
 from machine import in_short, machine, versions
 
 STEPS, SKIP = 25, 5  # of a block; the first ones fill caches
-PROCESS_STEPS, PROCESS_REPEATS = 12, 3  # a step takes seconds, a repeat a minute
+PROCESS_STEPS, PROCESS_REPEATS = 8, 3  # a step takes seconds, a repeat a minute
 ALWAYS = (
     "trainer=cpu",
     "trainer.max_epochs=1",

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -214,34 +214,25 @@ def seconds(step: Step, device: str) -> float:
 
 def peak_megabytes(case: Case, side: str, options: argparse.Namespace) -> float:
     """What two steps add to the memory of a process that has the model."""
-    command = [
-        sys.executable,
-        __file__,
-        "--peak",
-        json.dumps([asdict(case), side]),
-        "--device",
-        options.device,
-    ]
-    if options.bf16:
-        command.append("--bf16")
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.split()[-1])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "sam2vt.core.training.trainer", "training.model.sam2"])
+    with ProcessPoolExecutor(1, context) as process:
+        return process.submit(added_megabytes, case, side, options.device, options.bf16).result()
 
 
-def print_peak(case: Case, side: str, options: argparse.Namespace) -> None:
-    step = SIDES[side](case, options.device, torch.bfloat16 if options.bf16 else None)
-    if options.device == "cuda":
+def added_megabytes(case: Case, side: str, device: str, bf16: bool) -> float:
+    step = SIDES[side](case, device, torch.bfloat16 if bf16 else None)
+    if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         step()
-        print((torch.cuda.max_memory_allocated() - before) / 1e6)
-        return
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size counts from here on
     before = status_megabytes("VmRSS")
     step()
     step()
-    print(status_megabytes("VmHWM") - before)
+    return status_megabytes("VmHWM") - before
 
 
 def status_megabytes(name: str) -> float:
@@ -296,12 +287,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--bf16", action="store_true", help="under autocast")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    if options.peak:
-        case, side = json.loads(options.peak)
-        return print_peak(Case(**case), side, options)
     cases = [case for case in ON_CPU if options.only in str(case)]
     found = {case: compare(case, options) for case in cases}
     rows = [row(case, each) for case, each in found.items()]
