@@ -35,7 +35,8 @@ sweep-demo: $(READY)
 
 # One thread a process: the tests run several processes, which would fight over the cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests --ignore=tests/fault --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/rules -n 2 --dist loadfile --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --durations=15
 
 # What takes long: runs that are stopped from outside and go on.
 test-fault: $(READY)

@@ -48,7 +48,8 @@ ONLY_IN = {
 }
 # They extend SAM 2's classes, and are themselves imported only when a network is built.
 IMPORTED_LATE = tuple(
-    f"sam2vt.core.model.{name}" for name in ("image_windows", "rotary_attention", "replacements")
+    f"sam2vt.core.model.{name}"
+    for name in ("image_windows", "memory_layers", "rotary_attention", "replacements")
 )
 
 
