@@ -34,6 +34,10 @@ def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
         return True
     from sam2vt.core.training.memory.out_of_memory import fitting_lines
 
+    fixed = found.on_device.get("libraries", 0.0) + found.on_device.get("context", 0.0)
+    if limit_bytes <= fixed:
+        print(f"does not fit into {limit}: {fixed / GB:.2f} GB are taken before the network is there")
+        return False
     print(f"does not fit into {limit}; each of these alone would make it fit:")
     none = "none: frames, objects and pixels have to shrink together, with model.recompute"
     for line in fitting_lines(config, limit_bytes) or [none]:

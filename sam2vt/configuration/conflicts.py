@@ -6,13 +6,14 @@ is told by comparing it with its default.
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sam2vt.configuration.economy import check_economy
 from sam2vt.configuration.mixing import find_member_faults
+from sam2vt.configuration.patterns import literal_start, reaches
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report
 from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
@@ -52,7 +53,8 @@ def find_faults(config: Config) -> list[Fault]:
         _model,
         _data,
         _augment,
-        _feature_cache,
+        _cached_frames,
+        check_economy,
         _validation,
         _optimizer,
         _scheduler,
@@ -136,8 +138,6 @@ def _network_exists(config_path: str) -> bool:
 
 def _model(config: Config, report: Report) -> None:
     model, length = config.model, config.dataset.video_clip_length
-    if model.encoder_precision is not None:
-        _encoder_precision(config, report)
     if not model.use_obj_ptrs_in_encoder:
         for name in (
             "add_tpos_enc_to_obj_ptrs",
@@ -148,6 +148,12 @@ def _model(config: Config, report: Report) -> None:
                 report.clash(f"model.{name}", "model.use_obj_ptrs_in_encoder", "needs object pointers")
         report.unused(
             "model.max_obj_ptrs_in_encoder", "model.use_obj_ptrs_in_encoder", "needs object pointers"
+        )
+    elif model.add_tpos_enc_to_obj_ptrs and model.max_obj_ptrs_in_encoder == 1:
+        report.clash(
+            "model.max_obj_ptrs_in_encoder",
+            "model.add_tpos_enc_to_obj_ptrs",
+            "the time code is a share of the longest distance, which is 0 here; take at least 2",
         )
     elif not model.add_tpos_enc_to_obj_ptrs:
         for name in ("proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"):
@@ -163,7 +169,6 @@ def _model(config: Config, report: Report) -> None:
             "dataset.video_clip_length",
             "the memory is not used on single frames, so nothing would train; use clips of at least 2",
         )
-    _compiling(config, report)
     _gradient_length(config, report)
     _correction(config, report)
 
@@ -173,48 +178,12 @@ def _gradient_length(config: Config, report: Report) -> None:
     if frames is not None and frames >= length:
         report.clash("model.bptt_frames", "dataset.video_clip_length", "never cuts anything; use null")
     elif frames == 1 and any(
-        _reaches(p, "memory_encoder") and p != "*" for p in config.model.trainable_modules
+        reaches(p, "memory_encoder") and p != "*" for p in config.model.trainable_modules
     ):
         report.clash(
             "model.bptt_frames",
             "model.trainable_modules",
             "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null",
-        )
-
-
-def _encoder_precision(config: Config, report: Report) -> None:
-    name = "model.encoder_precision"
-    if any(_reaches(p, "image_encoder") for p in config.model.trainable_modules):
-        report.clash(
-            name,
-            "model.trainable_modules",
-            "a pattern there may reach into image_encoder; it is for a frozen one, see trainer.precision",
-        )
-    if config.trainer.precision != "32-true":
-        report.clash(
-            name, "trainer.precision", "the whole model has less than 32 bits already; set it to null"
-        )
-
-
-def _compiling(config: Config, report: Report) -> None:
-    model = config.model
-    if "memory_attention" not in model.compile:
-        report.unused("model.pad_memory", "model.compile", "is for a compiled memory_attention")
-    elif model.cuda_graphs and not model.pad_memory:
-        report.clash(
-            "model.cuda_graphs",
-            "model.pad_memory",
-            "each frame's memory has a shape of its own, which would be a graph of its own; pad it",
-        )
-    if not model.compile:
-        report.unused("model.cuda_graphs", "model.compile", "replays compiled parts")
-    elif model.cuda_graphs and config.trainer.accelerator in ("cpu", "mps"):
-        report.clash("model.cuda_graphs", "trainer.accelerator", "needs a CUDA GPU")
-    elif model.cuda_graphs and config.trainer.accumulate_grad_batches > 1:
-        report.clash(
-            "model.cuda_graphs",
-            "trainer.accumulate_grad_batches",
-            "a step's gradients lie where the next step's are written; use dataset.batch_size",
         )
 
 
@@ -275,20 +244,13 @@ def _augment(config: Config, report: Report) -> None:
         report.faults.append(Fault(("valdataset.augment",), f"valdataset.augment: {text}"))
 
 
-def _feature_cache(config: Config, report: Report) -> None:
+def _cached_frames(config: Config, report: Report) -> None:
     """It is exact only where a frame's features are the same at every step."""
     name = "dataset.feature_cache"
     if config.valdataset.feature_cache is not None:
         report.fault("valdataset.feature_cache", "must be null: validation reads images")
     if config.dataset.feature_cache is None:
         return
-    if any(_reaches(p, "image_encoder") for p in config.model.trainable_modules):
-        report.clash(
-            name,
-            "model.trainable_modules",
-            "a pattern there may reach into image_encoder, whose features then change; name what trains "
-            "without it, such as memory_attention, or set dataset.feature_cache=null",
-        )
     found, _ = find_member_faults(config.dataset, "dataset")
     for where, settings in [
         ("dataset", config.dataset),
@@ -330,9 +292,9 @@ def _validation(config: Config, report: Report) -> None:
 
 def _optimizer(config: Config, report: Report) -> None:
     patterns = config.model.trainable_modules
-    if not any(_reaches(p, "image_encoder") for p in patterns):
+    if not any(reaches(p, "image_encoder") for p in patterns):
         report.unused("optimizer.encoder_lr", "model.trainable_modules", "no part of image_encoder trains")
-    if not any(_reaches(p, "image_encoder.trunk") for p in patterns):
+    if not any(reaches(p, "image_encoder.trunk") for p in patterns):
         report.unused(
             "optimizer.layer_decay", "model.trainable_modules", "image_encoder.trunk does not train"
         )
@@ -342,10 +304,6 @@ def _optimizer(config: Config, report: Report) -> None:
             report.clash(
                 "optimizer.betas", "optimizer.type", "sgd takes betas[0] as momentum, betas[1] has no use"
             )
-    if config.loss.num_points is not None and config.loss.resolution != "full":
-        report.clash(
-            "loss.num_points", "loss.resolution", "points are drawn of the full size; set one of the two"
-        )
     if not any(getattr(config.loss, name) > 0 for name in LOSS_WEIGHTS):
         report.fault("loss.bce_weight", f"at least one of {', '.join(LOSS_WEIGHTS)} must be above 0")
 
@@ -403,18 +361,6 @@ def _run(config: Config, report: Report) -> None:
         report.unused("ray.local_cpus", "ray.address", "no Ray is started on this machine")
 
 
-def _literal_start(pattern: str) -> str:
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-
-
 def _is_memory(pattern: str) -> bool:
-    start = _literal_start(pattern)
+    start = literal_start(pattern)
     return start.startswith("memory_") or any(f"{start}.".startswith(f"{part}.") for part in MEMORY_PARTS)
-
-
-def _reaches(pattern: str, part: str) -> bool:
-    """Whether a pattern of trainable modules may reach into `part` of the network."""
-    start = _literal_start(pattern)
-    if start != pattern:
-        return f"{part}.".startswith(start) or start.startswith(f"{part}.")
-    return f"{pattern}.".startswith(f"{part}.") or part.startswith(f"{pattern}.")

@@ -13,6 +13,7 @@ from sam2vt.core.training.checkpoint_store import CheckpointStore
 from sam2vt.distributed.plan import Division
 from sam2vt.distributed.resuming import DATA_STATE
 from sam2vt.distributed.storage import RunStorage, store_root
+from sam2vt.errors import ConfigError
 
 _COUNTERS = ("ready", "started", "processed", "completed")
 
@@ -48,6 +49,11 @@ def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]
     rounds, used, trainer = division.rounds, division.plan.used_steps_per_epoch, config.trainer
     if rounds == 1:
         return {}
+    if config.model.cuda_graphs:
+        raise ConfigError(
+            f"model.cuda_graphs: fewer workers than the run began with take {rounds} batches a step, and a "
+            f"batch's gradients lie where the next one's are written; set it to false"
+        )
     interval = trainer.val_check_interval
     if isinstance(interval, float) and interval < 1.0:
         interval = max(1, int(used * interval))

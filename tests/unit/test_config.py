@@ -275,7 +275,26 @@ def test_choices_list_what_is_allowed(settings: dict[str, Any]) -> None:
 
 
 GRAPHS = {"model.compile": ["memory_attention"], "model.pad_memory": True, "model.cuda_graphs": True}
+FROZEN_ENCODER = {"model.trainable_modules": ["mask_decoder"]}
+CACHED = {**FROZEN_ENCODER, "dataset.feature_cache": "auto"}
 CONFLICTS = [
+    (
+        {**FROZEN_ENCODER, "model.memory_dropout": 0.1},
+        ("model.memory_dropout", "model.trainable_modules"),
+    ),
+    (
+        {**FROZEN_ENCODER, "model.recompute": ["encoder_blocks"]},
+        ("model.recompute", "model.trainable_modules"),
+    ),
+    ({**CACHED, "model.recompute": ["image_encoder"]}, ("model.recompute", "dataset.feature_cache")),
+    ({**CACHED, "model.compile": ["image_encoder"]}, ("model.compile", "dataset.feature_cache")),
+    ({**CACHED, "model.encoder_precision": "bf16"}, ("model.encoder_precision", "dataset.feature_cache")),
+    ({"loss.num_points": 512 * 512}, ("loss.num_points", "model.image_size")),
+    (
+        {"model.max_obj_ptrs_in_encoder": 1},
+        ("model.max_obj_ptrs_in_encoder", "model.add_tpos_enc_to_obj_ptrs"),
+    ),
+    ({**GRAPHS, "ray.num_workers": {"min": 1, "max": 2}}, ("model.cuda_graphs", "ray.num_workers")),
     ({"model.pad_memory": True}, ("model.pad_memory", "model.compile")),
     ({"model.cuda_graphs": True}, ("model.cuda_graphs", "model.compile")),
     ({**GRAPHS, "model.pad_memory": False}, ("model.cuda_graphs", "model.pad_memory")),

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from sam2vt.config import load_config
 from sam2vt.core.training.memory import out_of_memory
+from sam2vt.core.training.memory.estimate import estimate
 from sam2vt.errors import ConfigError
 from sam2vt.estimate import parse_size, print_estimate
+from sam2vt.train import compose_config
 
 NANO = ["model=nano", "trainer=cpu", "model.image_size=64", "max_objects=2", "dataset.video_clip_length=2"]
 
@@ -15,10 +18,17 @@ def test_it_fits_or_says_what_would_help(capsys, monkeypatch) -> None:
     printed = capsys.readouterr().out
     assert "activations" in printed
     assert printed.endswith("fits into 100GB\n")
-    assert not print_estimate(NANO, "1MB")
+    there = estimate(load_config(compose_config([*NANO, "dataset.data_path=."])))
+    limit = f"{there.device_bytes / 1e9 - 0.01:.3f}GB"
+    assert not print_estimate(NANO, limit)
     printed = capsys.readouterr().out
-    assert "does not fit into 1MB; each of these alone would make it fit:" in printed
+    assert f"does not fit into {limit}; each of these alone would make it fit:" in printed
     assert printed.endswith("  max_objects=1  (0.50 GB)\n")
+
+
+def test_what_no_setting_changes_is_said(capsys) -> None:
+    assert not print_estimate(NANO, "1MB")
+    assert capsys.readouterr().out.endswith(" GB are taken before the network is there\n")
 
 
 @pytest.mark.parametrize(("text", "size"), [("8GB", 8e9), ("7.5GiB", 7.5 * 2**30), ("500 MB", 5e8)])

@@ -21,7 +21,7 @@ PARTS = {
     "memory_encoder": "memory_encoder",
     "mask_decoder": "sam_mask_decoder",
 }
-OPTIONS: dict[str, Any] = {}  # of torch.compile
+OPTIONS: dict[str, Any] = {}  # further ones of torch.compile; where tests put a compiler of their own
 
 
 def compile_parts(

@@ -13,7 +13,7 @@ from torch import Tensor
 from sam2vt.core.model import heads
 from sam2vt.core.model.features import FrameFeatures, as_map
 from sam2vt.core.model.heads import Decoded, DecoderStep
-from sam2vt.core.model.memory import Entry, MemoryBank
+from sam2vt.core.model.memory import Entry, MemoryBank, Selection
 from sam2vt.core.model.memory_attention import attend_memory, empty_memory, read_memory
 from sam2vt.core.model.prompt_inputs import mask_inputs, point_inputs, prompt_kind
 from sam2vt.core.model.recompute import again
@@ -113,7 +113,8 @@ class FrameCall:
         network, rules = self.network, self.rules
         prompted = self.prompts is not None
         points = point_inputs(self.prompts, self.rows.device) if self.prompts is not None else None
-        remembering = again("memory_attention" in rules.recompute, self._with_memory)
+        selection = self.bank.select(self.frame, network.max_cond_frames_in_attn)
+        remembering = again("memory_attention" in rules.recompute, self._with_memory, selection)
         pixels = as_map(remembering, self.features.sizes[-1])
         fine = self.features.maps()[:-1] or None
         decoded = self._decode(pixels, fine, points, None, network._use_multimask(prompted, points))
@@ -136,7 +137,7 @@ class FrameCall:
         )
         return output, self._remembered(decoded, high_res, present, prompted) if remember else None
 
-    def _with_memory(self) -> Tensor:
+    def _with_memory(self, selection: Selection) -> Tensor:
         """The coarsest features [L, K, C] after a look at what is remembered; nothing on a prompted frame."""
         network, features = self.network, self.features
         if self.attended is None:
@@ -144,7 +145,7 @@ class FrameCall:
             return plain + network.no_mem_embed if network.num_maskmem else plain
         if self.prompts is None:
             pad = self.rules.pad_memory
-            memory = read_memory(network, self.bank, self.frame, self.num_frames, pad)
+            memory = read_memory(network, selection, self.frame, self.num_frames, pad)
         else:
             memory = empty_memory(network, len(self.rows))
         return attend_memory(network, self.attended, features.positions, memory)

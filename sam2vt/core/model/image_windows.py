@@ -69,7 +69,7 @@ class UnpaddedBlock(MultiScaleBlock):
             projected = attention.qkv(windows)
         else:
             windows, padded = window_partition(F.linear(x, attention.qkv.weight), window)
-            projected = windows + attention.qkv.bias
+            projected = windows + attention.qkv.bias.to(windows.dtype)
         padded = (padded[0] // shrink, padded[1] // shrink)
         seen = _attend_windows(attention, projected)
         return attention.proj(window_unpartition(seen, window // shrink, padded, size))

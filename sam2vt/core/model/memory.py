@@ -59,12 +59,15 @@ class MemoryBank:
             del self.others[old]
 
     def select(self, frame: int, max_conditioning: int) -> Selection:
-        """Which conditioning frames `frame` reads: at most this many (-1: all), the closest in time."""
+        """Which conditioning frames `frame` reads: at most this many (-1: all), the closest in time.
+
+        What is selected stays, whatever the bank forgets or detaches later.
+        """
         from sam2.modeling.sam2_utils import select_closest_cond_frames
 
         chosen, rest = select_closest_cond_frames(frame, self.conditioning, max_conditioning)
         # A conditioning frame that is not chosen counts as any other.
-        return Selection(chosen, {**rest, **self.others})
+        return Selection(dict(chosen), {**rest, **self.others})
 
 
 @dataclass(frozen=True)

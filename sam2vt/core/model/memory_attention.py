@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vt.core.model.memory import MemoryBank, Selection
+from sam2vt.core.model.memory import Selection
 
 
 class Remembered(NamedTuple):
@@ -32,12 +32,13 @@ class Part(NamedTuple):
     most: int  # tokens of the frame that remembers most
 
 
-def read_memory(network: Any, bank: MemoryBank, frame: int, num_frames: int, pad: bool = False) -> Remembered:
+def read_memory(
+    network: Any, selection: Selection, frame: int, num_frames: int, pad: bool = False
+) -> Remembered:
     """What the objects of a cohort remember when they come to `frame` of a clip of `num_frames`.
 
     With `pad` it is filled up, so that it has one shape on all frames.
     """
-    selection = bank.select(frame, network.max_cond_frames_in_attn)
     parts = [_frames(network, selection, frame, num_frames)]
     if network.use_obj_ptrs_in_encoder:
         parts += _pointers(network, selection, frame, num_frames)

@@ -25,10 +25,10 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor) -> Tensor:
         largest = maps[:, ::2, ::2]
-        chosen = torch.zeros_like(largest, dtype=torch.uint8)
+        chosen = torch.zeros_like(largest, dtype=torch.uint8) if ctx.needs_input_grad[0] else None
         for number, (row, column) in enumerate(_PLACES[1:], 1):
             other = maps[:, row::2, column::2]
-            if ctx.needs_input_grad[0]:
+            if chosen is not None:
                 chosen.masked_fill_(other > largest, number)
             largest = torch.maximum(largest, other)
         ctx.save_for_backward(chosen)

@@ -232,7 +232,8 @@ class SAM2Model(nn.Module):
     def keep(self, images: Tensor) -> list[Tensor]:
         """What steps to come can have in place of images [I, 3, H, W]: bf16 [I, C, h, w] a level."""
         self._require_network()
-        return keep_maps(self.network, self._normalise(images))
+        with self._running(False):
+            return keep_maps(self.network, self._normalise(images))
 
     @property
     def kept_shapes(self) -> list[tuple[int, int, int]]:

@@ -20,6 +20,7 @@ from sam2vt.core.model.frame_call import FrameCall, FrameOutput, GroundTruth, Tr
 from sam2vt.core.model.memory import MemoryBank, merge_entries
 from sam2vt.core.model.memory_attention import attend_frames
 from sam2vt.core.model.prompt_inputs import PackedObject, PromptKind, prompt_kind
+from sam2vt.core.model.recompute import again
 
 
 @dataclass
@@ -49,11 +50,18 @@ class AttendedFrames(NamedTuple):
         return pick(self.tokens, [self.places[image] for image in images])
 
 
-def attend_images(network: Any, features: FrameFeatures, images: Sequence[int]) -> AttendedFrames:
-    """The chosen images through the memory attention's first self-attention, once for all objects."""
+def attend_images(
+    network: Any, features: FrameFeatures, images: Sequence[int], recompute: bool = False
+) -> AttendedFrames:
+    """The chosen images through the memory attention's first self-attention, once for all objects.
+
+    With `recompute` one after another, and again in backward.
+    """
     tokens, places = features.levels[-1], {image: place for place, image in enumerate(images)}
     if images:
-        tokens = attend_frames(network, pick(tokens, images), features.positions)
+        parts = pick(tokens, images).split(1 if recompute else len(images), 1)
+        attended = [again(recompute, attend_frames, network, part, features.positions) for part in parts]
+        tokens = torch.cat(attended, 1) if recompute else attended[0]
     return AttendedFrames(tokens, places)
 
 
@@ -78,7 +86,8 @@ def track_clips(
     not tracked.
     """
     cohorts = make_cohorts(objects)
-    attended = attend_images(network, features, _images_that_attend(network, cohorts, num_frames))
+    images = _images_that_attend(network, cohorts, num_frames)
+    attended = attend_images(network, features, images, "memory_attention" in rules.recompute)
     outputs = []
     for cohort in cohorts:
         order = _processing_order(cohort, num_frames)

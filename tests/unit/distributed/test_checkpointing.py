@@ -9,6 +9,7 @@ import pytest
 from sam2vt.config import Config
 from sam2vt.distributed.checkpointing import CountRounds, divided_trainer_kwargs
 from sam2vt.distributed.plan import Division, plan_stream
+from sam2vt.errors import ConfigError
 
 
 def division(workers: int, **trainer: Any) -> tuple[Config, Division]:
@@ -22,6 +23,13 @@ def division(workers: int, **trainer: Any) -> tuple[Config, Division]:
 
 def test_the_full_number_of_workers_changes_nothing() -> None:
     assert divided_trainer_kwargs(*division(4)) == {}
+
+
+def test_graphs_do_not_go_with_several_batches_a_step() -> None:
+    config, divided = division(2)
+    config.model.cuda_graphs = True
+    with pytest.raises(ConfigError, match=r"model.cuda_graphs: fewer workers .* take 2 batches a step"):
+        divided_trainer_kwargs(config, divided)
 
 
 @pytest.mark.parametrize(

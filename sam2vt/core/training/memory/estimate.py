@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sam2vt.config import Config, load_config, to_dict
+from sam2vt.configuration.patterns import trains
 from sam2vt.configuration.values import RECOMPUTABLE
 from sam2vt.core.training.memory.step import simulate_step
 
@@ -92,9 +93,7 @@ def process_bytes() -> float:
 
 def _knobs(config: Config) -> Iterator[tuple[str, Config]]:
     """Single changes, each with the configuration that it gives."""
-    for parts in (WITHOUT_ENCODER, ("image_encoder", *WITHOUT_ENCODER), RECOMPUTABLE):
-        if not set(parts) <= set(config.model.recompute):
-            yield _changed(config, f"model.recompute=[{','.join(parts)}]", {"model.recompute": list(parts)})
+    yield from _recomputing(config)
     if config.dataset.batch_size > 1:
         yield _changed(config, "dataset.batch_size=1", {"dataset.batch_size": 1})
     if config.max_objects > 1:
@@ -106,6 +105,19 @@ def _knobs(config: Config) -> Iterator[tuple[str, Config]]:
         half = config.model.image_size // 64 * 32
         sizes = {f"{section}.image_size": (half, half) for section in ("dataset", "valdataset")}
         yield _changed(config, f"model.image_size={half}", {"model.image_size": half, **sizes})
+
+
+def _recomputing(config: Config) -> Iterator[tuple[str, Config]]:
+    """More and more parts beside those that are recomputed already, but for what has nothing to gain."""
+    spared: set[str] = set() if trains(config, "image_encoder") else {"encoder_blocks"}
+    if config.dataset.feature_cache is not None:
+        spared.add("image_encoder")
+    given = set(config.model.recompute)
+    for more in (WITHOUT_ENCODER, ("image_encoder", *WITHOUT_ENCODER), RECOMPUTABLE):
+        wanted = given | set(more) - spared
+        if wanted != given:
+            given, parts = wanted, [part for part in RECOMPUTABLE if part in wanted]
+            yield _changed(config, f"model.recompute=[{','.join(parts)}]", {"model.recompute": parts})
 
 
 def _changed(config: Config, override: str, values: dict[str, Any]) -> tuple[str, Config]:

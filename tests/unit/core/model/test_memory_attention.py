@@ -109,7 +109,8 @@ def test_it_equals_sam2s_own(training, frame, conditioning, others, settings, pa
     )
     network.memory_attention = ours
     attended = attend_frames(network, image, codes).expand(-1, OBJECTS, -1)
-    memory = read_memory(network, bank, frame, NUM_FRAMES, pad)
+    selection = bank.select(frame, network.max_cond_frames_in_attn)
+    memory = read_memory(network, selection, frame, NUM_FRAMES, pad)
     found = attend_memory(network, attended, codes, memory)
     torch.testing.assert_close(found.permute(1, 2, 0), theirs.flatten(2), rtol=1e-5, atol=1e-5)
 

@@ -29,12 +29,21 @@ class Kept:
         return sum(storage.nbytes() for storage in self.storages.values())
 
 
-def run(recompute: tuple[str, ...], trainable: tuple[str, ...] = ("*",), kind: str = "point"):
+def run(
+    recompute: tuple[str, ...],
+    trainable: tuple[str, ...] = ("*",),
+    kind: str = "point",
+    bptt_frames: int | None = None,
+):
     """Outputs, gradients and the bytes kept for backward."""
     images, masks = make_clips(2, 4, 2)
     prompts = [[prompt(kind, masks[b, 0, n], n) for n in range(2)] for b in range(2)]
     model = nano_model(
-        recompute=recompute, trainable_modules=trainable, num_correction_clicks=2, correction_from_gt=0.5
+        recompute=recompute,
+        trainable_modules=trainable,
+        num_correction_clicks=2,
+        correction_from_gt=0.5,
+        bptt_frames=bptt_frames,
     )
     for module in model.modules():  # draws are repeated, too
         if isinstance(module, torch.nn.Dropout):
@@ -52,10 +61,11 @@ def run(recompute: tuple[str, ...], trainable: tuple[str, ...] = ("*",), kind: s
     return out["pred_masks"].detach(), gradients, num_bytes
 
 
+@pytest.mark.parametrize("bptt_frames", [None, 2])
 @pytest.mark.parametrize("parts", [*((part,) for part in RECOMPUTABLE), RECOMPUTABLE])
-def test_it_changes_nothing_but_what_is_kept(parts: tuple[str, ...]) -> None:
-    masks, gradients, num_bytes = run(())
-    masks_again, gradients_again, num_bytes_again = run(parts)
+def test_it_changes_nothing_but_what_is_kept(parts: tuple[str, ...], bptt_frames: int | None) -> None:
+    masks, gradients, num_bytes = run((), bptt_frames=bptt_frames)
+    masks_again, gradients_again, num_bytes_again = run(parts, bptt_frames=bptt_frames)
     torch.testing.assert_close(masks_again, masks, rtol=1e-5, atol=1e-5)
     assert gradients.keys() == gradients_again.keys()
     for name, gradient in gradients.items():

@@ -50,8 +50,33 @@ def test_the_error_names_what_would_fit(config, error) -> None:
     assert str(error) in message
     assert raised.value.__cause__ is error
     lines = message.partition("would fit: ")[2].split("; ")
-    assert [line.partition("=")[0] for line in lines] == ["model.recompute"] * 3
+    assert [line.partition("=")[0] for line in lines[:2]] == ["model.recompute"] * 2
+    assert len(lines) == 3
     assert all(line.endswith(" GB)") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "offered"),
+    [
+        (["*"], ["mask_decoder"], ["memory", "image", "blocks"]),
+        (["memory_attention"], [], ["memory", "image"]),
+        (["memory_attention"], ["image_encoder"], ["image"]),
+    ],
+)
+def test_what_is_recomputed_already_stays_so(config, trained, given, offered) -> None:
+    config.model.trainable_modules, config.model.recompute = trained, given
+    parts = [
+        set(override.partition("=")[2].strip("[]").split(","))
+        for override, _ in knobs_that_fit(config, 1e12, libraries=0)
+        if override.startswith("model.recompute")
+    ]
+    without_encoder = {"memory_attention", "memory_encoder", "mask_decoder"}
+    sets = {
+        "memory": without_encoder,
+        "image": {*without_encoder, "image_encoder"},
+        "blocks": {*without_encoder, "image_encoder", "encoder_blocks"},
+    }
+    assert parts == [sets[name] for name in offered]
 
 
 def test_where_no_single_setting_helps_it_says_so(config) -> None:
