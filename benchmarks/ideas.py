@@ -31,7 +31,6 @@ MODEL = "sam2vt.core.model"
 CASES = (
     Case("tiny", 256),
     Case("tiny", 256, "memory and decoder"),
-    Case("tiny", 256, "memory and decoder", objects=3),
     Case("tiny", 256, prompt="clicks"),
 )
 WHOLE = "all of them"
