@@ -32,21 +32,22 @@ ARGUMENTS = {
 }
 
 
-def run(theme: str) -> float:
-    """Seconds that a benchmark took."""
+def run(theme: str) -> int:
+    """The exit status of a benchmark, whose seconds are printed."""
     record = FOLDER / f"{theme}_{slug()}_{date.today():%Y%m}.md"
     began = time.perf_counter()
     command = [sys.executable, str(FOLDER / f"{theme}.py"), *ARGUMENTS[theme], "--out", str(record)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    print(f"{theme:<12}{time.perf_counter() - began:6.0f} s{' FAILED' * (status != 0)}", flush=True)
+    return status
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=ARGUMENTS, default=list(ARGUMENTS))
-    for theme in parser.parse_args().only:
-        print(f"{theme:<12}{run(theme):6.0f} s", flush=True)
+    failed = sum(run(theme) != 0 for theme in parser.parse_args().only)
     subprocess.run([sys.executable, str(FOLDER / "table.py")], check=True)
+    sys.exit(f"{failed} failed" if failed else 0)
 
 
 if __name__ == "__main__":

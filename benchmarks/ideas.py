@@ -63,8 +63,8 @@ def repeated_codes(self: Any, x: torch.Tensor) -> torch.Tensor:
 WITHOUT: dict[str, Callable[[], Any]] = {
     WHOLE: lambda: replaced(),
     "dropout from 64 bits, relu with it": lambda: replaced(
-        ("memory_attention.dropout", F.dropout),
-        ("memory_attention.relu_dropout", plain_relu_dropout),
+        ("memory_layers.dropout", F.dropout),
+        ("memory_layers.relu_dropout", plain_relu_dropout),
         ("rotary_attention.attend", plain_attention),
     ),
     "filled places seen once, none pooled": lambda: replaced(("image_windows.SHARES_FILLED_PLACES", ())),
