@@ -1,6 +1,7 @@
-"""Every benchmark of one machine without Ray, each into its record beside this file: `make bench`.
+"""The benchmarks of one machine without Ray, each into its record beside this file: `make bench`.
 
-The machine should be idle. Those of Ray and of learning take longer and are run alone.
+The machine should be idle. What single ideas give (`ALONE`) is taken by its name only; the benchmarks of
+Ray, of learning and of settings need data or take longer, and are commands of their own.
 
     python benchmarks/all.py [--only loss step]
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from machine import slug
 
+ALONE = ("ideas", "encoder")
 FOLDER = Path(__file__).resolve().parent
 ARGUMENTS = {
     "step": [],
@@ -26,7 +28,7 @@ ARGUMENTS = {
     "loss": ["--repeats", "5"],
     "overhead": [],
     "estimate": [],
-    "decode": ["--clips", "10"],
+    "decode": ["--clips", "4"],
     "augment": [],
     "validate": [],
 }
@@ -44,7 +46,9 @@ def run(theme: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=ARGUMENTS, default=list(ARGUMENTS))
+    parser.add_argument(
+        "--only", nargs="+", choices=ARGUMENTS, default=[t for t in ARGUMENTS if t not in ALONE]
+    )
     failed = sum(run(theme) != 0 for theme in parser.parse_args().only)
     subprocess.run([sys.executable, str(FOLDER / "table.py")], check=True)
     sys.exit(f"{failed} failed" if failed else 0)

@@ -21,9 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 CASES = (
     Case("tiny", 256),
-    Case("tiny", 256, objects=3),
     Case("tiny", 256, "memory and decoder"),
-    Case("tiny", 256, "memory and decoder", objects=3),
     Case("tiny", 256, prompt="clicks"),
 )
 ROWS = 12
