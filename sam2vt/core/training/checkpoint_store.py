@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 _OURS = re.compile(r"step_\d{8}(-\d+)?\.(ckpt|json)")
+# Others write into the folder at the same time.
+_OURS_UNFINISHED = re.compile(
+    rf"\.({_OURS.pattern}|{re.escape(BEST)}|{re.escape(LAST)}){re.escape(UNFINISHED)}"
+)
 
 Result = TypeVar("Result")
 
@@ -166,7 +170,7 @@ class CheckpointStore:
         names = {name for manifest in kept for name in (manifest.file, manifest.name)}
         sizes = self._try(self._files.sizes)
         old = [name for name in sizes if _OURS.fullmatch(name) and name not in names]
-        self._delete(old + [name for name in sizes if name.endswith(UNFINISHED)])
+        self._delete(old + [name for name in sizes if _OURS_UNFINISHED.fullmatch(name)])
 
     def _delete(self, names: Iterable[str]) -> None:
         """Manifests first: a checkpoint that is half deleted counts no more."""
@@ -223,7 +227,7 @@ def _unfinished(names: Iterable[str]) -> list[str]:
     """Checkpoint files without a manifest, and files that were still being written."""
     names = set(names)
     lone = (n for n in names if _OURS.fullmatch(n) and n.endswith(".ckpt") and _manifest_of(n) not in names)
-    return sorted([*lone, *(name for name in names if name.endswith(UNFINISHED))])
+    return sorted([*lone, *(name for name in names if _OURS_UNFINISHED.fullmatch(name))])
 
 
 def _is_manifest(name: str) -> bool:

@@ -121,8 +121,15 @@ def test_the_next_put_removes_orphans_but_no_file_of_others(store, tmp_path) -> 
     (folder / "step_00000001.json").unlink()
     (folder / ".step_00000002.ckpt.writing").write_bytes(b"half")
     (folder / "notes.txt").write_text("mine")
+    (folder / ".results.csv.writing").write_text("step,")  # what writes it may be in the midst of it
     put(store, tmp_path, 2)
-    assert names(folder) == ["last.ckpt", "notes.txt", "step_00000002.ckpt", "step_00000002.json"]
+    assert names(folder) == [
+        ".results.csv.writing",
+        "last.ckpt",
+        "notes.txt",
+        "step_00000002.ckpt",
+        "step_00000002.json",
+    ]
 
 
 def test_a_step_put_again_never_overwrites_itself(store, tmp_path, monkeypatch) -> None:
