@@ -20,7 +20,7 @@ from machine import in_short, machine, versions
 from step import Case, our_model
 
 from sam2vt.core.model import image_windows
-from sam2vt.core.model.replacements import OURS
+from sam2vt.core.model.replacements import STOCK, replace_modules
 
 IMAGES = 4
 # What leaves out which work: SAM 2's own blocks; our linear layers; our attention, too.
@@ -32,9 +32,7 @@ def encoder(size: int, side: str) -> Any:
     torch.manual_seed(0)
     network = copy.deepcopy(our_model(Case("tiny", size), "cpu").network.image_encoder)
     if SIDES[side] is None:
-        theirs = {ours: stock for stock, ours in OURS.items()}
-        for module in network.modules():
-            module.__class__ = theirs.get(type(module), type(module))
+        replace_modules(network, STOCK)
     return network.eval()  # no drop path
 
 

@@ -62,6 +62,7 @@ def repeated_codes(self: Any, x: torch.Tensor) -> torch.Tensor:
 
 WITHOUT: dict[str, Callable[[], Any]] = {
     WHOLE: lambda: replaced(),
+    "products by oneDNN": lambda: replaced(("products.mkl_is_slow", lambda: False)),
     "dropout from 64 bits, relu with it": lambda: replaced(
         ("memory_layers.dropout", F.dropout),
         ("memory_layers.relu_dropout", plain_relu_dropout),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.position_encoding import PositionEmbeddingSine
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from sam2vt.core.model.image_windows import UnpaddedBlock
 from sam2vt.core.model.memory_layers import MemoryLayer, MemoryLayers
+from sam2vt.core.model.products import Linear
 from sam2vt.core.model.rotary_attention import RotaryAttention
 
 
@@ -27,10 +30,15 @@ OURS: dict[type[nn.Module], type[nn.Module]] = {
     MemoryAttention: MemoryLayers,
     MemoryAttentionLayer: MemoryLayer,
     PositionEmbeddingSine: SharedCodes,
+    nn.Linear: Linear,
 }
+STOCK: dict[type[nn.Module], type[nn.Module]] = {ours: stock for stock, ours in OURS.items()}
 
 
-def replace_modules(network: nn.Module) -> None:
-    """Parameters keep their names and values; a module of any other class stays as it is."""
+def replace_modules(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]] = OURS) -> None:
+    """Parameters keep their names and values; a module of any other class stays as it is.
+
+    With `STOCK` as classes the network is SAM 2's own again.
+    """
     for module in network.modules():
-        module.__class__ = OURS.get(type(module), type(module))
+        module.__class__ = classes.get(type(module), type(module))

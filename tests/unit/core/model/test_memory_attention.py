@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from sam2vt.core.model.build import network_yaml
 from sam2vt.core.model.memory import Entry, MemoryBank
 from sam2vt.core.model.memory_attention import attend_frames, attend_memory, read_memory
-from sam2vt.core.model.replacements import OURS
+from sam2vt.core.model.replacements import STOCK, replace_modules
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.errors import ConfigError
 
@@ -60,10 +60,8 @@ def stock_entries(entries: dict[int, Entry]) -> dict[int, dict]:
 
 def stock_attention(network) -> torch.nn.Module:
     """SAM 2's own, with the same weights."""
-    theirs = {ours: stock for stock, ours in OURS.items()}
     attention = copy.deepcopy(network.memory_attention)
-    for module in attention.modules():
-        module.__class__ = theirs.get(type(module), type(module))
+    replace_modules(attention, STOCK)
     return attention
 
 
