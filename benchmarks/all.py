@@ -23,6 +23,7 @@ ARGUMENTS = {
     "step": [],
     "ideas": [],
     "operators": [],
+    "products": [],
     "features": [],
     "encoder": ["--sizes", "256"],
     "loss": ["--repeats", "5"],

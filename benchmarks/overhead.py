@@ -5,7 +5,7 @@
 - Two processes of one thread over gloo against one of one thread: clips a second of `sam2vt train`.
 - `sam2vt train` from its start to the end of one step against importing torch, Lightning and SAM 2.
 
-    python benchmarks/overhead.py [--only start] [--repeats 5] [--out FILE.md]
+    python benchmarks/overhead.py [--repeats 5] [--out FILE.md]
 """
 
 from __future__ import annotations
