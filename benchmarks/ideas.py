@@ -9,6 +9,7 @@ backward are the bytes of all storages that autograd holds between forward and b
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import statistics
 from collections.abc import Callable, Iterator
@@ -82,10 +83,12 @@ def pool_of_pytorch(maps: torch.Tensor, pool: Any) -> torch.Tensor:
 def kept_megabytes(step: Step) -> float:
     """What autograd holds at the end of a forward, weights aside."""
     found: dict[int, torch.UntypedStorage] = {}
+    parameters = [each for each in gc.get_objects() if isinstance(each, torch.nn.Parameter)]
+    weights = {parameter.untyped_storage().data_ptr() for parameter in parameters}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if not (tensor.is_leaf and tensor.requires_grad):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
             found[storage.data_ptr()] = storage
         return tensor
 

@@ -2,7 +2,8 @@
 
 - A step under Lightning with every callback of ours against a bare loop over the same module and batches, in
   blocks that take turns in one process.
-- Two processes of one thread over gloo against one of one thread: clips a second of `sam2vt train`.
+- Two processes of one thread over gloo against one of one thread: clips a second of `sam2vt train`. Beside it
+  two trainings of one process at once that know nothing of each other: what the machine leaves of two.
 - `sam2vt train` from its start to the end of one step against importing torch, Lightning and SAM 2.
 
     python benchmarks/overhead.py [--repeats 5] [--out FILE.md]
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,12 @@ def clips_per_second(data: Path, run: Path, processes: int) -> float:
     return float(rate)
 
 
+def clips_per_second_apart(data: Path, run: Path) -> float:
+    with ThreadPoolExecutor(2) as pool:
+        rates = pool.map(lambda name: clips_per_second(data, run / name, 1), "ab")
+        return sum(rates)
+
+
 def run_train(arguments: list[str]) -> str:
     command = [sys.executable, "-m", "sam2vt.cli", "train", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -172,17 +180,19 @@ def report(folder: Path, repeats: int) -> str:
     ]
     subprocess.run(command, check=True, capture_output=True)
     one_step = overrides(data, run, *NANO, "trainer.max_steps=1", "dataset.num_workers=0")
-    starts, imports, ones, twos = [], [], [], []
+    starts, imports, ones, twos, apart = [], [], [], [], []
     for repeat in range(repeats):
         imports.append(seconds(lambda: subprocess.run([sys.executable, "-c", IMPORTS], check=True)))
         starts.append(seconds(lambda: run_train(one_step)))
         if repeat < PROCESS_REPEATS:
             ones.append(clips_per_second(data, run, 1))
             twos.append(clips_per_second(data, run, 2))
+            apart.append(clips_per_second_apart(data, run))
     blocks = block_times(data, run, NANO, BLOCKS)
     rows = [
         row("a step under Lightning, nano, all trained", *blocks, unit="s", goal="at most 1.02"),
         row("two processes, tiny, memory and decoder", twos, ones, unit="clips/s", goal="at least 1.8"),
+        row("two trainings of one process at once", apart, ones, unit="clips/s", goal="-"),
         row("start to the end of a step, nano", starts, imports, unit="s", goal="at most 1.5"),
     ]
     lightning, start = ratio(*blocks), ratio(starts, imports)
@@ -200,7 +210,8 @@ def report(folder: Path, repeats: int) -> str:
             "",
             in_short(
                 f"Lightning takes {lightning:.3f} x a bare loop, two processes train "
-                f"{ratio(twos, ones):.2f} x the clips of one, the first step is over after {start:.2f} x the "
+                f"{ratio(twos, ones):.2f} x the clips of one, two trainings at once "
+                f"{ratio(apart, ones):.2f} x, the first step is over after {start:.2f} x the "
                 f"time of the imports"
             ),
         ]

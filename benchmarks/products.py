@@ -45,6 +45,7 @@ def rates(shape: tuple[int, int, int], direction: str, repeats: int) -> dict[str
     """Each side's billions of floating-point operations a second."""
     rows, inputs, outputs = shape
     x = torch.randn(rows, inputs, requires_grad=True)
+    assert products.by_onednn(x, torch.empty(outputs, inputs)) == products.mkl_is_slow()
     actions = {side: action(make(inputs, outputs), x, direction) for side, make in SIDES.items()}
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(-2, repeats):
@@ -72,24 +73,22 @@ def main() -> None:
                 f"{r['MKL']:.0f} | {r['oneDNN']:.0f} | {r['oneDNN'] / r['MKL']:.2f}" for r in both
             )
             lines.append(f"| {' x '.join(map(str, shape))} | {threads} | {cells} |")
-    used = (
-        ""
-        if products.mkl_is_slow()
-        else " This processor is not one for which oneDNN is taken: both are MKL."
-    )
+    in_all = f"oneDNN's linear layers are {min(found):.1f} to {max(found):.1f} times as fast"
+    if not products.mkl_is_slow():
+        in_all = "this processor is not one for which oneDNN is taken: both sides are MKL's"
     text = "\n".join(
         [
             f"# Linear layers by MKL and by oneDNN, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}; {date.today().isoformat()}.",
-            f"GFLOP/s, float32, medians of {options.repeats} calls a side, which take turns.{used}",
+            f"GFLOP/s, float32, medians of {options.repeats} calls a side, which take turns.",
             "",
             "| rows x inputs x outputs | threads | forward: MKL | oneDNN | ratio "
             "| both ways: MKL | oneDNN | ratio |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",
             *lines,
             "",
-            in_short(f"oneDNN's linear layers are {min(found):.1f} to {max(found):.1f} times as fast"),
+            in_short(in_all),
         ]
     )
     print(text)

@@ -9,6 +9,7 @@ process; the peak of memory is of a process for each. Operations are those that 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import logging
 import multiprocessing
@@ -48,7 +49,6 @@ TRAINED = {
 }
 CLICKS = {"mask": 0, "point": 1, "clicks": 7}  # corrections after the first one
 GRADIENT_CLIP = 0.1
-WARM_UP = 1
 
 Step = Callable[[], torch.Tensor]
 
@@ -228,6 +228,7 @@ def added_megabytes(case: Case, side: str, device: str, bf16: bool) -> float:
         step()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    ctypes.CDLL(None).malloc_trim(0)  # glibc may hold what building the models freed
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size counts from here on
     before = status_megabytes("VmRSS")
     step()

@@ -5,6 +5,7 @@ python benchmarks/table.py        # writes it into README.md
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def rows() -> Iterator[str]:
         (short,) = (line.removeprefix(IN_SHORT) for line in lines if line.startswith(IN_SHORT))
         (where,) = (line for line in lines if line.startswith("Machine: "))
         hardware = where.removeprefix("Machine: ").split(";")[0].split(", no GPU")[0]
-        day = next(word for word in where.replace(";", " ").replace(".", " ").split() if word.count("-") == 2)
+        (day,) = re.findall(r"\d{4}-\d{2}-\d{2}", where)
         yield f"| [{title}](benchmarks/{record.name}) | {short.rstrip('.')} | {hardware}, {day} |"
 
 

@@ -90,6 +90,19 @@ def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Modu
     return network
 
 
+def check_architecture(network: Any, config_path: str) -> None:
+    """ConfigError where the network is one that cannot be tracked with."""
+    for name in ("use_mask_input_as_output_without_sam", "directly_add_no_mem_embed"):
+        if not getattr(network, name):
+            raise ConfigError(f"{config_path}: {name} is false; must be true, as in SAM 2.1")
+    timed = network.use_obj_ptrs_in_encoder and network.add_tpos_enc_to_obj_ptrs
+    if timed and network.max_obj_ptrs_in_encoder < 2:
+        raise ConfigError(
+            f"{config_path}: max_obj_ptrs_in_encoder is {network.max_obj_ptrs_in_encoder}; must be 2 or more "
+            "with add_tpos_enc_to_obj_ptrs, whose time code is a share of the longest distance"
+        )
+
+
 def _sam2_folder() -> Path:
     try:
         import sam2

@@ -32,6 +32,9 @@ def compile_parts(
         raise ConfigError(
             f"model.cuda_graphs: needs a CUDA GPU, and the model is on {device}; set it to false"
         )
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ConfigError(f"model.compile: got {', '.join(unknown)}; allowed are {', '.join(PARTS)}")
     _try_compiler(device)
     _make_position_codes(network, device)
     options = {**OPTIONS, "mode": "reduce-overhead"} if cuda_graphs else OPTIONS

@@ -14,7 +14,7 @@ from sam2vt.core.model import heads
 from sam2vt.core.model.features import FrameFeatures, as_map
 from sam2vt.core.model.heads import Decoded, DecoderStep
 from sam2vt.core.model.memory import Entry, MemoryBank, Selection
-from sam2vt.core.model.memory_attention import attend_memory, empty_memory, read_memory
+from sam2vt.core.model.memory_attention import attend_memory, read_memory
 from sam2vt.core.model.prompt_inputs import mask_inputs, point_inputs, prompt_kind
 from sam2vt.core.model.recompute import again
 from sam2vt.core.types import Prompt
@@ -143,11 +143,7 @@ class FrameCall:
         if self.attended is None:
             plain = features.levels[-1]
             return plain + network.no_mem_embed if network.num_maskmem else plain
-        if self.prompts is None:
-            pad = self.rules.pad_memory
-            memory = read_memory(network, selection, self.frame, self.num_frames, pad)
-        else:
-            memory = empty_memory(network, len(self.rows))
+        memory = read_memory(network, selection, self.frame, self.num_frames, self.rules.pad_memory)
         return attend_memory(network, self.attended, features.positions, memory)
 
     def _remembered(self, decoded: Decoded, high_res: Tensor, present: Tensor, from_points: bool) -> Entry:

@@ -49,12 +49,6 @@ def read_memory(
     return _remembered(parts, mask)
 
 
-def empty_memory(network: Any, num_objects: int) -> Remembered:
-    """The token that stands for nothing, for networks that attend to it on conditioning frames."""
-    token = network.no_mem_embed.expand(1, num_objects, network.mem_dim)
-    return _remembered([Part(token, network.no_mem_pos_enc.expand(1, 1, network.mem_dim), 1)])
-
-
 def attend_frames(network: Any, frames: Tensor, positions: Tensor) -> Tensor:
     """The first layer's self-attention on frames [L, I, C] with position codes [L, 1, C]; [L, I, C]."""
     attended = network.memory_attention.attend_frames(frames.transpose(0, 1), positions.transpose(0, 1))

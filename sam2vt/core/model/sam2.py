@@ -109,10 +109,7 @@ class SAM2Model(nn.Module):
             self.config_path, self.image_size, self.architecture, self.memory_dropout
         )
         self.network = build.build_network(config, recompute_blocks="encoder_blocks" in self.recompute)
-        if not getattr(self.network, "use_mask_input_as_output_without_sam", False):
-            raise ConfigError(
-                f"{self.config_path}: use_mask_input_as_output_without_sam must be true, as in SAM 2.1"
-            )
+        build.check_architecture(self.network, self.config_path)
         if self.pad_memory:
             check_padding(self.network)
         self.loaded = True
@@ -263,8 +260,7 @@ class SAM2Model(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with self._running(False):
-                yield from self._propagate(frames, prompts, num_frames)
+            yield from self._propagate(frames, prompts, num_frames)
         finally:
             self.train(was_training)
 
@@ -276,24 +272,32 @@ class SAM2Model(nn.Module):
         reach = frames_read_back(self.network)
         for frame, image in enumerate(frames):
             active = [c for c in cohorts if c.conditioning_frames[0] <= frame]
-            outputs = []
-            if active:
-                features = self.encode(image.unsqueeze(0).to(self.pixel_mean.device))
-                looking = any(tracking.attends(self.network, c, frame) for c in active)
-                attended = tracking.attend_images(self.network, features, [0] if looking else [])
+            with self._running(False):  # never while the caller has the frame
+                outputs = self._track_image(image, frame, active, num_frames) if active else []
             for cohort in active:
-                images = [0] * len(cohort.rows)
-                outputs += tracking.track_frame(
-                    self.network,
-                    cohort,
-                    frame,
-                    features.of(images),
-                    attended.of(images) if tracking.attends(self.network, cohort, frame) else None,
-                    num_frames,
-                    TrackingRules(),
-                )
                 cohort.bank.forget_before(frame + 1 - reach)
             yield _frame_prediction(frame, outputs, objects, self.image_size, self.pixel_mean.device)
+
+    def _track_image(
+        self, image: Tensor, frame: int, cohorts: Sequence[tracking.Cohort], num_frames: int
+    ) -> list[tracking.FrameOutput]:
+        """One image [3, H, W] for all objects that are tracked by then."""
+        features = self.encode(image.unsqueeze(0).to(self.pixel_mean.device))
+        looking = any(tracking.attends(self.network, c, frame) for c in cohorts)
+        attended = tracking.attend_images(self.network, features, [0] if looking else [])
+        outputs = []
+        for cohort in cohorts:
+            images = [0] * len(cohort.rows)
+            outputs += tracking.track_frame(
+                self.network,
+                cohort,
+                frame,
+                features.of(images),
+                attended.of(images) if tracking.attends(self.network, cohort, frame) else None,
+                num_frames,
+                TrackingRules(),
+            )
+        return outputs
 
     def _running(self, compiled: bool) -> AbstractContextManager[Any]:
         return running(compiled, self.cuda_graphs) if self.compiled_parts else nullcontext()

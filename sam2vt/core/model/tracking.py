@@ -111,9 +111,8 @@ def track_clips(
 
 
 def attends(network: Any, cohort: Cohort, frame: int) -> bool:
-    """Whether a frame goes through the memory attention; SAM 2 spares prompted ones, mostly."""
-    spared = frame in cohort.conditioning_frames and network.directly_add_no_mem_embed
-    return network.num_maskmem > 0 and not spared
+    """Whether a frame goes through the memory attention; SAM 2 spares prompted ones."""
+    return network.num_maskmem > 0 and frame not in cohort.conditioning_frames
 
 
 def track_frame(

@@ -46,7 +46,7 @@ def select_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 def never_used(network: nn.Module) -> list[str]:
     """Parameters that SAM 2 registers but reaches under no kind of prompt."""
-    return ["no_mem_pos_enc"] if getattr(network, "directly_add_no_mem_embed", False) else []
+    return ["no_mem_pos_enc"] if hasattr(network, "no_mem_pos_enc") else []
 
 
 def trainable_table(network: nn.Module) -> str:
