@@ -18,7 +18,7 @@ def cache_features(overrides: Sequence[str] = ()) -> str:
     setup_logging(config.log_level)
     if config.dataset.feature_cache is None:
         raise ConfigError("dataset.feature_cache=null: say where features go: a folder, a URI, or auto")
-    from sam2vt.core.model.sam2 import resolve_device
+    from sam2vt.core.model.device import resolve_device
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
     module, data = SAM2LightningModule(config), SAM2LightningDataModule(config)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from sam2vt.config import ModelConfig
 from sam2vt.core.model import build, tracking, trainable
 from sam2vt.core.model.compiling import check_padding, compile_parts, running
+from sam2vt.core.model.datapoint import from_datapoint
+from sam2vt.core.model.device import resolve_device
 from sam2vt.core.model.features import FrameFeatures, encode_images
 from sam2vt.core.model.frame_call import ClickSampler, GroundTruth, TrackingRules
 from sam2vt.core.model.input_shapes import check_features, check_images, check_masks
 from sam2vt.core.model.kept_features import describe_encoder, features_of, keep_maps, kept_shapes
-from sam2vt.core.model.memory import frames_read_back
 from sam2vt.core.model.outputs import assemble
 from sam2vt.core.model.prompt_inputs import (
     PackedObject,
@@ -27,6 +28,7 @@ from sam2vt.core.model.prompt_inputs import (
     pack_objects,
     prompts_from_masks,
 )
+from sam2vt.core.model.propagation import FramePrediction, track_video
 from sam2vt.core.model.weights import load_weights
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
@@ -38,16 +40,6 @@ PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
 DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
-
-
-class FramePrediction(NamedTuple):
-    """What `propagate` says of one frame, for the K objects prompted so far."""
-
-    frame_index: int
-    object_indices: list[int]  # K slots
-    masks: Tensor  # [K, H, W] logits
-    ious: Tensor  # [K]
-    object_score_logits: Tensor  # [K]
 
 
 class SAM2Model(nn.Module):
@@ -260,44 +252,11 @@ class SAM2Model(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            yield from self._propagate(frames, prompts, num_frames)
+            objects = pack_objects([prompts], num_frames, self.image_size)
+            # Whatever is compiled runs while the model has a frame, never while the caller has it.
+            yield from track_video(self.network, self.encode, frames, objects, num_frames, self._running)
         finally:
             self.train(was_training)
-
-    def _propagate(
-        self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int
-    ) -> Iterator[FramePrediction]:
-        objects = pack_objects([prompts], num_frames, self.image_size)
-        cohorts = tracking.make_cohorts(objects)
-        reach = frames_read_back(self.network)
-        for frame, image in enumerate(frames):
-            active = [c for c in cohorts if c.conditioning_frames[0] <= frame]
-            with self._running(False):  # never while the caller has the frame
-                outputs = self._track_image(image, frame, active, num_frames) if active else []
-            for cohort in active:
-                cohort.bank.forget_before(frame + 1 - reach)
-            yield _frame_prediction(frame, outputs, objects, self.image_size, self.pixel_mean.device)
-
-    def _track_image(
-        self, image: Tensor, frame: int, cohorts: Sequence[tracking.Cohort], num_frames: int
-    ) -> list[tracking.FrameOutput]:
-        """One image [3, H, W] for all objects that are tracked by then."""
-        features = self.encode(image.unsqueeze(0).to(self.pixel_mean.device))
-        looking = any(tracking.attends(self.network, c, frame) for c in cohorts)
-        attended = tracking.attend_images(self.network, features, [0] if looking else [])
-        outputs = []
-        for cohort in cohorts:
-            images = [0] * len(cohort.rows)
-            outputs += tracking.track_frame(
-                self.network,
-                cohort,
-                frame,
-                features.of(images),
-                attended.of(images) if tracking.attends(self.network, cohort, frame) else None,
-                num_frames,
-                TrackingRules(),
-            )
-        return outputs
 
     def _running(self, compiled: bool) -> AbstractContextManager[Any]:
         return running(compiled, self.cuda_graphs) if self.compiled_parts else nullcontext()
@@ -373,66 +332,6 @@ def uniform_clicks(masks: Tensor, predictions: Tensor | None) -> tuple[Tensor, T
     from sam2.modeling.sam2_utils import get_next_point
 
     return get_next_point(masks, predictions, "uniform")
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device of "auto", "cpu", "cuda", "cuda:1", "mps"; an absent one is a `ConfigError`."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"model.device: {device!r} is no device; use auto, cpu, cuda or cuda:<n>"
-        ) from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"model.device: {device!r} was asked for, but no GPU is usable here; use cpu or auto"
-        )
-    return target
-
-
-def from_datapoint(datapoint: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """SAM 2's `BatchedVideoDatapoint` as images [B,T,3,H,W], masks [B,T,N,H,W] and valid_masks [B,T,N].
-
-    Its images are taken as normalised. An object's slot is its place among its video's objects.
-    """
-    images = datapoint.img_batch.transpose(0, 1)
-    video_of = datapoint.obj_to_frame_idx[0, :, 1].tolist()
-    counts = [0] * images.shape[0]
-    places = []
-    for video in video_of:
-        places.append(counts[video])
-        counts[video] += 1
-    num_frames, _, height, width = datapoint.masks.shape
-    masks = torch.zeros(
-        (images.shape[0], num_frames, max(counts), height, width), dtype=torch.bool, device=images.device
-    )
-    valid = torch.zeros(masks.shape[:3], dtype=torch.bool, device=images.device)
-    masks[video_of, :, places] = datapoint.masks.transpose(0, 1).bool()
-    valid[video_of, :, places] = True
-    return images, masks, valid
-
-
-def _frame_prediction(
-    frame: int,
-    outputs: Sequence[tracking.FrameOutput],
-    objects: Sequence[PackedObject],
-    size: int,
-    device: torch.device,
-) -> FramePrediction:
-    if not outputs:
-        empty = torch.empty(0, device=device)
-        return FramePrediction(frame, [], empty.reshape(0, size, size), empty, empty)
-    rows = torch.cat([output.rows for output in outputs])
-    order = torch.argsort(rows)
-    return FramePrediction(
-        frame,
-        [objects[row].slot for row in rows[order].tolist()],
-        torch.cat([output.masks_high_res for output in outputs])[order],
-        torch.cat([output.ious for output in outputs])[order],
-        torch.cat([output.object_score_logits for output in outputs])[order],
-    )
 
 
 def architecture_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.base import BASE, describe_base, find_base
-from sam2vt.core.model.sam2 import FramePrediction, SAM2Model, build_from_config
+from sam2vt.core.model.propagation import FramePrediction
+from sam2vt.core.model.sam2 import SAM2Model, build_from_config
 from sam2vt.core.model.weights import load_weights
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.entries import count_entries
-from sam2vt.core.training.gradients import clip_gradients
+from sam2vt.core.training.gradients import clip_gradients, updated_by
 from sam2vt.core.training.inherit import follow_settings
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
