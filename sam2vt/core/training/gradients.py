@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 # From torch 2.6 on the norm and the clipping can be asked for apart.
 _APART = hasattr(nn.utils, "get_total_norm") and hasattr(nn.utils, "clip_grads_with_norm_")
 
 
-def gradient_norm(module: nn.Module) -> Tensor:
+def updated_by(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Its parameters, found at once; a module would walk through all of its submodules."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     """Euclidean norm of all gradients, a scalar tensor; they stay as they are."""
-    parameters = [p for p in module.parameters() if p.grad is not None]
-    if not parameters:
-        return torch.zeros((), device=next(module.parameters()).device)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
     if _APART:
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return nn.utils.get_total_norm(gradients)
     # An unlimited norm scales by exactly 1.
     return nn.utils.clip_grad_norm_(parameters, float("inf"))
 

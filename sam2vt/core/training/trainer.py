@@ -127,7 +127,7 @@ class SAM2LightningModule(L.LightningModule):
         norm, self.gradient_norm = self.gradient_norm, None
         by_norm = gradient_clip_algorithm in (None, "norm")
         if norm is not None and by_norm and gradient_clip_val:
-            clip_gradients(self.parameters(), float(gradient_clip_val), norm)
+            clip_gradients(updated_by(optimizer), float(gradient_clip_val), norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -262,7 +262,9 @@ class SAM2LightningModule(L.LightningModule):
         step, batch = divmod(self.trainer.fit_loop.total_batch_idx, rounds)
         share = batch * self.trainer.world_size + self.trainer.global_rank
         seeds = np.random.SeedSequence([self.config.seed, share, step])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        # On a CPU without the other devices' seeds, which wait with a stack trace each for a device to start.
+        seed_all = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        seed_all(int(seeds.generate_state(1)[0]))
 
     def _score_video(self, record: VideoRecord) -> None:
         arguments = (record, self.config.model.image_size, self.val_prompts, self.config.seed)

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
-from sam2vt.core.training.gradients import gradient_norm
+from sam2vt.core.training.gradients import gradient_norm, updated_by
 from sam2vt.core.training.optim import hold_updates
 from sam2vt.core.training.position import logs_this_step
 from sam2vt.core.types import Batch
@@ -68,7 +68,7 @@ class StopOnNonFinite(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         losses, self._waiting = self._waiting, []
-        norm = gradient_norm(pl_module)
+        norm = gradient_norm(updated_by(optimizer))
         pl_module.gradient_norm = norm  # clipping needs it next
         update = _Update(trainer.global_step + 1, losses, norm.float())
         self._updates.append(update)

@@ -341,7 +341,7 @@ def test_gradients_are_measured_once_a_step_and_clipped_by_it(config, tmp_path) 
 
     class Lengths(L.Callback):
         def on_train_batch_end(self, *_) -> None:
-            lengths.append(float(gradient_norm(module)))
+            lengths.append(float(gradient_norm(list(module.parameters()))))
 
     options = {"limit_train_batches": 2, "limit_val_batches": 0, "gradient_clip_val": 1e-3}
     trainer = make_trainer(tmp_path, StopOnNonFinite(), Lengths(), **options)
