@@ -27,7 +27,10 @@ ARGUMENTS = {
     "features": [],
     "encoder": ["--sizes", "256"],
     "loss": ["--repeats", "5"],
-    "overhead": [],
+    "lightning_overhead": [],
+    "ddp_overhead": [],
+    "startup": [],
+    "memory": [],
     "estimate": [],
     "decode": ["--clips", "4"],
     "augment": [],
@@ -41,7 +44,7 @@ def run(theme: str) -> int:
     began = time.perf_counter()
     command = [sys.executable, str(FOLDER / f"{theme}.py"), *ARGUMENTS[theme], "--out", str(record)]
     status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
-    print(f"{theme:<12}{time.perf_counter() - began:6.0f} s{' FAILED' * (status != 0)}", flush=True)
+    print(f"{theme:<20}{time.perf_counter() - began:6.0f} s{' FAILED' * (status != 0)}", flush=True)
     return status
 
 

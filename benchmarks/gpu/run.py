@@ -41,11 +41,15 @@ ON_GPU = (
     Case("base+", 1024, "memory and decoder", objects=3, frames=8),
     Case("base+", 512, "memory and decoder", frames=8),
     Case("large", 512, "memory and decoder", frames=8),
+    Case("large", 1024, objects=3, frames=8),
     Case("tiny", 512, objects=8, frames=8),
     Case("tiny", 512, objects=3, frames=8, prompt="clicks"),
     Case("base+", 1024, "memory", objects=3, frames=8),
+    Case("small", 512, objects=3, frames=8),
 )
 ON_CPU = (Case("nano", 128, objects=2), Case("nano", 128, "memory and decoder"))
+# By which the time of a case is foreseen.
+MILLIONS_OF_PARAMETERS = {"nano": 2, "tiny": 39, "small": 46, "base+": 81, "large": 224}
 TOLERANCE = 1e-3  # of float32 without TF32, over a clip of 4 frames
 BLANK = 1024  # SAM 2's logit of an absent object, negative
 # Parts of the names of kernels, cuDNN's first: they hold one of the others, too.
@@ -166,14 +170,22 @@ def row(case: Case, found: dict[str, dict[str, Any]], peak_flops: float | None) 
 
 
 def cases_within(cases: tuple[Case, ...], end: float) -> Iterator[Case]:
-    """As long as another one fits: each may take as long as the longest so far."""
-    last, longest = time.monotonic(), 0.0
+    """As long as another one fits: it may take as long as the longest so far, and more if it is larger."""
+    longest, of = 0.0, 1.0
     for case in cases:
-        if longest and time.monotonic() + longest > end:
+        began = time.monotonic()
+        if began + longest * max(1.0, work(case) / of) > end and longest:
             print(f"no time for {case}", file=sys.stderr)
             continue
         yield case
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        if time.monotonic() - began > longest:
+            longest, of = time.monotonic() - began, work(case)
+
+
+def work(case: Case) -> float:
+    """What a step takes, roughly, in a unit of its own."""
+    passes = 3 if case.trained == "all" else 1  # the encoder's backward takes twice its forward
+    return MILLIONS_OF_PARAMETERS[case.network] * case.size**2 * case.frames * passes
 
 
 def main() -> None:

@@ -1,0 +1,109 @@
+"""A training of `ddp_overhead.py` that prints where the time of its first process goes.
+
+Lightning starts this file again for the second process.
+
+    python benchmarks/ddp_worker.py <settings as of sam2vt train>
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.profilers import SimpleProfiler
+
+from sam2vt.config import load_config
+from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+from sam2vt.train import compose_config, create_trainer
+
+SKIP = 3  # steps; the first ones fill caches
+COUNTS, WAITING, EXCHANGE = (
+    "waiting for the other's number of entries, in the loss",
+    "waiting for the other before the exchange",
+    "exchanging gradients by gloo",
+)
+
+
+class Collectives(L.Callback):
+    """Times what the processes do together, each on its own: waiting, then exchanging."""
+
+    def __init__(self, profiler: SimpleProfiler) -> None:
+        self.profiler = profiler
+        self.spent: defaultdict[str, float] = defaultdict(float)  # seconds
+        self.steps = 0
+        self._began = 0.0
+        self._all_reduce = dist.all_reduce
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.world_size > 1:
+            dist.all_reduce = self._small
+            trainer.strategy.model.register_comm_hook(None, self._exchange)  # type: ignore
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.steps += 1
+        if self.steps == SKIP:
+            self.spent.clear()
+            self._began = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.spent["step"] = time.perf_counter() - self._began
+
+    def _small(self, *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        work = self._all_reduce(*args, **kwargs)
+        if any("training_step" in action for action in self.profiler.current_actions):
+            self.spent[COUNTS] += time.perf_counter() - began
+        return work
+
+    def _exchange(self, _: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        began = time.perf_counter()
+        dist.barrier()
+        alone = time.perf_counter()
+        gradients = bucket.buffer().div_(dist.get_world_size())
+        self._all_reduce(gradients)
+        self.spent[WAITING] += alone - began
+        self.spent[EXCHANGE] += time.perf_counter() - alone
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        done.set_result(gradients)
+        return done
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    config = load_config(compose_config(sys.argv[1:]))
+    L.seed_everything(config.seed, verbose=False)
+    profiler = SimpleProfiler()
+    collectives = Collectives(profiler)
+    trainer = create_trainer(config, [*default_callbacks(config), collectives], profiler=profiler)
+    trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
+    if trainer.is_global_zero:
+        print("parts", json.dumps(parts(collectives)))
+
+
+def parts(collectives: Collectives) -> dict[str, float]:
+    """Seconds a step."""
+    spent = defaultdict(float, collectives.spent)
+    for action, each in collectives.profiler.recorded_durations.items():
+        spent[action.rpartition(".")[2]] += sum(each[SKIP:])
+    found = {
+        "step": spent["step"],
+        "forward and loss": spent["training_step"] - spent[COUNTS],
+        COUNTS: spent[COUNTS],
+        "backward": spent["backward"] - spent[WAITING] - spent[EXCHANGE],
+        WAITING: spent[WAITING],
+        EXCHANGE: spent[EXCHANGE],
+        "clipping and update": spent["optimizer_step"] - spent["training_step"] - spent["backward"],
+    }
+    rest = 2 * found["step"] - sum(found.values())
+    return {name: value / (collectives.steps - SKIP) for name, value in {**found, "the rest": rest}.items()}
+
+
+if __name__ == "__main__":
+    main()
