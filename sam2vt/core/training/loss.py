@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, pairs
+from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, joined, pairs
 from sam2vt.core.training.mask_sums import Sums, area_of, is_object, measure, pool, with_gradient
 from sam2vt.core.training.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
 from sam2vt.core.training.measuring import RESOLUTIONS, Measuring, Places, measuring, terms_at_masks_size
@@ -126,7 +126,7 @@ class SAM2TrainingLoss(nn.Module):
             if steps is None:
                 final = final_masks(pred_masks, entries, iou_predictions, object_score_logits)
                 self._add_step(sums, final, entries, names, terms_at_masks_size)
-            for step in steps or ():
+            for step in joined(steps or ()):
                 self._add_step(sums, step, entries, names, self._measuring)
             if "temporal" in names:
                 with torch.set_grad_enabled(torch.is_grad_enabled() and self.temporal_weight > 0):
@@ -149,7 +149,7 @@ class SAM2TrainingLoss(nn.Module):
     def _add_step(
         self, sums: dict[str, Tensor], step: Step, entries: Entries, names: set[str], where: Measuring
     ) -> None:
-        """Adds the terms of one decoder call, summed over its entries that count."""
+        """Adds the terms of decoder calls, summed over their entries that count."""
         index = tuple(step.index.unbind(1))
         counts, present = entries.counted[index], entries.present[index]
         masks = _where(counts, _at_least_float32(step.multimasks))  # [K,M,h,w]
@@ -187,9 +187,11 @@ class SAM2TrainingLoss(nn.Module):
         else:
             measured = measure(masks, targets, needed) | measure(*places_of_ious, for_ious)
         ious = torch.zeros_like(masks[..., 0, 0])
-        if measure_ious:
-            ious = true_iou(measured, area_of(is_object(places_of_ious.targets), masks.dtype)[:, None])
         covered = area_of(targets, masks.dtype)
+        if measure_ious:
+            objects = is_object(places_of_ious.targets)
+            area = covered if objects is targets else area_of(objects, masks.dtype)
+            ious = true_iou(measured, area[:, None])
         rows = torch.arange(len(masks), device=masks.device)
         best = torch.zeros_like(rows)
         if masks.shape[1] > 1:

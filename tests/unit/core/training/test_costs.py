@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vt.config import OptimizerConfig
+from sam2vt.core.model.heads import DecoderStep
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer
@@ -105,6 +106,23 @@ def test_eight_objects_take_as_many_operations_as_one() -> None:
 
 def test_objects_of_several_clips_are_tracked_together() -> None:
     assert operations(4, 2, num_clips=4).number < 1.05 * operations(4, 2).number
+
+
+def test_a_loss_measures_many_decoder_calls_as_one() -> None:
+    def number(num_calls: int) -> int:
+        targets = torch.rand(1, num_calls, 1, 32, 32) > 0.5
+        steps = [
+            DecoderStep(
+                torch.tensor([[0, t, 0]]), torch.randn(1, 3, 8, 8), torch.rand(1, 3), torch.rand(1, 1)
+            )
+            for t in range(num_calls)
+        ]
+        scored = torch.ones(1, num_calls, 1, dtype=torch.bool)
+        with Operations() as counted:
+            SAM2TrainingLoss()(torch.zeros(1, num_calls, 1, 8, 8), targets, scored=scored, steps=steps)
+        return counted.number
+
+    assert number(16) == number(2)
 
 
 @pytest.mark.parametrize(
