@@ -1,9 +1,10 @@
-"""Two processes that train together over gloo against one: clips a second of `sam2vt train`.
+"""Two processes that train together over gloo against one: clips a second of a training.
 
-Each process has one thread. Beside it two trainings of one process at once that know nothing of each other:
-what the machine leaves of two. Then a step of each side by its parts.
+Each process has one thread, each clip one object, so that the processes have the same to do. Beside it two
+trainings of one process at once that know nothing of each other: what the machine leaves of two. Then a step
+of each side by its parts, also on clips of one and of two objects, where one process waits for the other.
 
-    python benchmarks/ddp_overhead.py [--turns 3] [--frames 4 8] [--out FILE.md]
+    python benchmarks/ddp_overhead.py [--turns 3] [--frames 4] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -17,46 +18,56 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from machine import in_short, machine, versions
-from trainings import TINY, overrides, ratio, row, run, sample_data, train
+from trainings import TINY, overrides, ratio, row, run, sample_data
 
-STEPS = 8  # which take seconds
+STEPS, SKIP = 10, 3  # steps, which take seconds; the first ones fill caches
 GOAL = 1.8
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
-def arguments(data: Path, folder: Path, processes: int, frames: int) -> list[str]:
-    devices = (f"trainer.devices={processes}", f"trainer.max_steps={STEPS}", "dataset.num_workers=1")
-    return overrides(data, folder, *TINY, *devices, f"dataset.video_clip_length={frames}")
+class Work(NamedTuple):
+    """What is trained on."""
+
+    data: Path
+    objects: int  # a clip, at most
+    frames: int
 
 
-def clips_per_second(*given: Any) -> float:
-    """What `sam2vt train` itself says at its end."""
-    (rate,) = re.findall(r"of training: ([\d.]+) clips/s", train(arguments(*given)))
-    return float(rate)
+def trained(how: str, work: Work, processes: int, run_folder: Path) -> dict[str, Any]:
+    """What `ddp_worker.py` found."""
+    more = (
+        f"trainer.devices={processes}",
+        f"trainer.max_steps={STEPS}",
+        "dataset.num_workers=1",
+        f"dataset.video_clip_length={work.frames}",
+        f"max_objects={work.objects}",
+    )
+    printed = run(str(WORKER), how, *overrides(work.data, run_folder, *TINY, *more))
+    (found,) = re.findall(r"^found (.*)$", printed, re.MULTILINE)
+    return dict(json.loads(found))
 
 
-def clips_per_second_apart(data: Path, folder: Path, frames: int) -> float:
-    with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(lambda name: clips_per_second(data, folder / name, 1, frames), "ab"))
+def compare(work: Work, folder: Path, turns: int) -> dict[str, list[float]]:
+    """Clips a second of each turn."""
 
+    def rate(processes: int, name: str = "together") -> float:
+        return float(trained("together", work, processes, folder / name)["clips/s"])
 
-def compare(data: Path, folder: Path, frames: int, turns: int) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = defaultdict(list)
     for _ in range(turns):
-        rates["one"].append(clips_per_second(data, folder, 1, frames))
-        rates["two"].append(clips_per_second(data, folder, 2, frames))
-        rates["apart"].append(clips_per_second_apart(data, folder, frames))
+        rates["one"].append(rate(1))
+        rates["two"].append(rate(2))
+        with ThreadPoolExecutor(2) as pool:
+            rates["at once"].append(sum(pool.map(lambda name: rate(1, name), "ab")))
     return rates
 
 
-def profiled(data: Path, folder: Path, processes: int, frames: int) -> dict[str, float]:
-    """Seconds of each part of a step."""
-    printed = run(str(WORKER), *arguments(data, folder, processes, frames))
-    (found,) = re.findall(r"^parts (.*)$", printed, re.MULTILINE)
-    return dict(json.loads(found))
+def parts(work: Work, folder: Path) -> list[str]:
+    two, one = (trained("apart", work, processes, folder)["parts"] for processes in (2, 1))
+    return table(two, one)
 
 
 def table(two: Mapping[str, float], one: Mapping[str, float]) -> list[str]:
@@ -67,47 +78,45 @@ def table(two: Mapping[str, float], one: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def section(data: Path, folder: Path, frames: int, rates: Mapping[str, list[float]]) -> list[str]:
-    two, one = (profiled(data, folder, processes, frames) for processes in (2, 1))
-    return [
-        f"## {frames} frames a clip",
-        "",
-        "| clips/s of | ours | one process | ratio | goal |",
-        "|---|---:|---:|---:|---|",
-        row("two processes", rates["two"], rates["one"], unit="", goal=f"at least {GOAL}"),
-        row("two trainings at once", rates["apart"], rates["one"], unit="", goal="-"),
-        "",
-        *table(two, one),
-        "",
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--frames", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ddp-overhead-") as name:
-        data, folder = sample_data(Path(name) / "data"), Path(name) / "run"
-        rates = {frames: compare(data, folder, frames, options.turns) for frames in options.frames}
-        sections = [line for frames, each in rates.items() for line in section(data, folder, frames, each)]
-    in_words = [
-        f"{ratio(each['two'], each['one']):.2f} x the clips of one with {frames} frames a clip, where two "
-        f"trainings at once that share nothing reach {ratio(each['apart'], each['one']):.2f} x"
-        for frames, each in rates.items()
-    ]
+        folder = Path(name)
+        equal = Work(sample_data(folder / "equal", videos=1), 1, options.frames)
+        mixed = Work(sample_data(folder / "mixed"), 2, options.frames)
+        rates = compare(equal, folder, options.turns)
+        of_equal, of_mixed = (parts(work, folder) for work in (equal, mixed))
+    one, two, at_once = rates["one"], rates["two"], rates["at once"]
     text = "\n".join(
         [
             f"# Two processes against one, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}, one thread a process; {date.today().isoformat()}.",
-            f"tiny at 256 px, memory and decoder trained, of {STEPS} steps each; medians of {options.turns} "
-            "turns, the ratio is the median of those of each turn. The parts are means of a run of its own, "
-            "in which the processes wait for each other before they exchange gradients.",
+            f"tiny at 256 px, {options.frames} frames a clip, memory and decoder trained; of {STEPS} steps "
+            f"those after the first {SKIP}. Medians of {options.turns} turns; the ratio is the median of "
+            "those of each turn.",
             "",
-            *sections,
-            in_short(f"two processes train {', '.join(in_words)}"),
+            "| what | clips/s | one process | ratio | goal |",
+            "|---|---:|---:|---:|---|",
+            row("two processes", two, one, unit="", goal=f"at least {GOAL}"),
+            row("two trainings of one process at once", at_once, one, unit="", goal="-"),
+            "",
+            "Where it goes, in a run whose processes wait for each other before they exchange gradients:",
+            "",
+            *of_equal,
+            "",
+            "The same on clips of one and of two objects, as they are drawn:",
+            "",
+            *of_mixed,
+            "",
+            in_short(
+                f"two processes train {ratio(two, one):.2f} x the clips of one, two trainings at once that "
+                f"know nothing of each other {ratio(at_once, one):.2f} x"
+            ),
         ]
     )
     print(text)

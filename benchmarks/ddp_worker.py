@@ -1,13 +1,12 @@
-"""A training of `ddp_overhead.py` that prints where the time of its first process goes.
+"""A training of `ddp_overhead.py`, which Lightning starts again for its second process.
 
-Lightning starts this file again for the second process.
+Prints clips a second after the first steps, and with `apart` where the time of its first process goes: the
+processes then wait for each other before they exchange gradients, so that both are seen.
 
-    python benchmarks/ddp_worker.py <settings as of sam2vt train>
+    python benchmarks/ddp_worker.py together|apart <settings as of sam2vt train>
 """
 
-from __future__ import annotations
-
-import json
+import json  # annotations stay objects here: DDP looks at those of its hook
 import sys
 import time
 from collections import defaultdict
@@ -16,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from ddp_overhead import SKIP
 from lightning.pytorch.profilers import SimpleProfiler
 
 from sam2vt.config import load_config
@@ -23,7 +23,7 @@ from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.train import compose_config, create_trainer
 
-SKIP = 3  # steps; the first ones fill caches
+CLIPS = "clips/s"
 COUNTS, WAITING, EXCHANGE = (
     "waiting for the other's number of entries, in the loss",
     "waiting for the other before the exchange",
@@ -32,17 +32,17 @@ COUNTS, WAITING, EXCHANGE = (
 
 
 class Collectives(L.Callback):
-    """Times what the processes do together, each on its own: waiting, then exchanging."""
+    """Times steps, and if asked for what processes do together: waiting, then exchanging."""
 
-    def __init__(self, profiler: SimpleProfiler) -> None:
-        self.profiler = profiler
+    def __init__(self, profiler: SimpleProfiler, apart: bool) -> None:
+        self.profiler, self.apart = profiler, apart
         self.spent: defaultdict[str, float] = defaultdict(float)  # seconds
         self.steps = 0
         self._began = 0.0
         self._all_reduce = dist.all_reduce
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.world_size > 1:
+        if trainer.world_size > 1 and self.apart:
             dist.all_reduce = self._small
             trainer.strategy.model.register_comm_hook(None, self._exchange)  # type: ignore
 
@@ -77,14 +77,16 @@ class Collectives(L.Callback):
 
 def main() -> None:
     torch.set_num_threads(1)
-    config = load_config(compose_config(sys.argv[1:]))
+    how, *overridden = sys.argv[1:]
+    config = load_config(compose_config(overridden))
     L.seed_everything(config.seed, verbose=False)
     profiler = SimpleProfiler()
-    collectives = Collectives(profiler)
+    collectives = Collectives(profiler, how == "apart")
     trainer = create_trainer(config, [*default_callbacks(config), collectives], profiler=profiler)
     trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
     if trainer.is_global_zero:
-        print("parts", json.dumps(parts(collectives)))
+        found = parts(collectives)
+        print("found", json.dumps({CLIPS: trainer.world_size / found["step"], "parts": found}))
 
 
 def parts(collectives: Collectives) -> dict[str, float]:

@@ -79,7 +79,12 @@ Block = Callable[[Bench, Profiler], list[float]]
 
 
 def prepare(data: Path, run: Path) -> Bench:
-    steps = (f"trainer.max_steps={STEPS}", "dataset.num_workers=0", "dataset.video_clip_length=4")
+    steps = (
+        f"trainer.max_steps={STEPS}",
+        "dataset.num_workers=0",
+        "dataset.video_clip_length=4",
+        "max_objects=2",
+    )
     config = load_config(compose_config(overrides(data, run, *NANO, *steps)))
     L.seed_everything(0, verbose=False)
     module, datamodule = SAM2LightningModule(config), SAM2LightningDataModule(config)
@@ -117,7 +122,7 @@ def bare_block(bench: Bench, profiler: Profiler) -> list[float]:
             given = {
                 name: out[name] for name in ("iou_predictions", "object_score_logits", "scored", "steps")
             }
-            loss = module.criterion(out["pred_masks"], masks, valid, **given)
+            loss, _ = module.criterion(out["pred_masks"], masks, valid, return_components=True, **given)
         with timed("backward"):
             loss.backward()
         with timed("gradients' norm and clipping"):

@@ -32,7 +32,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="startup-") as name:
         data = sample_data(Path(name) / "data")
-        one_step = ("trainer.max_steps=1", "dataset.num_workers=0", "dataset.video_clip_length=4")
+        one_step = (
+            "trainer.max_steps=1",
+            "dataset.num_workers=0",
+            "dataset.video_clip_length=4",
+            "max_objects=2",
+        )
         arguments = overrides(data, Path(name) / "run", *NANO, *one_step)
         starts, imports = [], []
         for _ in range(options.turns):

@@ -18,7 +18,6 @@ ALWAYS = (
     "trainer.logger=false",
     "trainer.num_overlay_videos=0",
     "scheduler=constant",
-    "max_objects=2",
     "dataset.prompt_types=[mask]",
     "dataset.clips_per_video=1000",
 )
@@ -30,9 +29,9 @@ def overrides(data: Path, run: Path, *more: str) -> list[str]:
     return [*ALWAYS, f"dataset.data_path={data}", f"output_dir={run}", *more]
 
 
-def sample_data(folder: Path) -> Path:
-    """Two generated videos."""
-    run("-m", "sam2vt.cli", "sample-data", str(folder), "--videos", "2", "--frames", "24")
+def sample_data(folder: Path, videos: int = 2) -> Path:
+    """Generated videos, the first with two objects, the second with one."""
+    run("-m", "sam2vt.cli", "sample-data", str(folder), "--videos", str(videos), "--frames", "24")
     return folder
 
 
