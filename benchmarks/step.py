@@ -1,7 +1,8 @@
 """A training step, ours against SAM2Train with its loss: time, peak of memory, FLOPs and operations.
 
 Both have the same weights, clips, kinds of prompts, trained parts and optimizer, and take turns in one
-process; the peak of memory is of a process for each. Operations are those that PyTorch dispatches.
+process. The peak of memory is of a process for each, above what it held after a step of nano. Operations are
+those that PyTorch dispatches.
 
     python benchmarks/step.py [--only tiny] [--repeats 5] [--device cpu] [--out FILE.md]
 """
@@ -17,7 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ TRAINED = {
 }
 CLICKS = {"mask": 0, "point": 1, "clicks": 7}  # corrections after the first one
 GRADIENT_CLIP = 0.1
+NANO_SIZE = 128  # px
 
 Step = Callable[[], torch.Tensor]
 
@@ -213,7 +215,7 @@ def seconds(step: Step, device: str) -> float:
 
 
 def peak_megabytes(case: Case, side: str, options: argparse.Namespace) -> float:
-    """What two steps add to the memory of a process that has the model."""
+    """What two steps add to the memory of a process that has the model and has run a step before."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "sam2vt.core.training.trainer", "training.model.sam2"])
     with ProcessPoolExecutor(1, context) as process:
@@ -221,13 +223,16 @@ def peak_megabytes(case: Case, side: str, options: argparse.Namespace) -> float:
 
 
 def added_megabytes(case: Case, side: str, device: str, bf16: bool) -> float:
-    step = SIDES[side](case, device, torch.bfloat16 if bf16 else None)
+    precision = torch.bfloat16 if bf16 else None
+    step = SIDES[side](case, device, precision)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    warm = replace(case, network="nano", size=NANO_SIZE, objects=1)
+    SIDES[side](warm, device, precision)()  # code that is read in at its first use is not the step's memory
     ctypes.CDLL(None).malloc_trim(0)  # glibc may hold what building the models freed
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size counts from here on
     before = status_megabytes("VmRSS")
