@@ -10,6 +10,7 @@ import json  # annotations stay objects here: DDP looks at those of its hook
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -20,6 +21,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from sam2vt.config import load_config
 from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.entries import Counts, Entries
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.train import compose_config, create_trainer
 
@@ -39,11 +41,10 @@ class Collectives(L.Callback):
         self.spent: defaultdict[str, float] = defaultdict(float)  # seconds
         self.steps = 0
         self._began = 0.0
-        self._all_reduce = dist.all_reduce
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.world_size > 1 and self.apart:
-            dist.all_reduce = self._small
+            Entries.counts = self._timed(Entries.counts)  # type: ignore
             trainer.strategy.model.register_comm_hook(None, self._exchange)  # type: ignore
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -55,19 +56,21 @@ class Collectives(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.spent["step"] = time.perf_counter() - self._began
 
-    def _small(self, *args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
-        work = self._all_reduce(*args, **kwargs)
-        if any("training_step" in action for action in self.profiler.current_actions):
+    def _timed(self, counts: Callable[[Entries], Counts]) -> Callable[[Entries], Counts]:
+        def timed(entries: Entries) -> Counts:
+            began = time.perf_counter()
+            found = counts(entries)
             self.spent[COUNTS] += time.perf_counter() - began
-        return work
+            return found
+
+        return timed
 
     def _exchange(self, _: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         began = time.perf_counter()
         dist.barrier()
         alone = time.perf_counter()
         gradients = bucket.buffer().div_(dist.get_world_size())
-        self._all_reduce(gradients)
+        dist.all_reduce(gradients)
         self.spent[WAITING] += alone - began
         self.spent[EXCHANGE] += time.perf_counter() - alone
         done: torch.futures.Future[torch.Tensor] = torch.futures.Future()

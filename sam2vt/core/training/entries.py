@@ -58,7 +58,16 @@ class Entries(NamedTuple):
     targets: Tensor  # [B,T,N,H,W]
     counted: Tensor  # bool [B,T,N]
     present: Tensor  # bool [B,T,N]: the target is not empty
-    counts: Counts
+    numbers: Tensor  # float [3], as in `Counts`; being added up over the ranks where `adding` is not None
+    adding: dist.Work | None
+
+    def counts(self) -> Counts:
+        """Waits for the other ranks' numbers: best asked for when all else is done."""
+        numbers = self.numbers
+        if self.adding is not None:
+            self.adding.wait()
+            numbers = numbers / dist.get_world_size()
+        return Counts(*torch.where(numbers == 0, torch.ones_like(numbers), numbers))
 
 
 def find_entries(
@@ -67,11 +76,9 @@ def find_entries(
     """The entries where both masks (bool [B,T,N] or None) are true; a collective if `across_ranks`."""
     counted, present = _counted_and_present(targets, valid_masks, scored)
     numbers = torch.stack(_numbers(counted, present)).float()
-    if across_ranks and dist.is_available() and dist.is_initialized():
-        dist.all_reduce(numbers)
-        numbers = numbers / dist.get_world_size()
-    numbers = torch.where(numbers == 0, torch.ones_like(numbers), numbers)
-    return Entries(targets, counted, present, Counts(*numbers))
+    several = across_ranks and dist.is_available() and dist.is_initialized()
+    adding = dist.all_reduce(numbers, async_op=True) if several else None
+    return Entries(targets, counted, present, numbers, adding)
 
 
 def count_entries(targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None) -> dict[str, int]:

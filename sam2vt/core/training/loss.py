@@ -215,7 +215,8 @@ class SAM2TrainingLoss(nn.Module):
     def _total(
         self, sums: dict[str, Tensor], entries: Entries, nothing: Tensor, return_components: bool
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        means = {name: value / getattr(entries.counts, COMPONENTS[name]) for name, value in sums.items()}
+        counts = entries.counts()
+        means = {name: value / getattr(counts, COMPONENTS[name]) for name, value in sums.items()}
         total = nothing
         for name, mean in means.items():
             if self.weights[name] > 0:
