@@ -52,8 +52,6 @@ class Collectives(L.Callback):
         if self.steps == SKIP:
             self.spent.clear()
             self._began = time.perf_counter()
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.spent["step"] = time.perf_counter() - self._began
 
     def _timed(self, counts: Callable[[Entries], Counts]) -> Callable[[Entries], Counts]:
@@ -101,10 +99,12 @@ def parts(collectives: Collectives) -> dict[str, float]:
         "step": spent["step"],
         "forward and loss": spent["training_step"] - spent[COUNTS],
         COUNTS: spent[COUNTS],
-        "backward": spent["backward"] - spent[WAITING] - spent[EXCHANGE],
+        "backward, with the search for what is unused": spent["backward"] - spent[WAITING] - spent[EXCHANGE],
         WAITING: spent[WAITING],
         EXCHANGE: spent[EXCHANGE],
-        "clipping and update": spent["optimizer_step"] - spent["training_step"] - spent["backward"],
+        "clipping, the check of all ranks, update": spent["optimizer_step"]
+        - spent["training_step"]
+        - spent["backward"],
     }
     rest = 2 * found["step"] - sum(found.values())
     return {name: value / (collectives.steps - SKIP) for name, value in {**found, "the rest": rest}.items()}

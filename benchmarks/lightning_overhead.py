@@ -1,4 +1,6 @@
-"""A training step under Lightning, with every callback of ours, against a bare loop over the same module.
+"""A training step under Lightning, with our callbacks, against a bare loop over the same module.
+
+The callbacks are those of a training that writes no checkpoints and shows no bar.
 
 Both get the same batches, in blocks that take turns in one process; then both again under Lightning's own
 profiler, which shows where the time goes.
@@ -39,7 +41,7 @@ PROFILED = 3  # blocks of each side
 GOAL = 1.02
 
 STEP = "step"
-UPDATE, REST = "AdamW", "the rest: loops, progress, checks"
+UPDATE, REST = "AdamW", "the rest: loops, hooks"
 # What the bare loop has, too, by the names of Lightning's profiler.
 ACTIONS = {
     "forward and loss": ("[Strategy]SingleDeviceStrategy.training_step",),

@@ -225,14 +225,14 @@ def peak_megabytes(case: Case, side: str, options: argparse.Namespace) -> float:
 def added_megabytes(case: Case, side: str, device: str, bf16: bool) -> float:
     precision = torch.bfloat16 if bf16 else None
     step = SIDES[side](case, device, precision)
+    # Code that is read in at its first use is not the step's memory.
+    SIDES[side](replace(case, network="nano", size=NANO_SIZE, objects=1), device, precision)()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    warm = replace(case, network="nano", size=NANO_SIZE, objects=1)
-    SIDES[side](warm, device, precision)()  # code that is read in at its first use is not the step's memory
     ctypes.CDLL(None).malloc_trim(0)  # glibc may hold what building the models freed
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size counts from here on
     before = status_megabytes("VmRSS")

@@ -286,8 +286,9 @@ def _make_output_dir(overrides: Sequence[str]) -> None:
             Path(value.strip("'\"")).mkdir(parents=True, exist_ok=True)
 
 
-# DDP bears parameters that a batch's kinds of prompt leave unused; gradients lie in its buckets alone.
-DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
+# DDP bears parameters that a batch's kinds of prompt leave unused. Gradients lie in its buckets alone.
+# Buffers never change: no rank need wait for them at each forward.
+DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True, "broadcast_buffers": False}
 
 
 def _strategy(config: Config) -> Any:

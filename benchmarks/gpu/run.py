@@ -183,7 +183,7 @@ def cases_within(cases: tuple[Case, ...], end: float) -> Iterator[Case]:
 
 
 def work(case: Case) -> float:
-    """What a step takes, roughly, in a unit of its own."""
+    """What a step takes, roughly, in a unit of its own; clicks and objects are left out."""
     passes = 3 if case.trained == "all" else 1  # the encoder's backward takes twice its forward
     return MILLIONS_OF_PARAMETERS[case.network] * case.size**2 * case.frames * passes
 

@@ -34,7 +34,7 @@ def track_video(
     num_frames: int,
     running: Callable[[bool], AbstractContextManager[Any]],
 ) -> Iterator[FramePrediction]:
-    """What is said of each of `frames`, [3, H, W] in order; each is encoded within `running(False)`."""
+    """What is said of each of `frames`, [3, H, W] in order; the network runs within `running(False)`."""
     cohorts = tracking.make_cohorts(objects)
     reach = frames_read_back(network)
     device = next(network.parameters()).device

@@ -253,7 +253,7 @@ class SAM2Model(nn.Module):
         self.eval()
         try:
             objects = pack_objects([prompts], num_frames, self.image_size)
-            # Whatever is compiled runs while the model has a frame, never while the caller has it.
+            # Compiled parts are left out while the model has a frame, not while the caller has it.
             yield from track_video(self.network, self.encode, frames, objects, num_frames, self._running)
         finally:
             self.train(was_training)

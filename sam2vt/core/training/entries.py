@@ -73,7 +73,10 @@ class Entries(NamedTuple):
 def find_entries(
     targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None, across_ranks: bool
 ) -> Entries:
-    """The entries where both masks (bool [B,T,N] or None) are true; a collective if `across_ranks`."""
+    """The entries where both masks (bool [B,T,N] or None) are true.
+
+    Begins a collective if `across_ranks`, which `Entries.counts` ends.
+    """
     counted, present = _counted_and_present(targets, valid_masks, scored)
     numbers = torch.stack(_numbers(counted, present)).float()
     several = across_ranks and dist.is_available() and dist.is_initialized()

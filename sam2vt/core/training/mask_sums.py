@@ -28,26 +28,20 @@ Sums = dict[str, Tensor]
 
 DIFFERENTIABLE = ("cross_entropy", "focal", "overlap", "area")
 FOCAL_ALPHA = 0.25  # weight of the pixels of the object; the background's is 1 - alpha
-# Pixels that are worked on together: on a CPU what its caches hold, on a GPU what fills it.
-_CPU_PIXELS, _GPU_PIXELS = 1 << 18, 1 << 26
+# Pixels that are worked on together: on a CPU what its caches hold, elsewhere what keeps a GPU busy.
+PIXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
 @torch.no_grad()
 def measure(logits: Tensor, targets: Tensor, names: Collection[str]) -> Sums:
     """The named sums [K,M] of masks [K,M,h,w] at the size of their targets [K,H,W], bool or 0 to 1."""
-    if targets.dtype != torch.bool:
-        each = [_plain(mask, targets) for mask in upsample(logits, targets.shape[-2:]).unbind(1)]
-        return {name: torch.stack([sums[name] for sums in each], 1) for name in names}
-    num_masks, size = logits.shape[1], targets.shape[-2:]
     found: dict[str, list[Tensor]] = defaultdict(list)
-    for rows in _chunks(len(logits), size, logits.device):
-        there = _as(targets[rows, None], logits.dtype)
-        turn, weight = _turn(there), _focal_weight(there)
-        for large in _grown(logits[rows], size):
-            for name, values in _measure(large[:, None], there, turn, weight, names):
-                found[name].append(values)
-    sums = {name: _in_rows(pieces, num_masks) for name, pieces in found.items()}
-    if "area" in names:  # of p, which is e on the background and 1 - e on the object
+    of = _measured if targets.dtype == torch.bool else _measured_plainly
+    for rows in _chunks(len(logits), targets.shape[-2:], logits.device):
+        for name, values in of(logits[rows], targets[rows], names):
+            found[name].append(values)
+    sums = {name: _in_rows(pieces, logits.shape[1]) for name, pieces in found.items()}
+    if "error" in sums:  # of p, which is e on the background and 1 - e on the object
         sums["overlap"] = area_of(targets, logits.dtype)[:, None] - sums["error_on_object"]
         sums["area"] = sums["error"] - sums["error_on_object"] + sums["overlap"]
     return {name: sums[name] for name in names}
@@ -91,7 +85,7 @@ def area_of(targets: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _chunks(number: int, size: Sequence[int], device: torch.device) -> Iterator[slice]:
     """The rows of masks of this size, in pieces; at least one piece, so that there is a result."""
-    budget = _CPU_PIXELS if device.type == "cpu" else _GPU_PIXELS
+    budget = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cuda"])
     rows = max(1, budget // max(size[0] * size[1], 1))
     return (slice(start, start + rows) for start in range(0, max(number, 1), rows))
 
@@ -115,10 +109,26 @@ def _focal_weight(targets: Tensor) -> Tensor:
     return (targets * (2 * FOCAL_ALPHA - 1)).add_(1 - FOCAL_ALPHA)
 
 
-def _measure(
+def _measured(logits: Tensor, targets: Tensor, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    """Name and sum [K,1] of each of the masks [K,M,h,w], one mask after the other."""
+    there = _as(targets[:, None], logits.dtype)
+    turn, weight = _turn(there), _focal_weight(there)
+    for large in _grown(logits, targets.shape[-2:]):
+        yield from _sums_of(large[:, None], there, turn, weight, names)
+
+
+def _measured_plainly(
+    logits: Tensor, targets: Tensor, names: Collection[str]
+) -> Iterator[tuple[str, Tensor]]:
+    for mask in logits.split(1, 1):
+        for name, values in _plain(upsample(mask, targets.shape[-2:])[:, 0], targets).items():
+            yield name, values[:, None]
+
+
+def _sums_of(
     logits: Tensor, targets: Tensor, turn: Tensor, focal_weight: Tensor, names: Collection[str]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Name and sum [K,1] of masks [K,1,H,W]; each value a pixel is used up before the next is made."""
+    """Of masks [K,1,H,W]; each value a pixel is used up before the next is made."""
     if "predicted" in names:
         predicted = logits.sign().clamp_(min=0)
         yield "predicted", _sum(predicted)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from sam2vt.config import Config, to_dict
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
 from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.mask_sums import PIXELS_AT_ONCE
 from sam2vt.core.training.memory.heap import Heap
 from sam2vt.core.training.optim import build_optimizer
 from sam2vt.core.training.trainer import freeze_unreached_heads
@@ -49,15 +51,15 @@ class StepMemory:
 def simulate_step(config: Config, device: str) -> StepMemory:
     """The memory of a step of `config` with full batches, on "cpu" or "cuda".
 
-    Without a GPU "cuda" is simulated with the CPU's operations, and attention as a GPU computes it, which
-    never holds the whole matrix. Weights are not read.
+    Without a GPU "cuda" is simulated with the CPU's operations, attention as a GPU computes it, which never
+    holds the whole matrix, and the loss in pieces of a GPU's size. Weights are not read.
     """
     model = build_from_config(config.model).load("cpu", weights=False)
     freeze_unreached_heads(model, config.loss)
     if device == "cuda":
         _without_attention_dropout(model)
     on = device if torch.cuda.is_available() else "cpu"
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device):
         _make_fake(model, fake, on)
         batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
@@ -202,6 +204,17 @@ def _without_attention_dropout(model: SAM2Model) -> None:
     for module in model.modules():
         if "dropout_p" in vars(module):
             vars(module)["dropout_p"] = 0.0
+
+
+@contextmanager
+def loss_in_pieces_of(device: str) -> Iterator[None]:
+    """On a CPU the loss takes pieces of the size that it takes on `device`, "cpu" or "cuda"."""
+    before = dict(PIXELS_AT_ONCE)
+    try:
+        PIXELS_AT_ONCE["cpu"] = before[device]
+        yield
+    finally:
+        PIXELS_AT_ONCE.update(before)
 
 
 def _bytes(value: Any) -> int:

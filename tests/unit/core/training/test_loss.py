@@ -246,6 +246,28 @@ def test_click_steps_are_added():
     assert loss(pred, target, steps=[first] * 3).item() == pytest.approx(3 * once.item())
 
 
+def test_steps_measured_together_give_what_each_gives_alone():
+    """Steps of three masks and of one, without IoUs, without objects, and NaN where nothing counts."""
+    pred, target, valid, scored = random_case(4)
+    nowhere = torch.zeros_like(scored)
+    steps = [*random_steps(scored, 5, num_masks=(3, 1, 3, 1)), *random_steps(nowhere, 6, num_masks=(3,))]
+    steps[1] = DecoderCall(steps[1].index, steps[1].multimasks, None, steps[1].object_score_logits)
+    for step in steps:
+        away = ~(valid & scored)[tuple(step.index.unbind(1))]
+        with torch.no_grad():
+            step.multimasks[away] = float("nan")
+    leaves = [each for step in steps for each in (step.multimasks, step.ious) if each is not None]
+    loss = SAM2TrainingLoss(**{**ALL_WEIGHTS, "temporal_weight": 0.0})
+    together = loss(pred, target, valid, scored=scored, steps=steps)
+    alone = sum(loss(pred, target, valid, scored=scored, steps=[step]) for step in steps)
+    assert together.item() == pytest.approx(alone.item(), abs=1e-12)
+    assert together > 0
+    gradients = (torch.autograd.grad(total, leaves, allow_unused=True) for total in (together, alone))
+    for one, other in zip(*gradients):
+        assert torch.allclose(one, other, atol=1e-12)
+        assert one.isfinite().all()
+
+
 def test_steps_gradient_equals_a_direct_graph():
     """The pass that picks the best masks must not change the gradient of the picked ones."""
     pred, target, valid, scored = random_case(2)

@@ -47,7 +47,7 @@ SIZES = [((4, 6), (16, 24)), ((1, 2), (4, 8)), ((8, 8), (8, 8)), ((5, 4), (15, 1
 @pytest.mark.parametrize(("small", "large"), SIZES)
 @pytest.mark.parametrize("pixels", [1, 1 << 18])
 def test_values_and_gradients_are_those_of_the_plain_form(monkeypatch, small, large, soft, pixels):
-    monkeypatch.setattr(mask_sums, "_CPU_PIXELS", pixels)
+    monkeypatch.setattr(mask_sums, "PIXELS_AT_ONCE", {"cpu": pixels, "cuda": pixels})
     logits, targets = case(small, large, soft)
     measured = measure(logits, targets, ALL)
     for mask in range(3):

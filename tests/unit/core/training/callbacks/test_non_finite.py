@@ -220,3 +220,20 @@ def test_finite_training_goes_through_unchanged(fit, one_weight) -> None:
     fit(with_check, [StopOnNonFinite()], [1.0, 3.0])
     fit(without, [], [1.0, 3.0])
     assert torch.equal(with_check.weight, without.weight)
+
+
+def test_only_gradients_that_an_update_uses_are_looked_at(fit, one_weight) -> None:
+    class WithAnother(one_weight):
+        def __init__(self) -> None:
+            super().__init__()
+            self.another = torch.nn.Parameter(torch.zeros(1))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD([self.weight], lr=0.1)
+
+        def on_after_backward(self) -> None:
+            self.another.grad = torch.full((1,), NAN)
+
+    module = WithAnother()
+    fit(module, [StopOnNonFinite()], [1.0, 3.0], gradient_clip_val=0.5)
+    assert 0 < module.weight.item() < 1

@@ -4,9 +4,12 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from sam2vt.core.model.heads import DecoderStep
 from sam2vt.core.model.sam2 import build_from_config
-from sam2vt.core.training.memory.step import LiveBytes, simulate_step
+from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.memory.step import LiveBytes, loss_in_pieces_of, simulate_step
 from sam2vt.core.training.optim import build_optimizer
 
 
@@ -78,3 +81,32 @@ def test_half_precision_needs_less(config) -> None:
     full = simulate_step(config, "cuda").activations
     config.trainer.precision = "bf16-mixed"
     assert simulate_step(config, "cuda").activations < full
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_more_decoder_calls_take_no_more_full_size_masks(device: str) -> None:
+    """Of each the loss holds its small masks a few times and the truth values of its targets, no floats."""
+    size, small = 512, 128
+
+    def peak(num_calls: int) -> int:
+        with FakeTensorMode(allow_non_fake_inputs=True), loss_in_pieces_of(device):
+            targets = torch.zeros(1, num_calls, 3, size, size, dtype=torch.bool)
+            steps = [
+                DecoderStep(
+                    torch.zeros(3, 3, dtype=torch.long),
+                    torch.zeros(3, 3, small, small, requires_grad=True),
+                    torch.zeros(3, 3),
+                    torch.zeros(3, 1),
+                )
+                for _ in range(num_calls)
+            ]
+            scored = torch.ones(1, num_calls, 3, dtype=torch.bool)
+            with LiveBytes([targets, *(step.multimasks for step in steps)]) as live:
+                masks = torch.zeros(1, num_calls, 3, small, small)
+                SAM2TrainingLoss()(masks, targets, scored=scored, steps=steps).backward()
+        return live.peak
+
+    many, more = 16, 24  # more than a piece of a GPU holds
+    of_a_call = 3 * (3 * small**2 * 4 + size**2)
+    assert peak(more) - peak(many) < (more - many) * 4 * of_a_call
+    assert peak(more) - peak(many) < (more - many) * 3 * size**2 * 4
