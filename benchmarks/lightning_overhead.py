@@ -5,7 +5,7 @@ The callbacks are those of a training that writes no checkpoints and shows no ba
 Both get the same batches, in blocks that take turns in one process; then both again under Lightning's own
 profiler, which shows where the time goes.
 
-    python benchmarks/lightning_overhead.py [--turns 15] [--out FILE.md]
+    python benchmarks/lightning_overhead.py [--turns 11] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def table(found: Mapping[str, Shares]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=11)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)

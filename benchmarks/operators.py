@@ -29,7 +29,7 @@ CASES = (
     Case("tiny", 256, prompt="clicks"),
 )
 LOSS_SIZES, LOSS_THREADS = (256, 512), (1, 2)
-LOSS_RUNS = 20  # which take milliseconds
+LOSS_RUNS = 10  # which take milliseconds
 ROWS = 9  # of each side
 # Matrix products and convolutions: what no implementation can leave out at the same arithmetic.
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mkldnn_convolution", "convolution_backward", "_slow_conv2d")
