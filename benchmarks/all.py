@@ -26,7 +26,7 @@ ARGUMENTS = {
     "products": [],
     "features": [],
     "encoder": ["--sizes", "256"],
-    "loss": ["--repeats", "5"],
+    "loss": ["--repeats", "7"],
     "lightning_overhead": [],
     "ddp_overhead": [],
     "startup": [],

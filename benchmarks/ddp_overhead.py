@@ -105,7 +105,8 @@ def main() -> None:
             row("two processes", two, one, unit="", goal=f"at least {GOAL}"),
             row("two trainings of one process at once", at_once, one, unit="", goal="-"),
             "",
-            "Where it goes, in a run whose processes wait for each other before they exchange gradients:",
+            "Where it goes, in one more run a side, whose processes wait for each other before they exchange "
+            "gradients; such a run may differ from the medians by a tenth:",
             "",
             *of_equal,
             "",

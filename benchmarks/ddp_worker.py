@@ -97,9 +97,9 @@ def parts(collectives: Collectives) -> dict[str, float]:
         spent[action.rpartition(".")[2]] += sum(each[SKIP:])
     found = {
         "step": spent["step"],
-        "forward and loss": spent["training_step"] - spent[COUNTS],
+        "forward, with the search for what is unused, and loss": spent["training_step"] - spent[COUNTS],
         COUNTS: spent[COUNTS],
-        "backward, with the search for what is unused": spent["backward"] - spent[WAITING] - spent[EXCHANGE],
+        "backward, with the exchange of what was used": spent["backward"] - spent[WAITING] - spent[EXCHANGE],
         WAITING: spent[WAITING],
         EXCHANGE: spent[EXCHANGE],
         "clipping, the check of all ranks, update": spent["optimizer_step"]

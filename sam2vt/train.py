@@ -286,9 +286,8 @@ def _make_output_dir(overrides: Sequence[str]) -> None:
             Path(value.strip("'\"")).mkdir(parents=True, exist_ok=True)
 
 
-# DDP bears parameters that a batch's kinds of prompt leave unused. Gradients lie in its buckets alone.
-# Buffers never change: no rank need wait for them at each forward.
-DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True, "broadcast_buffers": False}
+# DDP bears parameters that a batch's kinds of prompt leave unused; gradients lie in its buckets alone.
+DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
 
 
 def _strategy(config: Config) -> Any:

@@ -222,7 +222,8 @@ def main() -> None:
             "",
             f"Machine: {name}, {machine()}; {versions()}; {date.today().isoformat()}.",
             f"Loss equal to SAM 2's to 1e-5; masks equal to SAM2Train's to {worst:.1e} of the largest logit.",
-            f"{'bf16' if on_gpu else 'float32'}; medians of {options.repeats} steps; ours / SAM2Train.",
+            f"{'bf16' if on_gpu else 'float32'}; medians of {options.repeats} steps; ours / SAM2Train. "
+            "The peak is what a step adds to weights and AdamW's means.",
             "",
             "| step | s | ratio | MFU | peak GB | operations | waits for the GPU | attention |",
             "|---|---|---:|---|---|---|---|---|",

@@ -52,7 +52,7 @@ def simulate_step(config: Config, device: str) -> StepMemory:
     """The memory of a step of `config` with full batches, on "cpu" or "cuda".
 
     Without a GPU "cuda" is simulated with the CPU's operations, attention as a GPU computes it, which never
-    holds the whole matrix, and the loss in pieces of a GPU's size. Weights are not read.
+    holds the whole matrix, and in pieces of a GPU's size. Weights are not read.
     """
     model = build_from_config(config.model).load("cpu", weights=False)
     freeze_unreached_heads(model, config.loss)
