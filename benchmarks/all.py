@@ -28,7 +28,7 @@ ARGUMENTS = {
     "encoder": ["--sizes", "256"],
     "loss": ["--repeats", "7"],
     "lightning_overhead": [],
-    "ddp_overhead": [],
+    "ddp_overhead": ["--turns", "3"],  # which take a minute
     "startup": [],
     "memory": [],
     "estimate": [],

@@ -4,7 +4,7 @@ Each process has one thread, each clip one object, so that the processes have th
 trainings of one process at once that know nothing of each other: what the machine leaves of two. Then a step
 of each side by its parts, also on clips of one and of two objects, where one process waits for the other.
 
-    python benchmarks/ddp_overhead.py [--turns 3] [--frames 4] [--out FILE.md]
+    python benchmarks/ddp_overhead.py [--turns 5] [--frames 4] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def table(two: Mapping[str, float], one: Mapping[str, float]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
