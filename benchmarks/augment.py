@@ -31,10 +31,10 @@ def draw_clips(given: dict[str, Any]) -> None:
     import cv2
 
     from sam2vt.config import AugmentConfig
-    from sam2vt.core.data.clip_spec import ClipSpec
-    from sam2vt.core.data.clips import draw_clip
+    from sam2vt.core.data.clips.drawing import draw_clip
+    from sam2vt.core.data.clips.prompts import PromptGenerator
+    from sam2vt.core.data.clips.spec import ClipSpec
     from sam2vt.core.data.formats import load_records
-    from sam2vt.core.data.prompts import PromptGenerator
     from sam2vt.core.types import SampleKey
 
     cv2.setNumThreads(0)
@@ -55,7 +55,7 @@ def draw_clips(given: dict[str, Any]) -> None:
 def measure(preset: str, data: str, options: argparse.Namespace) -> tuple[list[float], float]:
     from omegaconf import OmegaConf
 
-    from sam2vt.train import compose_config
+    from sam2vt.composing import compose_config
 
     composed = compose_config([f"dataset/augment={preset}"])
     given = {
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def write_videos(folder: Path) -> str:
-    from sam2vt.core.data.sample_data import write_sample_data
+    from sam2vt.core.data.writing.sample_data import write_sample_data
 
     write_sample_data(str(folder), num_videos=3, num_frames=60)
     return str(folder)

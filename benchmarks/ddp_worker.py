@@ -19,11 +19,12 @@ import torch.distributed as dist
 from ddp_overhead import SKIP
 from lightning.pytorch.profilers import SimpleProfiler
 
-from sam2vt.config import load_config
+from sam2vt.composing import compose_config
+from sam2vt.configuration.loading import load_config
 from sam2vt.core.training.callbacks import default_callbacks
-from sam2vt.core.training.entries import Counts, Entries
+from sam2vt.core.training.loss_terms.entries import Counts, Entries
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.train import compose_config, create_trainer
+from sam2vt.train import create_trainer
 
 CLIPS = "clips/s"
 COUNTS, WAITING, EXCHANGE = (

@@ -27,8 +27,9 @@ import cv2
 import numpy as np
 from machine import in_short, machine, spread
 
-from sam2vt.core.data.decoding import probe_video, read_frames
-from sam2vt.core.data.sample_data import draw_scene
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.writing.sample_data import draw_scene
 from sam2vt.core.types import VideoRecord
 
 SIZES = {"480p": (480, 854), "1080p": (1080, 1920)}

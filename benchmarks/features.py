@@ -23,9 +23,9 @@ from machine import in_short, machine, versions
 from reference import reference_batch, reference_loss, reference_model
 from step import CLICKS, NETWORKS, Case, Step, count, make_batch, our_model, seconds, step_of
 
-from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.feature_cache import cache_of, fill
 from sam2vt.core.training.loss import SAM2TrainingLoss
 

@@ -27,17 +27,17 @@ from machine import in_short
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
-from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.dataset import dataset_from_config
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.core.data.sampling import ClipSampler
 from sam2vt.core.data.workers import init_worker
+from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.types import Batch
-from sam2vt.distributed.decode import ClipDecoder, quiet_ray_data
-from sam2vt.distributed.plan import Division
 from sam2vt.distributed.source import ClipSource, find_clips
-from sam2vt.distributed.split import Stream, StreamConfig
-from sam2vt.distributed.stream import StreamLoader
+from sam2vt.distributed.stream.decode import ClipDecoder, quiet_ray_data
+from sam2vt.distributed.stream.loader import StreamLoader
+from sam2vt.distributed.stream.plan import Division
+from sam2vt.distributed.stream.split import Stream, StreamConfig
 
 GOALS = {"stream / decoder": 0.85, "stream / DataLoader": 0.95, "bytes a clip / (T*H*W*4)": 1.1}
 # Batches before and after those that are timed: processes start, and no queue runs empty in between.
@@ -128,8 +128,8 @@ def clips_per_second(batches: Iterator[Any], options: argparse.Namespace) -> flo
 
 def raw_clips(source: ClipSource) -> Iterator[Batch]:
     """The decoder in a loop: clips drawn and made a batch, nothing sent anywhere."""
-    from sam2vt.core.data.clips import make_clip
-    from sam2vt.core.data.sampling import sample_at
+    from sam2vt.core.data.clips.drawing import make_clip
+    from sam2vt.core.data.clips.sampling import sample_at
 
     job, size = source.job, source.plan.batch_size
     for start in range(0, source.plan.total_rows, size):

@@ -29,11 +29,11 @@ from reference import reference_batch, reference_loss, reference_model
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config, DatasetConfig, ModelConfig, OptimizerConfig, SchedulerConfig
-from sam2vt.core.data.clips import make_clip
-from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.drawing import make_clip
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.dataset import clip_spec
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.prompts import PromptGenerator
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.optim import build_optimizer, build_scheduler

@@ -28,13 +28,15 @@ from machine import in_short, machine, versions
 from torch.utils.data import DataLoader
 from trainings import NANO, overrides, ratio, row, sample_data
 
-from sam2vt.config import Config, load_config
-from sam2vt.core.data.collate import collate_fn
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.optim import build_optimizer
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.core.types import Batch
-from sam2vt.train import compose_config, create_trainer
+from sam2vt.train import create_trainer
 
 STEPS, SKIP = 25, 5  # of a block; the first ones fill caches
 PROFILED = 3  # blocks of each side

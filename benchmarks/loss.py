@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from machine import in_short, machine, versions
 from reference import reference_loss
 
-from sam2vt.core.model.heads import DecoderStep
+from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss
 
 FRAMES, OBJECTS, MASKS = 4, 3, 3

@@ -26,9 +26,11 @@ from typing import Any
 import lightning as L
 from machine import in_short, machine, spread, versions
 
-from sam2vt.config import Config, load_config
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.train import compose_config, create_trainer, setup_logging
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.train import create_trainer, setup_logging
 
 SIDES = ("lightning", "ray")
 GOAL_RATIO, GOAL_WAIT = 1.02, 0.02
@@ -94,7 +96,7 @@ def train_ray(config: Config) -> None:
 def stamped(job: Any) -> Any:
     """A worker's training with our callback."""
     from sam2vt.distributed import job as jobs
-    from sam2vt.distributed import worker
+    from sam2vt.distributed.worker import training as worker
 
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Stamp(config.output_dir)]  # type: ignore[attr-defined]

@@ -58,8 +58,8 @@ def main() -> None:
 def write_table(folder: Path, num_videos: int) -> Path:
     """The record table of `num_videos` videos, in bounded memory; one that is there already is kept."""
     from sam2vt.core.data.formats import load_records
-    from sam2vt.core.data.record_table import write_records
-    from sam2vt.core.data.sample_data import write_sample_data
+    from sam2vt.core.data.records.table import write_records
+    from sam2vt.core.data.writing.sample_data import write_sample_data
     from sam2vt.core.types import VideoRecord
 
     video, table = folder / "video", folder / f"videos_{num_videos}.parquet"
@@ -91,10 +91,10 @@ def measure(table: Path, split: str) -> dict[str, float]:
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # to another Ray, once this one has ended
     import ray
 
-    from sam2vt.distributed.decode import quiet_ray_data
-    from sam2vt.distributed.plan import Division
     from sam2vt.distributed.source import find_clips
-    from sam2vt.distributed.split import Stream, StreamConfig
+    from sam2vt.distributed.stream.decode import quiet_ray_data
+    from sam2vt.distributed.stream.plan import Division
+    from sam2vt.distributed.stream.split import Stream, StreamConfig
 
     with tempfile.TemporaryDirectory() as run_folder:
         source = find_clips(config_for(table, split, run_folder))
@@ -105,7 +105,7 @@ def measure(table: Path, split: str) -> dict[str, float]:
     stream = Stream(ray.put(source.job), source.plan, 0, decode_actors=1)
     (shard,) = StreamConfig().configure({"train": stream}, 1, None, None)
 
-    from sam2vt.distributed.stream import StreamLoader
+    from sam2vt.distributed.stream.loader import StreamLoader
 
     loader = StreamLoader(lambda: shard["train"], Division(source.plan, 1), 0)
     batches = iter(loader)

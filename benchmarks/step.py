@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vt.config import OptimizerConfig
-from sam2vt.configuration.values import RECOMPUTABLE
+from sam2vt.configuration.rules import RECOMPUTABLE
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer

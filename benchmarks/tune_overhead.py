@@ -23,8 +23,9 @@ from typing import Any
 
 from machine import in_short, machine, spread, versions
 
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.train import compose_config, setup_logging
+from sam2vt.composing import compose_config
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.train import setup_logging
 
 SIDES = ("plain", "tune")
 GOAL, LEAST_SECONDS = 1.05, 60.0
@@ -40,9 +41,9 @@ def overrides(data: str, folder: str, steps: int) -> list[str]:
 
 
 def run_plain(data: str, folder: str, steps: int, trials: int) -> float:
-    from sam2vt.config import load_config
+    from sam2vt.configuration.loading import load_config
+    from sam2vt.distributed.cluster.session import ray_session
     from sam2vt.distributed.launch import fit
-    from sam2vt.distributed.session import ray_session
 
     config = load_config(compose_config(overrides(data, folder, steps)))
     with ray_session(config, dashboard=True):
@@ -55,8 +56,8 @@ def run_plain(data: str, folder: str, steps: int, trials: int) -> float:
 
 def run_tune(data: str, folder: str, steps: int, trials: int) -> float:
     """The sweep's default and copies of it: values that change nothing."""
-    from sam2vt.configuration.sweeping import load_sweep
-    from sam2vt.distributed.session import ray_session
+    from sam2vt.configuration.sweep import load_sweep
+    from sam2vt.distributed.cluster.session import ray_session
     from sam2vt.distributed.sweep.launch import run_sweep
 
     settings = ["sweep=default", f"sweep.num_trials={trials}", "sweep.max_concurrent=1"]

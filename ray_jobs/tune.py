@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sam2vt.configuration.sweeping import load_sweep
+from sam2vt.composing import compose_config
+from sam2vt.configuration.sweep import load_sweep
 from sam2vt.errors import exit_on_error
-from sam2vt.train import compose_config, setup_logging
+from sam2vt.train import setup_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.configuration.values import DATASET_TYPES, READ_DEPTHS
+from sam2vt.configuration.rules import DATASET_TYPES, READ_DEPTHS
 from sam2vt.errors import ConfigError, exit_on_error
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _positive(text: str) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from sam2vt.evaluate import EvaluationSettings, evaluate_checkpoint
+    from sam2vt.commands.evaluate import EvaluationSettings, evaluate_checkpoint
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -228,7 +228,7 @@ def _export(options: argparse.Namespace) -> None:
 
 def _index(options: argparse.Namespace) -> None:
     from sam2vt.core.data.formats import load_records
-    from sam2vt.core.data.record_table import SUFFIX, write_records
+    from sam2vt.core.data.records.table import SUFFIX, write_records
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -240,9 +240,9 @@ def _index(options: argparse.Namespace) -> None:
 
 
 def _validate(options: argparse.Namespace) -> None:
-    from sam2vt.core.data.validation.video import VideoCheck
+    from sam2vt.commands.validate import validate
+    from sam2vt.core.data.checking.video import VideoCheck
     from sam2vt.train import setup_logging
-    from sam2vt.validate import validate
 
     setup_logging()
     check = VideoCheck(options.read, options.clip_length, options.frame_stride)
@@ -259,7 +259,7 @@ def _validate(options: argparse.Namespace) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from sam2vt.preview import preview
+    from sam2vt.commands.preview import preview
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -267,13 +267,13 @@ def _preview(options: argparse.Namespace) -> None:
 
 
 def _cache_features(options: argparse.Namespace) -> None:
-    from sam2vt.cache_features import cache_features
+    from sam2vt.commands.cache_features import cache_features
 
     print(f"features: {cache_features(options.overrides)}")
 
 
 def _records(options: argparse.Namespace) -> Sequence[Any]:
-    from sam2vt.core.data.configured import open_records
+    from sam2vt.core.data.opening import open_records
 
     return open_records(_dataset(options))
 
@@ -285,14 +285,14 @@ def _dataset(options: argparse.Namespace) -> DatasetConfig:
 
 
 def _estimate(options: argparse.Namespace) -> None:
-    from sam2vt.estimate import print_estimate
+    from sam2vt.commands.estimate import print_estimate
 
     if not print_estimate(options.overrides, options.limit):
         sys.exit(1)
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from sam2vt.core.data.packing.writer import PackOptions, pack
+    from sam2vt.core.data.writing.pack import PackOptions, pack
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -308,8 +308,8 @@ def _pack(options: argparse.Namespace) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from sam2vt.core.data.converting.convert import convert
-    from sam2vt.core.data.converting.options import ConvertOptions
+    from sam2vt.core.data.writing.convert import convert
+    from sam2vt.core.data.writing.options import ConvertOptions
     from sam2vt.train import setup_logging
 
     setup_logging()
@@ -320,7 +320,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _verify(path: str) -> None:
-    from sam2vt.core.data.packing.dataset import verify
+    from sam2vt.core.data.formats.packed import verify
 
     manifest, faults = verify(path)
     for fault in faults:
@@ -331,7 +331,7 @@ def _verify(path: str) -> None:
 
 
 def _sample_data(options: argparse.Namespace) -> None:
-    from sam2vt.core.data.sample_data import write_sample_data
+    from sam2vt.core.data.writing.sample_data import write_sample_data
 
     write_sample_data(options.out, num_videos=options.videos, num_frames=options.frames, seed=options.seed)
     print(f"{options.videos} videos of {options.frames} frames: {options.out}")

@@ -5,14 +5,11 @@ Importing this module loads neither torch nor Ray. What the values may be stands
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from sam2vt.configuration.conflicts import find_faults
 from sam2vt.configuration.reading import configs_dir as configs_dir
-from sam2vt.configuration.reading import plain, read, untuple
 from sam2vt.errors import ConfigError
 
 # OmegaConf reads these annotations: it needs typing's Dict, List, Optional and Tuple spelled out.
@@ -291,7 +288,7 @@ class Config:
 class SweepConfig:
     """Many runs with other values, which `ray_jobs/tune.py` makes; `space` says of what."""
 
-    # Nested as the configuration; each leaf is a range or a choice: see `sam2vt.configuration.space`.
+    # Nested as the configuration; each leaf is a range or a choice: see `sam2vt.configuration.sweep_space`.
     space: Any = field(default_factory=dict)
     algorithm: str = "tpe"  # how values are drawn: tpe, random or grid
     scheduler: str = "asha"  # what ends bad trials early: asha, median or none; pbt passes weights on instead
@@ -304,47 +301,6 @@ class SweepConfig:
     reduction: float = 3.0  # asha: one in so many goes on at each rung
     perturb_every: float = 0.2  # pbt: share of a run between two exchanges of weights
     quantile: float = 0.25  # pbt: share of the trials that take over from as many of the best
-
-
-def load_config(mapping: Mapping[str, Any]) -> Config:
-    """The configuration of a nested mapping or an OmegaConf `DictConfig`, checked.
-
-    Raises one `ConfigError` that lists every fault: unknown keys, wrong types, values that are not
-    allowed, settings without effect, paths that do not exist.
-    """
-    if mapping.get("sweep") is not None:
-        raise ConfigError("sweep: one run has no sweep; `ray_jobs/tune.py` takes it, with the same overrides")
-    config, faults = read(Config, plain(mapping))
-    assert isinstance(config, Config)
-    unread = {name for fault in faults for name in fault.fields}
-    faults += [fault for fault in find_faults(config) if unread.isdisjoint(fault.fields)]
-    if faults:
-        lines = [f"  - {fault.text}" for fault in faults]
-        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError("\n".join([f"the configuration has {number}:", *lines]))
-    return config
-
-
-def validate(config: Config) -> None:
-    """Raise one `ConfigError` that lists every fault: field, value and what is allowed."""
-    load_config(to_dict(config))
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration, or a part of it, as plain containers: for YAML, checkpoints and workers."""
-    return untuple(asdict(config))
-
-
-def from_dict(mapping: Mapping[str, Any]) -> Config:
-    """The inverse of `to_dict`: keys and types are checked, values and paths are not.
-
-    For a configuration that was validated before, perhaps on another machine.
-    """
-    config, faults = read(Config, mapping)
-    if faults:
-        raise ConfigError("\n".join(fault.text for fault in faults))
-    assert isinstance(config, Config)
-    return config
 
 
 def _pair(values: Any, name: str, meaning: str) -> Tuple[Any, Any]:

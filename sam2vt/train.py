@@ -5,29 +5,25 @@ Heavy packages are imported where they are used: composing and checking a config
 
 from __future__ import annotations
 
-import inspect
 import logging
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.config import Config, configs_dir, load_config, to_dict, validate
-from sam2vt.configuration.resuming import differences, remarks
-from sam2vt.configuration.values import LOG_LEVELS
-from sam2vt.errors import CheckpointError, ConfigError, exit_on_error
+from sam2vt.composing import HYDRA_VERSION_BASE, experiment_file
+from sam2vt.config import Config, configs_dir
+from sam2vt.configuration.loading import load_config, to_dict, validate
+from sam2vt.configuration.rules import LOG_LEVELS
+from sam2vt.core.training.checkpoints.resume import resume_kwargs
+from sam2vt.core.training.loggers import build_loggers
+from sam2vt.errors import ConfigError, exit_on_error
 
 if TYPE_CHECKING:
     import lightning as L
-    from lightning.pytorch.loggers import Logger
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
-
-HYDRA_VERSION_BASE = "1.3"
 
 
 def setup_logging(log_level: str = "INFO") -> None:
@@ -51,9 +47,9 @@ def train(config: Config) -> L.Trainer:
     validate(config)
     import lightning as L
 
-    from sam2vt.core.training.interrupt import stop_on_interrupt
-    from sam2vt.core.training.memory.out_of_memory import explain_out_of_memory
-    from sam2vt.core.training.resume import checkpoint_to_resume
+    from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
+    from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
+    from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
     resume = checkpoint_to_resume(config)
@@ -111,59 +107,6 @@ def trainer_kwargs(config: Config) -> dict[str, Any]:
     }
 
 
-def build_loggers(config: Config) -> list[Logger]:
-    """W&B where it is asked for, else TensorBoard."""
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
-    if not config.use_wandb:
-        return [TensorBoardLogger(config.output_dir, name="", version="tensorboard")]
-    try:
-        return [WandbLogger(project=config.wandb_project, name=config.name, save_dir=config.output_dir)]
-    except ModuleNotFoundError as error:
-        raise ConfigError("use_wandb=true: wandb is not installed; `pip install 'sam2vt[wandb]'`") from error
-
-
-def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = None) -> dict[str, Any]:
-    """Arguments of `Trainer.fit` that go on from a training checkpoint; none where `path` is None.
-
-    Raises CheckpointError for a file that is not one, or that holds more than plain tensors, and with
-    `config`, the run's, for one of a run whose settings would have given another result.
-    """
-    if path is None:
-        return {}
-    from sam2vt.core.model.weights import expand_user, read_checkpoint
-
-    check_training_checkpoint(path, read_checkpoint(path), config)
-    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
-    return {"ckpt_path": expand_user(path), **({"weights_only": True} if "weights_only" in known else {})}
-
-
-def check_training_checkpoint(path: str, content: Mapping[str, Any], config: Config | None = None) -> None:
-    """Raise CheckpointError where a run, that of `config` if given, cannot go on from a file's content."""
-    missing = {"state_dict", "optimizer_states", "loops", "hyper_parameters"} - content.keys()
-    if missing:
-        raise CheckpointError(
-            f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
-            f"weights alone as model.checkpoint_path"
-        )
-    if config is not None:
-        _check_same_run(path, content["hyper_parameters"], to_dict(config))
-
-
-def _check_same_run(path: str, hyper_parameters: Any, now: dict[str, Any]) -> None:
-    was = hyper_parameters.get("config") if isinstance(hyper_parameters, Mapping) else None
-    if not isinstance(was, Mapping):
-        raise CheckpointError(f"resume={path!r}: holds no configuration; it was not written by sam2vt train")
-    different = differences(was, now)
-    if different:
-        raise CheckpointError(
-            f"resume={path!r}: was trained with other settings: {'; '.join(different)}. Go on with its own, "
-            f"or start anew from its weights with model.checkpoint_path={path!r}"
-        )
-    for line in remarks(was, now):
-        log.warning("resume: %s", line)
-
-
 def write_config(config: Config) -> Path:
     """Write the resolved configuration into the run folder; returns the file."""
     from omegaconf import OmegaConf
@@ -172,51 +115,6 @@ def write_config(config: Config) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(to_dict(config)), path)
     return path
-
-
-def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
-    """What `sam2vt train` composes from `overrides`, where Hydra does not run the program.
-
-    Hydra's global state is left as it was: importing `sam2` initialises it.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    state = GlobalHydra.instance()
-    before = state.hydra
-    state.clear()
-    try:
-        with (
-            experiment_file(overrides) as known,
-            initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE),
-        ):
-            return compose("config", overrides=known)
-    except HydraException as error:
-        raise ConfigError(f"the configuration cannot be composed: {error}") from error
-    finally:
-        GlobalHydra.instance().hydra = before
-
-
-@contextmanager
-def experiment_file(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides with `experiment=some/file.yaml` as Hydra takes it, while the block runs.
-
-    Such a file is what a sweep leaves of its best trial. Raises ConfigError where it is not there.
-    """
-    name, ending = "experiment=", (".yaml", ".yml")
-    found = [o for o in overrides if o.startswith(name) and o.rstrip("'\"").endswith(ending)]
-    if not found:
-        yield list(overrides)
-        return
-    file = Path(found[-1].removeprefix(name).strip("'\"")).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"experiment={file}: there is no such file (looked in {Path.cwd()})")
-    with TemporaryDirectory(prefix="sam2vt-experiment-") as folder:
-        (Path(folder) / "experiment").mkdir()
-        shutil.copy(file, Path(folder) / "experiment" / f"{file.stem}.yaml")
-        others = [o for o in overrides if o not in found]
-        yield [*others, f"experiment={file.stem}", f"hydra.searchpath=['file://{folder}']"]
 
 
 def hydra_main(cfg: DictConfig) -> None:

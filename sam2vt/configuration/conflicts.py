@@ -9,17 +9,14 @@ from __future__ import annotations
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sam2vt.configuration.economy import check_economy
-from sam2vt.configuration.mixing import find_member_faults
-from sam2vt.configuration.patterns import literal_start, reaches
+from sam2vt.config import AugmentConfig, Config
+from sam2vt.configuration.mixture import find_member_faults
+from sam2vt.configuration.performance import check_economy
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report
-from sam2vt.configuration.values import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
-
-if TYPE_CHECKING:
-    from sam2vt.config import AugmentConfig, Config
+from sam2vt.configuration.rules import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
+from sam2vt.configuration.trainable import literal_start, reaches
 
 PATHS = (
     "model.checkpoint_path",

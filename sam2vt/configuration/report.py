@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sam2vt.config import Config
 from sam2vt.configuration.reading import Fault
-
-if TYPE_CHECKING:
-    from sam2vt.config import Config
 
 
 class Report:

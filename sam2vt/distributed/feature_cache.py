@@ -11,33 +11,23 @@ import numpy as np
 import ray
 import ray.data
 
-from sam2vt.config import Config, from_dict, to_dict
-from sam2vt.core.data.record_coding import decode_record, encode_record
-from sam2vt.distributed.capacity import cluster_capacity
-from sam2vt.distributed.decode import quiet_ray_data
-from sam2vt.distributed.preflight import find_clip_faults, worker_needs
+from sam2vt.config import Config
+from sam2vt.configuration.loading import from_dict, to_dict
+from sam2vt.core.data.records.serialization import decode_record, encode_record
+from sam2vt.distributed.cluster.capacity import cluster_capacity
+from sam2vt.distributed.cluster.preflight import find_clip_faults, worker_needs
+from sam2vt.distributed.source import configured_cache
+from sam2vt.distributed.stream.decode import quiet_ray_data
 from sam2vt.errors import ConfigError, DataError, Sam2vtError
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.features import FeatureCache
-    from sam2vt.core.model.sam2 import SAM2Model
+    from sam2vt.core.data.frames.feature_cache import FeatureCache
     from sam2vt.distributed.source import ClipSource
 
 log = logging.getLogger(__name__)
 
 _LINES = 10  # of the log
 _MOST_BLOCKS = 1000
-
-
-def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
-    """The cache that the configuration means, and the loaded model whose features it holds."""
-    from sam2vt.core.training.feature_cache import cache_of
-    from sam2vt.core.training.trainer import SAM2LightningModule
-
-    assert config.dataset.feature_cache is not None
-    module = SAM2LightningModule(config)
-    module.setup()
-    return cache_of(module.model, config.dataset.feature_cache), module.model
 
 
 def fill_on_cluster(config: Config, source: ClipSource, stop_if_asked: Callable[[], None]) -> None:

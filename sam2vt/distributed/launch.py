@@ -14,21 +14,23 @@ from typing import Any, cast
 import ray
 import ray.train
 
-from sam2vt.config import Config, ModelConfig, RayConfig, to_dict
-from sam2vt.configuration.mixing import with_paths
-from sam2vt.core.data.features import cache_root
-from sam2vt.core.training.checkpoint_store import CheckpointStore
-from sam2vt.core.training.resume import AUTO, newest_in, newest_of
+from sam2vt.config import Config, ModelConfig, RayConfig
+from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.mixture import with_paths
+from sam2vt.core.data.frames.feature_cache import cache_root
+from sam2vt.core.training.checkpoints.resume import AUTO, newest_in, newest_of
+from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.board import Display, start_board
+from sam2vt.distributed.cluster.preflight import check_cluster, check_config, worker_needs
+from sam2vt.distributed.cluster.session import ray_session, stopping_signals
+from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_storage, store_root
 from sam2vt.distributed.feature_cache import fill_on_cluster
-from sam2vt.distributed.job import Job, train_on_worker
-from sam2vt.distributed.preflight import check_cluster, check_config, worker_needs
-from sam2vt.distributed.progress import Display, start_board
-from sam2vt.distributed.resuming import NextStream
-from sam2vt.distributed.session import ray_session, stopping_signals
+from sam2vt.distributed.job import Job
 from sam2vt.distributed.source import ClipSource, find_clips
-from sam2vt.distributed.split import StreamConfig
-from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, run_storage, store_root
+from sam2vt.distributed.stream.split import StreamConfig
+from sam2vt.distributed.stream.start import NextStream
 from sam2vt.distributed.summary import RunSummary, summarise
+from sam2vt.distributed.worker.entry import train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
@@ -130,7 +132,7 @@ def _create_trainer(
 ) -> Any:
     from ray.train.torch import TorchConfig
 
-    from sam2vt.distributed.ray_trainer import AnnounceController, RunTrainer
+    from sam2vt.distributed.cluster.ray_trainer import AnnounceController, RunTrainer
 
     settings = config.ray
     stream = NextStream(

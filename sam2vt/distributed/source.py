@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sam2vt.config import Config
-from sam2vt.distributed.decode import DecodeJob
-from sam2vt.distributed.plan import StreamPlan, plan_stream
-from sam2vt.distributed.resuming import DATA_STATE, Start
-from sam2vt.distributed.storage import RunStorage, run_storage
-from sam2vt.train import check_training_checkpoint
+from sam2vt.core.training.checkpoints.resume import check_training_checkpoint
+from sam2vt.distributed.cluster.storage import RunStorage, run_storage
+from sam2vt.distributed.stream.decode import DecodeJob
+from sam2vt.distributed.stream.plan import StreamPlan, plan_stream
+from sam2vt.distributed.stream.start import DATA_STATE, Start
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.configured import Records
+    from sam2vt.core.data.frames.feature_cache import FeatureCache
+    from sam2vt.core.data.opening import Records
+    from sam2vt.core.model.sam2 import SAM2Model
 
 RECORDS_FOLDER = "records"  # of the run: where the videos found lie for all its processes
 
@@ -34,11 +36,10 @@ def find_clips(config: Config) -> ClipSource:
 
     Where the data is no record table yet, the records are written as one into the run's storage.
     """
-    from sam2vt.core.data.configured import find_records
     from sam2vt.core.data.dataset import clip_spec
+    from sam2vt.core.data.opening import find_records
     from sam2vt.core.training.feature_cache import videos_to_cache
-    from sam2vt.core.training.scorable import check_scorable
-    from sam2vt.distributed.feature_cache import configured_cache
+    from sam2vt.core.training.preflight import check_scorable
 
     settings = config.dataset
     records = find_records(config)
@@ -72,7 +73,7 @@ def _resumed(config: Config) -> tuple[Mapping[str, Any] | None, int]:
     """
     if config.resume is None:
         return None, 0
-    from sam2vt.core.model.weights import read_checkpoint
+    from sam2vt.core.model.checkpoints import read_checkpoint
 
     content = read_checkpoint(config.resume)
     check_training_checkpoint(config.resume, content, config)
@@ -81,8 +82,8 @@ def _resumed(config: Config) -> tuple[Mapping[str, Any] | None, int]:
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:
     """Training and validation records as references that cost every process the same, however many."""
-    from sam2vt.core.data.mixture import Mixture
-    from sam2vt.core.data.record_table import RecordsByRow, RecordTable, write_records
+    from sam2vt.core.data.records.mixture import Mixture
+    from sam2vt.core.data.records.table import RecordsByRow, RecordTable, write_records
 
     def stored(found: Records, name: str) -> Records:
         if isinstance(found, Mixture):
@@ -96,3 +97,14 @@ def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tup
     train, val = records
     table = stored(train, "train")
     return table, table if val is train else stored(val, "val")
+
+
+def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
+    """The cache that the configuration means, and the loaded model whose features it holds."""
+    from sam2vt.core.training.feature_cache import cache_of
+    from sam2vt.core.training.trainer import SAM2LightningModule
+
+    assert config.dataset.feature_cache is not None
+    module = SAM2LightningModule(config)
+    module.setup()
+    return cache_of(module.model, config.dataset.feature_cache), module.model

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam2vt.config import Config
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.distributed.cluster.storage import RunStorage
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos of twelve frames of 48 x 64 pixels."""
-    from sam2vt.core.data.sample_data import write_sample_data
+    from sam2vt.core.data.writing.sample_data import write_sample_data
 
     folder = tmp_path_factory.mktemp("data") / "videos"
     write_sample_data(folder, num_videos=2, num_frames=12, size=(48, 64))
@@ -97,7 +97,7 @@ def local_ray(tests_for_workers: None) -> Iterator[None]:
     """A Ray of four logical CPUs."""
     import ray
 
-    from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
+    from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     with pytest.MonkeyPatch.context() as patch, sigterm_as_before():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sam2vt.config import load_config
+from sam2vt.composing import compose_config
+from sam2vt.configuration.loading import load_config
 from sam2vt.distributed.launch import fit
 from sam2vt.errors import exit_on_error
-from sam2vt.train import compose_config
 from tests.fault import runs
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import ray
 
-from sam2vt.distributed.resuming import NextStream
-from sam2vt.distributed.split import Stream
+from sam2vt.distributed.stream.split import Stream
+from sam2vt.distributed.stream.start import NextStream
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class HeldStream(Stream):
 
     def dataset(self, world_size: int) -> Any:
         """Called in the process that makes the data set for a group of workers."""
-        from sam2vt.distributed import decode
+        from sam2vt.distributed.stream import decode
 
         if not hasattr(decode.ClipDecoder, "held"):
             decode.ClipDecoder = _held(decode.ClipDecoder, self.folder, self.rows)  # type: ignore[misc]

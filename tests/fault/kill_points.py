@@ -19,8 +19,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from sam2vt.core.storage.folder import LocalFiles
 from sam2vt.core.training import callbacks
-from sam2vt.core.training.checkpoint_files import LocalFiles
 
 STEPS_AN_EPOCH, EPOCHS = 6, 2
 STEPS = STEPS_AN_EPOCH * EPOCHS

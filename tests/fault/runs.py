@@ -12,13 +12,14 @@ from typing import Any, Protocol
 import lightning as L
 import torch
 
-from sam2vt.config import Config, load_config
-from sam2vt.core.data.clips import make_clip
-from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.sampling import sample_at
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.drawing import make_clip
+from sam2vt.core.data.clips.sampling import sample_at
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.source import find_clips
-from sam2vt.train import compose_config
 from tests.fault.trace import Trace, fingerprints
 
 CLIPS_A_STEP, STEPS_AN_EPOCH, EPOCHS = 2, 6, 2
@@ -78,7 +79,7 @@ def traced(
         if before is not None:
             before()
         from sam2vt.distributed import job as jobs
-        from sam2vt.distributed import worker
+        from sam2vt.distributed.worker import training as worker
 
         default = worker.default_callbacks
         worker.default_callbacks = lambda config: [Trace(folder, gate, pace), *more, *default(config)]  # type: ignore[assignment]

@@ -100,8 +100,8 @@ def inject(fault: Fault) -> Callable[[], None]:
     """Called in a worker, has checkpoints go through a `Faulty` filesystem."""
 
     def install() -> None:
-        from sam2vt.core.training import checkpoint_store
-        from sam2vt.core.training.checkpoint_files import RemoteFiles
+        from sam2vt.core.storage.folder import RemoteFiles
+        from sam2vt.core.training.checkpoints import store as checkpoint_store
 
         def open_files(root: str, filesystem: Any = None) -> RemoteFiles:
             return RemoteFiles(fs.PyFileSystem(Faulty(fault)), root, root)

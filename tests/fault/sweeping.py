@@ -60,7 +60,7 @@ class Crash(L.Callback):
 def crash(job: Any) -> Any:
     """The training of a worker, with a `Crash`."""
     from sam2vt.distributed import job as jobs
-    from sam2vt.distributed import worker
+    from sam2vt.distributed.worker import training as worker
 
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Crash()]  # type: ignore[assignment]

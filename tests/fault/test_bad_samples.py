@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from sam2vt.config import Config
-from sam2vt.core.data.clips import make_clip
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.core.data.sampling import sample_at
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.data.clips.drawing import make_clip
+from sam2vt.core.data.clips.sampling import sample_at
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.source import find_clips
 from sam2vt.errors import DataError, TrainingError

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.launch import fit
 from sam2vt.errors import TrainingError
 from tests.fault import storage

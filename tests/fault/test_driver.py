@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import CLIPS_A_STEP, GATE, assert_same_result, final_state, overrides_of

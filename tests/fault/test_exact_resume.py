@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from sam2vt.config import Config, load_config
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.launch import fit
-from sam2vt.train import compose_config
 from tests.fault import kill_points
 from tests.fault.kill_points import EPOCHS, POINTS, SAVED, SAVED_EVERY, STEPS, STEPS_AN_EPOCH
 from tests.fault.runs import traced

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import ray
 
+from sam2vt.distributed.cluster.session import RAY_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.session import RAY_ENVIRONMENT, sigterm_as_before
 from tests.fault.cluster import OVERRIDES, Nodes
 from tests.fault.limits import START_SECONDS
 from tests.fault.runs import (

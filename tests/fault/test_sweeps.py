@@ -14,11 +14,11 @@ import pytest
 import ray
 import torch
 
-from sam2vt.configuration.sweeping import Sweep, load_sweep
-from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
+from sam2vt.composing import compose_config
+from sam2vt.configuration.sweep import Sweep, load_sweep
+from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, SweepResult
-from sam2vt.train import compose_config
 from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of

@@ -14,10 +14,11 @@ import lightning as L
 import pytest
 import torch
 
-from sam2vt.config import load_config
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.composing import compose_config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.train import compose_config, create_trainer
+from sam2vt.train import create_trainer
 
 RECORD = Path(__file__).with_name("losses.json")
 STEPS = 100

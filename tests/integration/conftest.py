@@ -20,8 +20,8 @@ import pytest
 from ray.util import get_node_ip_address
 
 from sam2vt.config import Config
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.distributed.autoscaling import CONFIG_VARIABLE
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.distributed.cluster.autoscaling import CONFIG_VARIABLE
 
 BIN = Path(sys.executable).parent
 START_SECONDS, END_SECONDS = 60, 40

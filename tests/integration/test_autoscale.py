@@ -13,7 +13,7 @@ import pytest
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.job_submission import JobSubmissionClient
 
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.data.writing.sample_data import write_sample_data
 
 pytestmark = pytest.mark.timeout(600)
 

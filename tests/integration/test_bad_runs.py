@@ -14,7 +14,8 @@ import lightning as L
 import pytest
 import torch
 
-from sam2vt.config import Config, to_dict
+from sam2vt.config import Config
+from sam2vt.configuration.loading import to_dict
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError
@@ -83,7 +84,7 @@ def test_limits_that_leave_nothing_stop_the_run_before_its_first_step(config, fi
 
 SCRIPT = """
 import sys, yaml
-from sam2vt.config import from_dict
+from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import exit_on_error
 from sam2vt.train import setup_logging, train
 config = from_dict(yaml.safe_load(open(sys.argv[1])))

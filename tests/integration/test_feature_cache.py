@@ -14,8 +14,8 @@ import ray
 from sam2vt import cli
 from sam2vt.config import Config
 from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.errors import DataError
 from sam2vt.train import train
 

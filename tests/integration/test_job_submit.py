@@ -15,7 +15,7 @@ import torch
 from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobSubmissionClient
 
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.data.writing.sample_data import write_sample_data
 
 pytestmark = pytest.mark.timeout(600)  # several jobs, on a machine that may be busy
 

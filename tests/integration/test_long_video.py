@@ -11,7 +11,7 @@ from PIL import Image
 MEASURE = """
 import resource, sys
 import torch
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.video import evaluate_video
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.types import LabelImage, VideoRecord

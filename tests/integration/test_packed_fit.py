@@ -10,7 +10,7 @@ import torch
 
 from sam2vt.config import Config
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.packing.writer import pack
+from sam2vt.core.data.writing.pack import pack
 from sam2vt.train import train
 
 

@@ -13,13 +13,14 @@ import pytest
 import ray
 import torch
 
-from sam2vt.config import Config, load_config
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.summary import RunSummary
-from sam2vt.train import compose_config
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 8

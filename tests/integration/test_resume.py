@@ -13,8 +13,8 @@ import torch
 
 from sam2vt.config import Config
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
-from sam2vt.core.training.callbacks.sigterm import SaveOnSigterm
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import CheckpointError, ConfigError
 from sam2vt.train import create_trainer, train

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from sam2vt.config import AugmentConfig, Config, SweepConfig, configs_dir, load_config, to_dict
-from sam2vt.train import compose_config
+from sam2vt.composing import compose_config
+from sam2vt.config import AugmentConfig, Config, SweepConfig, configs_dir
+from sam2vt.configuration.loading import load_config, to_dict
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / "configs"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sam2vt import cli
-from sam2vt.config import ModelConfig, from_dict, to_dict
+from sam2vt.config import ModelConfig
+from sam2vt.configuration.loading import from_dict, to_dict
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.record_table import RecordTable
+from sam2vt.core.data.records.table import RecordTable
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError, exit_on_error
 
 VERBS = ("train", "evaluate", "export", "index", "validate", "preview", "convert", "pack", "sample-data")

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from sam2vt.config import (
-    Config,
-    DatasetConfig,
-    OptimizerConfig,
-    configs_dir,
-    from_dict,
-    load_config,
-    to_dict,
-    validate,
-)
+from sam2vt.config import Config, DatasetConfig, OptimizerConfig, configs_dir
+from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
 from sam2vt.errors import ConfigError
 
 

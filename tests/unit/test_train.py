@@ -17,7 +17,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from sam2vt import train
-from sam2vt.config import AugmentConfig, Config, load_config, to_dict
+from sam2vt.composing import compose_config
+from sam2vt.config import AugmentConfig, Config
+from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.core.training.checkpoints.resume import resume_kwargs
+from sam2vt.core.training.loggers import build_loggers
 from sam2vt.errors import CheckpointError, ConfigError
 
 
@@ -150,7 +154,7 @@ def test_a_gpu_that_is_not_there_is_a_config_error(config: Config) -> None:
 
 
 def test_tensorboard_is_the_logger_and_writes_into_the_run_folder(config: Config) -> None:
-    (logger,) = train.build_loggers(config)
+    (logger,) = build_loggers(config)
     assert type(logger).__name__ == "TensorBoardLogger"
     assert Path(logger.log_dir or "") == Path(config.output_dir) / "tensorboard"
 
@@ -173,7 +177,7 @@ def test_wandb_gets_project_and_name(config: Config, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loggers, "WandbLogger", lambda **settings: settings)
     config.use_wandb, config.wandb_project, config.name = True, "surgery", "first"
     expected = {"project": "surgery", "name": "first", "save_dir": config.output_dir}
-    assert train.build_loggers(config) == [expected]
+    assert build_loggers(config) == [expected]
 
 
 def test_the_resolved_configuration_lies_in_the_run_folder(config: Config) -> None:
@@ -192,15 +196,15 @@ def test_training_starts_with_all_faults_of_its_configuration(config: Config) ->
 
 def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) -> None:
     trainer = train.create_trainer(config, callbacks=[])
-    assert train.resume_kwargs(None, trainer) == {}
+    assert resume_kwargs(None, trainer) == {}
     weights = tmp_path / "weights.pt"
     torch.save({"model": {"weight": torch.zeros(1)}}, weights)
     with pytest.raises(
         CheckpointError, match=r"it has no hyper_parameters, loops, optimizer_states.*model\.checkpoint_path"
     ):
-        train.resume_kwargs(str(weights), trainer)
+        resume_kwargs(str(weights), trainer)
     full = write_checkpoint(config, tmp_path / "last.ckpt")
-    assert train.resume_kwargs(str(full), trainer, config)["ckpt_path"] == str(full)
+    assert resume_kwargs(str(full), trainer, config)["ckpt_path"] == str(full)
 
 
 def write_checkpoint(config: Config, path: Path) -> Path:
@@ -250,7 +254,7 @@ def test_another_run_s_checkpoint_is_refused_before_training(
     trainer = train.create_trainer(config, callbacks=[])
     change(config, changes)
     with pytest.raises(CheckpointError, match=message):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
 
 
 FREE = {
@@ -277,7 +281,7 @@ def test_what_a_resumed_run_may_change(
     config.model.trainable_modules = config.model.trainable_modules[::-1]
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
     assert not caplog.messages
 
 
@@ -289,7 +293,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     config.trainer.max_epochs, config.dataset.data_path = 20, "moved"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
     longer, moved = caplog.messages
     assert "trainer.max_epochs was 10, is 20: the cosine, whose scheduler.T_max is null, now ends" in longer
     assert "is moved: must hold the same data" in moved
@@ -298,7 +302,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     config.dataset.feature_cache = "features"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
     (rounded,) = caplog.messages
     assert "dataset.feature_cache was null, is features: from here on features are rounded" in rounded
     caplog.clear()
@@ -306,7 +310,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     path = write_checkpoint(config, path)
     config.trainer.max_epochs, config.dataset.feature_cache = 30, "moved"
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
     assert not caplog.messages
 
 
@@ -317,7 +321,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
 def test_auto_in_a_folder_named_after_the_time_is_said_to_find_nothing(
     caplog: pytest.LogCaptureFixture, overrides: list[str], warned: bool
 ) -> None:
-    cfg = train.compose_config(["dataset.data_path=x", *overrides])
+    cfg = compose_config(["dataset.data_path=x", *overrides])
     with caplog.at_level(logging.WARNING, "sam2vt"):
         train.warn_of_new_folder(cfg)
     assert [("nothing is ever found there" in message) for message in caplog.messages] == [True] * warned
@@ -328,7 +332,7 @@ def test_a_checkpoint_without_a_configuration_is_refused(config: Config, tmp_pat
     torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}, "hyper_parameters": {}}, path)
     trainer = train.create_trainer(config, callbacks=[])
     with pytest.raises(CheckpointError, match="holds no configuration"):
-        train.resume_kwargs(str(path), trainer, config)
+        resume_kwargs(str(path), trainer, config)
 
 
 def test_devices_that_the_cpu_does_not_take_are_a_config_error(config: Config) -> None:
@@ -344,22 +348,22 @@ def test_composing_leaves_hydra_as_it_was(tmp_path: Path) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     before = GlobalHydra.instance().hydra
-    cfg = train.compose_config(["experiment=demo", f"dataset.data_path='{tmp_path}'"])
+    cfg = compose_config(["experiment=demo", f"dataset.data_path='{tmp_path}'"])
     assert load_config(cfg).name == "demo"
     assert GlobalHydra.instance().hydra is before
 
 
 def test_composing_what_is_not_there_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="experiment/nothing"):
-        train.compose_config(["experiment=nothing"])
+        compose_config(["experiment=nothing"])
     with pytest.raises(ConfigError, match="optimizer.rate"):
-        train.compose_config(["optimizer.rate=1"])
+        compose_config(["optimizer.rate=1"])
 
 
 def test_hydra_main_takes_a_composed_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Config] = []
     monkeypatch.setattr(train, "train", seen.append)
-    cfg = train.compose_config(["model=nano", f"dataset.data_path='{tmp_path}'", "output_dir=here"])
+    cfg = compose_config(["model=nano", f"dataset.data_path='{tmp_path}'", "output_dir=here"])
     train.hydra_main(cfg)
     assert seen[0].output_dir == "here"
     assert seen[0].model.image_size == 128

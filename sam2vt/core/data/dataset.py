@@ -12,19 +12,19 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import DatasetConfig
-from sam2vt.configuration.mixing import members
-from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.clips import make_clip, warn_short_videos
-from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.configured import open_dataset
+from sam2vt.configuration.mixture import members
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.drawing import make_clip, warn_short_videos
+from sam2vt.core.data.clips.prompts import PromptGenerator, normalise_prompt_types
+from sam2vt.core.data.clips.sampling import ClipSampler
+from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
 from sam2vt.core.data.formats.layout import ReadOptions
-from sam2vt.core.data.mixture import Mixture
-from sam2vt.core.data.prompts import PromptGenerator, normalise_prompt_types
-from sam2vt.core.data.record_table import RecordsByRow
-from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.opening import open_dataset
+from sam2vt.core.data.records.mixture import Mixture
+from sam2vt.core.data.records.table import RecordsByRow
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError

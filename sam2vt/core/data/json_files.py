@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from sam2vt.core.data.disk import unreadable
+from sam2vt.core.storage.disk import unreadable
 from sam2vt.errors import DataError
 
 _FILES_HELD = (

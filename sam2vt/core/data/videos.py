@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from sam2vt.core.data.decoding import iterate_frames
-from sam2vt.core.data.masks import load_masks, void_hint
-from sam2vt.core.data.prompts import PromptGenerator
-from sam2vt.core.data.transforms import resize_mask
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.frames.images import resize_mask
+from sam2vt.core.data.frames.reading import iterate_frames
+from sam2vt.core.data.masks.loading import load_masks, void_hint
 from sam2vt.core.types import Prompt, VideoRecord
 from sam2vt.errors import DataError
 

@@ -11,12 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.clips import draw_clip
-from sam2vt.core.data.prompts import PromptGenerator
-from sam2vt.core.data.validation.dataset import DatasetFindings
-from sam2vt.core.data.validation.summary import format_summary
-from sam2vt.core.data.validation.video import VideoCheck
+from sam2vt.core.data.checking.dataset import DatasetFindings
+from sam2vt.core.data.checking.summary import format_summary
+from sam2vt.core.data.checking.video import VideoCheck
+from sam2vt.core.data.clips.drawing import draw_clip
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.evaluation.drawing import draw_masks
 from sam2vt.core.types import STILL, SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from sam2vt.core.data.decoding import read_frames
+from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.evaluation.drawing import (
     DIM_TEXT,
     Canvas,

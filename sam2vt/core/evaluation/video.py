@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sam2vt.core.data.masks import known_objects, load_void
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.masks.loading import known_objects, load_void
 from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
 from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, VideoScore, mean_score
-from sam2vt.core.evaluation.overlaps import settle_overlaps
 from sam2vt.core.types import Prompt, VideoRecord
 
 Masks = Mapping[int, np.ndarray]  # object id -> bool [height,width]
@@ -194,3 +195,24 @@ def _given_frames(
 
 def _rng(seed: int, record: VideoRecord) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
+
+
+@torch.no_grad()
+def settle_overlaps(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """Who owns each pixel, int16 [height,width]: the index k of an object, or -1 for none.
+
+    `logits` [K,h,w] are brought to `size` (height, width), bilinearly. A pixel belongs to the object with
+    the largest logit above 0; where two share the largest it belongs to none. Goes object by object, so
+    that memory does not grow with their number.
+    """
+    best = torch.zeros(size, device=logits.device)
+    owner = torch.full(size, -1, dtype=torch.int16, device=logits.device)
+    for k, small in enumerate(logits):
+        full = small.float()
+        if tuple(small.shape) != tuple(size):
+            full = F.interpolate(full[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        owner[(full == best) & (full > 0)] = -1
+        better = full > best
+        owner[better] = k
+        best[better] = full[better]
+    return owner.cpu().numpy()

@@ -82,7 +82,8 @@ def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Modu
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
-    from sam2vt.core.model import image_windows, replacements
+    from sam2vt.core.model import replacements
+    from sam2vt.core.model.speedups import image_encoder as image_windows
 
     replacements.replace_modules(network)
     if recompute_blocks:

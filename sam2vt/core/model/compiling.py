@@ -64,7 +64,7 @@ def running(compiled: bool, cuda_graphs: bool = False) -> AbstractContextManager
 
 def check_padding(network: Any) -> None:
     """ConfigError where the memory attention cannot leave out what only fills its memory up."""
-    from sam2vt.core.model.rotary_attention import RotaryAttention
+    from sam2vt.core.model.tracking.memory_layers import RotaryAttention
 
     for layer in network.memory_attention.layers:
         if not isinstance(layer.cross_attn_image, RotaryAttention):

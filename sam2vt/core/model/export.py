@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 
 from sam2vt.core.model import build
+from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
 from sam2vt.core.model.sam2 import architecture_of
-from sam2vt.core.model.weights import load_weights, read_checkpoint
 from sam2vt.errors import CheckpointError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam2vt.core.model.features import FrameFeatures, as_features, finish_maps, fpn_maps
+from sam2vt.core.model.tracking.features import FrameFeatures, as_features, finish_maps, fpn_maps
 from sam2vt.errors import ConfigError
 
 

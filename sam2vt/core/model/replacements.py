@@ -10,10 +10,9 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor, nn
 
-from sam2vt.core.model.image_windows import UnpaddedBlock
-from sam2vt.core.model.memory_layers import MemoryLayer, MemoryLayers
 from sam2vt.core.model.products import Linear
-from sam2vt.core.model.rotary_attention import RotaryAttention
+from sam2vt.core.model.speedups.image_encoder import UnpaddedBlock
+from sam2vt.core.model.tracking.memory_layers import MemoryLayer, MemoryLayers, RotaryAttention
 
 
 class SharedCodes(PositionEmbeddingSine):

@@ -13,23 +13,23 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
-from sam2vt.core.model import build, tracking, trainable
+from sam2vt.core.model import build, trainable
+from sam2vt.core.model.checkpoints import load_weights
 from sam2vt.core.model.compiling import check_padding, compile_parts, running
-from sam2vt.core.model.datapoint import from_datapoint
 from sam2vt.core.model.device import resolve_device
-from sam2vt.core.model.features import FrameFeatures, encode_images
-from sam2vt.core.model.frame_call import ClickSampler, GroundTruth, TrackingRules
-from sam2vt.core.model.input_shapes import check_features, check_images, check_masks
+from sam2vt.core.model.inputs import check_features, check_images, check_masks, from_datapoint
 from sam2vt.core.model.kept_features import describe_encoder, features_of, keep_maps, kept_shapes
-from sam2vt.core.model.outputs import assemble
-from sam2vt.core.model.prompt_inputs import (
+from sam2vt.core.model.tracking import clips as tracking
+from sam2vt.core.model.tracking.features import FrameFeatures, encode_images
+from sam2vt.core.model.tracking.frame_call import ClickSampler, GroundTruth, TrackingRules
+from sam2vt.core.model.tracking.outputs import assemble
+from sam2vt.core.model.tracking.prompt_inputs import (
     PackedObject,
     nest_prompts,
     pack_objects,
     prompts_from_masks,
 )
-from sam2vt.core.model.propagation import FramePrediction, track_video
-from sam2vt.core.model.weights import load_weights
+from sam2vt.core.model.tracking.video import FramePrediction, track_video
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
 
@@ -49,7 +49,7 @@ class SAM2Model(nn.Module):
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
     `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`,
     `encoder_precision`; `recompute` names what is computed again in backward instead of kept
-    (`sam2vt.configuration.values.RECOMPUTABLE`); `compile`, `pad_memory` and `cuda_graphs` are for
+    (`sam2vt.configuration.rules.RECOMPUTABLE`); `compile`, `pad_memory` and `cuda_graphs` are for
     `compile_parts`.
     """
 

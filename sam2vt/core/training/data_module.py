@@ -14,17 +14,17 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sam2vt.config import Config, from_dict
-from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.configured import Records, find_records
+from sam2vt.config import Config
+from sam2vt.configuration.loading import from_dict
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.dataset import ClipDataset, dataset_from_config
-from sam2vt.core.data.mixture import num_videos
-from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.opening import Records, find_records
+from sam2vt.core.data.records.mixture import num_videos
 from sam2vt.core.data.workers import init_worker
+from sam2vt.core.training.checkpoints.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
-from sam2vt.core.training.lengths import check_training_length, check_validation_length
-from sam2vt.core.training.position import Position, ResumableSampler, batches_since_step
-from sam2vt.core.training.scorable import check_scorable
+from sam2vt.core.training.preflight import check_scorable, check_training_length, check_validation_length
 from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sam2vt.core.data.features import FeatureCache, as_bits
-from sam2vt.core.data.mixture import Mixture
+from sam2vt.core.data.frames.feature_cache import FeatureCache, as_bits
+from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.data.videos import video_frames
 from sam2vt.core.types import STILL, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.configured import Records
+    from sam2vt.core.data.opening import Records
     from sam2vt.core.model.sam2 import SAM2Model
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam2vt.core.training.entries import Entries, Step, entries_of, final_masks, find_entries, joined, pairs
-from sam2vt.core.training.mask_sums import Sums, area_of, is_object, measure, pool, with_gradient
-from sam2vt.core.training.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
-from sam2vt.core.training.measuring import RESOLUTIONS, Measuring, Places, measuring, terms_at_masks_size
+from sam2vt.core.training.loss_terms.entries import (
+    Entries,
+    Step,
+    entries_of,
+    final_masks,
+    find_entries,
+    joined,
+    pairs,
+)
+from sam2vt.core.training.loss_terms.mask_sums import Sums, area_of, is_object, measure, pool, with_gradient
+from sam2vt.core.training.loss_terms.mask_terms import FOR_TRUE_IOU, MASK_TERMS, sums_for, true_iou
+from sam2vt.core.training.loss_terms.places import (
+    RESOLUTIONS,
+    Measuring,
+    Places,
+    measuring,
+    terms_at_masks_size,
+)
 from sam2vt.errors import ConfigError
 
 # Each component and the count (see entries.Counts) that its mean divides by.

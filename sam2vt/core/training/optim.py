@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from sam2vt.config import OptimizerConfig, SchedulerConfig
-from sam2vt.core.training.lengths import check_warm_up
+from sam2vt.core.training.preflight import check_warm_up
 from sam2vt.errors import ConfigError
 
 ENCODER = "image_encoder."

@@ -13,28 +13,28 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from sam2vt.config import Config, LossConfig, to_dict
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.config import Config, LossConfig
+from sam2vt.configuration.loading import to_dict
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
-from sam2vt.core.model.base import BASE, describe_base, find_base
-from sam2vt.core.model.propagation import FramePrediction
+from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.model.weights import load_weights
-from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
-from sam2vt.core.training.data_module import as_config
-from sam2vt.core.training.entries import count_entries
-from sam2vt.core.training.gradients import clip_gradients, updated_by
-from sam2vt.core.training.inherit import follow_settings
-from sam2vt.core.training.loss import SAM2TrainingLoss
-from sam2vt.core.training.optim import build_optimizer, build_scheduler
-from sam2vt.core.training.position import (
+from sam2vt.core.model.tracking.video import FramePrediction
+from sam2vt.core.training.checkpoints.position import (
     batches_since_step,
     logs_this_step,
     makes_a_step,
     rewind_loops,
 )
-from sam2vt.core.training.scorable import bounds, remedies
+from sam2vt.core.training.checkpoints.takeover import follow_settings
+from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
+from sam2vt.core.training.data_module import as_config
+from sam2vt.core.training.gradients import clip_gradients, updated_by
+from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.loss_terms.entries import count_entries
+from sam2vt.core.training.optim import build_optimizer, build_scheduler
+from sam2vt.core.training.preflight import bounds, remedies
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError, DataError

@@ -11,9 +11,9 @@ import ray.exceptions
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from sam2vt.configuration.sweeping import OBJECTIVES, Sweep
+from sam2vt.configuration.sweep import OBJECTIVES, Sweep
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.launch import own_error
-from sam2vt.distributed.storage import RunStorage
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS
 from sam2vt.distributed.sweep.trials import (
     DEFAULT,

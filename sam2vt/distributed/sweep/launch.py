@@ -18,14 +18,16 @@ from typing import Any
 
 from ray import tune
 
-from sam2vt.config import Config, to_dict
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.distributed.capacity import cluster_capacity
+from sam2vt.config import Config
+from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.core.storage.paths import open_path
+from sam2vt.distributed.cluster.capacity import cluster_capacity
+from sam2vt.distributed.cluster.preflight import check_cluster, check_config
+from sam2vt.distributed.cluster.session import EXIT_CODES, ray_session
+from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
-from sam2vt.distributed.plan import plan_stream
-from sam2vt.distributed.preflight import check_cluster, check_config
-from sam2vt.distributed.session import EXIT_CODES, ray_session
-from sam2vt.distributed.storage import RunStorage, open_path, run_storage
+from sam2vt.distributed.stream.plan import plan_stream
 from sam2vt.distributed.sweep.collect import final_result, objectives_of
 from sam2vt.distributed.sweep.leftovers import remove_leftovers, remove_weights_in_transit
 from sam2vt.distributed.sweep.outputs import write_outputs
@@ -117,9 +119,8 @@ def check_data(config: Config) -> None:
 
     Raises ConfigError or DataError.
     """
-    from sam2vt.core.data.configured import find_records
-    from sam2vt.core.training.lengths import check_warm_up
-    from sam2vt.core.training.scorable import check_scorable
+    from sam2vt.core.data.opening import find_records
+    from sam2vt.core.training.preflight import check_scorable, check_warm_up
 
     train, val = find_records(config)
     check_scorable(config, val, can_skip=False)

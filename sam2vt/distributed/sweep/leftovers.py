@@ -7,8 +7,9 @@ from collections.abc import Collection
 
 from pyarrow import fs
 
+from sam2vt.core.storage.paths import open_path
+from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage
 from sam2vt.distributed.source import RECORDS_FOLDER
-from sam2vt.distributed.storage import RAY_FOLDER, RunStorage, open_path
 from sam2vt.distributed.sweep.trials import DEFAULT, RUNNING, SweepResult, trial_name
 
 log = logging.getLogger(__name__)

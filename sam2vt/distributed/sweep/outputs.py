@@ -11,9 +11,10 @@ from typing import Any
 
 from pyarrow import fs
 
-from sam2vt.config import to_dict
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.distributed.storage import RunStorage, download, open_path
+from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.core.storage.paths import download, open_path
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.trials import SweepResult, Trial
 

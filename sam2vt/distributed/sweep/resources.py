@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sam2vt.config import Config
-from sam2vt.distributed.capacity import Capacity
-from sam2vt.distributed.preflight import INDEX_CPUS, worker_needs
+from sam2vt.distributed.cluster.capacity import Capacity
+from sam2vt.distributed.cluster.preflight import INDEX_CPUS, worker_needs
 
 
 def concurrent_trials(config: Config, capacity: Capacity) -> int:

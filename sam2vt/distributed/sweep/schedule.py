@@ -17,8 +17,8 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from sam2vt.configuration.space import Space
-from sam2vt.configuration.sweeping import Sweep
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.configuration.sweep_space import Space
 from sam2vt.distributed.sweep.trial import METRICS
 from sam2vt.distributed.sweep.trials import DEFAULT, trial_name
 

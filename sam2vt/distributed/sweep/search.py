@@ -12,8 +12,8 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from sam2vt.config import SweepConfig
-from sam2vt.configuration.space import SWITCH, Space, Values
-from sam2vt.configuration.sweeping import Sweep
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.configuration.sweep_space import SWITCH, Space, Values
 from sam2vt.distributed.sweep.trial import METRICS
 from sam2vt.distributed.sweep.trials import DEFAULT, Objective
 

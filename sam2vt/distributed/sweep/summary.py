@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.distributed.storage import run_storage
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.sweep.outputs import BEST, EXPERIMENT, REPORT, TRIALS_CSV, WEIGHTS
 from sam2vt.distributed.sweep.table import format_trials, shown
 from sam2vt.distributed.sweep.trials import SweepResult

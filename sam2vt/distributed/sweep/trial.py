@@ -17,13 +17,14 @@ import ray
 from ray import tune
 
 from sam2vt.config import Config
-from sam2vt.configuration.sweeping import BaseConfig
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.configuration.sweep import BaseConfig
+from sam2vt.core.storage.paths import download, open_path
+from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.board import start_board
+from sam2vt.distributed.cluster.ray_trainer import abort_run
+from sam2vt.distributed.cluster.session import RAY_ENVIRONMENT
+from sam2vt.distributed.cluster.storage import run_storage, store_root
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.progress import start_board
-from sam2vt.distributed.ray_trainer import abort_run
-from sam2vt.distributed.session import RAY_ENVIRONMENT
-from sam2vt.distributed.storage import download, open_path, run_storage, store_root
 from sam2vt.distributed.sweep.trials import Objective, trial_name, trial_number
 from sam2vt.errors import TrainingError
 
@@ -173,7 +174,7 @@ def take_over(config: Config, weights: Path) -> Config:
     """
     import torch
 
-    from sam2vt.core.training.inherit import inherit
+    from sam2vt.core.training.checkpoints.takeover import inherit
 
     storage = run_storage(config)
     files, folder = open_path(store_root(config, storage))

@@ -8,8 +8,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.collect import result_so_far
 from sam2vt.distributed.sweep.leftovers import remove_leftovers
 from sam2vt.distributed.sweep.table import SweepTable

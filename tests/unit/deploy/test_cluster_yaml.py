@@ -12,9 +12,10 @@ import yaml
 from omegaconf import OmegaConf
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from sam2vt.config import Config, from_dict
-from sam2vt.distributed.autoscaling import CONFIG_VARIABLE
-from sam2vt.train import compose_config
+from sam2vt.composing import compose_config
+from sam2vt.config import Config
+from sam2vt.configuration.loading import from_dict
+from sam2vt.distributed.cluster.autoscaling import CONFIG_VARIABLE
 
 REPO = Path(__file__).resolve().parents[3]
 FILES = ("cluster.yaml", "deploy/gcp.yaml")

@@ -11,7 +11,7 @@ import ray
 from PIL import Image
 
 from sam2vt.core.types import LabelImage, VideoRecord
-from sam2vt.distributed.session import sigterm_as_before
+from sam2vt.distributed.cluster.session import sigterm_as_before
 
 
 @pytest.fixture(scope="module")

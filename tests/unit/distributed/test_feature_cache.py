@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import ray
 
-from sam2vt.config import Config, to_dict
-from sam2vt.core.data.record_coding import encode_record
+from sam2vt.config import Config
+from sam2vt.configuration.loading import to_dict
+from sam2vt.core.data.records.serialization import encode_record
 from sam2vt.core.types import VideoRecord
-from sam2vt.distributed.feature_cache import FrameEncoder, configured_cache
+from sam2vt.distributed.feature_cache import FrameEncoder
+from sam2vt.distributed.source import configured_cache
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import ray.exceptions
 import ray.train
 
 from sam2vt.config import Config, DatasetConfig, ModelConfig, RayConfig
-from sam2vt.core.training.checkpoint_store import CheckpointInfo, CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.launch import fit, leave_later_steps, own_error, resumed, with_absolute_paths
-from sam2vt.distributed.resuming import Start
 from sam2vt.distributed.source import ClipSource
-from sam2vt.distributed.storage import run_storage
+from sam2vt.distributed.stream.start import Start
 from sam2vt.errors import ConfigError, DataError
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sam2vt.config import Config, DatasetConfig, ValDatasetConfig
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.summary import summarise
 
 OUTCOME: dict[str, Any] = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from sam2vt.configuration.values import DATASET_TYPES, IDENTITIES
-from sam2vt.core.data.codings import check_colours
+from sam2vt.configuration.rules import DATASET_TYPES, IDENTITIES
 from sam2vt.core.data.formats import (
     coco,
     coco_images,
@@ -32,6 +31,7 @@ from sam2vt.core.data.formats.listing import (
     subfolders,
 )
 from sam2vt.core.data.formats.paths import check_readable
+from sam2vt.core.data.masks.codings import check_colours
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 

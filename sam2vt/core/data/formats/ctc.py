@@ -15,7 +15,7 @@ import numpy as np
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
-from sam2vt.core.data.images import image_size, is_deep, open_image, read_pixels
+from sam2vt.core.data.frames.images import image_size, is_deep, open_image, read_pixels
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 

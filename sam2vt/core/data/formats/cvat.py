@@ -18,7 +18,7 @@ from sam2vt.core.data.formats.cvat_frames import XML, Frames, find_frames
 from sam2vt.core.data.formats.cvat_task import Task, check_single, read_task
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some, subfolders
-from sam2vt.core.data.rle import ROWS
+from sam2vt.core.data.masks.rle import ROWS
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 

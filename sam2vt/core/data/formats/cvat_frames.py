@@ -6,7 +6,6 @@ import os
 import re
 from typing import NamedTuple
 
-from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.formats.cvat_task import Task
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
@@ -16,7 +15,8 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.images import image_size
+from sam2vt.core.data.frames.images import image_size
+from sam2vt.core.data.frames.video import probe_video
 from sam2vt.errors import DataError
 
 XML = "annotations.xml"

@@ -15,8 +15,8 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.images import image_size
-from sam2vt.core.data.object_ids import check_object_id
+from sam2vt.core.data.frames.images import image_size
+from sam2vt.core.data.records.object_ids import check_object_id
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
 from sam2vt.errors import DataError
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sam2vt.core.data.codings import MOTS_CLASSES
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
 from sam2vt.core.data.formats.records import record_from_frames, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
+from sam2vt.core.data.masks.codings import MOTS_CLASSES
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 

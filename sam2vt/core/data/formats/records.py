@@ -7,8 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from sam2vt.core.data.codings import class_colours
-from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
     MaskFolder,
@@ -17,7 +15,9 @@ from sam2vt.core.data.formats.mask_folders import (
     match_frame_numbers,
     read_mask_folder,
 )
-from sam2vt.core.data.images import image_size
+from sam2vt.core.data.frames.images import image_size
+from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.masks.codings import class_colours
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 

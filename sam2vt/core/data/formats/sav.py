@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
-from sam2vt.core.data.decoding import probe_video
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
-from sam2vt.core.data.masklets import Masklets, number_objects, read_masklets
+from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.masks.masklets import Masklets, number_objects, read_masklets
 from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
 from sam2vt.errors import DataError, located
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sam2vt.core.data.decoding import probe_video
-from sam2vt.core.data.figures import FIGURE
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
+from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.json_files import field, load_json
+from sam2vt.core.data.masks.supervisely import FIGURE
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 

@@ -15,7 +15,7 @@ from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json,
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
-from sam2vt.core.data.images import image_size
+from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located

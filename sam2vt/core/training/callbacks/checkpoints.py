@@ -15,9 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
-from sam2vt.core.training.checkpoint_files import UNFINISHED
-from sam2vt.core.training.checkpoint_store import CheckpointInfo, CheckpointStore, Manifest
-from sam2vt.core.training.position import ends_the_epoch, ends_the_run, is_validated_next, makes_a_step
+from sam2vt.core.storage.folder import UNFINISHED
+from sam2vt.core.training.checkpoints.position import (
+    ends_the_epoch,
+    ends_the_run,
+    is_validated_next,
+    makes_a_step,
+)
+from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore, Manifest
 from sam2vt.errors import TrainingError
 
 log = logging.getLogger(__name__)

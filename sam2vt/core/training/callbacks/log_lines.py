@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 
 from sam2vt.core.training.callbacks.throughput import Meter, clips_of_all_ranks
-from sam2vt.core.training.position import logs_this_step
+from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.types import Batch
 
 log = logging.getLogger(__name__)

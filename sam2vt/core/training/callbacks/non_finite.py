@@ -10,9 +10,9 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.gradients import gradient_norm, updated_by
 from sam2vt.core.training.optim import hold_updates
-from sam2vt.core.training.position import logs_this_step
 from sam2vt.core.types import Batch
 from sam2vt.errors import TrainingError
 

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import torch.distributed as dist
 
-from sam2vt.core.training.position import logs_this_step, makes_a_step
+from sam2vt.core.training.checkpoints.position import logs_this_step, makes_a_step
 from sam2vt.core.types import Batch
 from sam2vt.errors import TrainingError
 

@@ -13,7 +13,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
-from sam2vt.core.training.position import batches_since_step, makes_a_step
+from sam2vt.core.training.checkpoints.position import batches_since_step, makes_a_step
 
 FIRST_COLUMNS = ("step", "epoch", "seconds")
 STATE = "results_csv"  # its key in a checkpoint

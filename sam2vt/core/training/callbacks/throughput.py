@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 
-from sam2vt.core.training.position import logs_this_step
+from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.types import Batch
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.decoding import iterate_frames
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.frames.reading import iterate_frames
+from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import Sam2vtError
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.decoding import iterate_frames, read_frames
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import find_object_ids, load_masks
-from sam2vt.core.data.video_writing import write_video
+from sam2vt.core.data.frames.reading import iterate_frames, read_frames
+from sam2vt.core.data.masks.loading import find_object_ids, load_masks
+from sam2vt.core.data.writing.video_file import write_video
 from sam2vt.errors import DataError
 
 SIZE = (24, 32)

@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from sam2vt.core.data.decoding import probe_video, read_frames
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.types import VideoRecord
 
 # Luma weights of red and blue (ITU-R BT.601, BT.709, BT.2020), and the number of the matrix in H.273.

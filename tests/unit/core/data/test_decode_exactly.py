@@ -11,8 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from sam2vt.core.data import decoding
-from sam2vt.core.data.decoding import probe_video, read_frames
+from sam2vt.core.data.frames import video as decoding
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.types import VideoRecord
 
 READABLE = (
@@ -87,7 +88,8 @@ def test_a_clip_costs_what_lies_between_its_key_frame_and_its_end(shared_data, m
 
 PEAK = """
 import resource, sys
-from sam2vt.core.data.decoding import iterate_frames, probe_video
+from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.types import VideoRecord
 path, stop = sys.argv[1], int(sys.argv[2])
 probe = probe_video(path)

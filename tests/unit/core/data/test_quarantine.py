@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.clips import blank_clip, make_clip
-from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.drawing import blank_clip, make_clip
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.dataset import VideoDataset
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.prompts import PromptGenerator
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.types import SampleKey
 from sam2vt.errors import DataError
 
@@ -92,12 +92,12 @@ def test_decoders_load_no_torch(dataset) -> None:
     """It takes half a GB of memory in every decoder, and seconds to load."""
     code = """
 import sys
-from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.clips import draw_clip
+from sam2vt.core.data.clips.spec import ClipSpec
+from sam2vt.core.data.clips.drawing import draw_clip
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.prompts import PromptGenerator
-from sam2vt.core.data.sampling import sample_at
-from sam2vt.distributed.wire import pack_clips
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.clips.sampling import sample_at
+from sam2vt.distributed.stream.wire import pack_clips
 records = load_records("auto", sys.argv[1])
 key = sample_at(0, 2, 1, 0, True)
 clip = draw_clip(records, key, ClipSpec((64, 64), 3, PromptGenerator(["point", "mask"])))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
 from sam2vt.errors import DataError
 

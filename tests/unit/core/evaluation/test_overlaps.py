@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sam2vt.core.evaluation.overlaps import settle_overlaps
+from sam2vt.core.evaluation.video import settle_overlaps
 
 
 def plain(logits, size):

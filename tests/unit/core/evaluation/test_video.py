@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import VideoScore
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 
@@ -230,7 +230,7 @@ import resource, sys
 import numpy as np, torch
 from collections import namedtuple
 from PIL import Image
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.video import evaluate_video
 from sam2vt.core.types import LabelImage, VideoRecord
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam2vt.core.model.base import BASE, describe_base, find_base
+from sam2vt.commands.evaluate import load_model
+from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights, whole_state
 from sam2vt.core.model.export import export_checkpoint
-from sam2vt.core.model.weights import load_weights, whole_state
 from sam2vt.errors import CheckpointError
-from sam2vt.evaluate import load_model
 
 from .conftest import NANO, SIZE, nano_model
 from .test_export import hydra_for_sam2, write_training_checkpoint  # noqa: F401

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from sam2vt.configuration.values import COMPILABLE
+from sam2vt.configuration.rules import COMPILABLE
 from sam2vt.core.model import compiling
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.errors import ConfigError

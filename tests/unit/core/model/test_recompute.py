@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.configuration.values import RECOMPUTABLE
+from sam2vt.configuration.rules import RECOMPUTABLE
 from sam2vt.core.model.sam2 import SAM2Model
 
 from .conftest import centre_clicks, make_clips, nano_model, prompt

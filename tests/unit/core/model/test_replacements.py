@@ -11,7 +11,7 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vt.core.model.replacements import replace_modules
-from sam2vt.core.model.rotary_attention import RotaryAttention
+from sam2vt.core.model.tracking.memory_layers import RotaryAttention
 
 from .conftest import make_clips, nano_model
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sam2vt.config import ModelConfig
+from sam2vt.core.model.checkpoints import network_state
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config, create_sam2_model
-from sam2vt.core.model.weights import network_state
 from sam2vt.errors import CheckpointError, ConfigError, DataError
 
 from .conftest import NANO, SIZE, make_clips, nano_model, prompt
@@ -136,7 +136,7 @@ def test_a_whole_video_equals_the_clip():
 def test_a_long_video_keeps_a_bounded_memory():
     images, masks = make_clips(1, 2, 1)
     model = nano_model(num_maskmem=3, max_obj_ptrs_in_encoder=4).train()
-    import sam2vt.core.model.memory as memory
+    import sam2vt.core.model.tracking.memory as memory
 
     sizes = []
     forget = memory.MemoryBank.forget_before

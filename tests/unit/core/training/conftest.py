@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2vt.config import Config
-from sam2vt.core.data.sample_data import write_sample_data
+from sam2vt.core.data.writing.sample_data import write_sample_data
 
 SIZE = 64
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.core.data.clips import blank_clip
-from sam2vt.core.data.collate import collate_fn
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.drawing import blank_clip
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
 

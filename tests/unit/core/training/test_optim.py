@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sam2vt.config import OptimizerConfig, SchedulerConfig
-from sam2vt.configuration.values import OPTIMIZERS, SCHEDULERS
+from sam2vt.configuration.rules import OPTIMIZERS, SCHEDULERS
 from sam2vt.core.training import optim
 from sam2vt.core.training.optim import (
     build_optimizer,

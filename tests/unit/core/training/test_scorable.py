@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sam2vt.config import Config
-from sam2vt.core.training.scorable import check_scorable
+from sam2vt.core.training.preflight import check_scorable
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.core.types import STILL, Segmentations, VideoRecord
 from sam2vt.errors import DataError

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sam2vt.config import LossConfig, to_dict
-from sam2vt.core.data.collate import collate_fn
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.config import LossConfig
+from sam2vt.configuration.loading import to_dict
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
@@ -264,7 +265,7 @@ def test_split_by_time_shares_no_frame(config) -> None:
 
 
 def test_own_validation_data(config, tmp_path) -> None:
-    from sam2vt.core.data.sample_data import write_sample_data
+    from sam2vt.core.data.writing.sample_data import write_sample_data
 
     write_sample_data(tmp_path / "val", num_videos=1, num_frames=4, size=(48, 64), seed=5)
     config.valdataset.data_path = str(tmp_path / "val")

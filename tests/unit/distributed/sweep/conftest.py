@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sam2vt.configuration.sweeping import Sweep, load_sweep
-from sam2vt.train import compose_config
+from sam2vt.composing import compose_config
+from sam2vt.configuration.sweep import Sweep, load_sweep
 
 
 @pytest.fixture

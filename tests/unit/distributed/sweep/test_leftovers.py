@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.leftovers import remove_leftovers, remove_weights_in_transit
 from sam2vt.distributed.sweep.trials import DONE, FAILED, JF, RUNNING, STOPPED, Objective, SweepResult, Trial
 

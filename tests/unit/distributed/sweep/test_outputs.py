@@ -5,12 +5,12 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from sam2vt.config import load_config, to_dict
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.distributed.storage import RunStorage
+from sam2vt.composing import compose_config
+from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.outputs import experiment, trials_csv, write_outputs
 from sam2vt.distributed.sweep.trials import DONE, FAILED, JF, Objective, SweepResult, Trial
-from sam2vt.train import compose_config
 
 SweepOf = Callable[..., Sweep]
 VALUES = {"optimizer.lr": 3e-4, "loss.dice_weight": 2.0}

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.autoscaling import Autoscaler, NodeType
-from sam2vt.distributed.capacity import Capacity, Node
+from sam2vt.distributed.cluster.autoscaling import Autoscaler, NodeType
+from sam2vt.distributed.cluster.capacity import Capacity, Node
 from sam2vt.distributed.sweep.resources import concurrent_trials
 
 

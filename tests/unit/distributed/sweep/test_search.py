@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sam2vt.configuration.sweeping import Sweep
+from sam2vt.configuration.sweep import Sweep
 from sam2vt.distributed.sweep.search import (
     DefaultFirst,
     known_points,

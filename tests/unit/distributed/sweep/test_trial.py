@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from sam2vt.config import to_dict
-from sam2vt.configuration.sweeping import Sweep
-from sam2vt.core.data.sample_data import write_sample_data
-from sam2vt.core.training.inherit import INHERITED
+from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.sweep import Sweep
+from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.training.checkpoints.takeover import INHERITED
+from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
-from sam2vt.distributed.storage import RunStorage, run_storage
 from sam2vt.distributed.sweep.collect import reason_of
 from sam2vt.distributed.sweep.launch import (
     check_data,

@@ -8,7 +8,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.errors import DataError
 
 SQUARE = [[2, 2, 10, 2, 10, 10, 2, 10]]

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from sam2vt.core.data.clip_spec import ClipSpec
-from sam2vt.core.data.clips import draw_clip
+from sam2vt.core.data.clips.drawing import draw_clip
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks
-from sam2vt.core.data.prompts import PromptGenerator
+from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.types import STILL, SampleKey
 
 POLYGON = [[4, 4, 20, 4, 20, 16, 4, 16]]

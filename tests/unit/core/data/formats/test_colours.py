@@ -8,9 +8,9 @@ from PIL import Image
 
 from sam2vt import cli
 from sam2vt.config import DatasetConfig
-from sam2vt.core.data.configured import open_records
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks, load_void
+from sam2vt.core.data.masks.loading import load_masks, load_void
+from sam2vt.core.data.opening import open_records
 from sam2vt.errors import ConfigError
 
 SIZE = (24, 32)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.decoding import read_frames
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import known_objects, load_masks, load_void
-from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.records.serialization import decode_record, encode_record
 
 SIZE, NUM_FRAMES = (24, 32), 4
 LEFT, RIGHT, LOWER = np.s_[2:10, 2:10], np.s_[2:10, 20:28], np.s_[14:22, 8:16]

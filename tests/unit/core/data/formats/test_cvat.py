@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks
-from sam2vt.core.data.record_coding import decode_record, encode_record
-from sam2vt.core.data.video_writing import write_video
+from sam2vt.core.data.masks.loading import load_masks
+from sam2vt.core.data.records.serialization import decode_record, encode_record
+from sam2vt.core.data.writing.video_file import write_video
 from sam2vt.errors import Sam2vtError
 
 SIZE, NUM_FRAMES = (24, 32), 4

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from sam2vt.core.data import masks
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import label_images
 from sam2vt.errors import ConfigError, DataError
 
 
@@ -38,9 +38,9 @@ def test_loading_decodes_no_mask(shared_data, monkeypatch):
     def refuse(*_):
         raise AssertionError("a mask was decoded")
 
-    monkeypatch.setattr(masks, "read_labels", refuse)
-    monkeypatch.setattr("sam2vt.core.data.rle.segmentation_to_mask", refuse)
-    monkeypatch.setattr("sam2vt.core.data.images.read_pixels", refuse)
+    monkeypatch.setattr(label_images, "read_labels", refuse)
+    monkeypatch.setattr("sam2vt.core.data.masks.rle.segmentation_to_mask", refuse)
+    monkeypatch.setattr("sam2vt.core.data.frames.images.read_pixels", refuse)
     for folder in ("davis17_bmx-trees", "davis17_schoolgirls_mp4", "pumavos_chair", "endoscapes_coco"):
         identity = "category" if folder == "endoscapes_coco" else "error"
         assert load_records("auto", shared_data / folder, identity=identity)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.images import MAX_PIXELS, image_size, open_image
+from sam2vt.core.data.frames.images import MAX_PIXELS, image_size, open_image
 from sam2vt.errors import DataError
 
 FRAME, MASK = "JPEGImages/a/00001.jpg", "Annotations/a/00001.png"

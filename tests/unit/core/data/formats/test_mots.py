@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks, load_void
-from sam2vt.core.data.record_coding import decode_record, encode_record
+from sam2vt.core.data.masks.loading import load_masks, load_void
+from sam2vt.core.data.records.serialization import decode_record, encode_record
 
 SIZE = (24, 32)
 CAR, WALKER, IGNORED = 1001, 2003, 10000

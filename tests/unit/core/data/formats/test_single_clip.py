@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import find_object_ids
+from sam2vt.core.data.masks.loading import find_object_ids
 
 
 def test_folder_names_the_clip(tmp_path, frame, mask):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import find_object_ids, known_objects, load_masks
-from sam2vt.core.data.video_writing import write_video
+from sam2vt.core.data.masks.loading import find_object_ids, known_objects, load_masks
+from sam2vt.core.data.writing.video_file import write_video
 from sam2vt.core.types import LabelImage
 from sam2vt.errors import DataError
 

@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import known_objects, load_masks
+from sam2vt.core.data.masks.loading import known_objects, load_masks
 
 SIZE, NUM_FRAMES = (24, 32), 3
 POLYGON = [[4, 4, 20, 4, 20, 16, 4, 16]]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import load_masks
+from sam2vt.core.data.masks.loading import load_masks
 
 
 @pytest.fixture

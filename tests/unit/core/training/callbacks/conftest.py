@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 
 
 class OneWeight(L.LightningModule):

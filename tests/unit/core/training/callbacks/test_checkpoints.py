@@ -15,14 +15,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import Config
-from sam2vt.core.data.sampling import ClipSampler
+from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints, checkpoint_callbacks, early_stopping
 from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.position import ResumableSampler, batches_since_step, rewind_loops
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.data_module import SAM2LightningDataModule
-from sam2vt.core.training.position import ResumableSampler, batches_since_step, rewind_loops
 from sam2vt.errors import TrainingError
 
 NUM_CLIPS = 5

@@ -10,7 +10,7 @@ import torch
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows, write_rows
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 
 
 def read(path: Path) -> list[dict[str, str]]:

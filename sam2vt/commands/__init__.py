@@ -1,0 +1,1 @@
+"""The verbs of `sam2vt`, one file each."""

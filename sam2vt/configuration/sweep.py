@@ -1,0 +1,267 @@
+"""The settings of a sweep, checked against the configuration that it varies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple, cast, get_type_hints
+
+from sam2vt.config import Config, SweepConfig
+from sam2vt.configuration.loading import load_config
+from sam2vt.configuration.reading import convert, plain, read
+from sam2vt.configuration.sweep_space import Dimension, Space, read_space
+from sam2vt.errors import ConfigError
+
+ALGORITHMS = ("tpe", "random", "grid")
+SCHEDULERS = ("asha", "median", "pbt", "none")
+# What a validation says that trials can be compared by, and which end of it is best.
+OBJECTIVES = {
+    "val/J&F": "max",
+    "val/J": "max",
+    "val/F": "max",
+    "seconds_per_step": "min",
+    "clips_per_second": "max",
+}
+# Where a run lies and how it is watched: the same for every trial, or the sweep's own to say.
+_PLACES = (
+    *("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project", "on_bad_sample"),
+    *(
+        f"trainer.{name}"
+        for name in ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
+    ),
+)
+_DATA = (
+    "dataset.data_path",
+    "dataset.datasets",
+    "dataset.image_root",
+    "dataset.dataset_type",
+    "dataset.identity",
+)
+# What J and F are measured on.
+_JUDGES = ("split", "val_fraction", "trainer.limit_val_batches")
+# What may change in the middle of a run without making its weights another network's.
+PERTURBED = ("loss.", "optimizer.lr", "optimizer.weight_decay")
+
+
+class Sweep(NamedTuple):
+    """A sweep that can be run."""
+
+    settings: SweepConfig
+    space: Space
+    base: BaseConfig
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """A composed configuration whose references (`${max_objects}`) are still open: a change reaches them."""
+
+    content: Mapping[str, Any]
+
+    def changed(self, values: Mapping[str, Any]) -> BaseConfig:
+        """With other `values`, by dotted names."""
+        from omegaconf import OmegaConf
+
+        content: Any = OmegaConf.create(dict(self.content))
+        for name, value in values.items():
+            OmegaConf.update(content, name, list(value) if isinstance(value, tuple) else value, merge=False)
+        return BaseConfig(cast(Any, OmegaConf.to_container(content, resolve=False)))
+
+    def mapping(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration with other `values`, resolved."""
+        from omegaconf import OmegaConf
+
+        return plain(OmegaConf.create(dict(self.changed(values).content)))
+
+    def config(self, values: Mapping[str, Any]) -> Config:
+        """The same, checked. Raises ConfigError where the values do not go together."""
+        return load_config(self.mapping(values))
+
+
+def load_sweep(composed: Any) -> Sweep:
+    """The sweep that a composed configuration holds under `sweep`, and the configuration beside it.
+
+    Raises one ConfigError with every fault of either.
+    """
+    from omegaconf import OmegaConf
+
+    content: Any = OmegaConf.to_container(composed, resolve=False)
+    given = content.pop("sweep", None)
+    if given is None:
+        raise ConfigError(
+            "no sweep was named; give sweep=joint, sweep=loss_weights or another of configs/sweep"
+        )
+    config = BaseConfig(content).config({})
+    # The time in a folder's name is told by Hydra alone, which trials do without.
+    base = BaseConfig({**content, "output_dir": config.output_dir})
+    settings, found = read(SweepConfig, plain(OmegaConf.create(given)), "sweep.")
+    assert isinstance(settings, SweepConfig)
+    faults = [fault.text for fault in found] + list(_setting_faults(settings))
+    space, wrong = read_space(settings.space, _convert_named, lambda name: _value(config, name))
+    faults += wrong
+    if not wrong:
+        faults += _space_faults(settings, space, config, base)
+    if faults:
+        faults = list(dict.fromkeys(faults))
+        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n".join([f"the sweep has {number}:", *(f"  - {fault}" for fault in faults)]))
+    return Sweep(settings, space, base)
+
+
+def _setting_faults(settings: SweepConfig) -> Iterator[str]:
+    """What each setting may be on its own."""
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "algorithm": ((lambda v: v in ALGORITHMS), f"one of {', '.join(ALGORITHMS)}"),
+        "scheduler": ((lambda v: v in SCHEDULERS), f"one of {', '.join(SCHEDULERS)}"),
+        "num_trials": ((lambda v: v >= 2), "at least 2: the first is the unswept configuration"),
+        "seed": ((lambda v: 0 <= v < 2**32), "from 0 to 4294967295"),
+        "max_concurrent": (
+            (lambda v: v is None or v >= 1),
+            "at least 1, or null for as many as fit",
+        ),
+        "keep_best": ((lambda v: v >= 1), "at least 1"),
+        "grace": ((lambda v: 0 < v < 1), "above 0 and below 1"),
+        "reduction": ((lambda v: v > 1), "above 1"),
+        "perturb_every": ((lambda v: 0 < v < 1), "above 0 and below 1"),
+        "quantile": ((lambda v: 0 < v <= 0.5), "above 0 and up to 0.5"),
+    }
+    for name, (fits, allowed) in rules.items():
+        value = getattr(settings, name)
+        if not fits(value):
+            yield f"sweep.{name}={value!r}: must be {allowed}"
+    yield from _objective_faults(settings.objectives)
+
+
+def _objective_faults(objectives: list[str]) -> Iterator[str]:
+    allowed = ", ".join(OBJECTIVES)
+    if len(objectives) not in (1, 2) or len(set(objectives)) != len(objectives):
+        yield f"sweep.objectives={objectives}: must be one or two different ones of {allowed}"
+    for name in objectives:
+        if name in OBJECTIVES:
+            continue
+        loss = "; losses cannot be compared where their weights vary" if "loss" in name else ""
+        yield f"sweep.objectives: {name!r} is nothing to compare trials by; allowed are {allowed}{loss}"
+
+
+def _space_faults(settings: SweepConfig, space: Space, config: Config, base: BaseConfig) -> list[str]:
+    faults = [fault for dimension in space.dimensions for fault in _name_faults(dimension.name, config)]
+    if not space.dimensions:
+        faults.append("sweep.space: is empty; name at least one setting to vary")
+    if config.save_dir not in ("", f"{config.output_dir}/checkpoints"):
+        faults.append(f"save_dir={config.save_dir}: each trial keeps its checkpoints in a folder of its own")
+    if config.resume not in (None, "auto"):
+        faults.append(
+            f"resume={config.resume}: a sweep is gone on with by resume=auto and its own output_dir"
+        )
+    if config.trainer.limit_val_batches == 0:
+        faults.append(
+            "trainer.limit_val_batches=0: trials are compared by validations, of which there are none"
+        )
+    if settings.algorithm == "grid":
+        faults += _grid_faults(settings, space)
+    if settings.scheduler == "pbt":
+        faults += _pbt_faults(settings, space, config)
+    if not faults:
+        faults += [fault for dimension in space.dimensions for fault in _value_faults(dimension, space, base)]
+    return faults
+
+
+def _name_faults(name: str, config: Config) -> Iterator[str]:
+    """Settings that may not differ between trials."""
+    if name in _PLACES or name.startswith("ray."):
+        yield f"sweep.space.{name}: says where a run lies or runs, not what it learns; set it apart"
+    judged = name in _JUDGES or name.startswith("valdataset.")
+    judged = judged or (name in _DATA and not config.valdataset.is_given)
+    if judged or (name == "seed" and config.split != "none" and not config.valdataset.is_given):
+        yield f"sweep.space.{name}: changes what J and F are measured on: trials could not be compared"
+
+
+def _grid_faults(settings: SweepConfig, space: Space) -> Iterator[str]:
+    counts = {each.name: each.num_points for each in space.dimensions}
+    for name, count in counts.items():
+        if count is None:
+            yield f"sweep.space.{name}: a grid needs countable values; give choice, integer or a step"
+    if None in counts.values():
+        return
+    number = 1
+    for count in counts.values():
+        number *= count or 1
+    if number + 1 > settings.num_trials:
+        product = " x ".join(f"{count} ({name})" for name, count in counts.items())
+        yield (
+            f"sweep.algorithm=grid: {product} = {number} points and the unswept default make up to "
+            f"{number + 1} trials, but sweep.num_trials={settings.num_trials}; raise it, or take fewer values"
+        )
+
+
+def _pbt_faults(settings: SweepConfig, space: Space, config: Config) -> Iterator[str]:
+    """Population based training changes values in the middle of a run."""
+    if len(settings.objectives) > 1:
+        yield "sweep.objectives: pbt follows a single one; name one, or take sweep.scheduler=asha"
+    if settings.num_trials < 3:
+        yield f"sweep.num_trials={settings.num_trials}: pbt needs at least 3, the unswept one included"
+    for each in space.dimensions:
+        if not each.name.startswith(PERTURBED):
+            yield (
+                f"sweep.space.{each.name}: cannot change in the middle of a run; pbt takes loss weights, "
+                "optimizer.lr and optimizer.weight_decay"
+            )
+        elif each.kind not in ("uniform", "log_uniform") or each.alternatives or each.when or each.step:
+            yield f"sweep.space.{each.name}: pbt moves values up and down; give uniform or log_uniform alone"
+        elif each.name == "optimizer.weight_decay" and each.values[0] == 0:
+            yield "sweep.space.optimizer.weight_decay: pbt moves it up and down, so it must begin above 0"
+    if "optimizer.lr" in space.fields and config.optimizer.encoder_lr is not None:
+        yield (
+            f"optimizer.encoder_lr={config.optimizer.encoder_lr}: where pbt varies optimizer.lr, the encoder "
+            "has to follow it; set it to null (optimizer.layer_decay slows the encoder down)"
+        )
+
+
+def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Iterator[str]:
+    """Samples of it, each tried alone; faults that another swept setting may mend are left to the trial."""
+    needed = {name: allowed[0] for name, allowed in dimension.when.items()}
+    mendable = set(space.fields) - needed.keys() - {dimension.name}
+    for value in dimension.samples:
+        try:
+            base.config({**needed, dimension.name: value})
+        except ConfigError as error:
+            lines = [line.removeprefix("  - ") for line in str(error).splitlines()[1:] or [str(error)]]
+            found = [line for line in lines if not any(name in line.split(":")[0] for name in mendable)]
+            if found:
+                yield f"sweep.space.{dimension.name}: {'; '.join(found)}"
+                return
+
+
+def _convert_named(name: str, value: Any) -> tuple[Any, list[str]]:
+    """`value` as the type of the setting `name`."""
+    kind: Any = Config
+    for part in name.split("."):
+        hints = get_type_hints(kind) if is_dataclass(kind) else {}
+        if part not in hints:
+            return None, [_unknown(name)]
+        kind = hints[part]
+    if is_dataclass(kind):
+        return None, [f"{name} is a group of settings; name one of them: {', '.join(get_type_hints(kind))}"]
+    converted, faults = convert(value, kind, name)
+    return converted, [fault.text for fault in faults]
+
+
+def _unknown(name: str) -> str:
+    known = list(_names(Config))
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"{name} is no setting{f', did you mean {close[0]}?' if close else ''}"
+
+
+def _names(kind: Any, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from _names(hint, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _value(config: Config, name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value

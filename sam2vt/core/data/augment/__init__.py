@@ -1,1 +1,0 @@
-"""How drawn clips are altered, by torchvision; imported only where something is."""

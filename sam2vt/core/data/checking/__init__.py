@@ -1,0 +1,1 @@
+"""Faults of a dataset, found without training on it."""

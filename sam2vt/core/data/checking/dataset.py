@@ -1,0 +1,137 @@
+"""A whole dataset: its videos one by one, in several processes, and what they have in common."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+
+from sam2vt.core.data.checking.findings import Fault, VideoFindings
+from sam2vt.core.data.checking.video import VideoCheck
+from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.progress import with_progress
+from sam2vt.core.data.workers import ENDED, process_pool
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_VIDEOS_A_TASK = 8
+
+Load = Callable[[list[DataError], list[str]], Sequence[VideoRecord]]  # given what collects faults, and notes
+
+
+@dataclass
+class DatasetFindings:
+    """Faults forbid training; notes say what a user may not have meant."""
+
+    path: str
+    videos: list[VideoFindings] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)  # of the dataset, then of each video
+    notes: list[str] = field(default_factory=list)
+
+
+def check_dataset(
+    path: str,
+    load: Load,
+    check: VideoCheck,
+    *,
+    image_size: int = 512,
+    workers: int | None = None,
+) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
+    """All faults of a dataset, and the records of the videos that can be read at all.
+
+    `load` is given the lists that collect the faults of single videos, and notes.
+    """
+    errors: list[DataError] = []
+    notes: list[str] = []
+    try:
+        records = _load(load, errors, notes)
+    except DataError as error:
+        records, errors = [], [*errors, error]
+    found = DatasetFindings(path, faults=[Fault.of(error) for error in errors])
+    found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
+    found.faults += [fault for video in found.videos for fault in video.faults]
+    found.notes = [*notes, *_notes(found.videos, check, image_size)]
+    return found, records
+
+
+def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[VideoRecord]:
+    """What cannot be read of the disk is a fault as any other."""
+    try:
+        return load(errors, notes)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        file = str(error.filename)
+        raise DataError(
+            f"{file}: cannot be read: {error.strerror}; allow it, or copy it anew", file=file
+        ) from None
+
+
+def _check_all(
+    records: Sequence[VideoRecord], check: VideoCheck, workers: int | None
+) -> Iterator[VideoFindings]:
+    """In the order of the records."""
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(records) <= _VIDEOS_A_TASK:
+        yield from map(check, records)
+        return
+    with process_pool(workers) as pool:
+        try:
+            yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
+        except BrokenProcessPool:
+            raise DataError(ENDED.format(workers=workers)) from None
+
+
+def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> Iterator[str]:
+    stills = [video for video in videos if video.is_still]
+    if stills and len(stills) == len(videos):
+        yield (
+            f"all {len(videos)} are stills, whose clips show an image by a moving camera; J and F need "
+            "videos: train with valdataset.data_path naming some, or with trainer.limit_val_batches=0"
+        )
+    moving = [video for video in videos if not video.is_still]
+    short = [v.video for v in moving if v.num_frames < check.span]
+    if short:
+        yield (
+            f"{some(short)}: fewer frames than a clip of {check.clip_length} at stride {check.frame_stride} "
+            "needs; clips are padded, and what is padded counts nowhere"
+        )
+    yield from _alike(videos)
+    lost = [_named(v, o.name) for v in moving for o in v.objects.values() if o.frames == 1]
+    if lost:
+        yield f"{some(lost)}: visible on a single frame, so there is nothing to track"
+    tiny = [
+        _named(v, o.name)
+        for v in videos
+        for o in v.objects.values()
+        if o.largest * image_size**2 < v.height * v.width
+    ]
+    if tiny:
+        yield f"{some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
+    yield from _unread(videos, check)
+
+
+def _alike(videos: list[VideoFindings]) -> Iterator[str]:
+    alike = defaultdict(list)
+    for video in videos:
+        alike[video.fingerprint].append(video)
+    for group in (group for group in alike.values() if len(group) > 1):
+        what = "are" if all(video.is_still for video in group) else "begin with"
+        names = some(video.video for video in group)
+        yield f"{names}: {what} the very same frame; keep them on one side of a split"
+
+
+def _unread(videos: list[VideoFindings], check: VideoCheck) -> Iterator[str]:
+    """What was not looked at, so that nobody takes it for sound."""
+    decoded, total = sum(v.decoded_frames for v in videos), sum(v.num_frames for v in videos)
+    if check.depth == "all" or decoded == total:
+        return
+    is_shallow = check.depth == "headers"
+    what = ", and no mask was read" if is_shallow else ", those of a clip in the middle of each video"
+    yield f"{decoded} of {total} frames were decoded{what}; --read all decodes every frame"
+
+
+def _named(video: VideoFindings, name: str) -> str:
+    return f"{video.video} object {name}"

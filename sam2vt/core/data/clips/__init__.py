@@ -1,0 +1,1 @@
+"""A record becomes a clip, clips become a batch."""

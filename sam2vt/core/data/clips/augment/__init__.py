@@ -1,0 +1,1 @@
+"""Augmentation of clips, the same for frames and masks."""

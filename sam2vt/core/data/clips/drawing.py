@@ -1,0 +1,270 @@
+"""Clips out of videos: a pure function of (records, spec, key)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sam2vt.config import AugmentConfig
+from sam2vt.core.data.clips.augment.content import Content
+from sam2vt.core.data.clips.spec import ClipSpec
+from sam2vt.core.data.clips.stills import draw_motion, move, move_mask
+from sam2vt.core.data.clips.windows import FrameMasks, choose_objects, choose_window
+from sam2vt.core.data.frames.feature_cache import from_bits
+from sam2vt.core.data.frames.images import resize_mask
+from sam2vt.core.data.frames.reading import read_frames
+from sam2vt.core.data.masks.loading import known_objects
+from sam2vt.core.types import STILL, Clip, SampleKey, VideoRecord
+from sam2vt.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_LOOKED_AT = 1000  # videos that are looked at before a start, of any number
+_AUGMENT_STREAM = 2  # keeps augmentation's random numbers apart; 1 is the order's
+
+ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as decoders without torch make it
+
+
+def make_clip(
+    records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec, quarantine: bool = False
+) -> Clip:
+    """The clip of one draw, from video `key.index % len(records)`.
+
+    Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
+    The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
+    A video shorter than the clip is padded by the clip's last frame, not valid there; a still is shown by a
+    moving camera instead. Only the frames of the clip are decoded. Prompts are drawn of what `spec.augment`
+    makes of it. Raises DataError for a video in which no object is ever visible; with `quarantine` a blank
+    clip that says so comes instead.
+    """
+    draw = draw_or_quarantine if quarantine else draw_clip
+    return _as_tensors(draw(records, key, spec))
+
+
+def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
+    """`make_clip` without torch, which augmentation alone needs."""
+    place = key.index % len(records)
+    record, sequence = records[place], [spec.seed, key.epoch, key.index]
+    whole, spec = spec, spec.of(record)
+    rng = np.random.default_rng(np.random.SeedSequence(sequence))
+    frames, content = _draw_content(record, spec, rng)
+    if spec.augment != AugmentConfig():
+        # Random numbers of its own: window, objects and kinds of prompts are those of the clip as it is.
+        own = np.random.default_rng(np.random.SeedSequence(sequence, spawn_key=(_AUGMENT_STREAM,)))
+        content = _augment(content, records, place, whole, own)
+    padding = [frames[-1]] * (spec.clip_length - len(frames))
+    return {
+        **({"images": content.images} if content.features is None else {"features": content.features}),
+        "masks": content.masks,
+        "valid_masks": content.valid_masks,
+        "prompts": _draw_prompts(content.masks, spec, rng),
+        "video_id": record.video_id,
+        "frame_indices": frames + padding,
+        "object_ids": content.object_ids,
+        "original_size": (record.height, record.width),
+        "num_objects": len(content.object_ids),
+    }
+
+
+def _draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:
+    """The frames that are drawn of a video, and what they show."""
+    window = choose_window(record, spec, rng)
+    frames, visible = window
+    object_ids = choose_objects(window, spec, rng)
+    if record.extra.get(STILL):
+        return frames, _draw_still(record, visible[frames[0]], object_ids, spec, rng)
+    masks = _stack_masks(frames, visible, object_ids, spec)
+    valid = _stack_valid(record, frames, object_ids, spec)
+    if spec.features is not None:
+        features = [_padded(level, spec) for level in spec.features.read(record, frames)]
+        return frames, Content(np.empty(0, np.uint8), masks, valid, object_ids, features)
+    return frames, Content(_read_images(record, frames, spec), masks, valid, object_ids)
+
+
+def _augment(
+    content: Content, records: Sequence[VideoRecord], place: int, spec: ClipSpec, rng: np.random.Generator
+) -> Content:
+    from sam2vt.core.data.clips.augment.clip import augment  # it loads torch
+
+    def draw_other() -> Content:
+        """Of another video, where there is one; a mixture may have the same video there."""
+        other = records[(place + int(rng.integers(1, max(len(records), 2)))) % len(records)]
+        try:
+            return _draw_content(other, spec.of(other), rng)[1]
+        except DataError as error:
+            raise DataError(
+                f"{error} (it was to go into a clip of video {records[place].video_id} by mosaic or paste)"
+            ) from None
+
+    record = records[place]
+    settings = spec.of(record).augment
+    return augment(content, settings, rng, draw_other, record.width / record.height, spec.max_objects)
+
+
+def _draw_still(
+    record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
+) -> Content:
+    """What a clip of one image shows; where an object has left it, it is absent."""
+    assert spec.features is None, "a moved image has no features"
+    maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
+    (image,) = read_frames(record, [0], size=spec.image_size)
+    moved = [move_mask(resize_mask(masks[each], spec.image_size), maps) for each in object_ids]
+    images = np.ascontiguousarray(move(image, maps).transpose(0, 3, 1, 2))
+    valid = np.ones((spec.clip_length, len(object_ids)), dtype=bool)
+    return Content(images, np.stack(moved, axis=1), valid, object_ids)
+
+
+def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
+    """`draw_clip`, or in place of a DataError a blank clip whose `quarantined` says what was wrong."""
+    try:
+        return draw_clip(records, key, spec)
+    except DataError as error:
+        place = key.index % len(records)
+        try:
+            video_id, source = records[place].video_id, records[place].source
+        except DataError:  # the record itself cannot be read
+            video_id, source = f"video {place}", ""
+        clip = draw_blank(spec, video_id)
+        clip["quarantined"] = {
+            "epoch": key.epoch,
+            "index": key.index,
+            "video_id": video_id,
+            "source": source,
+            "error": str(error),
+        }
+        return clip
+
+
+def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
+    """A clip that counts nowhere: in the place of one that there is not, or that cannot be made.
+
+    Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
+    last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
+    """
+    return _as_tensors(draw_blank(spec, video_id))
+
+
+def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
+    """`blank_clip` without torch."""
+    length, (height, width) = spec.clip_length, spec.image_size
+    centre = np.zeros((1, 1, height, width), dtype=bool)
+    centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True
+    prompt = _prompt(centre, 0, 0, spec, np.random.default_rng(0), spec.prompts.prompt_types[0])
+    prompt["frame_index"] = length - 1
+    black = np.zeros((length, 3, height, width), dtype=np.uint8)
+    return {
+        **({"images": black} if spec.features is None else {"features": spec.features.blank(length)}),
+        "masks": np.zeros((length, 1, height, width), dtype=bool),
+        "valid_masks": np.zeros((length, 1), dtype=bool),
+        "prompts": [prompt],
+        "video_id": video_id,
+        "frame_indices": [-1] * length,
+        "object_ids": [0],
+        "original_size": (height, width),
+        "num_objects": 1,
+    }
+
+
+def _as_tensors(value: Any) -> Any:
+    """The same clip with tensors in place of its arrays; they share memory."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return from_bits(value) if value.dtype == np.uint16 else torch.from_numpy(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(each) for key, each in value.items()}
+    return [_as_tensors(each) for each in value] if isinstance(value, list) else value
+
+
+def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
+    """Logs a warning for each video that is shorter than a clip, among the first thousand.
+
+    For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
+    """
+    told = set()
+    for record in islice(records, _LOOKED_AT):
+        own = spec.of(record)
+        if len(record.frames) < own.span and not record.extra.get(STILL) and record.video_id not in told:
+            told.add(record.video_id)  # a mixture may have it several times
+            log.warning(
+                "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "
+                "frame stride %d): its clips are padded by their last frame, which counts nowhere",
+                record.video_id,
+                record.source,
+                len(record.frames),
+                own.span,
+                own.clip_length,
+                own.frame_stride,
+            )
+
+
+def _stack_masks(
+    frames: list[int], visible: dict[int, FrameMasks], object_ids: list[int], spec: ClipSpec
+) -> np.ndarray:
+    """bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
+    masks = np.zeros((spec.clip_length, len(object_ids), *spec.image_size), dtype=bool)
+    for t, frame in enumerate(frames):
+        for n, object_id in enumerate(object_ids):
+            mask = visible.get(frame, {}).get(object_id)
+            if mask is not None:
+                masks[t, n] = resize_mask(mask, spec.image_size)
+    return masks
+
+
+def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], spec: ClipSpec) -> np.ndarray:
+    """bool [T, N]: where an object's mask is known, be it there or absent."""
+    valid = np.zeros((spec.clip_length, len(object_ids)), dtype=bool)
+    for t, frame in enumerate(frames):
+        if frame in record.annotations:
+            known = known_objects(record, frame)
+            valid[t] = [known is None or object_id in known for object_id in object_ids]
+    return valid
+
+
+def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Each object's prompt on its first visible frame, in slot order, then those on further frames.
+
+    Further frames are drawn for the clip, not for each object, so that objects share their conditioning
+    frames; an object keeps its kind of prompt.
+    """
+    is_visible = masks.any(axis=(2, 3))  # [T, N]
+    first = is_visible.argmax(axis=0)
+    prompts = [_prompt(masks, int(t), n, spec, rng) for n, t in enumerate(first)]
+    later = is_visible & (np.arange(len(masks))[:, None] > first)
+    num_extra = int(rng.integers(spec.max_conditioning_frames))
+    candidates = np.flatnonzero(later.any(axis=1))
+    extra = sorted(rng.choice(candidates, size=min(num_extra, len(candidates)), replace=False).tolist())
+    for t in extra:
+        for n in np.flatnonzero(later[t]).tolist():
+            prompts.append(_prompt(masks, t, n, spec, rng, prompts[n]["type"]))
+    return prompts
+
+
+def _prompt(
+    masks: np.ndarray, t: int, n: int, spec: ClipSpec, rng: np.random.Generator, kind: str | None = None
+) -> dict[str, Any]:
+    prompt = spec.prompts.draw(masks[t, n], rng, kind)
+    prompt["object_index"] = n
+    prompt["frame_index"] = t
+    return prompt
+
+
+def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.ndarray:
+    """uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
+    read = read_frames(record, frames, size=spec.image_size)
+    images = np.empty((spec.clip_length, 3, *spec.image_size), dtype=np.uint8)
+    for frame, image in zip(read, images):
+        cv2.split(frame, list(image))  # into its channels, several times as fast as a transposed copy
+    images[len(read) :] = images[len(read) - 1]
+    return images
+
+
+def _padded(read: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """The last frame stands in for those that the video lacks."""
+    lacking = spec.clip_length - len(read)
+    return np.concatenate([read, np.repeat(read[-1:], lacking, axis=0)]) if lacking else read

@@ -1,0 +1,71 @@
+"""How clips are drawn from videos: sizes, strides, which objects, which prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sam2vt.config import AugmentConfig
+from sam2vt.configuration.rules import OBJECT_SAMPLINGS, check_augment
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.data.frames.feature_cache import FeatureCache
+from sam2vt.core.types import SET, VideoRecord
+from sam2vt.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How clips are drawn. Raises ConfigError naming the field that cannot be used."""
+
+    image_size: tuple[int, int]  # (H, W) in pixels, square, a multiple of 32
+    clip_length: int  # T
+    prompts: PromptGenerator
+    seed: int = 0
+    frame_stride: int = 1  # frames of the video from one frame of the clip to the next
+    max_frame_stride: int | None = None  # drawn a clip, from frame_stride to this; None: always frame_stride
+    reverse_probability: float = 0.0  # that a clip runs backwards
+    min_object_pixels: int = 0  # of the video: objects that stay smaller in a clip are left out of it
+    object_sampling: str = "uniform"  # which objects are kept where there are more than max_objects
+    max_objects: int | None = None  # None: all that are visible
+    max_conditioning_frames: int = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)  # how a clip is altered before its prompts
+    features: FeatureCache | None = None  # read in place of images
+    sets: tuple[ClipSpec, ...] = ()  # of a mixture: how clips of each of its sets are drawn
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", tuple(self.image_size))
+        if len(self.image_size) != 2 or self.image_size[0] != self.image_size[1]:
+            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W)")
+        if self.image_size[0] < 32 or self.image_size[0] % 32:
+            raise ConfigError(f"image_size={self.image_size}: must be a multiple of 32")
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more")
+        if self.max_frame_stride is not None and self.max_frame_stride < self.frame_stride:
+            raise ConfigError(
+                f"max_frame_stride={self.max_frame_stride}: must be at least frame_stride={self.frame_stride}"
+            )
+        if not 0 <= self.reverse_probability <= 1:
+            raise ConfigError(f"reverse_probability={self.reverse_probability}: must be between 0 and 1")
+        if self.min_object_pixels < 0:
+            raise ConfigError(f"min_object_pixels={self.min_object_pixels}: must be at least 0")
+        if self.object_sampling not in OBJECT_SAMPLINGS:
+            raise ConfigError(
+                f"object_sampling={self.object_sampling!r}: allowed are {', '.join(OBJECT_SAMPLINGS)}"
+            )
+        for name in ("clip_length", "frame_stride", "max_objects", "max_conditioning_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: must be at least 1")
+        check_augment(self.augment)
+
+    def of(self, record: VideoRecord) -> ClipSpec:
+        """How clips of this video are drawn."""
+        return self.sets[record.extra[SET]] if self.sets else self
+
+    def reading(self, features: FeatureCache) -> ClipSpec:
+        """The same clips with features in place of images."""
+        return replace(self, features=features, sets=tuple(each.reading(features) for each in self.sets))
+
+    @property
+    def span(self) -> int:
+        """How many frames of the video a whole clip reaches over."""
+        return (self.clip_length - 1) * self.frame_stride + 1

@@ -1,0 +1,1 @@
+"""Frames from references: images, video files and packs."""

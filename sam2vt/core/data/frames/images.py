@@ -1,0 +1,182 @@
+"""Image files: sizes by header, RGB frames, resizing."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sam2vt.core.storage.disk import unreadable
+from sam2vt.errors import DataError, located
+
+# 11585 x 11585. A small file can claim more than memory holds; its header is read before any pixel.
+MAX_PIXELS = 1 << 27
+# Pillow knows formats that run other programs; these are what frames and masks come in.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+_EXIF_ORIENTATION = 0x0112
+# What Pillow raises for files that were cut, changed or made to harm.
+_DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError, TypeError, OverflowError)
+
+
+def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
+    """The opened image, pixels not yet read. Raises DataError where there is none, or more than one.
+
+    `data` is the file's content where it lies elsewhere; `path` then says where, for messages.
+    """
+    if data is None and not os.path.isfile(path):
+        gone = "is no regular file" if os.path.lexists(path) else "does not exist"
+        raise DataError(f"{path}: the {what} {gone}; restore the file or remove its annotation")
+    try:
+        with warnings.catch_warnings():  # Pillow warns from below our limit on
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path if data is None else BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, what, str(error)) from None
+    except (UnidentifiedImageError, *_DAMAGE) as error:
+        raise _not_opened(path, what, error, data) from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise _too_large(path, what, f"it is {width}x{height}")
+    _check_single(image, path, what)
+    return image
+
+
+def _not_opened(path: str, what: str, error: Exception, data: bytes | None) -> DataError:
+    if data is None and isinstance(error, PermissionError):
+        return unreadable(path, error)
+    is_empty = os.path.getsize(path) == 0 if data is None else not data
+    reason = "the file is empty" if is_empty else f"{error}"
+    return DataError(
+        f"{path}: the {what} cannot be opened as an image: {reason}; copy or export the file again"
+        f"{'' if is_empty else ' as ' + ', '.join(_FORMATS)}"
+    )
+
+
+def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarray:
+    """The pixels of an opened image as its own type, [height, width] or [height, width, channels]."""
+    try:
+        return np.asarray(image)
+    except _DAMAGE as error:
+        raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
+
+
+def image_size(path: str, what: str = "image") -> tuple[int, int]:
+    """(height, width) as displayed, from the header alone."""
+    with located(file=path), open_image(path, what) as image:
+        width, height = image.size
+        try:
+            turned = _orientation(image) in (5, 6, 7, 8)
+        except _DAMAGE as error:
+            raise DataError(f"{path}: the {what} has damaged EXIF data: {error}; save it again") from None
+    return (width, height) if turned else (height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF numbers it. Pillow would decode a whole PNG to look for one behind its pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return image.getexif().get(_EXIF_ORIENTATION, 1)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a gray image has more than 8 bits a pixel."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) -> np.ndarray:
+    """An image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
+
+    Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. It is one
+    for all frames of a video, so that its brightness does not flicker. `data` as for `open_image`.
+    """
+    with open_image(path, "frame", data) as image:
+        if is_deep(image) != (intensity_range is not None):
+            raise _wrong_depth(path, intensity_range)
+        if intensity_range is not None:
+            return _scaled(read_pixels(image, path, "frame"), *intensity_range)
+        try:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        except _DAMAGE as error:
+            raise DataError(f"{path}: the frame is damaged: {error}; export or copy it again") from None
+        return np.array(upright)
+
+
+def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear."""
+    height, width = frame.shape[:2]
+    if (height, width) == tuple(size):
+        return frame
+    shrinks = size[0] <= height and size[1] <= width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(frame, (size[1], size[0]), interpolation=interpolation)
+
+
+def _check_single(image: Image.Image, path: str, what: str) -> None:
+    """Refuses animations and stacks; an MPO, as phones write it, is a photo with a second one behind it."""
+    try:
+        several = image.format in ("PNG", "GIF", "WEBP", "TIFF") and _has_second(image)
+    except _DAMAGE as error:
+        image.close()
+        raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
+    if several:
+        image.close()
+        raise DataError(
+            f"{path}: the {what} holds several images (an animation, or a stack of slices); allowed is one "
+            "image a file: write each into a file of its own"
+        )
+
+
+def _has_second(image: Any) -> bool:
+    if image.format == "TIFF":
+        return bool(image.n_frames > 1)
+    return bool(getattr(image, "is_animated", False))
+
+
+def _too_large(path: str, what: str, size: str) -> DataError:
+    return DataError(
+        f"{path}: the {what} is too large: {size}; allowed are {MAX_PIXELS} pixels. Resize it, or remove it "
+        "if it is no image of yours"
+    )
+
+
+def _wrong_depth(path: str, intensity_range: Any) -> DataError:
+    if intensity_range is None:
+        return DataError(f"{path}: the frame has more than 8 bits a channel; save frames as 8 bit images")
+    return DataError(
+        f"{path}: the frame is no 16 bit gray image, as the other frames of its video are; save all frames "
+        "of a video in one depth"
+    )
+
+
+def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Gray values from `low` to `high` as uint8 RGB [height, width, 3]."""
+    share = (pixels.astype(np.float64) - low) / max(high - low, 1)
+    gray = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask at another size: bool [h, w] -> bool [H, W], `size` being (H, W) in pixels.
+
+    A pixel belongs to the object where the object covers at least half of it. An object too small to
+    cover half of any pixel keeps the pixels that it covers most: resizing never makes an object vanish.
+    """
+    if mask.shape == tuple(size):
+        return mask.copy()
+    coverage: np.ndarray = mask.astype(np.float32)
+    # Sides that shrink first, by area, then those that grow: linear sampling alone skips thin objects.
+    smaller = (min(size[0], mask.shape[0]), min(size[1], mask.shape[1]))
+    if smaller != mask.shape:
+        coverage = cv2.resize(coverage, smaller[::-1], interpolation=cv2.INTER_AREA)
+    if smaller != tuple(size):
+        coverage = cv2.resize(coverage, size[::-1], interpolation=cv2.INTER_LINEAR)
+    threshold = min(0.5, float(coverage.max()))
+    # A whisker below the threshold: half a pixel summed in float32 may come out as 0.4999.
+    return (coverage > 0) & (coverage >= threshold - 1e-4)

@@ -1,0 +1,117 @@
+"""Frames of a record, whatever holds them: images, a video file or a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sam2vt.core.data.frames.images import read_rgb, resize_frame
+from sam2vt.core.data.frames.video import cached_index, pixels_of, video_source
+from sam2vt.core.data.packed.reader import iterate_images, place_of
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError, located
+
+
+def read_frames(
+    record: VideoRecord, indices: Sequence[int], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The frames of these indices, uint8 RGB [K, h, w, 3], in the order asked for; repeats are allowed.
+
+    Indices count from the start of the whole video. `size` is (height, width) to resize to while
+    decoding; None keeps the record's. Raises DataError naming the file and the frame.
+    """
+    places: dict[int, list[int]] = {}
+    for place, index in enumerate(indices):
+        if not 0 <= index < record.num_frames:
+            raise DataError(
+                f"{record.video_path or record.source}: video {record.video_id} has no frame {index}; "
+                f"it has frames 0 to {record.num_frames - 1}",
+                frame=index,
+            )
+        places.setdefault(int(index), []).append(place)
+    height, width = size or (record.height, record.width)
+    frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+    for index, frame in _frames_of(record, sorted(places), size):
+        frames[places[index]] = frame
+    return frames
+
+
+def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+    """Each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
+    for _, frame in _frames_of(record, record.frames, size):
+        yield frame
+
+
+def _decodable_from(record: VideoRecord, damaged: int) -> int:
+    """The first frame after a damaged one that does not need it: an image is alone, a video has key frames.
+
+    Beyond the last frame where there is none.
+    """
+    source = video_source(record)
+    if source is None:
+        return damaged + 1
+    index = cached_index(source).index
+    key = index.key_place(damaged) + 1
+    return (
+        index.first_frame(key)
+        if index.times is not None and key < len(index.key_times)
+        else record.num_frames
+    )
+
+
+def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataError | None]:
+    """Decodes ascending frames: None for each that is sound, an error for each that is damaged.
+
+    Frames that need a damaged one are passed over, and so are all where a file cannot be entered behind it.
+    """
+    told: set[int | None] = set()
+    while targets:
+        try:
+            for _ in _frames_of(record, targets, None):
+                yield None
+            return
+        except DataError as error:
+            damaged = error.place["frame"]
+            if damaged in told:
+                return
+            told.add(damaged)
+            yield error
+            start = record.num_frames if damaged is None else _decodable_from(record, damaged)
+            targets = [each for each in targets if each >= start]
+
+
+def _frames_of(
+    record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, pixels) of ascending frame indices."""
+    source = video_source(record)
+    pixels = _images_of(record, targets) if source is None else pixels_of(source, targets)
+    for index, where, frame in pixels:
+        if frame.shape[:2] != (record.height, record.width):
+            raise DataError(
+                f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "
+                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size",
+                file=_file_of(record, index),
+                frame=index,
+            )
+        yield index, frame if size is None else resize_frame(frame, size)
+
+
+def _images_of(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
+    depth, paths = record.extra.get("intensity_range"), record.frame_paths
+    images: Iterator[tuple[int, str, bytes | None]]
+    if paths is None:
+        images = iterate_images(record, targets)
+    else:
+        images = ((index, paths[index], None) for index in targets)
+    for index, where, data in images:
+        with located(frame=index, file=_file_of(record, index)):
+            pixels = read_rgb(where, depth, data)
+        yield index, where, pixels
+
+
+def _file_of(record: VideoRecord, index: int) -> str | None:
+    if record.packed is not None:
+        return place_of(record, index).file
+    return record.video_path or (record.frame_paths or {index: None})[index]

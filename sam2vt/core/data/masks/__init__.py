@@ -1,0 +1,1 @@
+"""Masks from references, one file for each kind of annotation."""

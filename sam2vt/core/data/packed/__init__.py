@@ -1,0 +1,1 @@
+"""Packs: datasets as Parquet shards, read."""

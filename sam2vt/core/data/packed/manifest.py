@@ -1,0 +1,111 @@
+"""manifest.json, which says that a pack is complete and what is in it, and packing.json, until then."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sam2vt.core.data.packed.schema import FORMAT, MANIFEST, PROGRESS, RECORDS, VERSION
+from sam2vt.core.storage.store import Store
+from sam2vt.errors import DataError
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """A file of a pack."""
+
+    name: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a complete pack holds."""
+
+    videos: int
+    frames: int
+    annotated_frames: int
+    segment_frames: int
+    encode: str
+    shards: list[PackedPart]
+    records: PackedPart  # a row a video
+    format: str = FORMAT
+    version: int = VERSION
+
+    @property
+    def parts(self) -> list[PackedPart]:
+        return [*self.shards, self.records]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an unfinished pack is made from, how, and which shards are done."""
+
+    source: str  # SHA-256 of the records and of the sizes and times of their files
+    options: dict[str, Any]
+    shards: list[PackedPart] = field(default_factory=list)
+    format: str = FORMAT
+    version: int = VERSION
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
+    store.write(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+
+
+def write_progress(store: Store, progress: Progress) -> None:
+    store.write(PROGRESS, json.dumps(asdict(progress), indent=1).encode())
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Raises DataError naming what is missing or wrong in it."""
+    where = f"{store.root}/{MANIFEST}"
+    fields = _read(store, MANIFEST, where)
+    shards, records = fields.get("shards"), fields.get("records")
+    if not isinstance(shards, list) or not shards or not isinstance(records, dict):
+        raise DataError(f"{where}: lists no shards and records; {_REMEDY}")
+    try:
+        parts = [PackedPart(**each) for each in (*shards, records)]
+        manifest = Manifest(**{**fields, "shards": parts[:-1], "records": parts[-1]})
+    except TypeError as error:
+        raise DataError(f"{where}: a field is missing or not known: {error}; {_REMEDY}") from None
+    for part in parts:
+        if type(part.name) is not str or "/" in part.name or type(part.bytes) is not int:
+            raise DataError(
+                f"{where}: {part.name!r} with {part.bytes!r} bytes is no file of a pack; {_REMEDY}"
+            )
+    if manifest.records.name != RECORDS:
+        raise DataError(f"{where}: the records are in {manifest.records.name}, not in {RECORDS}; {_REMEDY}")
+    return manifest
+
+
+def read_progress(store: Store) -> Progress:
+    """Raises DataError where it cannot be read, or is no pack's."""
+    where = f"{store.root}/{PROGRESS}"
+    fields = _read(store, PROGRESS, where)
+    try:
+        return Progress(**{**fields, "shards": [PackedPart(**each) for each in fields["shards"]]})
+    except (TypeError, KeyError) as error:
+        raise DataError(f"{where}: a field is missing or not known: {error}; remove the folder") from None
+
+
+_REMEDY = "copy it again, or pack the dataset again"
+
+
+def _read(store: Store, name: str, where: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(store.read(name))
+    except ValueError as error:  # DataError is one
+        raise (
+            error if isinstance(error, DataError) else DataError(f"{where}: is no JSON: {error}; {_REMEDY}")
+        ) from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise DataError(f"{where}: is not of a pack: its format is not {FORMAT}; choose another folder")
+    if fields.get("version") != VERSION:
+        raise DataError(
+            f"{where}: is of version {fields.get('version')}, this sam2vt reads version {VERSION}; pack the "
+            "dataset again"
+        )
+    return fields

@@ -1,1 +1,0 @@
-"""A dataset as Parquet shards for object storage: written once, read by row."""

@@ -1,0 +1,1 @@
+"""Videos as references: tables, splits and mixtures of records."""

@@ -1,0 +1,80 @@
+"""What tells a dataset from any other, and from itself after a change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+
+from sam2vt.core.data.records.serialization import encode_record
+from sam2vt.core.storage.store import Store
+from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord
+from sam2vt.errors import DataError
+
+
+def fingerprint(records: Iterable[VideoRecord]) -> str:
+    """SHA-256 of the records, and of the sizes and times of their files, none of which is opened.
+
+    Raises DataError naming a file that is missing, or where there is no video.
+    """
+    digest, is_empty = hashlib.sha256(), True
+    for record in records:
+        is_empty = False
+        digest.update(encode_record(record).encode())
+        for path in _files(record):
+            digest.update(_size_and_time(path, record).encode())
+    if is_empty:
+        raise DataError("there is no video in the data; check its path")
+    return digest.hexdigest()
+
+
+def frames_fingerprint(record: VideoRecord) -> str:
+    """SHA-256 of where the usable frames of a video lie, and of the sizes and times of their files.
+
+    Its id and its masks do not count. Raises DataError naming a file that is missing.
+    """
+    seen = (
+        record.num_frames,
+        record.height,
+        record.width,
+        record.frames,
+        record.extra.get("intensity_range"),
+    )
+    digest = hashlib.sha256(repr(seen).encode())
+    for path in _frame_files(record):
+        digest.update(f"{os.path.abspath(path)} {_size_and_time(path, record)}\n".encode())
+    if record.packed is not None:
+        packed, store = record.packed, Store(record.packed.root)
+        digest.update(repr((store.root, packed.segment_frames, packed.rows, packed.file)).encode())
+        digest.update(repr(store.sizes_and_times(*sorted({row[0] for row in packed.rows}))).encode())
+    return digest.hexdigest()
+
+
+def _size_and_time(path: str, record: VideoRecord) -> str:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror} (video {record.video_id}); restore the file, "
+            "or remove what names it"
+        ) from None
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _frame_files(record: VideoRecord) -> Iterator[str]:
+    yield from record.frame_paths or ()
+    if record.video_path is not None:
+        yield record.video_path
+
+
+def _files(record: VideoRecord) -> Iterator[str]:
+    yield from _frame_files(record)
+    masklets: set[str] = set()
+    for annotation in record.annotations.values():
+        if isinstance(annotation, LabelImage):
+            yield annotation.path
+        elif isinstance(annotation, ObjectImages):
+            yield from sorted(annotation.paths.values())
+        elif isinstance(annotation, MaskletFrame):
+            masklets.update(annotation.paths)
+    yield from sorted(masklets)

@@ -1,0 +1,206 @@
+"""The records of a dataset as a Parquet file that is read by row.
+
+A million videos take some megabytes on disk. A reader holds the file's footer and a few row groups, so it
+costs every process the same, however large the dataset is; it travels between processes as its path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, overload
+from uuid import uuid4
+
+import numpy as np
+
+from sam2vt.core.data.records.serialization import decode_record, encode_record
+from sam2vt.core.storage.disk import remedy_of_writing
+from sam2vt.core.storage.paths import locate
+from sam2vt.core.types import PackedVideo, VideoRecord
+from sam2vt.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+SUFFIX = ".parquet"
+_FORMAT = b"sam2vt.records"
+_VERSION = b"1"
+# To read one row its whole group is read: small groups cost footer (190 bytes each), large ones time.
+_ROWS_A_GROUP = 256
+_CHARACTERS_A_GROUP = 1 << 20
+_GROUPS_HELD = 4
+
+
+def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) -> None:
+    """Write a record table to a local path or a URI; what was there is replaced at once, or not at all.
+
+    Row groups are written as they fill up, so `records` may be a generator over any number. Raises
+    DataError for a record that cannot be written, and where there is none.
+    """
+    filesystem, target = locate(os.fspath(path))
+    # An object appears when its upload is complete; a local file when it is put in place.
+    is_local = filesystem.type_name == "local"
+    written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
+    try:
+        filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
+        if not _write_rows(records, filesystem, written):
+            raise DataError(f"{target}: there is no record to write")
+        if is_local:
+            filesystem.move(written, target)
+    except BaseException as error:
+        if is_local:
+            with suppress(OSError):  # it may never have been opened
+                filesystem.delete_file(written)
+        if isinstance(error, OSError):
+            elsewhere = "check the address, and that you may write there"
+            remedy = remedy_of_writing(target, error) if is_local else elsewhere
+            raise DataError(f"{target}: the record table cannot be written: {error}; {remedy}") from error
+        raise
+
+
+def _write_rows(records: Iterable[VideoRecord], filesystem: Any, path: str) -> int:
+    """How many."""
+    import pyarrow.parquet as pq
+
+    num_rows = 0
+    with pq.ParquetWriter(
+        path,
+        _schema(),
+        filesystem=filesystem,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    ) as writer:
+        for batch in _batches(records):
+            writer.write_batch(batch)
+            num_rows += batch.num_rows
+    return num_rows
+
+
+class RecordsByRow(Sequence[VideoRecord]):
+    """Records that are made when they are asked for; a slice is a list. Subclasses define `_at`."""
+
+    def _at(self, place: int) -> VideoRecord:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
+    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
+        if isinstance(index, slice):
+            return [self._at(place) for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        return self._at(int(index) % len(self))
+
+    def __iter__(self) -> Iterator[VideoRecord]:
+        return map(self._at, range(len(self)))
+
+
+class RecordTable(RecordsByRow):
+    """The records in a file that `write_records` wrote.
+
+    Raises DataError where the file is missing, damaged, or another Parquet file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if "://" not in self.path:
+            self.path = os.path.abspath(os.path.expanduser(self.path))
+        self._pid, self._file = 0, self._opened()
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[RecordTable], tuple[str]]:
+        return RecordTable, (self.path,)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _at(self, place: int) -> VideoRecord:
+        group = int(np.searchsorted(self._ends, place, side="right"))
+        first = int(self._ends[group - 1]) if group else 0
+        record = decode_record(self._group(group)[place - first].as_py())
+        return record if record.packed is None else self._beside_table(record, record.packed)
+
+    def _beside_table(self, record: VideoRecord, packed: PackedVideo) -> VideoRecord:
+        """Shards without a folder lie where the table does, wherever both have been moved."""
+        root = packed.root or os.path.dirname(self.path)
+        return replace(record, packed=replace(packed, root=root), source=record.source or root)
+
+    def video_ids(self) -> pa.ChunkedArray:
+        """The ids of all videos, as an Arrow array of text."""
+        return self._read(lambda file: file.read(columns=["video_id"], use_threads=False).column(0))
+
+    def _group(self, group: int) -> Any:
+        """The rows of a group as text, an Arrow array; the last few are kept."""
+        if group not in self._groups:
+            rows = self._read(
+                lambda file: file.read_row_group(group, columns=["record"], use_threads=False).column(0)
+            )
+            self._groups[group] = rows
+            while len(self._groups) > _GROUPS_HELD:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(group)
+        return self._groups[group]
+
+    def _read(self, read: Any) -> Any:
+        if self._pid != os.getpid():  # a forked process must not share the file's position
+            self._file = self._opened()
+        try:
+            return read(self._file)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: the record table cannot be read: {error}; copy it again, or write it anew"
+            ) from None
+
+    def _opened(self) -> pq.ParquetFile:
+        import pyarrow.parquet as pq
+
+        filesystem, path = locate(self.path)
+        self._pid = os.getpid()
+        try:
+            file = pq.ParquetFile(
+                filesystem.open_input_file(path), pre_buffer=False, page_checksum_verification=True
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{self.path}: cannot be opened as a record table: {error}; copy it again, or write it anew"
+            ) from None
+        found = (file.schema_arrow.metadata or {}).get(_FORMAT)
+        if found != _VERSION:
+            what = "is no record table" if found is None else f"is of version {found.decode()}, not 1"
+            raise DataError(f"{self.path}: the Parquet file {what}; write one with `sam2vt index`")
+        return file
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    columns = [("video_id", pa.string()), ("num_frames", pa.int32()), ("record", pa.string())]
+    return pa.schema(columns, metadata={_FORMAT: _VERSION})
+
+
+def _batches(records: Iterable[VideoRecord]) -> Iterator[pa.RecordBatch]:
+    """A batch for each row group."""
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        text = encode_record(record)
+        rows.append({"video_id": record.video_id, "num_frames": record.num_frames, "record": text})
+        size += len(text)
+        if len(rows) == _ROWS_A_GROUP or size >= _CHARACTERS_A_GROUP:
+            yield pa.RecordBatch.from_pylist(rows, schema=_schema())
+            rows, size = [], 0
+    if rows:
+        yield pa.RecordBatch.from_pylist(rows, schema=_schema())

@@ -1,1 +1,0 @@
-"""What is in a dataset and what is wrong with it, in one pass"""

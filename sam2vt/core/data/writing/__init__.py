@@ -1,0 +1,1 @@
+"""Datasets written: packs, other layouts, sample data."""

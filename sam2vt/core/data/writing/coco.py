@@ -1,0 +1,110 @@
+"""A COCO video JSON: images with a video and an order, an RLE for each object and annotated frame."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sam2vt.core.data.masks.loading import void_hint
+from sam2vt.core.data.writing.folder import whole_file, write_file
+from sam2vt.core.data.writing.frames import frame_stems, write_frames
+from sam2vt.core.data.writing.losses import Losses, masks_without_void
+from sam2vt.core.data.writing.options import ConvertOptions
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+FRAMES, JSON = "frames", "annotations.json"
+_PARTS = ".parts"  # what annotations.json is put together from
+_NO_NAME = "object"
+
+
+def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
+    """A video's frames, and its entries, whose ids are given when all videos are there."""
+    files = write_frames(record, folder / FRAMES / name, frame_stems(record), options.encoding, options.link)
+    names = record.extra.get("object_names", {})
+    images = [
+        {
+            "file_name": f"{FRAMES}/{name}/{file}",
+            "height": record.height,
+            "width": record.width,
+            "video_id": record.video_id,
+            "order_in_video": index,
+            "is_annotated": index in record.annotations,
+        }
+        for index, file in enumerate(files)
+    ]
+    annotations = [
+        {"image": frame, "category": str(names.get(key, _NO_NAME)), "track_id": key, **_segmentation(mask)}
+        for frame in record.annotated_frames
+        for key, mask in masks_without_void(record, frame, losses).items()
+    ]
+    if not annotations:
+        raise DataError(
+            f"{record.source}: video {record.video_id}: no object is visible on any of its "
+            f"{len(record.annotations)} annotated frames; leave the video out{void_hint(record)}"
+        )
+    write_file(folder / _PARTS / f"{name}.json", json.dumps([images, annotations]).encode())
+
+
+def join_parts(names: Sequence[str], folder: Path) -> None:
+    """annotations.json from the parts of all videos, one of which is in memory at a time."""
+    if not (folder / JSON).exists():  # else an earlier call was stopped after it
+        _write_json(names, folder)
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
+
+
+def _write_json(names: Sequence[str], folder: Path) -> None:
+    categories = sorted({each["category"] for name in names for each in _part(folder, name)[1]})
+    numbers = {name: number for number, name in enumerate(categories, start=1)}
+    with whole_file(folder / JSON) as written, written.open("w") as file:
+        file.write('{"categories": ')
+        json.dump([{"id": number, "name": name} for name, number in numbers.items()], file)
+        for key, entries in (
+            ("images", _images(names, folder)),
+            ("annotations", _annotations(names, folder, numbers)),
+        ):
+            file.write(f',\n"{key}": [')
+            for place, entry in enumerate(entries):
+                file.write((",\n" if place else "\n") + json.dumps(entry))
+            file.write("\n]")
+        file.write("}\n")
+
+
+def _images(names: Iterable[str], folder: Path) -> Iterator[dict[str, Any]]:
+    number = 0
+    for name in names:
+        for image in _part(folder, name)[0]:
+            number += 1
+            yield {"id": number, **image}
+
+
+def _annotations(names: Iterable[str], folder: Path, categories: dict[str, int]) -> Iterator[dict[str, Any]]:
+    number = first_image = 0
+    for name in names:
+        images, annotations = _part(folder, name)
+        for entry in annotations:
+            number += 1
+            image, category = entry.pop("image"), entry.pop("category")
+            ids = {"id": number, "image_id": first_image + image + 1, "category_id": categories[category]}
+            yield {**ids, "video_id": images[0]["video_id"], **entry}
+        first_image += len(images)
+
+
+def _part(folder: Path, name: str) -> list[list[dict[str, Any]]]:
+    return json.loads((folder / _PARTS / f"{name}.json").read_bytes())
+
+
+def _segmentation(mask: np.ndarray) -> dict[str, Any]:
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode()},
+        "area": int(coco_mask.area(rle)),
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "iscrowd": 0,
+    }

@@ -1,0 +1,119 @@
+"""DAVIS trees: JPEGImages/<video>/ beside palette PNGs, one a frame, or one an object and frame."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sam2vt.core.data.formats.tree import FRAMES, MASKS
+from sam2vt.core.data.masks.label_images import VOID
+from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.writing.folder import write_file
+from sam2vt.core.data.writing.frames import frame_stems, write_frames
+from sam2vt.core.data.writing.losses import Losses, all_object_ids, frame_where, masks_all_known
+from sam2vt.core.data.writing.options import ConvertOptions
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
+
+
+def write_labels(
+    record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
+) -> None:
+    """A label image a frame. Raises DataError naming frame and objects where two overlap."""
+    stems = frame_stems(record)
+    write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
+    for frame in record.annotated_frames:
+        labels = _labels(record, frame, losses)
+        write_file(folder / MASKS / name / f"{stems[frame]}.png", _png(labels))
+
+
+def write_objects(
+    record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
+) -> None:
+    """A folder an object, with a file on each frame on which it is known, empty where it is absent."""
+    stems = frame_stems(record)
+    write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
+    objects = all_object_ids(record)
+    if min(objects) < 0:
+        raise DataError(
+            f"{record.source}: video {record.video_id} has object {min(objects)}; folders of objects are "
+            "named by numbers from 0 on: give the object another number, or use coco"
+        )
+    for frame in record.annotated_frames:
+        masks, known, void = load_masks(record, frame), known_objects(record, frame), load_void(record, frame)
+        written = [key for key in objects if known is None or key in known]
+        if not written:
+            losses.tell(
+                frame_where(record, frame),
+                "it is annotated, but nothing is known of any object",
+                "an annotated frame became one without annotation",
+                "remove its annotation",
+            )
+        for key in written:
+            labels = np.zeros((record.height, record.width), dtype=np.uint8)
+            if void is not None:
+                labels[void] = VOID
+            if key in masks:
+                labels[masks[key]] = 1
+            write_file(folder / MASKS / name / str(key) / f"{stems[frame]}.png", _png(labels))
+
+
+def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:
+    """Object ids, and 255 where the frame is void: uint8 [height, width], or uint16 for large ids."""
+    masks, void = masks_all_known(record, frame, losses), load_void(record, frame)
+    where = frame_where(record, frame)
+    is_deep = bool(masks) and max(masks) >= VOID
+    wrong = [key for key in masks if not 0 < key <= _LARGEST_ID]
+    if wrong or (is_deep and void is not None):
+        raise DataError(
+            f"{where}: object {wrong[0] if wrong else max(masks)} cannot be a pixel value"
+            f"{'' if wrong else ' beside void'}: allowed are 1 to 254, and up to {_LARGEST_ID} where nothing "
+            "is void; use davis-objects or coco, or give the object another number"
+        )
+    labels = np.zeros((record.height, record.width), dtype=np.uint16 if is_deep else np.uint8)
+    if void is not None:
+        labels[void] = VOID
+    for key, mask in masks.items():
+        _check_overlap(labels, mask, key, where, losses)
+        labels[mask] = key
+    return labels
+
+
+def _check_overlap(labels: np.ndarray, mask: np.ndarray, key: int, where: str, losses: Losses) -> None:
+    under = labels[mask]
+    others = sorted(set(np.unique(under).tolist()) - {0, *([VOID] if labels.dtype == np.uint8 else [])})
+    if others:
+        losses.tell(
+            where,
+            f"object {key} overlaps object {', '.join(map(str, others))}",
+            "objects overlapped, of which the one of the higher number was written on top",
+            "use davis-objects, sav or coco",
+        )
+
+
+def _png(labels: np.ndarray) -> bytes:
+    buffer = BytesIO()
+    if labels.dtype == np.uint16:
+        Image.fromarray(labels).save(buffer, "PNG")
+    else:
+        image = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
+        image.putpalette(_palette())
+        image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _palette() -> bytes:
+    """Colours that tell neighbouring numbers apart, as in DAVIS and PASCAL VOC.
+
+    A number's lowest three bits are the highest of red, green and blue, the next three the second highest.
+    """
+    values = np.arange(256)
+    channels = [
+        sum((((values >> (3 * k + channel)) & 1) << (7 - k)) for k in range(3)) for channel in range(3)
+    ]
+    return np.stack(channels, axis=1).astype(np.uint8).tobytes()

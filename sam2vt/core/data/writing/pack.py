@@ -1,0 +1,225 @@
+"""`sam2vt pack`: records to shards, which go on where they were stopped and come out the same."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from sam2vt.core.data.packed.manifest import (
+    Manifest,
+    PackedPart,
+    Progress,
+    read_progress,
+    write_manifest,
+    write_progress,
+)
+from sam2vt.core.data.packed.schema import (
+    MANIFEST,
+    PROGRESS,
+    RECORDS,
+    shard_name,
+    shard_schema,
+)
+from sam2vt.core.data.progress import with_progress
+from sam2vt.core.data.records.fingerprint import fingerprint
+from sam2vt.core.data.records.table import write_records
+from sam2vt.core.data.workers import ENDED, process_pool
+from sam2vt.core.data.writing.encoding import parse_encoding
+from sam2vt.core.data.writing.segments import (
+    Row,
+    SegmentTask,
+    build_rows,
+    num_segments,
+    packed_record,
+    tasks_of,
+)
+from sam2vt.core.storage.store import Counted, Store
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+_SEGMENTS_A_TASK = 4
+_MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How a dataset is cut and written."""
+
+    segment_frames: int = 16
+    shard_mb: int = 128
+    encode: str = "keep"
+
+    def __post_init__(self) -> None:
+        parse_encoding(self.encode)
+        for name, value in (("segment_frames", self.segment_frames), ("shard_mb", self.shard_mb)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}: has to be at least 1")
+
+
+def pack(
+    records: Sequence[VideoRecord], out: str, options: PackOptions = PackOptions(), workers: int | None = None
+) -> Manifest:
+    """Write shards of these records to `out`, an empty folder, a URI, or what an earlier call left there.
+
+    Shards that are done are not written again, and whatever was interrupted, the same records and options
+    give the same bytes. `manifest.json` comes last. Raises DataError for data that cannot be read, and for a
+    folder that holds something else or is packed from other data.
+    """
+    store = Store(out)
+    progress = _begin(store, Progress(fingerprint(records), asdict(options)))
+    total = sum(num_segments(record, options.segment_frames) for record in records)
+    done = sum(part.rows for part in progress.shards)
+    rows = with_progress(_rows(records, options, done, workers), total, "segment", done)
+    for part in _write_shards(store, rows, len(progress.shards), options.shard_mb * _MEGABYTE):
+        progress = replace(progress, shards=[*progress.shards, part])
+        write_progress(store, progress)
+    manifest = _finish(store, records, options, progress.shards)
+    store.delete(PROGRESS)
+    return manifest
+
+
+def _begin(store: Store, wanted: Progress) -> Progress:
+    """What there is of this pack; anything else in the folder is an error."""
+    sizes = store.sizes()
+    if MANIFEST in sizes:
+        raise DataError(
+            f"{store.root}: holds a finished pack, or another {MANIFEST}; choose an empty folder, or check "
+            f"what is there with `sam2vt pack --verify {store.root}`"
+        )
+    if PROGRESS not in sizes:
+        if sizes:
+            raise DataError(f"{store.root}: is not empty ({min(sizes)}); choose an empty folder")
+        write_progress(store, wanted)
+        return wanted
+    found = read_progress(store)
+    if (found.source, found.options) != (wanted.source, wanted.options):
+        what = "options" if found.options != wanted.options else "data, or files that have changed since"
+        raise DataError(
+            f"{store.root}: holds an unfinished pack of other {what} ({found.options}); give the same again, "
+            "or choose an empty folder"
+        )
+    whole = [sizes.get(part.name) == part.bytes for part in found.shards]
+    return replace(found, shards=found.shards[: [*whole, False].index(False)])
+
+
+def _rows(
+    records: Iterable[VideoRecord], options: PackOptions, done: int, workers: int | None
+) -> Iterator[Row]:
+    """The rows of all videos in order, but for the first `done`."""
+    workers = workers or os.cpu_count() or 1
+    tasks = _tasks(records, options, done)
+    for rows in map(build_rows, tasks) if workers == 1 else _in_processes(build_rows, tasks, workers):
+        yield from rows
+
+
+def _tasks(records: Iterable[VideoRecord], options: PackOptions, done: int) -> Iterator[SegmentTask]:
+    encoding = parse_encoding(options.encode)
+    for place, record in enumerate(records):
+        number = num_segments(record, options.segment_frames)
+        if done < number:
+            yield from tasks_of(record, place, options.segment_frames, encoding, done, _SEGMENTS_A_TASK)
+        done = max(0, done - number)
+
+
+def _in_processes(
+    build: Callable[[SegmentTask], list[Row]], tasks: Iterator[SegmentTask], workers: int
+) -> Iterator[list[Row]]:
+    """In the order of the tasks, of which only a few are under way, so that memory stays bounded."""
+    waiting: deque[Future[list[Row]]] = deque()
+    with process_pool(workers) as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(build, task))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            reason = ENDED.format(workers=workers)
+            raise DataError(f"{reason}: the same command goes on where this one stopped") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _write_shards(store: Store, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:
+    """A shard ends with the row that fills it, by what it holds and not by how that was compressed."""
+    import pyarrow as pa
+
+    schema, row, number = shard_schema(), next(rows, None), first
+    while row is not None:
+        num_rows = size = 0
+        with store.create(shard_name(number)) as file, _shard_writer(file) as writer:
+            while row is not None and size < limit:
+                writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))  # a row group of its own
+                num_rows, size = num_rows + 1, size + _row_bytes(row)
+                row = next(rows, None)
+        yield PackedPart(shard_name(number), file.num_bytes, file.sha256, num_rows)
+        number += 1
+
+
+def _shard_writer(file: Counted) -> pq.ParquetWriter:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(
+        file,
+        shard_schema(),
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,  # a reader finds out what has changed
+    )
+
+
+def _row_bytes(row: Row) -> int:
+    masks = sum(len(counts) for frame in row["masks"] for counts in frame["counts"])
+    return masks + sum(map(len, row["data"]))
+
+
+def _finish(
+    store: Store, records: Sequence[VideoRecord], options: PackOptions, shards: list[PackedPart]
+) -> Manifest:
+    """Write which rows are which video, and the manifest."""
+    encoding, seen = parse_encoding(options.encode), Counter[str]()
+
+    def packed() -> Iterator[VideoRecord]:
+        first = 0
+        for record in records:
+            number = num_segments(record, options.segment_frames)
+            rows = _rows_between(shards, first, first + number)
+            yield packed_record(record, options.segment_frames, encoding, rows)
+            seen.update(videos=1, frames=record.num_frames, annotated_frames=len(record.annotations))
+            first += number
+
+    write_records(packed(), f"{store.root}/{RECORDS}")
+    size = store.sizes()[RECORDS]
+    part = PackedPart(RECORDS, size, store.checksum(RECORDS), seen["videos"])
+    manifest = Manifest(
+        videos=seen["videos"],
+        frames=seen["frames"],
+        annotated_frames=seen["annotated_frames"],
+        segment_frames=options.segment_frames,
+        encode=options.encode,
+        shards=shards,
+        records=part,
+    )
+    write_manifest(store, manifest)
+    return manifest
+
+
+def _rows_between(shards: list[PackedPart], first: int, stop: int) -> tuple[tuple[str, int, int], ...]:
+    """Rows first <= i < stop of all shards as (shard, its first row, how many)."""
+    found, start = [], 0
+    for shard in shards:
+        low, high = max(first, start), min(stop, start + shard.rows)
+        if low < high:
+            found.append((shard.name, low - start, high - low))
+        start += shard.rows
+    return tuple(found)

@@ -1,0 +1,166 @@
+"""A segment of a video as a row of a shard."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from sam2vt.core.data.frames.video import VideoSource, frame_index, video_source
+from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.packed.reader import slice_bytes
+from sam2vt.core.data.records.serialization import decode_record, encode_record, plain
+from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, is_kept
+from sam2vt.core.types import PackedMasks, PackedVideo, VideoRecord
+
+Row = dict[str, Any]  # by the columns of a shard
+# What a record's `extra` says of files on disk.
+_OF_FILES = ("meta",)
+
+
+class SegmentTask(NamedTuple):
+    """Some consecutive segments of one video, for any process."""
+
+    record: str  # as `encode_record` writes it
+    video: int
+    segments: range
+    segment_frames: int
+    encoding: Encoding
+
+
+def tasks_of(
+    record: VideoRecord, video: int, segment_frames: int, encoding: Encoding, first: int, a_task: int
+) -> Iterator[SegmentTask]:
+    """The video's segments from `first` on, `a_task` of them together."""
+    text = encode_record(record)
+    number = num_segments(record, segment_frames)
+    for start in range(first, number, a_task):
+        segments = range(start, min(start + a_task, number))
+        yield SegmentTask(text, video, segments, segment_frames, encoding)
+
+
+def num_segments(record: VideoRecord, segment_frames: int) -> int:
+    return -(-record.num_frames // segment_frames)
+
+
+def build_rows(task: SegmentTask) -> list[Row]:
+    """Raises DataError for a frame, mask or file that cannot be read."""
+    record = _record(task.record)
+    return [_row(record, task, segment) for segment in task.segments]
+
+
+def packed_record(
+    record: VideoRecord, segment_frames: int, encoding: Encoding, rows: tuple[tuple[str, int, int], ...]
+) -> VideoRecord:
+    """The record of what these rows hold; its shards lie where its table does."""
+    source = video_source(record) if encoding.kind == "keep" else None
+    file = None if source is None else (_ending(source), _num_bytes(source))
+    return VideoRecord(
+        video_id=record.video_id,
+        num_frames=record.num_frames,
+        height=record.height,
+        width=record.width,
+        annotations={index: PackedMasks() for index in record.annotations},
+        object_ids=record.object_ids,
+        frame_range=record.frame_range,
+        extra=_extra(record, encoding),
+        packed=PackedVideo("", segment_frames, rows, file, record.from_coco),
+    )
+
+
+@lru_cache(maxsize=2)
+def _record(text: str) -> VideoRecord:
+    return decode_record(text)
+
+
+def _row(record: VideoRecord, task: SegmentTask, segment: int) -> Row:
+    start = segment * task.segment_frames
+    frames = range(start, min(start + task.segment_frames, record.num_frames))
+    source = video_source(record) if task.encoding.kind == "keep" else None
+    is_first = segment == 0
+    if source is None:
+        data = list(encoded_frames(record, frames, task.encoding))
+    else:
+        data = [_slice(source, segment, num_segments(record, task.segment_frames))]
+    return {
+        "video_id": record.video_id,
+        "video": task.video,
+        "segment": segment,
+        "first_frame": start,
+        "num_frames": len(frames),
+        "masks": [_masks(record, frame) for frame in frames if frame in record.annotations],
+        "index": _index(source) if source is not None and is_first else None,
+        "metadata": _metadata(record, task.encoding) if is_first else None,
+        "data": data,
+    }
+
+
+def _masks(record: VideoRecord, frame: int) -> dict[str, Any]:
+    objects, known = load_masks(record, frame), known_objects(record, frame)
+    void = load_void(record, frame)
+    return {
+        "frame": frame,
+        "ids": list(objects),
+        "counts": [_counts(mask) for mask in objects.values()],
+        "void": None if void is None else _counts(void),
+        "known": None if known is None else sorted(known),
+    }
+
+
+def _counts(mask: np.ndarray) -> bytes:
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+
+
+def _metadata(record: VideoRecord, encoding: Encoding) -> str:
+    source = video_source(record) if encoding.kind == "keep" else None
+    fields = {
+        "num_frames": record.num_frames,
+        "height": record.height,
+        "width": record.width,
+        "annotated_frames": len(record.annotations),
+        "object_ids": record.object_ids and list(record.object_ids),
+        "video_file": None if source is None else _ending(source),
+        "extra": plain(_extra(record, encoding)),
+    }
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _extra(record: VideoRecord, encoding: Encoding) -> dict[str, Any]:
+    # A frame written anew has 8 bits.
+    gone = _OF_FILES if is_kept(record, encoding) else (*_OF_FILES, "intensity_range")
+    return {name: value for name, value in record.extra.items() if name not in gone}
+
+
+def _index(source: VideoSource) -> dict[str, Any]:
+    index, exact = frame_index(source)
+    return {
+        "num_frames": index.num_frames,
+        "times": None if index.times is None else index.times.tolist(),
+        "key_times": index.key_times.tolist(),
+        "key_seeks": index.key_seeks.tolist(),
+        "exact": exact,
+    }
+
+
+def _slice(source: VideoSource, segment: int, number: int) -> bytes:
+    size = slice_bytes(_num_bytes(source), number)
+    with open(source, "rb") if isinstance(source, str) else source.open() as file:
+        file.seek(segment * size)
+        left, pieces = size, []
+        while left and (piece := file.read(left)):
+            pieces.append(piece)
+            left -= len(piece)
+    return b"".join(pieces)
+
+
+def _num_bytes(source: VideoSource) -> int:
+    return os.path.getsize(source) if isinstance(source, str) else source.num_bytes
+
+
+def _ending(source: VideoSource) -> str:
+    return os.path.splitext(source)[1].lower() if isinstance(source, str) else source.ending

@@ -1,0 +1,158 @@
+"""Reading checkpoints, Meta's and ours, and loading them into the network."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sam2vt.core.storage.fetching import checkpoint_sha256, expand_user, first_line, local_copy
+from sam2vt.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+# A Lightning checkpoint holds the network under these names.
+TRAINING_PREFIX = "model.network."
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Load a checkpoint file of plain tensors and containers (`weights_only=True`), on the CPU.
+
+    `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
+    hf://<owner>/<repository>[/<file>]. Raises `CheckpointError`.
+    """
+    with local_copy(path) as local:
+        try:
+            content = torch.load(local, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
+                f"when loaded, or is no checkpoint at all. Save it again with torch.save of a state_dict."
+            ) from error
+        except (RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{path}: cannot be read as a PyTorch checkpoint; it may be cut off or another kind of "
+                f"file. ({first_line(error)})"
+            ) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; a mapping of tensors is needed")
+    return dict(content)
+
+
+def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tensor]:
+    """The network's own tensors in Meta's ({"model": ...}), Lightning's or a bare state dict's layout."""
+    state = content.get("model", content.get("state_dict", content))
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"{path}: key 'model' holds a {type(state).__name__}, not tensors by name")
+    if any(name.startswith(TRAINING_PREFIX) for name in state):
+        state = {
+            name.removeprefix(TRAINING_PREFIX): value
+            for name, value in state.items()
+            if name.startswith(TRAINING_PREFIX)
+        }
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no tensors; its keys are {', '.join(map(str, content))[:200]}")
+    return tensors
+
+
+def whole_state(path: str, base: str | None = None) -> dict[str, torch.Tensor]:
+    """The network's tensors of a checkpoint; what it leaves to its base, at `base` if given, from there."""
+    content = read_checkpoint(path)
+    own, where = network_state(content, path), find_base(content, path, base)
+    return own if where is None else {**whole_state(where), **own}
+
+
+def load_weights(network: nn.Module, path: str, base: str | None = None) -> None:
+    """Load a checkpoint into the network strictly, or raise a `CheckpointError` that lists what differs.
+
+    `base` is where the base of one of our checkpoints lies now, if it was moved.
+    """
+    state = whole_state(path, base)
+    own = network.state_dict()
+    _fit_memory_positions(state, own)
+    faults = [f"missing {name}" for name in own if name not in state]
+    faults += [f"unknown {name}" for name in state if name not in own]
+    faults += [
+        f"{name} is {tuple(state[name].shape)}, the model's is {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} tensors hold NaN or infinity, such as {broken[0]}: the training that "
+            f"wrote it diverged; take an earlier checkpoint"
+        )
+    if faults:
+        raise CheckpointError(
+            f"{path}: does not fit the model of model.config_path ({len(faults)} differences; is it of "
+            f"another model size?): {'; '.join(faults[:5])}{' ...' if len(faults) > 5 else ''}"
+        )
+    network.load_state_dict(state, strict=True)
+
+
+def _fit_memory_positions(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
+    """Shorten the memory's position codes to a smaller `num_maskmem`.
+
+    Row i is for the frame i + 1 frames back and the last row for conditioning frames, so a shorter
+    memory keeps the first rows and the last.
+    """
+    name = "maskmem_tpos_enc"
+    if name in state and name in own and 0 < own[name].shape[0] < state[name].shape[0]:
+        rows = own[name].shape[0]
+        log.info("memory of %d frames: keeping %d of the checkpoint's position codes", rows, rows)
+        state[name] = torch.cat([state[name][: rows - 1], state[name][-1:]])
+
+
+BASE = "base"  # its key in a checkpoint: {"path": ..., "sha256": ...}
+
+
+def describe_base(path: str) -> dict[str, str]:
+    """What a checkpoint says of its base: where it lies, absolute if local, and its SHA-256."""
+    where = path if "://" in path else str(Path(expand_user(path)).absolute())
+    return {"path": where, "sha256": checkpoint_sha256(where)}
+
+
+def find_base(content: Mapping[str, Any], path: str, base: str | None = None) -> str | None:
+    """Where the base of the checkpoint `content`, read from `path`, lies; None where it has none.
+
+    It is `base` if that is given, else at the place that the checkpoint names, else under the same name
+    beside the checkpoint. Raises CheckpointError where it is not there, or is another file.
+    """
+    named = content.get(BASE)
+    if named is None:
+        return None
+    remedy = (
+        "Give its place with model.checkpoint_path=... (train) or --base (evaluate, export), or put it "
+        "beside the checkpoint"
+    )
+    found = _first_that_exists([base] if base else [named["path"], _beside(path, named["path"])])
+    if found is None:
+        raise CheckpointError(
+            f"{path}: holds only what trained, the rest is in {named['path']}, but {base or named['path']} "
+            f"does not exist. {remedy}"
+        )
+    digest = checkpoint_sha256(found)
+    if digest != named["sha256"]:
+        raise CheckpointError(
+            f"{path}: holds only what trained, the rest is in {named['path']} with sha256 {named['sha256']}; "
+            f"{found} is another file, its sha256 is {digest}. {remedy}"
+        )
+    return found
+
+
+def _beside(path: str, named: str) -> str:
+    """The base's file name in the checkpoint's own folder."""
+    folder = path if "://" in path else expand_user(path)
+    return f"{folder.rpartition('/')[0] or '.'}/{named.rpartition('/')[2]}"
+
+
+def _first_that_exists(places: list[str]) -> str | None:
+    """A URI counts as existing: reading it says what is wrong with it."""
+    return next((p for p in places if "://" in p or Path(expand_user(p)).is_file()), None)

@@ -1,0 +1,1 @@
+"""The memory loop over the frames of a clip or a video."""

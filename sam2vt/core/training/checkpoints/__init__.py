@@ -1,0 +1,1 @@
+"""Checkpoints of a run: stored, found again, resumed from."""

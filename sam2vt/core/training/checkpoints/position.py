@@ -1,0 +1,96 @@
+"""Where a run stands in its sequence of clips, so that it can go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import lightning as L
+from torch.utils.data import Sampler
+
+from sam2vt.core.data.clips.sampling import ClipSampler
+from sam2vt.core.types import SampleKey
+
+
+class Position(NamedTuple):
+    """The next clip to train on: which epoch, and how many of its clips all ranks have had."""
+
+    epoch: int
+    clips: int
+
+    def advanced(self, clips: int, clips_per_epoch: float) -> Position:
+        """The position so many clips later; an epoch's end is the next one's beginning."""
+        clips += self.clips
+        if clips < clips_per_epoch:
+            return Position(self.epoch, clips)
+        return Position(self.epoch + int(clips // clips_per_epoch), int(clips % clips_per_epoch))
+
+
+def batches_since_step(trainer: L.Trainer) -> int:
+    """Batches of this epoch whose gradient waits for the next update; a checkpoint does not hold it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if progress.is_last_batch or progress.current.ready == trainer.num_training_batches:
+        return 0  # an epoch's last batch always makes a step
+    return progress.current.ready % trainer.accumulate_grad_batches
+
+
+def logs_this_step(trainer: L.Trainer) -> bool:
+    """Whether Lightning writes down what this batch logs; the same on every rank.
+
+    It does so at every `log_every_n_steps`-th update of the run, on the batch that makes the update.
+    Valid from a batch's start to `on_train_batch_end`.
+    """
+    epoch_loop, interval = trainer.fit_loop.epoch_loop, trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if not interval or epoch_loop._should_accumulate():
+        return False
+    return (epoch_loop._batches_that_stepped + 1) % interval == 0
+
+
+def makes_a_step(trainer: L.Trainer) -> bool:
+    """Whether this batch made an update; valid from a batch's start to `on_train_batch_end`."""
+    return not trainer.fit_loop.epoch_loop._should_accumulate()
+
+
+def ends_the_epoch(trainer: L.Trainer) -> bool:
+    """Whether this batch is its epoch's last."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def ends_the_run(trainer: L.Trainer) -> bool:
+    """Whether the run's limit of steps is reached."""
+    return 0 < trainer.max_steps <= trainer.global_step
+
+
+def is_validated_next(trainer: L.Trainer) -> bool:
+    """Whether Lightning runs a validation right after this batch; for `on_train_batch_end`."""
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+
+
+def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
+    """Take so many trained batches off the counters that Lightning has put into a checkpoint."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counters in (progress["total"], progress["current"]):
+        for name in counters:
+            counters[name] -= num_batches
+
+
+class ResumableSampler(Sampler[SampleKey]):
+    """An epoch's clips of one rank, from the run's position to the epoch's end.
+
+    Its epoch is the position's, not the one Lightning counts: Lightning makes the first iterator of a
+    resumed run before it has restored its own counters. The length is always that of a whole epoch,
+    as Lightning expects.
+    """
+
+    def __init__(self, sampler: ClipSampler, position: Callable[[], Position]) -> None:
+        self.sampler = sampler
+        self.position = position
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, clips = self.position()
+        self.sampler.set_epoch(epoch)
+        return islice(iter(self.sampler), clips // self.sampler.world_size, None)

@@ -1,0 +1,244 @@
+"""A run's checkpoints in one folder, local or remote: each is complete and intact, or is not taken."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sam2vt.core.storage.folder import UNFINISHED, file_sha256, open_files
+from sam2vt.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+_OURS = re.compile(r"step_\d{8}(-\d+)?\.(ckpt|json)")
+# Others write into the folder at the same time.
+_OURS_UNFINISHED = re.compile(
+    rf"\.({_OURS.pattern}|{re.escape(BEST)}|{re.escape(LAST)}){re.escape(UNFINISHED)}"
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where in the run a checkpoint was taken, and why."""
+
+    step: int  # optimizer steps done
+    epoch: int  # of the next clip
+    samples_seen: int  # clips trained on, over all ranks
+    world_size: int
+    reason: str  # interval, validation, epoch, preemption, sigterm or end
+    score: float | None  # val/J&F of these very weights, where they were validated
+
+
+@dataclass(frozen=True)
+class Manifest(CheckpointInfo):
+    """The JSON beside a checkpoint, written after it: without one a checkpoint does not count."""
+
+    file: str
+    size: int  # bytes
+    sha256: str
+    written: str  # ISO time, UTC
+
+    @property
+    def name(self) -> str:
+        """Of the manifest's own file."""
+        return _manifest_of(self.file)
+
+
+class CheckpointStore:
+    """`step_00000120.ckpt` and its manifest `step_00000120.json` for each checkpoint that is kept.
+
+    `root` is a local path or a URI. Kept are the `keep_newest` newest and the `keep_best` of the highest
+    score; `last.ckpt` and `best.ckpt` hold the newest and the best under a lasting name. Steps only
+    grow: what lies after a checkpoint that is put belongs to a way that was left, and goes.
+
+    What the storage refuses is tried three times with `pauses` (seconds) between, then OSError is raised.
+    `filesystem` takes the place of the one that `root` names.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        keep_best: int = 1,
+        keep_newest: int = 2,
+        filesystem: Any = None,
+        pauses: Sequence[float] = (0.5, 2.0),
+    ) -> None:
+        self.root = root
+        self.keep_best = keep_best
+        self.keep_newest = keep_newest
+        self._files = open_files(root, filesystem)
+        self._pauses = pauses
+        self._best_alias = ""  # file that best.ckpt was made of by this process
+
+    def put(self, local: Path, info: CheckpointInfo) -> Manifest:
+        """Move a local checkpoint file into the store; its manifest comes last, so that it counts whole.
+
+        Raises OSError where it cannot be stored; earlier checkpoints are then as they were.
+        """
+        file = self._free_name(info.step)
+        size, digest = local.stat().st_size, file_sha256(local)
+        written = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        manifest = Manifest(**asdict(info), file=file, size=size, sha256=digest, written=written)
+        self._try(lambda: self._files.put(local, file))
+        content = json.dumps(asdict(manifest), indent=1).encode()
+        self._try(lambda: self._files.write(manifest.name, content))
+        try:
+            self._tidy(manifest)
+        except OSError as error:
+            log.warning("%s is stored, but older ones could not be tidied up: %s", self.path(manifest), error)
+        return manifest
+
+    def newest(self, *, at_most_step: int | None = None) -> Manifest | None:
+        """The newest checkpoint whose size and SHA-256 are its manifest's; others are logged and left out.
+
+        None where there is none. Raises CheckpointError where none is found and some could not be read,
+        and OSError where the storage cannot be listed.
+        """
+        sizes, unread = self._try(self._files.sizes), []
+        for name in _unfinished(sizes):
+            log.warning("%s: left out, its writing was not finished", self._files.address(name))
+        for name in sorted(filter(_is_manifest, sizes), reverse=True, key=_order):
+            try:
+                manifest = self._read(name)
+                if at_most_step is not None and manifest.step > at_most_step:
+                    continue
+                self._check(manifest, sizes)
+                return manifest
+            except _TornError as error:
+                log.warning("%s: left out, %s", self._files.address(name), error)
+            except OSError as error:
+                unread.append(f"{self._files.address(name)}: {error}")
+                log.warning("%s: left out, it cannot be read: %s", self._files.address(name), error)
+        if unread:
+            raise CheckpointError(
+                f"{self.root}: no intact checkpoint was found, and these could not be read: "
+                f"{'; '.join(unread)}. See that the storage answers, or delete them to start anew"
+            )
+        return None
+
+    def best(self) -> Manifest | None:
+        """The checkpoint with the highest score, the earliest of equals; not checked for being intact."""
+        return next(iter(_by_score(self.manifests())), None)
+
+    def manifests(self) -> list[Manifest]:
+        """Of all checkpoints that look complete by their size, the oldest first."""
+        sizes = self._try(self._files.sizes)
+        found = []
+        for name in sorted(filter(_is_manifest, sizes), key=_order):
+            try:
+                manifest = self._read(name)
+            except _TornError:
+                continue
+            if sizes.get(manifest.file) == manifest.size:
+                found.append(manifest)
+        return found
+
+    def holds_any(self) -> bool:
+        """Whether a run has written checkpoints here, of whatever version and in whatever state."""
+        return any(name.endswith(".ckpt") for name in self._try(self._files.sizes))
+
+    def discard_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps, which a run that goes on from `step` leaves behind."""
+        names = [name for name in self._try(self._files.sizes) if _OURS.fullmatch(name)]
+        self._delete(name for name in names if _order(name)[0] > step)
+
+    def path(self, manifest: Manifest) -> str:
+        """Local path or URI of the checkpoint, as `read_checkpoint` takes it."""
+        return self._files.address(manifest.file)
+
+    def _tidy(self, newest: Manifest) -> None:
+        self.discard_after(newest.step)
+        self._try(lambda: self._files.alias(newest.file, LAST))
+        manifests = [m for m in self.manifests() if m.step < newest.step] + [newest]
+        best = _by_score(manifests)[: self.keep_best]
+        if best and best[0].file != self._best_alias:
+            self._try(lambda: self._files.alias(best[0].file, BEST))
+            self._best_alias = best[0].file
+        kept = [*manifests[-self.keep_newest :], *best]
+        names = {name for manifest in kept for name in (manifest.file, manifest.name)}
+        sizes = self._try(self._files.sizes)
+        old = [name for name in sizes if _OURS.fullmatch(name) and name not in names]
+        self._delete(old + [name for name in sizes if _OURS_UNFINISHED.fullmatch(name)])
+
+    def _delete(self, names: Iterable[str]) -> None:
+        """Manifests first: a checkpoint that is half deleted counts no more."""
+        for name in sorted(names, key=_is_manifest, reverse=True):
+            self._try(lambda name=name: self._files.delete(name))  # type: ignore[misc]
+
+    def _read(self, name: str) -> Manifest:
+        content = self._try(lambda: self._files.read(name))
+        try:
+            values = json.loads(content)
+            known = {field.name: values[field.name] for field in fields(Manifest)}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _TornError("its manifest is damaged") from error
+        return Manifest(**known)
+
+    def _check(self, manifest: Manifest, sizes: dict[str, int]) -> None:
+        if manifest.file not in sizes:
+            raise _TornError(f"{manifest.file} is missing")
+        if sizes[manifest.file] != manifest.size:
+            raise _TornError(f"{manifest.file} has {sizes[manifest.file]} bytes of {manifest.size}")
+        digest = self._try(lambda: self._files.sha256(manifest.file))
+        if digest != manifest.sha256:
+            raise _TornError(f"{manifest.file} has sha256 {digest[:12]}..., not {manifest.sha256[:12]}...")
+
+    def _free_name(self, step: int) -> str:
+        """A complete checkpoint of the same step stays until the new one is complete."""
+        taken = [_order(name) for name in self._try(self._files.sizes) if _is_manifest(name)]
+        number = max((number for put, number in taken if put == step), default=0) + 1
+        return f"step_{step:08d}.ckpt" if number == 1 else f"step_{step:08d}-{number}.ckpt"
+
+    def _try(self, action: Callable[[], Result]) -> Result:
+        for pause in self._pauses:
+            try:
+                return action()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                log.info("%s: %s; trying again in %s s", self.root, error, pause)
+                time.sleep(pause)
+        return action()
+
+
+class _TornError(Exception):
+    """A checkpoint that must not be taken, and why."""
+
+
+def _by_score(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Those with a score, the highest first, the earliest of equals."""
+    scored = [m for m in manifests if m.score is not None and not math.isnan(m.score)]
+    return sorted(scored, key=lambda m: (-(m.score or 0.0), m.step))
+
+
+def _unfinished(names: Iterable[str]) -> list[str]:
+    """Checkpoint files without a manifest, and files that were still being written."""
+    names = set(names)
+    lone = (n for n in names if _OURS.fullmatch(n) and n.endswith(".ckpt") and _manifest_of(n) not in names)
+    return sorted([*lone, *(name for name in names if _OURS_UNFINISHED.fullmatch(name))])
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(".json") and _OURS.fullmatch(name) is not None
+
+
+def _manifest_of(file: str) -> str:
+    return file.removesuffix(".ckpt") + ".json"
+
+
+def _order(name: str) -> tuple[int, int]:
+    """(step, how many times the step was put before)."""
+    step, _, number = name.partition(".")[0].removeprefix("step_").partition("-")
+    return int(step), int(number or 1)

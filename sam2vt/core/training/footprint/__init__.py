@@ -1,0 +1,1 @@
+"""Memory that a training needs, estimated before it runs."""

@@ -1,0 +1,129 @@
+"""What a training needs in memory, by what needs it, and single settings that would make it fit."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sam2vt.config import Config
+from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.configuration.rules import RECOMPUTABLE
+from sam2vt.configuration.trainable import trains
+from sam2vt.core.training.footprint.step import simulate_step
+
+PREFETCHED = 2  # batches that each loader process has ready, as torch's DataLoader does
+# A GPU's memory that no tensor holds: its context and the libraries' work spaces.
+CUDA_CONTEXT_BYTES = 600e6
+# The same of a process on a CPU: the operations' own buffers and what the run keeps beside its tensors.
+CPU_WORK_SPACES_BYTES = 200e6
+WITHOUT_ENCODER = ("memory_attention", "memory_encoder", "mask_decoder")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by what needs them: on the device that trains, and beside it on the host."""
+
+    device: str  # cpu or cuda
+    on_device: dict[str, float]
+    on_host: dict[str, float]
+    frame_features: float = 0.0  # of a frame in the feature cache, on disk
+
+    @property
+    def device_bytes(self) -> float:
+        """What has to fit on the GPU; without one what has to fit in this process' memory."""
+        return sum(self.on_device.values())
+
+
+def estimate(config: Config, libraries: float | None = None) -> Estimate:
+    """What a training step of one worker needs at its peak, and what lies beside it.
+
+    On a CPU all of it is in one process: the libraries, the weights and the step. The step is run on tensors
+    without content; weights and data are not read. `libraries` are the bytes of a process before it trains,
+    by default of this one.
+    """
+    libraries = process_bytes() if libraries is None else libraries
+    device = device_of(config)
+    step = simulate_step(config, device)
+    parts: dict[str, float] = {
+        "weights": step.weights,
+        "gradients": step.gradients,
+        "optimizer": step.optimizer,
+        "activations": step.activations,
+        "batch": step.batch,
+    }
+    in_flight = {"batches in flight": float(PREFETCHED * config.dataset.num_workers * step.batch)}
+    if device == "cuda":
+        on_device = {**parts, "context": CUDA_CONTEXT_BYTES}
+        return Estimate(device, on_device, {**in_flight, "process": libraries}, step.frame_features)
+    on_device = {"libraries": libraries + CPU_WORK_SPACES_BYTES, **parts}
+    return Estimate(device, on_device, in_flight, step.frame_features)
+
+
+def knobs_that_fit(
+    config: Config, limit_bytes: float, libraries: float | None = None
+) -> Iterator[tuple[str, float]]:
+    """(override, bytes) of each single change with which the training takes at most `limit_bytes`.
+
+    Those that change nothing but the time come first, then those that change what is learned.
+    """
+    for override, changed in _knobs(config):
+        needed = estimate(changed, libraries).device_bytes
+        if needed <= limit_bytes:
+            yield override, needed
+
+
+def device_of(config: Config) -> str:
+    """Where the configured training runs: cuda or cpu."""
+    accelerator = config.trainer.accelerator
+    if accelerator in ("gpu", "cuda"):
+        return "cuda"
+    return "cuda" if accelerator == "auto" and torch.cuda.is_available() else "cpu"
+
+
+def process_bytes() -> float:
+    """The most that this process has had in memory."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(most if sys.platform == "darwin" else most * 1024)
+
+
+def _knobs(config: Config) -> Iterator[tuple[str, Config]]:
+    """Single changes, each with the configuration that it gives."""
+    yield from _recomputing(config)
+    if config.dataset.batch_size > 1:
+        yield _changed(config, "dataset.batch_size=1", {"dataset.batch_size": 1})
+    if config.max_objects > 1:
+        yield _changed(config, "max_objects=1", {"max_objects": 1, "model.max_objects": 1})
+    shorter = max(2, config.dataset.video_clip_length // 2)
+    if shorter < config.dataset.video_clip_length:
+        yield _changed(config, f"dataset.video_clip_length={shorter}", {"dataset.video_clip_length": shorter})
+    if config.model.image_size >= 256:
+        half = config.model.image_size // 64 * 32
+        sizes = {f"{section}.image_size": (half, half) for section in ("dataset", "valdataset")}
+        yield _changed(config, f"model.image_size={half}", {"model.image_size": half, **sizes})
+
+
+def _recomputing(config: Config) -> Iterator[tuple[str, Config]]:
+    """More and more parts beside those that are recomputed already, but for what has nothing to gain."""
+    spared: set[str] = set() if trains(config, "image_encoder") else {"encoder_blocks"}
+    if config.dataset.feature_cache is not None:
+        spared.add("image_encoder")
+    given = set(config.model.recompute)
+    for more in (WITHOUT_ENCODER, ("image_encoder", *WITHOUT_ENCODER), RECOMPUTABLE):
+        wanted = given | set(more) - spared
+        if wanted != given:
+            given, parts = wanted, [part for part in RECOMPUTABLE if part in wanted]
+            yield _changed(config, f"model.recompute=[{','.join(parts)}]", {"model.recompute": parts})
+
+
+def _changed(config: Config, override: str, values: dict[str, Any]) -> tuple[str, Config]:
+    changed = copy.deepcopy(to_dict(config))
+    for name, value in values.items():
+        section, _, field = name.rpartition(".")
+        (changed[section] if section else changed)[field] = value
+    return override, load_config(changed)

@@ -1,0 +1,222 @@
+"""What a training step holds in memory at its peak, found by running it on tensors without content.
+
+PyTorch's fake tensors have shapes and storages but no data: two steps of the real code, backward and the
+optimizer included, take seconds and no memory, whatever the network's size. Counted is every storage from
+its first use to its end.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sam2vt.config import Config
+from sam2vt.configuration.loading import to_dict
+from sam2vt.core.model.sam2 import SAM2Model, build_from_config
+from sam2vt.core.training.footprint.heap import Heap
+from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.loss_terms.mask_sums import PIXELS_AT_ONCE
+from sam2vt.core.training.optim import build_optimizer
+from sam2vt.core.training.trainer import freeze_unreached_heads
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes at the peak of a training step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    batch: int
+    activations: int  # what backward needs, and what operations take while they run
+    frame_features: int = 0  # of a frame in the feature cache, on disk
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.batch + self.activations
+
+
+def simulate_step(config: Config, device: str) -> StepMemory:
+    """The memory of a step of `config` with full batches, on "cpu" or "cuda".
+
+    Without a GPU "cuda" is simulated with the CPU's operations, attention as a GPU computes it, which never
+    holds the whole matrix, and in pieces of a GPU's size. Weights are not read.
+    """
+    model = build_from_config(config.model).load("cpu", weights=False)
+    freeze_unreached_heads(model, config.loss)
+    if device == "cuda":
+        _without_attention_dropout(model)
+    on = device if torch.cuda.is_available() else "cpu"
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device):
+        _make_fake(model, fake, on)
+        batch = _full_batch(config, model, on)
+        optimizer = build_optimizer(model.network, config.optimizer)
+        live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
+        step = _step(model.train(), SAM2TrainingLoss(**to_dict(config.loss)), optimizer, batch, config, on)
+        with live:
+            step()  # makes the optimizer's state
+            step()
+    peak = live.heap.peak if device == "cpu" else live.peak
+    state = sum(_bytes(value) for value in tree_leaves(optimizer.state_dict()["state"]))
+    gradients = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
+    return StepMemory(
+        weights=sum(_bytes(p) for p in model.parameters()),
+        gradients=gradients,
+        optimizer=state,
+        batch=sum(_bytes(leaf) for leaf in tree_leaves(batch)),
+        activations=max(0, peak - state - gradients),
+        frame_features=sum(2 * math.prod(shape) for shape in _cached_shapes(config, model)),
+    )
+
+
+class LiveBytes(TorchDispatchMode):
+    """The bytes of all storages that are alive but those of `known` tensors.
+
+    `peak` is their highest sum, `heap.peak` what a process on Linux grows to by them. Who asks for a
+    value, as checks of what the user gave do, is told 1 or True.
+    """
+
+    def __init__(self, known: list[Any]) -> None:
+        super().__init__()
+        self.now, self.peak, self.heap = 0, 0, Heap()
+        self._held = [each.untyped_storage() for each in known if isinstance(each, Tensor)]
+        self._alive: dict[int, tuple[int, tuple[int, int]]] = {
+            id(storage): (0, (0, 0)) for storage in self._held
+        }
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return True if args[0].dtype == torch.bool else 1
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._see(leaf.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        place = id(storage)
+        if place in self._alive:
+            return
+        size = storage.nbytes()
+        self._alive[place] = size, self.heap.allocate(size)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, place)
+
+    def _forget(self, place: int) -> None:
+        size, block = self._alive.pop(place)
+        self.now -= size
+        self.heap.release(block)
+
+
+def _step(
+    model: SAM2Model,
+    criterion: SAM2TrainingLoss,
+    optimizer: Optimizer,
+    batch: dict[str, Any],
+    config: Config,
+    device: str,
+) -> Callable[[], None]:
+    """Forward, loss, backward, clipping and update, as Lightning runs them."""
+    dtype = AUTOCAST.get(config.trainer.precision)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def step() -> None:
+        masks, valid = batch["masks"], batch["valid_masks"]
+        with torch.autocast(device, dtype, enabled=dtype is not None):
+            seen = {"valid_masks": valid, "features": batch.get("features")}
+            out = model(batch.get("images"), masks, batch["prompts"], **seen)
+            given = {k: out[k] for k in ("iou_predictions", "object_score_logits", "scored", "steps")}
+            loss = criterion(out["pred_masks"], masks, valid, **given)
+        loss.backward()
+        if config.trainer.gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _cached_shapes(config: Config, model: SAM2Model) -> list[tuple[int, int, int]]:
+    """Of a frame's features, where they are read in place of its image."""
+    return model.kept_shapes if config.dataset.feature_cache else []
+
+
+def _full_batch(config: Config, model: SAM2Model, device: str) -> dict[str, Any]:
+    """Clips with as many objects as may be, each prompted on the first frame."""
+    b, t, n = config.dataset.batch_size, config.dataset.video_clip_length, config.max_objects
+    size = config.model.image_size
+    kinds = config.dataset.prompt_types
+    by_points = config.model.num_correction_clicks > 0 or "mask" not in kinds
+    by_points = by_points and set(kinds) != {"mask"}
+    prompts = [[_prompt(slot, by_points, size, device) for slot in range(n)] for _ in range(b)]
+    features = [
+        torch.zeros(b, t, *shape, dtype=torch.bfloat16, device=device)
+        for shape in _cached_shapes(config, model)
+    ]
+    images = torch.zeros(b, t, 3, size, size, dtype=torch.uint8, device=device)
+    return {
+        **({"features": features} if features else {"images": images}),
+        "masks": torch.zeros(b, t, n, size, size, dtype=torch.bool, device=device),
+        "valid_masks": torch.ones(b, t, n, dtype=torch.bool, device=device),
+        "prompts": prompts,
+    }
+
+
+def _prompt(slot: int, by_points: bool, size: int, device: str) -> dict[str, Any]:
+    where = {"object_index": slot, "frame_index": 0}
+    if not by_points:
+        return {"type": "mask", "mask": torch.zeros(size, size, dtype=torch.bool, device=device), **where}
+    return {
+        "type": "point",
+        "point_coords": torch.zeros(1, 2, device=device),
+        "point_labels": torch.ones(1, dtype=torch.int32, device=device),
+        **where,
+    }
+
+
+def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
+    """Parameters and buffers without content, in place of the real ones."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                data = fake.from_tensor(parameter.data).to(device)
+                module._parameters[name] = nn.Parameter(data, requires_grad=parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = fake.from_tensor(buffer).to(device)
+
+
+def _without_attention_dropout(model: SAM2Model) -> None:
+    """On a CPU attention with dropout holds its whole matrix, on a GPU it never does."""
+    for module in model.modules():
+        if "dropout_p" in vars(module):
+            vars(module)["dropout_p"] = 0.0
+
+
+@contextmanager
+def loss_in_pieces_of(device: str) -> Iterator[None]:
+    """On a CPU the loss takes pieces of the size that it takes on `device`, "cpu" or "cuda"."""
+    before = dict(PIXELS_AT_ONCE)
+    try:
+        PIXELS_AT_ONCE["cpu"] = before[device]
+        yield
+    finally:
+        PIXELS_AT_ONCE.update(before)
+
+
+def _bytes(value: Any) -> int:
+    return value.untyped_storage().nbytes() if isinstance(value, Tensor) else 0

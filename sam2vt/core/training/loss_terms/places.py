@@ -1,0 +1,86 @@
+"""Where the loss looks at masks: all pixels of the target, the masks' own size, or points drawn of them.
+
+Each takes masks [K,M,h,w] and their targets [K,H,W] and says on what the mask terms are measured and on what
+the true IoU is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2vt.core.training.loss_terms.mask_sums import is_object, pool
+
+RESOLUTIONS = ("full", "low")
+# As PointRend draws them: of so many times the points those where the masks are least certain.
+_CANDIDATES, _UNCERTAIN = 3, 0.75
+
+
+class Places(NamedTuple):
+    """Masks [K,M,h,w] and targets [K,H,W]; where the sizes differ, the masks are brought to the targets'."""
+
+    masks: Tensor
+    targets: Tensor
+
+
+Measuring = Callable[[Tensor, Tensor], tuple[Places, Places]]
+
+
+def measuring(resolution: str, num_points: int | None) -> Measuring:
+    """By the loss's settings, for what the decoder said."""
+    if num_points is not None:
+        return partial(at_points, num_points=num_points)
+    return at_masks_size if resolution == "low" else at_targets_size
+
+
+def at_targets_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
+    """Every pixel of the target, for both."""
+    places = Places(masks, targets)
+    return places, places
+
+
+def at_masks_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
+    """Targets brought down by area, for both."""
+    pooled = pool(targets, masks.shape[-2:], masks.dtype)
+    return Places(masks, pooled), Places(masks, is_object(pooled))
+
+
+def terms_at_masks_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
+    """The terms against targets brought down, the true IoU at every pixel of the target."""
+    return Places(masks, pool(targets, masks.shape[-2:], masks.dtype)), Places(masks, targets)
+
+
+def at_points(masks: Tensor, targets: Tensor, num_points: int) -> tuple[Places, Places]:
+    """The terms at points drawn for each entry, the same for its M masks; the true IoU at the masks' size."""
+    points = draw_points(masks.detach(), num_points)
+    return Places(_sample(masks, points), _nearest(targets, points)), at_masks_size(masks, targets)[1]
+
+
+def draw_points(masks: Tensor, number: int) -> Tensor:
+    """Points [K,number,2], x and y from 0 to 1, most of them where one of the M masks is near its edge."""
+    num_uncertain = round(_UNCERTAIN * number)
+    candidates = torch.rand(len(masks), _CANDIDATES * number, 2, device=masks.device)
+    certainty = _sample(masks, candidates).abs().amin(1)[:, 0]
+    chosen = certainty.topk(num_uncertain, dim=1, largest=False).indices
+    uncertain = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
+    anywhere = torch.rand(len(masks), number - num_uncertain, 2, device=masks.device)
+    return torch.cat([uncertain, anywhere], 1)
+
+
+def _sample(masks: Tensor, points: Tensor) -> Tensor:
+    """Masks [K,M,h,w] at points [K,P,2], bilinear: [K,M,1,P]."""
+    grid = (2 * points - 1)[:, None].to(masks.dtype)
+    return F.grid_sample(masks, grid, padding_mode="border", align_corners=False)
+
+
+def _nearest(targets: Tensor, points: Tensor) -> Tensor:
+    """Targets [K,H,W] at the pixels that points [K,P,2] lie in, as they are there, bool or soft: [K,1,P]."""
+    height, width = targets.shape[-2:]
+    columns = (points[..., 0] * width).long().clamp_(max=width - 1)
+    rows = (points[..., 1] * height).long().clamp_(max=height - 1)
+    return targets.flatten(1).gather(1, rows * width + columns)[:, None]

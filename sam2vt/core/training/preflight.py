@@ -1,0 +1,132 @@
+"""How many batches an epoch and a validation have, where Lightning would refuse or train nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+
+from sam2vt.config import Config, SchedulerConfig, TrainerConfig
+from sam2vt.core.data.clips.sampling import usable_clips
+from sam2vt.core.evaluation.video import can_be_scored
+from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.errors import ConfigError, DataError
+
+
+def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
+    """What a limit leaves of `num_batches` (those `of` something): an int counts, a float is a share.
+
+    Raises ConfigError where that is none, naming the least share that leaves one.
+    """
+    used = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    if used == 0:
+        raise ConfigError(
+            f"{field}={limit}: leaves {limit} x {num_batches} = {num_batches * limit:g}, less than one, of "
+            f"{of}; give a share of at least 1/{num_batches}, or 1 (an integer) for a single batch"
+        )
+    return int(used)
+
+
+def check_training_length(config: Config, num_videos: int, world_size: int) -> None:
+    """Raise ConfigError where an epoch has no batch, or ends before its first validation."""
+    data, trainer = config.dataset, config.trainer
+    usable = usable_clips(num_videos, data.clips_per_video, world_size, data.batch_size)
+    num_batches = usable // (world_size * data.batch_size)
+    used = limited_batches(
+        "trainer.limit_train_batches", num_batches, trainer.limit_train_batches, "an epoch's batches"
+    )
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and interval > used and trainer.limit_val_batches > 0:
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: an epoch has only {used} batches on each rank "
+            f"({num_videos} videos x {data.clips_per_video} clips_per_video, {world_size} ranks x batch_size "
+            f"{data.batch_size}, limit_train_batches {trainer.limit_train_batches}). Set it to at most "
+            f"{used}, or to 1.0 for each epoch's end, or use trainer.check_val_every_n_epoch"
+        )
+
+
+def check_warm_up(scheduler: SchedulerConfig, total_steps: int) -> None:
+    """Raise ConfigError where the run, of so many optimizer steps, would end before its warm-up."""
+    warmup = scheduler.warmup_steps
+    if scheduler.enabled and scheduler.T_max is None and warmup > total_steps:
+        raise ConfigError(
+            f"scheduler.warmup_steps={warmup}: the run has {total_steps} optimizer steps, so it would end "
+            f"before the warm-up does; set at most {total_steps}, or train longer"
+        )
+
+
+def check_validation_length(config: Config, num_videos: int, world_size: int) -> None:
+    """Raise ConfigError where a share of the validation batches is less than one batch."""
+    data, limit = config.valdataset, config.trainer.limit_val_batches
+    if limit == 0:
+        return
+    clip_batches = -(-num_videos * data.clips_per_video // data.batch_size)
+    for num_batches, of in (
+        (clip_batches, "the batches of validation clips on a rank"),
+        (num_videos, "the validation videos on a rank"),
+    ):
+        limited_batches("trainer.limit_val_batches", -(-num_batches // world_size), limit, of)
+
+
+# What a run without validation must not set.
+_OF_VALIDATION = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
+
+
+def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: bool = True) -> None:
+    """Raise DataError where a run validates and J and F count no frame of any of its validation videos.
+
+    A run that cannot do without validation, as in a sweep, is not told to skip it.
+    """
+    if config.trainer.limit_val_batches == 0:
+        return
+    all_stills = True
+    for record in records:
+        if can_be_scored(record, config.valdataset.score_first_and_last):
+            return
+        all_stills = all_stills and bool(record.extra.get(STILL))
+    what = "each is a still" if all_stills else "none has enough annotated frames"
+    raise DataError(
+        f"validation: J and F count no frame of the videos at {_source(config)}: {what}. An object needs an "
+        f"annotated frame after the one that it is prompted on{bounds(config)}: "
+        f"{remedies(config, all_stills, can_skip)}"
+    )
+
+
+def bounds(config: Config) -> str:
+    return "" if config.valdataset.score_first_and_last else " and before the last one"
+
+
+def remedies(config: Config, all_stills: bool = False, can_skip: bool = True) -> str:
+    """What may be changed so that there is a score, or none is needed; nothing that is set already."""
+    if all_stills:
+        found = [_other_videos(config)]
+    else:
+        found = ["give longer or more densely annotated videos"]
+        if config.split == "time":
+            found.append("raise val_fraction")
+        if not config.valdataset.score_first_and_last:
+            found.append("set valdataset.score_first_and_last=true")
+    if can_skip:
+        found.append(_skip(config))
+    return ", or ".join(found)
+
+
+def _source(config: Config) -> str:
+    given = config.valdataset if config.valdataset.is_given else config.dataset
+    paths = ", ".join(str(each["data_path"]) for each in given.datasets) or given.data_path
+    if config.valdataset.is_given:
+        return f"valdataset's {paths}"
+    return f"{paths}, the training data, since valdataset names none"
+
+
+def _other_videos(config: Config) -> str:
+    if config.valdataset.is_given:
+        return "let valdataset name real videos in their place"
+    without_split = "" if config.split == "none" else " and leave out split"
+    return f"set valdataset.data_path to real videos{without_split}"
+
+
+def _skip(config: Config) -> str:
+    defaults = {each.name: each.default for each in fields(TrainerConfig)}
+    given = [name for name in _OF_VALIDATION if getattr(config.trainer, name) != defaults[name]]
+    rest = f" and leave out {', '.join(f'trainer.{name}' for name in given)}" if given else ""
+    return f"set trainer.limit_val_batches=0 to train without validation{rest}"

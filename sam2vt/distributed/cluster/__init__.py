@@ -1,0 +1,1 @@
+"""The Ray cluster: what it holds, and whether a run fits."""

@@ -1,0 +1,89 @@
+"""Whether every node of the cluster writes to the very folder that the driver sees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import ray
+from pyarrow import fs
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sam2vt.core.storage.paths import open_path, write_small_file
+from sam2vt.distributed.cluster.storage import RunStorage
+
+_AT_ONCE = 32  # nodes
+_SEEN_WITHIN_SECONDS = 5.0  # a network filesystem may show a new file late
+
+Write = Callable[[str], None]
+
+
+class _Asked(NamedTuple):
+    node: str  # its address
+    marker: str
+    answer: ray.ObjectRef
+
+
+def find_unreached(storage: RunStorage, timeout: float = 60.0, write: Write = write_small_file) -> list[str]:
+    """Faults of nodes other than the driver's, each of which writes a small file into the run's storage.
+
+    At most `_AT_ONCE` nodes are asked at a time, and given `timeout` seconds to answer.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own]
+    faults = []
+    for start in range(0, len(others), _AT_ONCE):
+        faults += _ask(storage, others[start : start + _AT_ONCE], timeout, write)
+    return faults
+
+
+def _ask(storage: RunStorage, nodes: Sequence[Any], timeout: float, write: Write) -> list[str]:
+    asked = [_start(storage, node, write) for node in nodes]
+    answered, _ = ray.wait([a.answer for a in asked], num_returns=len(asked), timeout=timeout)
+    faults = []
+    for item in asked:
+        if item.answer not in answered:
+            ray.cancel(item.answer, force=True)
+            faults.append(f"storage: node {item.node} did not write to {storage.root} in {timeout:g} s")
+        elif text := _fault(item, storage):
+            faults.append(text)
+    return faults
+
+
+def _start(storage: RunStorage, node: Any, write: Write) -> _Asked:
+    marker = storage.join(f".reached_{uuid4().hex}")
+    here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task: Any = ray.remote(num_cpus=0, max_retries=0)(write)
+    return _Asked(node["NodeManagerAddress"], marker, task.options(scheduling_strategy=here).remote(marker))
+
+
+def _fault(asked: _Asked, storage: RunStorage) -> str | None:
+    try:
+        ray.get(asked.answer)
+    except Exception as error:
+        reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+        return (
+            f"storage: node {asked.node} cannot write to {storage.root} ({reason}); ray.storage_path must be "
+            "a folder that every node reaches, or an address such as s3://bucket/folder with credentials on "
+            "every node"
+        )
+    if _seen_and_removed(asked.marker):
+        return None
+    return (
+        f"storage: what node {asked.node} writes to {storage.root} does not appear here, the folder is not "
+        "shared; set ray.storage_path to a folder that every node reaches, or to an address such as "
+        "s3://bucket/folder"
+    )
+
+
+def _seen_and_removed(marker: str) -> bool:
+    filesystem, path = open_path(marker)
+    end = time.monotonic() + _SEEN_WITHIN_SECONDS
+    while filesystem.get_file_info(path).type != fs.FileType.File:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    filesystem.delete_file(path)
+    return True

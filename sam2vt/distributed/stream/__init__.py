@@ -1,0 +1,1 @@
+"""Clips through Ray Data: planned, decoded, split, batched."""

@@ -1,0 +1,110 @@
+"""A rank's batches out of Ray Data, byte for byte those of the local loader.
+
+What a row holds depends on its number alone. Blocks of exactly one batch in preserved order make rank
+and step follow from the number too, and the reader checks that they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import ray.data
+
+from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.types import Batch
+from sam2vt.distributed.stream.plan import Division
+from sam2vt.distributed.stream.wire import POSITION, unpack_clips
+from sam2vt.errors import Sam2vtError, TrainingError
+
+Item = tuple[list[int], Any]  # a batch's rows; the batch, or why there is none
+
+
+class StreamLoader:
+    """A rank's batches with the length of an epoch, over one reader of all epochs.
+
+    Lightning asks for an iterator each epoch; each goes on where the last one stopped, and after a
+    resume the first one yields what was left of its epoch. Lightning's limit on training batches is
+    part of the plan already: an iterator ends where the next epoch's rows begin.
+    """
+
+    def __init__(
+        self,
+        open_shard: Callable[[], ray.data.DataIterator],
+        division: Division,
+        rank: int,
+        *,
+        first_step: int = 0,
+        prefetch: int = 2,
+    ) -> None:
+        self.division, self.rank = division, rank
+        self.batch = first_step * division.rounds  # the number of the next one, from the run's start
+        self._open_shard, self._prefetch = open_shard, prefetch
+        self._ready: Queue[Item] | None = None
+        self._closed = Event()
+
+    def __len__(self) -> int:
+        return self.division.plan.steps_per_epoch * self.division.rounds
+
+    def __iter__(self) -> Iterator[Batch]:
+        plan, rounds = self.division.plan, self.division.rounds
+        stop = min(plan.epoch_end(self.batch // rounds), plan.total_steps) * rounds
+        while self.batch < stop:
+            yield self._next_batch()
+
+    def start(self) -> None:
+        """Begin to read in the background, so that decoding runs while the model is being built."""
+        if self._ready is None:
+            self._ready = Queue(maxsize=max(1, self._prefetch))
+            Thread(target=self._read, args=(self._ready,), name="stream-reader", daemon=True).start()
+
+    def close(self) -> None:
+        """End the reader; what it has read is lost."""
+        self._closed.set()
+
+    def _next_batch(self) -> Batch:
+        self.start()
+        assert self._ready is not None
+        positions, batch = self._ready.get()
+        if isinstance(batch, Exception):
+            raise batch
+        expected = self.division.rows(self.batch, self.rank)
+        if positions != expected:
+            raise TrainingError(
+                f"the stream gave rank {self.rank} the rows {positions} at its batch {self.batch} instead of "
+                f"{expected}: they would not be the clips that the run's position stands for"
+            )
+        if (scale := self.division.loss_scale(self.batch)) != 1.0:
+            batch["loss_scale"] = scale
+        self.batch += 1
+        return batch
+
+    def _read(self, ready: Queue[Item]) -> None:
+        """In the thread: (rows, batch) in order, no rows at the stream's end; an error in its place."""
+        options: dict[str, Any] = {"batch_size": self.division.plan.batch_size, "batch_format": "numpy"}
+        try:
+            for rows in self._open_shard().iter_batches(prefetch_batches=self._prefetch, **options):
+                self._put(ready, _batch_of(rows))
+                if self._closed.is_set():
+                    return
+            self._put(ready, ([], None))
+        except Exception as error:  # raised again where the batch is asked for
+            self._put(ready, ([], error))
+
+    def _put(self, ready: Queue[Item], item: Item) -> None:
+        while not self._closed.is_set():
+            try:
+                return ready.put(item, timeout=1.0)
+            except Full:
+                continue
+
+
+def _batch_of(rows: Mapping[str, np.ndarray]) -> Item:
+    positions = rows[POSITION].tolist()
+    try:
+        return positions, collate_fn(unpack_clips(rows))
+    except Sam2vtError as error:
+        return positions, error

@@ -1,0 +1,173 @@
+"""Which clip goes to which rank at which step: arithmetic on one sample index over all epochs.
+
+Row g of the stream is clip `clips` of epoch `epoch`, where (epoch, clips) = divmod(g, rows an epoch).
+A step takes the same number of clips for the whole run: V shares of `batch_size`, V being the full number
+of workers. What of an epoch does not fill a step is left out at its end, as `ClipSampler` does.
+
+With R workers a step takes k = ceil(V / R) rounds, whose gradients add up to one update. In round j, rank r
+reads share j*R + r, or, where there is no such share, a blank clip that counts nowhere. So a step's clips,
+the number of steps and everything that counts in steps are the same at any number of workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2vt.config import Config
+from sam2vt.errors import ConfigError
+
+BLANK = -1  # in place of a row's number
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """The stream of a run, from its first row to its last."""
+
+    clips_per_epoch: int
+    num_shares: int
+    batch_size: int
+    steps_per_epoch: int  # what the clips suffice for
+    used_steps_per_epoch: int  # after limit_train_batches
+    total_steps: int  # over all epochs, after max_steps
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.num_shares * self.batch_size
+
+    @property
+    def rows_per_epoch(self) -> int:
+        return self.used_steps_per_epoch * self.rows_per_step
+
+    @property
+    def total_rows(self) -> int:
+        return self.total_steps * self.rows_per_step
+
+    def position(self, row: int) -> int:
+        """The row's place among all clips of all epochs, which `sample_at` takes."""
+        epoch, clips = divmod(row, self.rows_per_epoch)
+        return epoch * self.clips_per_epoch + clips
+
+    def step_at(self, epoch: int, clips: int) -> int:
+        """The step that reads on from a run's recorded position.
+
+        Raises ConfigError where the position lies within a step, as after a change of the global batch.
+        """
+        step, inside = divmod(clips, self.rows_per_step)
+        if inside:
+            raise ConfigError(
+                f"resume: the checkpoint lies {clips} clips into epoch {epoch}, which is no multiple of the "
+                f"{self.rows_per_step} clips that a step takes; go on with the numbers it was written with"
+            )
+        return epoch * self.used_steps_per_epoch + step
+
+    def epoch_end(self, step: int) -> int:
+        """The first step of the epoch after the one that `step` lies in."""
+        return (step // self.used_steps_per_epoch + 1) * self.used_steps_per_epoch
+
+    def rows(self, step: int, share: int) -> range:
+        """The rows of a share of a step, counted from the run's start."""
+        first = step * self.rows_per_step + share * self.batch_size
+        return range(first, first + self.batch_size)
+
+
+@dataclass(frozen=True)
+class Division:
+    """A plan carried out by `world_size` workers, of which each reads `rounds` batches a step."""
+
+    plan: StreamPlan
+    world_size: int
+
+    @property
+    def rounds(self) -> int:
+        return -(-self.plan.num_shares // self.world_size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Of each rank."""
+        return self.plan.used_steps_per_epoch * self.rounds
+
+    @property
+    def slots_per_step(self) -> int:
+        """Clips of a step, blank ones included."""
+        return self.rounds * self.world_size * self.plan.batch_size
+
+    def share(self, batch: int, rank: int) -> int:
+        """The share of its step that is the `batch`-th batch of `rank`; there may be no such share."""
+        return batch % self.rounds * self.world_size + rank
+
+    def rows(self, batch: int, rank: int) -> list[int]:
+        """The rows of the `batch`-th batch of `rank`, counted from the run's start."""
+        share = self.share(batch, rank)
+        if share >= self.plan.num_shares:
+            return [BLANK] * self.plan.batch_size
+        return list(self.plan.rows(batch // self.rounds, share))
+
+    def row_of_slot(self, slot: int) -> int:
+        """The row that comes as number `slot`, counted from the run's start, where ranks take turns."""
+        batch, place = divmod(slot, self.plan.batch_size)
+        step, share = divmod(batch, self.rounds * self.world_size)
+        return self.plan.rows(step, share)[place] if share < self.plan.num_shares else BLANK
+
+    def loss_scale(self, batch: int) -> float:
+        """The weight of a round's mean loss: its part of the step's shares, times the number of rounds.
+
+        An update averages over the rounds, so rounds with fewer shares would otherwise count too much.
+        """
+        first = batch % self.rounds * self.world_size
+        return min(self.world_size, self.plan.num_shares - first) * self.rounds / self.plan.num_shares
+
+
+def plan_stream(config: Config, num_videos: int, clips_per_step: int | None = None) -> StreamPlan:
+    """The stream of a run over `num_videos` videos.
+
+    `clips_per_step` is that of the run that is gone on with, and holds. Raises ConfigError where an epoch
+    does not fill a single step, and where the workers cannot share `clips_per_step`.
+    """
+    from sam2vt.core.data.clips.sampling import usable_clips  # not above: Ray's managers load this module
+
+    num_shares, batch_size = _shares(config, clips_per_step), config.dataset.batch_size
+    usable = usable_clips(num_videos, config.dataset.clips_per_video, num_shares, batch_size)
+    steps_per_epoch = usable // (num_shares * batch_size)
+    used = _limited(steps_per_epoch, config.trainer.limit_train_batches)
+    return StreamPlan(
+        clips_per_epoch=num_videos * config.dataset.clips_per_video,
+        num_shares=num_shares,
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        used_steps_per_epoch=used,
+        total_steps=_total_steps(config, used),
+    )
+
+
+def _shares(config: Config, clips_per_step: int | None) -> int:
+    workers, batch_size = config.ray.max_workers, config.dataset.batch_size
+    if clips_per_step is None:
+        return workers
+    num_shares, rest = divmod(clips_per_step, batch_size)
+    if rest or num_shares < workers:
+        raise ConfigError(
+            f"resume: the run takes {clips_per_step} clips a step, which is kept; {workers} workers "
+            f"(ray.num_workers) x dataset.batch_size={batch_size} cannot share them. Give a batch_size that "
+            f"divides {clips_per_step}, and at most {clips_per_step} / batch_size workers"
+        )
+    return num_shares
+
+
+def _limited(steps: int, limit: int | float) -> int:
+    used = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+    if used == 0:
+        raise ConfigError(f"trainer.limit_train_batches={limit} leaves none of an epoch's {steps} step(s)")
+    return used
+
+
+def _total_steps(config: Config, steps_per_epoch: int) -> int:
+    trainer = config.trainer
+    limits = []
+    if trainer.max_epochs >= 0:
+        limits.append(trainer.max_epochs * steps_per_epoch)
+    if trainer.max_steps >= 0:
+        # Lightning counts updates; an epoch's last one may have fewer batches than the others.
+        limits.append(trainer.max_steps * trainer.accumulate_grad_batches)
+    if not limits:
+        raise ConfigError("trainer.max_epochs=-1 and trainer.max_steps=-1: one of them must end the run")
+    return min(limits)

@@ -1,0 +1,75 @@
+"""Where a group of workers begins: after a failure, with other machines, or from an earlier run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+
+from sam2vt.core.storage.paths import download
+from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.board import show_logs
+from sam2vt.distributed.stream.plan import StreamPlan
+from sam2vt.distributed.stream.split import Stream
+from sam2vt.errors import Sam2vtError
+
+# Under this name Lightning files the state of the data module, which holds the position in the clips.
+DATA_STATE = "SAM2LightningDataModule"
+
+
+class Start(NamedTuple):
+    """The first step of a group of workers, and the checkpoint of the steps before it."""
+
+    step: int  # of the plan
+    samples_seen: int  # clips trained on before it, as the checkpoint counts them
+    checkpoint: str | None  # local path or URI; None at the run's beginning
+
+
+@dataclass(frozen=True)
+class NextStream:
+    """Decides where the next group of workers begins, and makes the stream from there.
+
+    Ray Train's controller calls it before each group starts. It is the only one to decide: the workers read
+    the decision from the board. Raises the run's own error where that is why the last group ended.
+    """
+
+    job: ray.ObjectRef  # of a DecodeJob
+    plan: StreamPlan
+    given: Start  # while the run has no checkpoint of its own
+    decode_actors: int
+    store: str  # where the run's checkpoints lie
+    board: Any
+
+    def __call__(self) -> Stream:
+        failure: Sam2vtError | None = ray.get(self.board.failure.remote())
+        if failure is not None:
+            raise failure
+        show_logs(self.board)
+        start = self._start()
+        ray.get(self.board.begin.remote(start))
+        return Stream(self.job, self.plan, start.step, self.decode_actors)
+
+    def _start(self) -> Start:
+        store = CheckpointStore(self.store)
+        newest = store.newest()
+        if newest is None:
+            return self.given
+        steps = (newest.samples_seen - self.given.samples_seen) // self.plan.rows_per_step
+        return Start(self.given.step + steps, newest.samples_seen, store.path(newest))
+
+
+@contextmanager
+def local_checkpoint(path: str | None) -> Iterator[str | None]:
+    """`path` as a file of this machine while the block runs."""
+    if path is None or "://" not in path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sam2vt-resume-") as folder:
+        local = Path(folder) / "resumed.ckpt"
+        download(path, local)
+        yield str(local)

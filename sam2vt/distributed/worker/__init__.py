@@ -1,0 +1,1 @@
+"""The training as one Ray Train worker runs it."""

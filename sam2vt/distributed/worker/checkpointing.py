@@ -1,0 +1,64 @@
+"""A run's checkpoints under Ray: the callback of the local training, writing into the run's storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from sam2vt.config import Config
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.cluster.storage import RunStorage, store_root
+from sam2vt.distributed.stream.plan import Division
+from sam2vt.distributed.stream.start import DATA_STATE
+from sam2vt.errors import ConfigError
+
+_COUNTERS = ("ready", "started", "processed", "completed")
+
+
+def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
+    """The callback of every rank; rank 0 writes."""
+    store = CheckpointStore(store_root(config, storage), keep_best=config.trainer.keep_best)
+    staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
+    return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)
+
+
+class CountRounds(L.Callback):
+    """Lets a run go on with another number of workers, whose steps take another number of rounds.
+
+    Lightning counts batches, of which a step then has more or fewer: its counters in the checkpoint are
+    brought to this group's rounds before it restores them.
+    """
+
+    def __init__(self, division: Division) -> None:
+        self._rounds = division.rounds
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        was = checkpoint[DATA_STATE].get("rounds", 1)
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counters in (progress["total"], progress["current"]):
+            counters.update({name: counters[name] // was * self._rounds for name in _COUNTERS})
+
+
+def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer that count batches, of which a step takes several here."""
+    rounds, used, trainer = division.rounds, division.plan.used_steps_per_epoch, config.trainer
+    if rounds == 1:
+        return {}
+    if config.model.cuda_graphs:
+        raise ConfigError(
+            f"model.cuda_graphs: fewer workers than the run began with take {rounds} batches a step, and a "
+            f"batch's gradients lie where the next one's are written; set it to false"
+        )
+    interval = trainer.val_check_interval
+    if isinstance(interval, float) and interval < 1.0:
+        interval = max(1, int(used * interval))
+    return {
+        "accumulate_grad_batches": trainer.accumulate_grad_batches * rounds,
+        "limit_train_batches": division.batches_per_epoch,
+        "val_check_interval": interval * rounds if isinstance(interval, int) else interval,
+    }

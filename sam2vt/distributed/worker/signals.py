@@ -1,0 +1,106 @@
+"""What ends a group of workers from outside: the driver's wish to stop, and machines that go away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import ray.train
+
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.distributed.worker.ranks import RankZero
+from sam2vt.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 2.0  # between two looks
+_MOST_BATCHES = 50
+_SPARE_SECONDS = 5.0  # kept before a deadline, beside twice what a save takes
+_AFTER_DEADLINE_SECONDS = 180.0  # until Ray Train must have ended this group
+_UNKNOWN_DEADLINE_SECONDS = 30.0
+
+
+class WatchSignals(L.Callback):
+    """Saves and stops on SIGTERM; saves at once when a machine's end is announced, and again just before.
+
+    All ranks act at the same step, since saving is a collective operation. Between the second save and the
+    end they wait: a step that no checkpoint holds would have to be repeated.
+    """
+
+    def __init__(self, stop_wished: Callable[[], bool], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
+        self._stop_wished, self._saver, self._rank_zero = stop_wished, saver, rank_zero
+        self._watches_machines = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
+        self._next_look, self._batches_a_look = 1, 1
+        self._looked = time.monotonic()
+        self._deadline: float | None = None  # UNIX time
+        self._save_seconds = 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done = trainer.fit_loop.total_batch_idx + 1
+        if done < self._next_look:
+            return
+        stop, ends, batches = self._rank_zero.send([self._stop_wished(), self._must_end(), self._pace()])
+        self._next_look = done + int(batches)
+        if stop:
+            trainer._signal_connector.received_sigterm = True
+            return
+        if ends:
+            self._save_and_wait(trainer)
+        if self._watches_machines:
+            self._look_for_announcement(trainer)
+
+    def _pace(self) -> int:
+        """Batches until the next look, about `_LOOK_SECONDS` later; one where time is short."""
+        now = time.monotonic()
+        seconds, self._looked = max(now - self._looked, 1e-3), now
+        pace = self._batches_a_look * _LOOK_SECONDS / seconds
+        self._batches_a_look = 1 if self._deadline else int(min(max(pace, 1), _MOST_BATCHES))
+        return self._batches_a_look
+
+    def _must_end(self) -> bool:
+        if self._deadline is None:
+            return False
+        return time.time() > self._deadline - _SPARE_SECONDS - 2 * self._save_seconds
+
+    def _look_for_announcement(self, trainer: L.Trainer) -> None:
+        info = ray.train.get_preemption_info()  # every rank: it is a barrier
+        if info is None:
+            return
+        known = info.deadline_ms
+        if self._deadline is not None:
+            self._deadline = min(self._deadline, known / 1000) if known else self._deadline
+            return
+        self._deadline = known / 1000 if known else time.time() + _UNKNOWN_DEADLINE_SECONDS
+        self._batches_a_look, self._next_look = 1, 0
+        seconds = f"{self._deadline - time.time():.0f} s" if known else "an unknown time"
+        log.warning(
+            "machines of ranks %s will be taken away in %s: saving at step %d",
+            info.preempted_ranks,
+            seconds,
+            trainer.global_step,
+        )
+        self._save(trainer)
+
+    def _save_and_wait(self, trainer: L.Trainer) -> None:
+        assert self._deadline is not None
+        if self._saver.last_saved_step != trainer.global_step:
+            self._save(trainer)
+        log.warning("saved at step %d, waiting for other machines", trainer.global_step)
+        while time.time() < self._deadline + _AFTER_DEADLINE_SECONDS:
+            time.sleep(0.5)
+        raise TrainingError(
+            f"machines of this run were to be taken away {_AFTER_DEADLINE_SECONDS:.0f} s ago and are still "
+            "there; the checkpoint is saved, start the run again with resume=auto"
+        )
+
+    def _save(self, trainer: L.Trainer) -> None:
+        began = time.monotonic()
+        self._saver.save(trainer, "preemption")
+        self._saver.wait()
+        self._save_seconds = time.monotonic() - began

@@ -1,0 +1,186 @@
+"""What runs in each Ray Train worker: the local training with batches from Ray Data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import ray
+import ray.train
+import ray.train.lightning
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from sam2vt.config import Config
+from sam2vt.configuration.loading import from_dict
+from sam2vt.core.data.opening import Records
+from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
+from sam2vt.core.model.export import export_checkpoint
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.storage.paths import open_path
+from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.callbacks.log_lines import LogLines
+from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+from sam2vt.core.training.checkpoints.resume import resume_kwargs
+from sam2vt.core.training.data_module import SAM2LightningDataModule
+from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
+from sam2vt.core.training.trainer import SAM2LightningModule
+from sam2vt.distributed.board import show_logs
+from sam2vt.distributed.cluster.storage import RunStorage, store_root
+from sam2vt.distributed.job import Job
+from sam2vt.distributed.stream.loader import StreamLoader
+from sam2vt.distributed.stream.plan import Division
+from sam2vt.distributed.stream.start import DATA_STATE
+from sam2vt.distributed.worker.checkpointing import CountRounds, checkpoints, divided_trainer_kwargs
+from sam2vt.distributed.worker.ranks import RankZero
+from sam2vt.distributed.worker.reporting import PostProgress, ReportMetrics, clips_per_second
+from sam2vt.distributed.worker.signals import WatchSignals
+from sam2vt.errors import Sam2vtError
+from sam2vt.train import DDP_OPTIONS, create_trainer, write_config
+
+log = logging.getLogger(__name__)
+
+
+class StreamDataModule(SAM2LightningDataModule):
+    """The local data module with its training batches from a stream."""
+
+    def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
+        super().__init__(config, records)
+        self._loader = loader
+        self.rounds = loader.division.rounds
+
+    def train_dataloader(self) -> StreamLoader:
+        return self._loader
+
+    def use_features(self, model: SAM2Model) -> str:
+        """The driver has filled the cache, and decoders read it."""
+        return ""
+
+    def _clips_per_step(self) -> int:
+        return self._loader.division.plan.rows_per_step
+
+
+# Lightning files a data module's state under its class's name: a run may go on with or without Ray.
+StreamDataModule.__qualname__ = DATA_STATE
+
+
+def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
+    """Train as one rank, from the checkpoint `resume` on if there is one.
+
+    Rank 0 returns what `RunSummary` is made of; others return None. An error of this package is posted on
+    the board: what the run itself is to blame for would only come again.
+    """
+    try:
+        return _train(job, loader, resume)
+    except Sam2vtError as error:
+        ray.get(job["board"].fail.remote(error))
+        raise
+
+
+def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
+    config = from_dict(job["config"])
+    torch.set_num_threads(config.ray.cpus_per_worker)
+    if ray.train.get_context().get_world_rank() == 0:
+        show_logs(job["board"], config.log_level)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    module = SAM2LightningModule(config)
+    datamodule = StreamDataModule(config, loader, ray.get(job["records"]))
+    trainer = _worker_trainer(config, job, loader.division)
+    if trainer.is_global_zero:
+        write_config(config)
+    try:
+        with explain_out_of_memory(config):
+            trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
+        if not trainer.is_global_zero:
+            return None
+        return {**_outcome(trainer, module), "exported": _export(config, job)}
+    except SIGTERMException:
+        return {"stopped": True}
+    finally:
+        if trainer.is_global_zero:
+            _upload(config, job["storage"])
+
+
+def _upload(config: Config, storage: RunStorage) -> None:
+    """What the run wrote beside its checkpoints, which lie in the storage already."""
+    if not storage.is_remote:
+        return
+    for path in sorted(Path(config.output_dir).iterdir()):
+        if path == config.checkpoint_dir:
+            continue
+        try:
+            storage.upload(path, path.name)
+        except OSError as error:
+            log.warning("%s stays on this machine, it cannot be stored: %s", path, error)
+
+
+def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
+    replaced_here = (ProgressBar, LogLines, SaveCheckpoints)
+    callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
+    progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
+    rank_zero = RankZero(config.ray.collective_timeout_seconds)
+    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, job["board"]), saver]
+    callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
+    return create_trainer(
+        config,
+        callbacks,
+        accelerator="gpu" if config.ray.use_gpu else "cpu",
+        enable_progress_bar=False,
+        **divided_trainer_kwargs(config, division),
+        **_strategy(division.world_size),
+    )
+
+
+def _strategy(world_size: int) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer; a single worker has nobody to average gradients with."""
+    if world_size == 1:
+        return {"strategy": "auto", "devices": 1}
+    return {
+        # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
+        "strategy": ray.train.lightning.RayDDPStrategy(**DDP_OPTIONS),
+        "plugins": [ray.train.lightning.RayLightningEnvironment()],
+        "devices": "auto",
+    }
+
+
+def _export(config: Config, job: Job) -> str | None:
+    """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
+    for name in ("best.ckpt", "last.ckpt"):
+        path = f"{store_root(config, job['storage'])}/{name}"
+        filesystem, inner = open_path(path)
+        if filesystem.get_file_info(inner).is_file:
+            out = Path(config.output_dir) / "export" / "sam2.pt"
+            export_checkpoint(path, out)
+            return str(out.relative_to(config.output_dir))
+    return None
+
+
+def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
+    """Scores before training, of the best and of the last validation, and of repeating the first mask."""
+    rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
+    scored = [row for row in rows if MONITOR in row]
+    trained = [row for row in scored if int(row["step"]) > 0]
+    return {
+        "stopped": False,
+        "steps": trainer.global_step,
+        "first": _scores(scored[0]) if scored else None,
+        "best": _scores(max(trained, key=lambda row: float(row[MONITOR]))) if trained else None,
+        "last": _scores(trained[-1]) if trained else None,
+        "hold_first": _means(module.hold_first_scores) if module.hold_first_scores else None,
+        "clips_per_second": clips_per_second(trainer),
+    }
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    """A results row's step, J, F and J&F."""
+    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in ("J", "F", "J&F")}}
+
+
+def _means(scores: Sequence[ObjectScore]) -> dict[str, float]:
+    mean = mean_score(scores)
+    return {"J": mean.j, "F": mean.f, "J&F": mean.jf}

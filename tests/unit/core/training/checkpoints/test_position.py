@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from sam2vt.core.data.clips.sampling import ClipSampler
+from sam2vt.core.training.checkpoints.position import (
+    Position,
+    ResumableSampler,
+    batches_since_step,
+    rewind_loops,
+)
+
+
+def sampler(rank: int = 0, world_size: int = 1) -> ClipSampler:
+    return ClipSampler(5, 2, seed=3, shuffle=True, rank=rank, world_size=world_size, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("start", "clips", "expected"),
+    [
+        ((0, 0), 0, (0, 0)),
+        ((0, 0), 7, (0, 7)),
+        ((0, 0), 8, (1, 0)),  # an epoch's end is the next one's beginning
+        ((2, 6), 2, (3, 0)),
+        ((2, 6), 11, (4, 1)),
+    ],
+)
+def test_advanced(start, clips, expected) -> None:
+    assert Position(*start).advanced(clips, 8) == expected
+
+
+def test_an_epoch_of_unknown_length_never_ends() -> None:
+    assert Position(3, 4).advanced(0, float("inf")) == (3, 4)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_goes_on_where_the_position_is(world_size) -> None:
+    for rank in range(world_size):
+        whole = sampler(rank, world_size)
+        whole.set_epoch(4)
+        expected = list(whole)
+        resumed = ResumableSampler(sampler(rank, world_size), lambda: Position(4, 4))
+        assert list(resumed) == expected[4 // world_size :]
+        assert len(resumed) == len(expected)
+
+
+def test_asks_for_the_position_each_time() -> None:
+    positions = iter([Position(0, 0), Position(1, 0)])
+    resumable, plain = ResumableSampler(sampler(), lambda: next(positions)), sampler()
+    first, second = list(resumable), list(resumable)
+    assert first == list(plain)
+    plain.set_epoch(1)
+    assert second == list(plain) != first
+
+
+def test_lightning_finds_no_epoch_to_set() -> None:
+    assert not hasattr(ResumableSampler(sampler(), lambda: Position(0, 0)), "set_epoch")
+
+
+@pytest.mark.parametrize(
+    ("ready", "is_last", "expected"),
+    [(0, False, 0), (1, False, 1), (3, False, 0), (5, False, 2), (7, True, 0), (8, False, 0)],
+)
+def test_batches_since_step(ready, is_last, expected) -> None:
+    progress = SimpleNamespace(is_last_batch=is_last, current=SimpleNamespace(ready=ready))
+    epoch_loop = SimpleNamespace(batch_progress=progress)
+    fit_loop = SimpleNamespace(epoch_loop=epoch_loop)
+    trainer = SimpleNamespace(fit_loop=fit_loop, num_training_batches=8, accumulate_grad_batches=3)
+    assert batches_since_step(trainer) == expected
+
+
+def test_rewind_loops() -> None:
+    progress = {"total": {"ready": 9, "completed": 9}, "current": {"ready": 4, "completed": 4}}
+    checkpoint = {"loops": {"fit_loop": {"epoch_loop.batch_progress": progress}}}
+    rewind_loops(checkpoint, 2)
+    assert progress == {"total": {"ready": 7, "completed": 7}, "current": {"ready": 2, "completed": 2}}

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sam2vt.core.model.sam2 import build_from_config
+from sam2vt.core.model.tracking.heads import DecoderStep
+from sam2vt.core.training.footprint.step import LiveBytes, loss_in_pieces_of, simulate_step
+from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.optim import build_optimizer
+
+
+def test_live_bytes_are_those_of_storages_between_first_use_and_end() -> None:
+    known = torch.zeros(1000)
+    with LiveBytes([known]) as live:
+        first = known + 1
+        view = first[:10]
+        second = torch.cat([first, known])
+        assert live.now == live.peak == 4 * 3000
+        del first
+        assert live.now == 4 * 3000  # the view holds it
+        del view
+        assert (live.now, live.peak) == (4 * 2000, 4 * 3000)
+        del second
+    assert live.now == 0
+
+
+def test_weights_gradients_and_optimizer_are_those_of_the_real_training(config) -> None:
+    found = simulate_step(config, "cpu")
+    model = build_from_config(config.model).load("cpu", weights=False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert found.weights == sum(4 * p.numel() for p in model.parameters())
+    assert 0 < found.gradients <= sum(4 * p.numel() for p in trained)
+    optimizer = build_optimizer(model.network, config.optimizer)
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    per_weight = 2 * 4  # AdamW's two means
+    assert found.optimizer == pytest.approx(per_weight * found.gradients / 4, rel=1e-3)
+    size, frames, objects = config.model.image_size, 2, 2
+    assert found.batch >= frames * size**2 * (3 + objects)
+    assert found.activations > found.batch
+
+
+def test_memory_grows_with_frames_and_objects_and_shrinks_by_recompute(config) -> None:
+    def activations(**changed: int | list[str]) -> int:
+        other = copy.deepcopy(config)
+        other.dataset.video_clip_length = changed.get("frames", 2)
+        other.max_objects = other.model.max_objects = changed.get("objects", 1)
+        other.model.recompute = changed.get("recompute", [])
+        return simulate_step(other, "cuda").activations
+
+    three = activations(objects=3)
+    assert three > 1.2 * activations()
+    parts = ["memory_attention", "memory_encoder", "mask_decoder"]
+    many = activations(frames=6, objects=3)
+    assert many > 1.5 * three
+    assert activations(frames=6, objects=3, recompute=parts) < 0.8 * many
+
+
+def test_clicks_and_points_are_simulated_too(config) -> None:
+    config.dataset.prompt_types = ["point"]
+    without = simulate_step(config, "cuda").activations
+    config.model.num_correction_clicks = 2
+    assert simulate_step(config, "cuda").activations > without
+
+
+def test_cached_features_stand_in_for_images_and_the_encoder(config) -> None:
+    encoded = simulate_step(config, "cuda")
+    config.dataset.feature_cache = "anywhere"
+    cached = simulate_step(config, "cuda")
+    assert encoded.frame_features == 0
+    assert cached.frame_features == 2 * 64 * (16**2 + 8**2 + 4**2)  # bf16, before conv_s0 and conv_s1
+    assert cached.activations < encoded.activations
+
+
+def test_half_precision_needs_less(config) -> None:
+    full = simulate_step(config, "cuda").activations
+    config.trainer.precision = "bf16-mixed"
+    assert simulate_step(config, "cuda").activations < full
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_more_decoder_calls_take_no_more_full_size_masks(device: str) -> None:
+    """Of each the loss holds its small masks a few times and the truth values of its targets, no floats."""
+    size, small = 512, 128
+
+    def peak(num_calls: int) -> int:
+        with FakeTensorMode(allow_non_fake_inputs=True), loss_in_pieces_of(device):
+            targets = torch.zeros(1, num_calls, 3, size, size, dtype=torch.bool)
+            steps = [
+                DecoderStep(
+                    torch.zeros(3, 3, dtype=torch.long),
+                    torch.zeros(3, 3, small, small, requires_grad=True),
+                    torch.zeros(3, 3),
+                    torch.zeros(3, 1),
+                )
+                for _ in range(num_calls)
+            ]
+            scored = torch.ones(1, num_calls, 3, dtype=torch.bool)
+            with LiveBytes([targets, *(step.multimasks for step in steps)]) as live:
+                masks = torch.zeros(1, num_calls, 3, small, small)
+                SAM2TrainingLoss()(masks, targets, scored=scored, steps=steps).backward()
+        return live.peak
+
+    many, more = 6, 9  # more than a piece of a GPU holds
+    of_a_call = 3 * (3 * small**2 * 4 + size**2)
+    assert peak(more) - peak(many) < (more - many) * 4 * of_a_call
+    assert peak(more) - peak(many) < (more - many) * 3 * size**2 * 4
