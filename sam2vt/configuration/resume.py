@@ -12,6 +12,7 @@ _FREE: dict[str, tuple[str, ...]] = {
         "device",
         "max_objects",  # the root's says the same
         "recompute",  # the same gradients, but for rounding
+        "speedups",  # equal results, but for rounding and other draws of the same dropout
         "trainable_modules",  # compared without their order
     ),
     # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have

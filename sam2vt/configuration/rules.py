@@ -21,6 +21,7 @@ RECOMPUTABLE = ("image_encoder", "encoder_blocks", "memory_attention", "memory_e
 PROMPT_TYPES = ("point", "box", "bbox", "mask")
 OBJECT_SAMPLINGS = ("uniform", "visible", "large")  # of a clip with too many objects
 READ_DEPTHS = ("headers", "masks", "all")  # of a validation; each reads what those before it read, and more
+SPEEDUPS = ("auto", "none")
 ON_BAD_SAMPLE = ("fail", "quarantine")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -98,6 +99,7 @@ _MODEL: dict[str, Rule] = {
     "memory_dropout": ((lambda v: 0 <= v < 1), "a number from 0 to below 1, or null for the network's own"),
     "compile": ((lambda v: set(v) <= set(COMPILABLE)), f"a list of {', '.join(COMPILABLE)}"),
     "recompute": ((lambda v: set(v) <= set(RECOMPUTABLE)), f"a list of {', '.join(RECOMPUTABLE)}"),
+    "speedups": _one_of(*SPEEDUPS),
 }
 _DATASET: dict[str, Rule] = {
     "dataset_type": _one_of(*DATASET_TYPES),

@@ -321,9 +321,13 @@ def create_sam2_model(
     return SAM2Model(checkpoint_path, config_path, trainable_modules, device, **kwargs).load()
 
 
+# The data's, and what no module reads yet.
+_NOT_THE_MODEL_S = ("max_objects", "speedups")
+
+
 def build_from_config(config: ModelConfig) -> SAM2Model:
     """The configured model, not loaded yet."""
-    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "max_objects"}
+    values = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _NOT_THE_MODEL_S}
     return SAM2Model(**values)
 
 
