@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from sam2vt.config import configs_dir
+from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from sam2vt.configuration.reading import configs_dir as configs_dir
 from sam2vt.errors import ConfigError
 
 # OmegaConf reads these annotations: it needs typing's Dict, List, Optional and Tuple spelled out.

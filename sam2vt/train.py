@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.composing import HYDRA_VERSION_BASE, experiment_file
-from sam2vt.config import Config, configs_dir
+from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
+from sam2vt.configuration.reading import configs_dir
 from sam2vt.configuration.rules import LOG_LEVELS
 from sam2vt.core.training.checkpoints.resume import resume_kwargs
 from sam2vt.core.training.loggers import build_loggers

@@ -9,8 +9,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from sam2vt.composing import compose_config
-from sam2vt.config import AugmentConfig, Config, SweepConfig, configs_dir
+from sam2vt.config import AugmentConfig, Config, SweepConfig
 from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.configuration.reading import configs_dir
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / "configs"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from sam2vt.config import Config, DatasetConfig, OptimizerConfig, configs_dir
+from sam2vt.config import Config, DatasetConfig, OptimizerConfig
 from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
+from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from sam2vt.config import configs_dir
+from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
 
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"

@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from sam2vt.composing import compose_config
-from sam2vt.config import configs_dir
 from sam2vt.configuration.loading import load_config
+from sam2vt.configuration.reading import configs_dir
 from sam2vt.configuration.sweep import Sweep, load_sweep
 from sam2vt.errors import ConfigError
 
