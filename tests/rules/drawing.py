@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 from .graph import REPO, Graph, floors, import_graph, room_graph, source_files
 
@@ -17,15 +19,24 @@ def draw_rooms() -> str:
     return "\n".join(["```", *(_line(room, floor, rooms) for room in order), "```"])
 
 
+def draw_folders() -> str:
+    """Return the package's folders as a tree, each with the first line of its docstring."""
+    files = source_files()
+    folders = [name for name, file in files.items() if file.name == "__init__.py"]
+    lines = [f"{_indented(name):<22} {_summary(files[name])}" for name in folders]
+    return "\n".join(["```", *lines, "```"])
+
+
 def parts(text: str) -> dict[str, str]:
     """Return the generated parts of a document: name -> what is between its two markers."""
     return dict(re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- /\1 -->", text, flags=re.DOTALL))
 
 
 def write_drawing(figures: str) -> None:
-    """Replace the drawing and the figures in docs/architecture.md."""
+    """Replace the folders, the drawing and the figures in docs/architecture.md."""
     text = DOCUMENT.read_text()
-    for name, content in (("rooms", draw_rooms()), ("figures", figures)):
+    generated = {"folders": draw_folders(), "rooms": draw_rooms(), "figures": figures}
+    for name, content in generated.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, new=content: match[1] + new + match[2], text, flags=re.DOTALL)
     DOCUMENT.write_text(text)
@@ -58,3 +69,12 @@ def _short(room: str) -> str:
     files = source_files()
     is_folder = room not in files or files[room].name == "__init__.py"
     return room.removeprefix("sam2vt.").replace(".", "/") + ("/" if is_folder else ".py")
+
+
+def _summary(file: Path) -> str:
+    text = ast.get_docstring(ast.parse(file.read_text())) or ""
+    return text.split("\n\n")[0].replace("\n", " ").rstrip(".")
+
+
+def _indented(folder: str) -> str:
+    return f"{'  ' * folder.count('.')}{folder.rpartition('.')[2]}/"
