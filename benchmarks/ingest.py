@@ -37,7 +37,7 @@ from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.decode import ClipDecoder, quiet_ray_data
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
-from sam2vt.distributed.stream.split import Stream, StreamConfig
+from sam2vt.distributed.stream.start import Stream, StreamConfig
 
 GOALS = {"stream / decoder": 0.85, "stream / DataLoader": 0.95, "bytes a clip / (T*H*W*4)": 1.1}
 # Batches before and after those that are timed: processes start, and no queue runs empty in between.

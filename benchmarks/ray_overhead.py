@@ -95,12 +95,12 @@ def train_ray(config: Config) -> None:
 
 def stamped(job: Any) -> Any:
     """A worker's training with our callback."""
-    from sam2vt.distributed import job as jobs
+    from sam2vt.distributed.worker import entry
     from sam2vt.distributed.worker import training as worker
 
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Stamp(config.output_dir)]  # type: ignore[attr-defined]
-    return jobs.train_on_worker(job)
+    return entry.train_on_worker(job)
 
 
 def measure(side: str, data: str, steps: int, skip: int) -> Times:

@@ -94,7 +94,7 @@ def measure(table: Path, split: str) -> dict[str, float]:
     from sam2vt.distributed.source import find_clips
     from sam2vt.distributed.stream.decode import quiet_ray_data
     from sam2vt.distributed.stream.plan import Division
-    from sam2vt.distributed.stream.split import Stream, StreamConfig
+    from sam2vt.distributed.stream.start import Stream, StreamConfig
 
     with tempfile.TemporaryDirectory() as run_folder:
         source = find_clips(config_for(table, split, run_folder))

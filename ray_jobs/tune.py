@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sweep = load_sweep(compose_config(sys.argv[1:] if arguments is None else arguments))
         setup_logging(sweep.base.config({}).log_level)
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
-        from sam2vt.distributed.sweep.summary import summary
+        from sam2vt.distributed.sweep.outputs import summary
 
         print(f"\n{summary(run_sweep(sweep), sweep)}")
 

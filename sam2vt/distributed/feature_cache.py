@@ -15,14 +15,15 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import from_dict, to_dict
 from sam2vt.core.data.records.serialization import decode_record, encode_record
 from sam2vt.distributed.cluster.capacity import cluster_capacity
-from sam2vt.distributed.cluster.preflight import find_clip_faults, worker_needs
-from sam2vt.distributed.source import configured_cache
+from sam2vt.distributed.cluster.needs import worker_needs
+from sam2vt.distributed.cluster.preflight import find_clip_faults
 from sam2vt.distributed.stream.decode import quiet_ray_data
 from sam2vt.errors import ConfigError, DataError, Sam2vtError
 
 if TYPE_CHECKING:
     from sam2vt.core.data.frames.feature_cache import FeatureCache
-    from sam2vt.distributed.source import ClipSource
+    from sam2vt.core.data.opening import Records
+    from sam2vt.core.model.sam2 import SAM2Model
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +31,21 @@ _LINES = 10  # of the log
 _MOST_BLOCKS = 1000
 
 
-def fill_on_cluster(config: Config, source: ClipSource, stop_if_asked: Callable[[], None]) -> None:
-    """Have the actors encode what the run's cache lacks, if it has a cache.
+def fill_on_cluster(
+    config: Config, cache: FeatureCache, records: Records, stop_if_asked: Callable[[], None]
+) -> None:
+    """Have actors encode the videos of `records` that the cache lacks.
 
-    There are as many as the fewest workers of the run, each with what a worker takes. Raises ConfigError
-    where clips of features do not fit into the object store, DataError for a video that cannot be read.
+    There are as many actors as the fewest workers of the run, each with the resources of a worker. Raises
+    ConfigError where clips of features do not fit into the object store, DataError for a video that cannot
+    be read.
     """
     from sam2vt.core.training.feature_cache import videos_to_cache
 
-    cache = source.job.spec.features
-    if cache is None:
-        return
     faults = find_clip_faults(config, cluster_capacity(), cache.frame_bytes)
     if faults:
         raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
-    missing = [_without_masks(record) for record in cache.missing(videos_to_cache(source.records[0]))]
+    missing = [_without_masks(record) for record in cache.missing(videos_to_cache(records))]
     if not missing:
         return
     log.info("feature cache: %d videos to encode into %s", len(missing), cache.folder)
@@ -113,3 +114,14 @@ class FrameEncoder:
 def _without_masks(record: Any) -> Any:
     """They have no part in features."""
     return replace(record, annotations={}, object_ids=None)
+
+
+def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
+    """The cache that the configuration means, and the loaded model whose features it holds."""
+    from sam2vt.core.training.feature_cache import cache_of
+    from sam2vt.core.training.trainer import SAM2LightningModule
+
+    assert config.dataset.feature_cache is not None
+    module = SAM2LightningModule(config)
+    module.setup()
+    return cache_of(module.model, config.dataset.feature_cache), module.model

@@ -21,16 +21,15 @@ from sam2vt.core.data.frames.feature_cache import cache_root
 from sam2vt.core.training.checkpoints.resume import AUTO, newest_in, newest_of
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import Display, start_board
-from sam2vt.distributed.cluster.preflight import check_cluster, check_config, worker_needs
+from sam2vt.distributed.cluster.needs import worker_needs
+from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import ray_session, stopping_signals
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_storage, store_root
 from sam2vt.distributed.feature_cache import fill_on_cluster
-from sam2vt.distributed.job import Job
 from sam2vt.distributed.source import ClipSource, find_clips
-from sam2vt.distributed.stream.split import StreamConfig
-from sam2vt.distributed.stream.start import NextStream
+from sam2vt.distributed.stream.start import NextStream, StreamConfig
 from sam2vt.distributed.summary import RunSummary, summarise
-from sam2vt.distributed.worker.entry import train_on_worker
+from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
@@ -61,7 +60,8 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) 
             live = None if config.trainer.enable_progress_bar else False
             with Display(board, live=live), stopping_signals(board) as request:
                 source = finding.result()
-                fill_on_cluster(config, source, request.stop_if_asked)
+                if (cache := source.job.spec.features) is not None:
+                    fill_on_cluster(config, cache, source.records[0], request.stop_if_asked)
                 leave_later_steps(config, storage, source)
                 trainer = _create_trainer(config, storage, source, board, train_fn)
                 outcome = _run(trainer)

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sam2vt.config import Config
 from sam2vt.core.training.checkpoints.resume import check_training_checkpoint
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
+from sam2vt.distributed.feature_cache import configured_cache
 from sam2vt.distributed.stream.decode import DecodeJob
 from sam2vt.distributed.stream.plan import StreamPlan, plan_stream
 from sam2vt.distributed.stream.start import DATA_STATE, Start
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.frames.feature_cache import FeatureCache
     from sam2vt.core.data.opening import Records
-    from sam2vt.core.model.sam2 import SAM2Model
 
 RECORDS_FOLDER = "records"  # of the run: where the videos found lie for all its processes
 
@@ -97,14 +96,3 @@ def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tup
     train, val = records
     table = stored(train, "train")
     return table, table if val is train else stored(val, "val")
-
-
-def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
-    """The cache that the configuration means, and the loaded model whose features it holds."""
-    from sam2vt.core.training.feature_cache import cache_of
-    from sam2vt.core.training.trainer import SAM2LightningModule
-
-    assert config.dataset.feature_cache is not None
-    module = SAM2LightningModule(config)
-    module.setup()
-    return cache_of(module.model, config.dataset.feature_cache), module.model

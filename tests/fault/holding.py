@@ -11,8 +11,7 @@ from typing import Any
 
 import ray
 
-from sam2vt.distributed.stream.split import Stream
-from sam2vt.distributed.stream.start import NextStream
+from sam2vt.distributed.stream.start import NextStream, Stream
 
 
 @dataclass(frozen=True)

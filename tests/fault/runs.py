@@ -78,12 +78,12 @@ def traced(
     def run(job: Any) -> Any:
         if before is not None:
             before()
-        from sam2vt.distributed import job as jobs
+        from sam2vt.distributed.worker import entry
         from sam2vt.distributed.worker import training as worker
 
         default = worker.default_callbacks
         worker.default_callbacks = lambda config: [Trace(folder, gate, pace), *more, *default(config)]  # type: ignore[assignment]
-        return jobs.train_on_worker(job)
+        return entry.train_on_worker(job)
 
     return run
 

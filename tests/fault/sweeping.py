@@ -59,12 +59,12 @@ class Crash(L.Callback):
 
 def crash(job: Any) -> Any:
     """The training of a worker, with a `Crash`."""
-    from sam2vt.distributed import job as jobs
+    from sam2vt.distributed.worker import entry
     from sam2vt.distributed.worker import training as worker
 
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Crash()]  # type: ignore[assignment]
-    return jobs.train_on_worker(job)
+    return entry.train_on_worker(job)
 
 
 class WitnessedTrial(RunTrial):

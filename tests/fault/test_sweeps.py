@@ -18,7 +18,7 @@ from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import Sweep, load_sweep
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
-from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, SweepResult
+from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, SweepResult
 from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of

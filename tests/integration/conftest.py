@@ -21,7 +21,7 @@ from ray.util import get_node_ip_address
 
 from sam2vt.config import Config
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.distributed.cluster.autoscaling import CONFIG_VARIABLE
+from sam2vt.distributed.cluster.capacity import CONFIG_VARIABLE
 
 BIN = Path(sys.executable).parent
 START_SECONDS, END_SECONDS = 60, 40

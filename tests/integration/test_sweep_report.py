@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sam2vt.distributed.sweep.report.page import write_report
-from sam2vt.distributed.sweep.trials import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 REQUIRED = "SAM2VT_REQUIRE_BROWSER"

@@ -18,8 +18,8 @@ from sam2vt.configuration.sweep import load_sweep
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
+from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS, TrialJob
-from sam2vt.distributed.sweep.trials import DONE, JF, STOPPED, SweepResult
 from sam2vt.errors import ConfigError, TrainingError
 
 pytestmark = pytest.mark.timeout(600)

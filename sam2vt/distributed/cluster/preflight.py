@@ -14,14 +14,12 @@ from pathlib import Path
 from sam2vt.config import Config, RayConfig
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.cluster.capacity import Capacity, cluster_capacity
+from sam2vt.distributed.cluster.needs import _BATCHES_AN_ACTOR, INDEX_CPUS, _started, clip_bytes, worker_needs
 from sam2vt.distributed.cluster.shared_folder import find_unreached
 from sam2vt.distributed.cluster.storage import RunStorage, check_writable, run_storage
 from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
-
-INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
-_BATCHES_AN_ACTOR = 2  # that Ray Data has in flight for each
 
 
 def check_config(config: Config) -> None:
@@ -113,23 +111,6 @@ def find_storage_faults(config: Config, storage: RunStorage, capacity: Capacity)
         "nodes that do not have it; set ray.storage_path to a folder that every node reaches (this one too, "
         "if it is), or to an address such as s3://bucket/folder"
     ]
-
-
-def worker_needs(settings: RayConfig) -> dict[str, float]:
-    """What one training worker takes of its node."""
-    gpu = {"GPU": 1.0} if settings.use_gpu else {}
-    return {"CPU": settings.cpus_per_worker, **gpu, **settings.worker_resources}
-
-
-def clip_bytes(config: Config, frame_bytes: int | None = None) -> int:
-    """The most that one clip takes in the object store: its frames, and a bit a pixel for each object.
-
-    A frame takes `frame_bytes`, by default those of a uint8 image.
-    """
-    height, width = config.dataset.image_size
-    pixels = config.dataset.video_clip_length * height * width
-    frames = pixels * 3 if frame_bytes is None else config.dataset.video_clip_length * frame_bytes
-    return frames + pixels * config.max_objects // 8
 
 
 def _cpus(config: Config, capacity: Capacity) -> list[str]:
@@ -228,12 +209,6 @@ def find_clip_faults(config: Config, capacity: Capacity, frame_bytes: int | None
         f"{batch} x {bytes_a_clip / mib:.1f} MiB a clip = {needed / mib:.0f} MiB, but the cluster has "
         f"{store / mib:.0f} MiB; lower one of them, or start Ray with a larger --object-store-memory"
     ]
-
-
-def _started(settings: RayConfig, capacity: Capacity) -> int:
-    """How many workers Ray Train starts: as many as find a place, whatever that leaves for decoding."""
-    places = capacity.most_places(worker_needs(settings))
-    return max(settings.min_workers, min(settings.max_workers, places))
 
 
 def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:

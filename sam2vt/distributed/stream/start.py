@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+import ray.train
 
 from sam2vt.core.storage.paths import download
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import show_logs
-from sam2vt.distributed.stream.plan import StreamPlan
-from sam2vt.distributed.stream.split import Stream
+from sam2vt.distributed.stream.decode import build_dataset, quiet_ray_data
+from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.errors import Sam2vtError
 
 # Under this name Lightning files the state of the data module, which holds the position in the clips.
@@ -73,3 +74,38 @@ def local_checkpoint(path: str | None) -> Iterator[str | None]:
         local = Path(folder) / "resumed.ckpt"
         download(path, local)
         yield str(local)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The clips from a step to the run's end; Ray Train hands it on until the number of workers is known."""
+
+    job: ray.ObjectRef  # of a DecodeJob
+    plan: StreamPlan
+    first_step: int
+    decode_actors: int
+
+    def dataset(self, world_size: int) -> ray.data.Dataset:
+        quiet_ray_data()
+        division = Division(self.plan, world_size)
+        return build_dataset(self.job, division, first_step=self.first_step, decode_actors=self.decode_actors)
+
+
+class StreamConfig(ray.train.DataConfig):
+    """Divides a stream among the workers of the moment.
+
+    Order is kept and locality left aside, so that a row's rank follows from its number.
+    """
+
+    def __init__(self, decode_labels: Mapping[str, str] | None = None) -> None:
+        # Set on a DataContext, a label selector would be dropped by Ray Train.
+        options = ray.data.ExecutionOptions(
+            preserve_order=True, label_selector=dict(decode_labels or {}) or None
+        )
+        super().__init__(execution_options=options, enable_shard_locality=False)
+
+    def configure(
+        self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
+    ) -> list[dict[str, ray.data.DataIterator]]:
+        built = {name: stream.dataset(world_size) for name, stream in datasets.items()}
+        return super().configure(built, world_size, worker_handles, worker_node_ids, **kwargs)

@@ -14,8 +14,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from sam2vt.configuration.sweep import OBJECTIVES, Sweep
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.launch import own_error
-from sam2vt.distributed.sweep.trial import FINISHED, METRICS
-from sam2vt.distributed.sweep.trials import (
+from sam2vt.distributed.sweep.results import (
     DEFAULT,
     DONE,
     FAILED,
@@ -27,6 +26,7 @@ from sam2vt.distributed.sweep.trials import (
     trial_name,
     trial_number,
 )
+from sam2vt.distributed.sweep.trial import FINISHED, METRICS
 
 _PENDING = "PENDING"
 _STOPPED = "behind the others, ended by sweep.scheduler={}"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
-import posixpath
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -19,36 +17,29 @@ from typing import Any
 from ray import tune
 
 from sam2vt.config import Config
-from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
-from sam2vt.core.storage.paths import open_path
 from sam2vt.distributed.cluster.capacity import cluster_capacity
+from sam2vt.distributed.cluster.needs import concurrent_trials
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import EXIT_CODES, ray_session
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.stream.plan import plan_stream
 from sam2vt.distributed.sweep.collect import final_result, objectives_of
-from sam2vt.distributed.sweep.leftovers import remove_leftovers, remove_weights_in_transit
 from sam2vt.distributed.sweep.outputs import write_outputs
-from sam2vt.distributed.sweep.resources import concurrent_trials
+from sam2vt.distributed.sweep.record import TUNE_FOLDER, check_earlier, what_is_asked, write_record
+from sam2vt.distributed.sweep.results import SweepResult, trial_name
 from sam2vt.distributed.sweep.schedule import build_scheduler
 from sam2vt.distributed.sweep.search import known_points, search_arguments
 from sam2vt.distributed.sweep.trial import RunTrial, TrialJob
-from sam2vt.distributed.sweep.trials import SweepResult, trial_name
-from sam2vt.distributed.sweep.watch import Watch
+from sam2vt.distributed.sweep.watch import Watch, remove_leftovers, remove_weights_in_transit
 from sam2vt.errors import ConfigError, TrainingError
 
 log = logging.getLogger(__name__)
-
-TUNE_FOLDER = "tune"  # what Ray Tune keeps of the sweep, to go on with it
-RECORD = "sweep.json"  # what the sweep was asked to do
 # A trial's own process runs no training: it starts its workers and listens. It stays on the head, which
 # goes last; a name that Ray gives that machine alone.
 HEAD = "node:__internal_head__"
 LEAST_OF_HEAD, MOST_OF_HEAD = 0.001, 0.9  # the most by all trials together, so that other sweeps find room
-# May differ when a sweep is gone on with.
-_FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
 _END_SECONDS = 15.0  # until the processes of stopped trials have let go of their files
 
 
@@ -186,71 +177,6 @@ def num_trials(sweep: Sweep) -> int:
     return sweep.settings.num_trials
 
 
-def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
-    """By dotted name, all that makes a sweep this one."""
-    settings = {f"sweep.{name}": value for name, value in to_dict(sweep.settings).items()}
-    asked = {
-        name: value
-        for name, value in {**settings, **_flat(to_dict(config))}.items()
-        if not name.startswith(_FREE)
-    }
-    return {**asked, "ray.num_workers": config.ray.max_workers}  # it fixes how many clips a step takes
-
-
-def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]) -> bool:
-    """Whether there is a sweep to go on with. Raises ConfigError where there is another one."""
-    was = read_record(storage)
-    if was is None:
-        return False
-    different = [
-        f"{name} was {was.get(name)}, is {record.get(name)}"
-        for name in sorted({**was, **record})
-        if was.get(name) != json.loads(json.dumps(record.get(name)))
-    ]
-    if different:
-        raise ConfigError(
-            f"{storage.root} holds another sweep: {'; '.join(different)}. Give this one another "
-            "output_dir or ray.name, or go on with that one by its own settings"
-        )
-    if config.resume != "auto":
-        raise ConfigError(
-            f"{storage.root} holds this sweep already; go on with it by resume=auto, or give another "
-            "output_dir"
-        )
-    begun, state = open_path(storage.join(TUNE_FOLDER, "tuner.pkl"))
-    return begun.get_file_info(state).is_file and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
-
-
-def read_record(storage: RunStorage) -> dict[str, Any] | None:
-    """What the sweep in this storage was asked to do; None: there is none. Raises ConfigError."""
-    where = storage.join(RECORD)
-    try:
-        filesystem, path = open_path(where)
-        if not filesystem.get_file_info(path).is_file:
-            return None
-        with filesystem.open_input_file(path) as file:
-            was = json.loads(file.read())
-    except (OSError, NotImplementedError, ValueError) as error:
-        raise ConfigError(
-            f"{where} cannot be read: {error}. Give a ray.storage_path (or output_dir) that can be reached; "
-            "a sweep whose file is damaged cannot be gone on with: give another output_dir"
-        ) from None
-    if not isinstance(was, dict):
-        raise ConfigError(f"{where} holds no sweep's settings; give another output_dir")
-    return was
-
-
-def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
-    """At once or not at all: an object appears when its upload is complete, a local file when it is moved."""
-    filesystem, path = open_path(storage.join(RECORD))
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    written = path if storage.is_remote else f"{path}.writing"
-    with filesystem.open_output_stream(written) as file:
-        file.write(json.dumps(record, indent=1).encode())
-    if written != path:
-        filesystem.move(written, path)
-
-
 def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
     """Delete what is not kept, again while processes that were stopped still write."""
     until = time.monotonic() + _END_SECONDS
@@ -304,14 +230,3 @@ def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int
 
 def _name(trial: Any) -> str:
     return trial_name(trial.config["point"]["number"])
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Sections one level deep by dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and prefix == "":
-            found.update(_flat(value, f"{key}."))
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

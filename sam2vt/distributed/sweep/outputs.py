@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,10 @@ from pyarrow import fs
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.storage.paths import download, open_path
-from sam2vt.distributed.cluster.storage import RunStorage
+from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.sweep.report.page import write_report
-from sam2vt.distributed.sweep.trials import SweepResult, Trial
+from sam2vt.distributed.sweep.results import SweepResult, Trial
+from sam2vt.distributed.sweep.watch import format_trials, shown
 
 TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
 EXPERIMENT, WEIGHTS = "experiment.yaml", "best.ckpt"
@@ -92,3 +94,27 @@ def _overlays(trial: Trial) -> Sequence[tuple[str, bytes]]:
         with filesystem.open_input_file(info.path) as file:
             content.append((info.base_name, file.read()))
     return content
+
+
+def summary(result: SweepResult, sweep: Sweep) -> str:
+    """The trials, what tuning gained over the unswept configuration, and where everything lies."""
+    storage = run_storage(sweep.base.config({}))
+    lines = [*format_trials(result), "", gain(result), ""]
+    if len(result.objectives) > 1:
+        lines += ["no trial is better in both: " + ", ".join(each.name for each in result.pareto()), ""]
+    files = {"report": REPORT, "trials": TRIALS_CSV, "best": f"{BEST}/{WEIGHTS}"}
+    lines += [f"{name:<12}{storage.join(path)}" for name, path in files.items()]
+    lines += [f"{'again':<12}python ray_jobs/train.py experiment={storage.join(BEST, EXPERIMENT)}"]
+    return "\n".join(lines)
+
+
+def gain(result: SweepResult) -> str:
+    """In a line, the best trial beside the unswept one."""
+    objective, best, default = result.objectives[0], result.best, result.default
+    if best is None:
+        return "no trial ran to its end"
+    text = f"best {objective.name}: {shown(best.best(objective))} ({best.name})"
+    unswept = default.best(objective) if default else math.nan
+    if math.isnan(unswept):
+        return f"{text}; the unswept configuration came to nothing to compare"
+    return f"{text}; unswept {shown(unswept)}, gained {best.best(objective) - unswept:+.4f}"

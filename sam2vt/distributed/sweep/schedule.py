@@ -19,8 +19,8 @@ from ray.tune.schedulers import (
 
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import Space
+from sam2vt.distributed.sweep.results import DEFAULT, trial_name
 from sam2vt.distributed.sweep.trial import METRICS
-from sam2vt.distributed.sweep.trials import DEFAULT, trial_name
 
 PROGRESS = "progress"  # of a trial: its share of the run that is done
 _ALMOST = 1e-6  # shares of a run are no round numbers

@@ -14,8 +14,8 @@ from ray.tune.search.optuna import OptunaSearch
 from sam2vt.config import SweepConfig
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import SWITCH, Space, Values
+from sam2vt.distributed.sweep.results import DEFAULT, Objective
 from sam2vt.distributed.sweep.trial import METRICS
-from sam2vt.distributed.sweep.trials import DEFAULT, Objective
 
 
 def search_arguments(sweep: Sweep, objectives: Sequence[Objective]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -25,7 +25,7 @@ from sam2vt.distributed.cluster.ray_trainer import abort_run
 from sam2vt.distributed.cluster.session import RAY_ENVIRONMENT
 from sam2vt.distributed.cluster.storage import run_storage, store_root
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.sweep.trials import Objective, trial_name, trial_number
+from sam2vt.distributed.sweep.results import Objective, trial_name, trial_number
 from sam2vt.errors import TrainingError
 
 FINISHED = "finished"  # in the result of a trial that ran to its end

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
+import ray
 import ray.train
 
-from sam2vt.distributed.job import Job
-from sam2vt.distributed.stream.plan import Division
+from sam2vt.configuration.loading import from_dict
+from sam2vt.distributed.cluster.storage import RunStorage
+from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.distributed.stream.start import Start, local_checkpoint
 
 
+class Job(TypedDict):
+    """The arguments that the driver hands to every worker."""
+
+    config: dict[str, Any]  # `to_dict` of a checked Config with absolute paths
+    plan: StreamPlan
+    records: ray.ObjectRef  # of (training, validation); a reference, since opening them loads torch
+    storage: RunStorage
+    board: Any  # handle on the actor of `sam2vt.distributed.board.Board`
+
+
 def train_on_worker(job: Job) -> dict[str, Any] | None:
-    """Have the clips read while the modules of the training load, which takes seconds; then train."""
+    """Start to read clips, load the modules of the training meanwhile, which takes seconds; then train.
+
+    Rank 0 returns the numbers that `sam2vt.distributed.summary` shows; others return None.
+    """
     from sam2vt.distributed.stream.loader import StreamLoader
 
-    context, settings = ray.train.get_context(), job["config"]["ray"]
+    context, config = ray.train.get_context(), from_dict(job["config"])
+    # All ranks take the decision of `NextStream` from the board: looking for the newest checkpoint
+    # themselves, they might find different ones.
     start: Start = ray.get(job["board"].start.remote())
     loader = StreamLoader(
         lambda: ray.train.get_dataset_shard("train"),
         Division(job["plan"], context.get_world_size()),
         context.get_world_rank(),
         first_step=start.step,
-        prefetch=settings["prefetch_batches"],
+        prefetch=config.ray.prefetch_batches,
     )
     loader.start()
+    # Here and not above: the reader's thread waits for Ray Data while this loads torch.
     from sam2vt.distributed.worker.training import train_loop
 
     try:
         with local_checkpoint(start.checkpoint) as resume:
-            return train_loop(job, loader, resume)
+            return train_loop(config, loader, resume, job["records"], job["storage"], job["board"])
     finally:
         loader.close()

@@ -14,7 +14,7 @@ from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.distributed.board import Status
-from sam2vt.distributed.worker.ranks import RankZero
+from sam2vt.distributed.worker.signals import RankZero
 
 _POST_SECONDS = 0.5
 _REPORT_SECONDS = 10.0

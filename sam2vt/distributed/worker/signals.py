@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 import ray.train
+import torch
+import torch.distributed as dist
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.distributed.worker.ranks import RankZero
 from sam2vt.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -104,3 +106,21 @@ class WatchSignals(L.Callback):
         self._saver.save(trainer, "preemption")
         self._saver.wait()
         self._save_seconds = time.monotonic() - began
+
+
+class RankZero:
+    """Sends numbers of rank 0 to all ranks over the CPU; every rank must call equally often."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._group: Any = None
+
+    def send(self, values: Sequence[float]) -> list[float]:
+        """The `values` of rank 0."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return list(values)
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo", timeout=self._timeout)
+        numbers = torch.tensor(list(values), dtype=torch.float64)
+        dist.broadcast(numbers, src=0, group=self._group)
+        return numbers.tolist()

@@ -1,4 +1,4 @@
-"""What runs in each Ray Train worker: the local training with batches from Ray Data."""
+"""The training of one Ray Train worker: the local one, with batches from Ray Data."""
 
 from __future__ import annotations
 
@@ -16,81 +16,71 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
-from sam2vt.configuration.loading import from_dict
-from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
-from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.storage.paths import open_path
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.checkpoints.resume import resume_kwargs
-from sam2vt.core.training.data_module import SAM2LightningDataModule
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.board import show_logs
 from sam2vt.distributed.cluster.storage import RunStorage, store_root
-from sam2vt.distributed.job import Job
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
 from sam2vt.distributed.stream.start import DATA_STATE
-from sam2vt.distributed.worker.checkpointing import CountRounds, checkpoints, divided_trainer_kwargs
-from sam2vt.distributed.worker.ranks import RankZero
+from sam2vt.distributed.worker.data_module import CountRounds, StreamDataModule, divided_trainer_kwargs
 from sam2vt.distributed.worker.reporting import PostProgress, ReportMetrics, clips_per_second
-from sam2vt.distributed.worker.signals import WatchSignals
+from sam2vt.distributed.worker.signals import RankZero, WatchSignals
 from sam2vt.errors import Sam2vtError
 from sam2vt.train import DDP_OPTIONS, create_trainer, write_config
 
 log = logging.getLogger(__name__)
 
 
-class StreamDataModule(SAM2LightningDataModule):
-    """The local data module with its training batches from a stream."""
-
-    def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
-        super().__init__(config, records)
-        self._loader = loader
-        self.rounds = loader.division.rounds
-
-    def train_dataloader(self) -> StreamLoader:
-        return self._loader
-
-    def use_features(self, model: SAM2Model) -> str:
-        """The driver has filled the cache, and decoders read it."""
-        return ""
-
-    def _clips_per_step(self) -> int:
-        return self._loader.division.plan.rows_per_step
-
-
 # Lightning files a data module's state under its class's name: a run may go on with or without Ray.
 StreamDataModule.__qualname__ = DATA_STATE
 
 
-def train_loop(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
-    """Train as one rank, from the checkpoint `resume` on if there is one.
+def train_loop(
+    config: Config,
+    loader: StreamLoader,
+    resume: str | None,
+    records: ray.ObjectRef,
+    storage: RunStorage,
+    board: Any,
+) -> dict[str, Any] | None:
+    """Train as one rank, from the local checkpoint `resume` if there is one.
 
     Rank 0 returns what `RunSummary` is made of; others return None. An error of this package is posted on
-    the board: what the run itself is to blame for would only come again.
+    the board: another group of workers would only meet it again.
     """
     try:
-        return _train(job, loader, resume)
+        return _train(config, loader, resume, records, storage, board)
     except Sam2vtError as error:
-        ray.get(job["board"].fail.remote(error))
+        ray.get(board.fail.remote(error))
         raise
 
 
-def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any] | None:
-    config = from_dict(job["config"])
+def _train(
+    config: Config,
+    loader: StreamLoader,
+    resume: str | None,
+    records: ray.ObjectRef,
+    storage: RunStorage,
+    board: Any,
+) -> dict[str, Any] | None:
+    # An OMP_NUM_THREADS of the node would hold in place of the worker's CPUs.
     torch.set_num_threads(config.ray.cpus_per_worker)
-    if ray.train.get_context().get_world_rank() == 0:
-        show_logs(job["board"], config.log_level)
+    if loader.rank == 0:
+        show_logs(board, config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
-    datamodule = StreamDataModule(config, loader, ray.get(job["records"]))
-    trainer = _worker_trainer(config, job, loader.division)
+    datamodule = StreamDataModule(config, loader, ray.get(records))
+    trainer = _worker_trainer(config, loader.division, storage, board)
     if trainer.is_global_zero:
         write_config(config)
     try:
@@ -98,12 +88,12 @@ def _train(job: Job, loader: StreamLoader, resume: str | None) -> dict[str, Any]
             trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
         if not trainer.is_global_zero:
             return None
-        return {**_outcome(trainer, module), "exported": _export(config, job)}
+        return {**_outcome(trainer, module), "exported": _export(config, storage)}
     except SIGTERMException:
         return {"stopped": True}
     finally:
         if trainer.is_global_zero:
-            _upload(config, job["storage"])
+            _upload(config, storage)
 
 
 def _upload(config: Config, storage: RunStorage) -> None:
@@ -119,12 +109,12 @@ def _upload(config: Config, storage: RunStorage) -> None:
             log.warning("%s stays on this machine, it cannot be stored: %s", path, error)
 
 
-def _worker_trainer(config: Config, job: Job, division: Division) -> L.Trainer:
+def _worker_trainer(config: Config, division: Division, storage: RunStorage, board: Any) -> L.Trainer:
     replaced_here = (ProgressBar, LogLines, SaveCheckpoints)
     callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
-    progress, saver = PostProgress(job["board"], job["plan"].total_steps), checkpoints(config, job["storage"])
+    progress, saver = PostProgress(board, division.plan.total_steps), checkpoints(config, storage)
     rank_zero = RankZero(config.ray.collective_timeout_seconds)
-    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, job["board"]), saver]
+    callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, board), saver]
     callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
     return create_trainer(
         config,
@@ -148,10 +138,10 @@ def _strategy(world_size: int) -> dict[str, Any]:
     }
 
 
-def _export(config: Config, job: Job) -> str | None:
+def _export(config: Config, storage: RunStorage) -> str | None:
     """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
     for name in ("best.ckpt", "last.ckpt"):
-        path = f"{store_root(config, job['storage'])}/{name}"
+        path = f"{store_root(config, storage)}/{name}"
         filesystem, inner = open_path(path)
         if filesystem.get_file_info(inner).is_file:
             out = Path(config.output_dir) / "export" / "sam2.pt"
@@ -184,3 +174,10 @@ def _scores(row: Mapping[str, Any]) -> dict[str, float]:
 def _means(scores: Sequence[ObjectScore]) -> dict[str, float]:
     mean = mean_score(scores)
     return {"J": mean.j, "F": mean.f, "J&F": mean.jf}
+
+
+def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
+    """The callback of every rank; rank 0 writes."""
+    store = CheckpointStore(store_root(config, storage), keep_best=config.trainer.keep_best)
+    staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
+    return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)

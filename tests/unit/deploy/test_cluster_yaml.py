@@ -15,7 +15,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from sam2vt.composing import compose_config
 from sam2vt.config import Config
 from sam2vt.configuration.loading import from_dict
-from sam2vt.distributed.cluster.autoscaling import CONFIG_VARIABLE
+from sam2vt.distributed.cluster.capacity import CONFIG_VARIABLE
 
 REPO = Path(__file__).resolve().parents[3]
 FILES = ("cluster.yaml", "deploy/gcp.yaml")

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
-from sam2vt.distributed.cluster.autoscaling import known_autoscaler
+from sam2vt.distributed.cluster.capacity import known_autoscaler
 
 KUBERAY = Path(__file__).resolve().parents[3] / "deploy" / "kuberay"
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}

@@ -12,8 +12,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.records.serialization import encode_record
 from sam2vt.core.types import VideoRecord
-from sam2vt.distributed.feature_cache import FrameEncoder
-from sam2vt.distributed.source import configured_cache
+from sam2vt.distributed.feature_cache import FrameEncoder, configured_cache
 
 
 @pytest.fixture

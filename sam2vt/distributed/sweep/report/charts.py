@@ -1,4 +1,4 @@
-"""The charts of a sweep: history, one setting, importance, learning curves."""
+"""The charts of a sweep: history, single settings, importance, learning curves, trade-off."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ from sam2vt.distributed.sweep.report.marks import (
     tip,
 )
 from sam2vt.distributed.sweep.report.scales import Scale
-from sam2vt.distributed.sweep.report.svg import LIGHT, chart, empty_figure
-from sam2vt.distributed.sweep.trials import FAILED, JF, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.report.style import LIGHT
+from sam2vt.distributed.sweep.report.svg import chart, empty_figure
+from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
 from sam2vt.errors import DataError
 
 HOLD_FIRST = "val/J_hold_first"
+Front = Sequence[tuple[float, float, int]]  # x, y and number of each trial, from left to right
 
 
 class TooLittleData(DataError):
-    """A chart that would show nothing; the message says why, as a sentence of the report."""
+    """A chart would show nothing; the message is the sentence that the report prints in its place."""
 
 
 def judged(result: SweepResult, fewest: int) -> list[Trial]:
-    """Trials that have the objective, however they ended."""
+    """Return the trials that have the objective, however they ended.
+
+    Raises TooLittleData where there are less than `fewest`.
+    """
     found = [trial for trial in result.trials if math.isfinite(trial.best(result.objectives[0]))]
     if len(found) < fewest:
         said = "One trial has" if found else "No trial has"
@@ -45,7 +50,7 @@ def judged(result: SweepResult, fewest: int) -> list[Trial]:
 
 @chart
 def history(result: SweepResult) -> Figure:
-    """The objective of each trial by its number, and the best so far."""
+    """Draw the objective of each trial by its number, and the best so far."""
     objective = result.objectives[0]
     points = [(trial, trial.number, trial.best(objective)) for trial in judged(result, 2)]
     figure, axes = empty_figure("history", f"{objective.name} of each trial by order", 1040, 340)
@@ -66,7 +71,7 @@ def history(result: SweepResult) -> Figure:
 
 
 def _best_so_far(axes: Axes, result: SweepResult, last: int) -> Sequence[Line2D]:
-    """A line of steps through the trials that were better than all before them."""
+    """Draw a line of steps through the trials that were better than all before them."""
     objective, best = result.objectives[0], math.nan
     steps = []
     for trial in sorted(result.ranked(), key=lambda trial: trial.number):
@@ -93,7 +98,7 @@ def _name_best(axes: Axes, best: Trial, objective: Objective, on_left: bool) -> 
 
 @chart
 def parameter(result: SweepResult, field: str) -> Figure:
-    """The objective against one swept setting, of the trials that have it."""
+    """Draw the objective against one swept setting, of the trials that have it."""
     have = [(t, v[field]) for t in judged(result, 2) if field in (v := swept_values(t, result))]
     if len(have) < 2:
         raise TooLittleData(f"{len(have) or 'No'} trial with a validation has {field}.")
@@ -113,16 +118,17 @@ def parameter(result: SweepResult, field: str) -> Figure:
 def _jittered(
     have: Sequence[tuple[Trial, Any]], scale: Scale, objective: Objective
 ) -> Iterator[tuple[Trial, float, float]]:
-    """Points of a category, or of one of few numbers, a little apart, so that each can be seen."""
+    """Yield the points, those of a category or of one of few numbers a little apart, so that each shows."""
     few = len({scale.place(value) for _, value in have}) <= 8
     spread = 0.18 if scale.is_categorical else 0.02 * scale.span * few
     for trial, value in have:
+        # Multiples of the golden ratio: neighbours are far apart, and a report comes out the same each time.
         shift = spread * (2 * (trial.number * 0.618034 % 1) - 1)
         yield trial, scale.place(value) + shift, trial.best(objective)
 
 
 def _name_values(axes: Axes, scale: Scale) -> None:
-    """Ticks of a small chart: in lines below each other, upright where there are many categories."""
+    """Label the ticks of a small chart: on several lines, or upright where there are many categories."""
     many = scale.is_categorical and len(scale.ticks) > 5
     ticks = scale.ticks[:: math.ceil(len(scale.ticks) / 20)]
     width = max(7, 44 // len(ticks))
@@ -132,7 +138,7 @@ def _name_values(axes: Axes, scale: Scale) -> None:
 
 @chart
 def importances(shares: Mapping[str, float]) -> Figure:
-    """A bar a swept setting: its share of what decided."""
+    """Draw one bar per swept setting: its share of the importance of all."""
     if len(shares) < 2:
         raise TooLittleData("Importance compares settings, and fewer than two of them decided anything.")
     figure, axes = empty_figure("importance", "importance of each setting", 1040, 40 + 32 * len(shares))
@@ -151,7 +157,7 @@ def importances(shares: Mapping[str, float]) -> Figure:
 
 @chart
 def curves(result: SweepResult) -> Figure:
-    """J&F of all trials over the optimizer step."""
+    """Draw J&F of all trials over the optimizer step."""
     found = [(trial, curve) for trial in result.trials if (curve := _curve(trial))]
     if not any(len(curve) > 1 for _, curve in found):
         raise TooLittleData("No trial was validated twice, so there is no course to show.")
@@ -175,10 +181,43 @@ def _curve(trial: Trial) -> list[tuple[float, float]]:
 
 
 def _first_mask_held(axes: Axes, result: SweepResult) -> Sequence[Line2D]:
-    """A line where a model would be that repeats the first mask, and its legend."""
+    """Draw a line at the score of repeating the first mask; returns its legend."""
     baseline = [row[HOLD_FIRST] for trial in result.trials for row in trial.rows if HOLD_FIRST in row]
     if not baseline or not math.isfinite(baseline[0]):
         return []
     look: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": ":", "linewidth": 1.5}
     axes.axhline(baseline[0], **look)
     return [Line2D([], [], label="first mask held (J alone, not J&F)", **look)]
+
+
+@chart
+def pareto(result: SweepResult) -> Figure:
+    """Draw two objectives against each other, and the front of trials that none beats in both."""
+    upright, across = result.objectives[0], result.objectives[1]
+    found = [(t, t.best(across), t.best(upright)) for t in result.ranked()]
+    points = [point for point in found if math.isfinite(point[1]) and math.isfinite(point[2])]
+    if len(points) < 2:
+        raise TooLittleData("Fewer than two trials ran to their end with both objectives.")
+    figure, axes = empty_figure("pareto", f"{upright.name} against {across.name}", 1040, 420)
+    front = sorted((x, y, t.number) for t, x, y in points if t in result.pareto())
+    # Steps, not a slope: no trial is known to reach a point between two of the front.
+    steps = "steps-post" if across.mode == "min" else "steps-pre"
+    axes.plot(*zip(*((x, y) for x, y, _ in front)), drawstyle=steps, color=LIGHT["bar"], linewidth=1.6)
+    roles = draw_points(axes, points, result)
+    for x, y, number in _apart(front, [x for _, x, _ in points], [y for _, _, y in points]):
+        axes.annotate(str(number), (x, y), (-7, 7), textcoords="offset points", ha="right", fontsize=11)
+    axes.margins(0.08)
+    axes.set(title=axis_name(upright), xlabel=axis_name(across))
+    legend(figure, roles, [Line2D([], [], color=LIGHT["bar"], label="no trial is better in both")])
+    return figure
+
+
+def _apart(front: Front, xs: Sequence[float], ys: Sequence[float]) -> Iterator[tuple[float, float, int]]:
+    """Yield the points of the front whose names do not overlap; the table lists all."""
+    wide, high = (0.04 * (max(all_of) - min(all_of)) for all_of in (xs, ys))
+    named: list[tuple[float, float]] = []
+    for x, y, number in front:
+        near = (abs(x - a) < wide and abs(y - b) < 1.5 * high for a, b in named)
+        if not any(near):
+            named.append((x, y))
+            yield x, y, number

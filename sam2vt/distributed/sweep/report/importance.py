@@ -1,4 +1,4 @@
-"""How much each swept setting decided, from the trials that ran to their end."""
+"""The importance of each swept setting, from the trials that ran to their end."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.distributed.sweep.trials import DEFAULT, SweepResult, Trial
+from sam2vt.distributed.sweep.report.labels import is_number, value_label
+from sam2vt.distributed.sweep.results import DEFAULT, SweepResult, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FEWEST_TRIALS = 4
-# Which trials count as the best. Of a tenth, as optuna has it, a small sweep has two or three; in simulated
-# sweeps of 24 to 96 trials, a third named the setting that decides more often.
+# The share of trials that count as the best. Optuna's default, a tenth, is two or three trials of a small
+# sweep; in simulated sweeps of 24 to 96 trials, a third named the setting that decides more often.
 TOP_SHARE = 1 / 3
 
 
 def importance(result: SweepResult) -> dict[str, float]:
-    """Field -> its share of the importance of all (they sum to 1), the most important first.
+    """Return field -> its share of the importance of all (they sum to 1), the most important first.
 
-    By PED-ANOVA: how differently the values of the best third are spread than those of all. Settings
-    that only some trials have count in the trials that have them, settings that never changed are left
-    out. Empty where fewer than FEWEST_TRIALS ran to their end, or where nothing sets the best apart.
+    PED-ANOVA compares how the values of the best third are spread with those of all. Conditional settings
+    count in the trials that have them; settings that never changed are left out. The result is empty if
+    fewer than FEWEST_TRIALS ran to their end, or if nothing sets the best apart.
     """
     trials = _usable(result)
     spaces = _distributions(trials, result)
@@ -38,27 +39,12 @@ def importance(result: SweepResult) -> dict[str, float]:
 
 
 def swept_values(trial: Trial, result: SweepResult) -> Mapping[str, Any]:
-    """The swept settings of a trial, the default trial's too."""
+    """Return the swept settings of a trial; the default trial has those of the configuration."""
     return trial.values or (result.defaults if trial.number == DEFAULT else {})
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def value_label(value: Any) -> str:
-    """A value of a setting in few characters, as it is written in YAML where that is short."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(value_label, value))
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-
-
 def _usable(result: SweepResult) -> list[Trial]:
-    """A value of zero has no place on a logarithmic scale."""
+    """Return the trials to compare; a value of zero has no place on a logarithmic scale."""
     return [
         trial
         for trial in result.ranked()
@@ -72,7 +58,7 @@ def _usable(result: SweepResult) -> list[Trial]:
 
 
 def _distributions(trials: Sequence[Trial], result: SweepResult) -> dict[str, BaseDistribution]:
-    """Field -> the range that its values span, of the fields that have several."""
+    """Return field -> the range that its values span, for fields with several values."""
     spaces = {}
     for name in result.fields:
         values = [v[name] for trial in trials if name in (v := swept_values(trial, result))]

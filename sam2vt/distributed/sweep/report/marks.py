@@ -1,4 +1,4 @@
-"""How a chart shows a trial: a mark or a line by what became of it, and the legend of both."""
+"""Marks, lines and legends of trials: each trial is drawn by its role."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sam2vt.distributed.sweep.report.importance import swept_values, value_label
-from sam2vt.distributed.sweep.report.labels import score_label, short_name
-from sam2vt.distributed.sweep.report.svg import LIGHT, TIP
-from sam2vt.distributed.sweep.trials import (
+from sam2vt.distributed.sweep.report.importance import swept_values
+from sam2vt.distributed.sweep.report.labels import score_label, short_name, value_label
+from sam2vt.distributed.sweep.report.style import LIGHT
+from sam2vt.distributed.sweep.report.svg import TIP
+from sam2vt.distributed.sweep.results import (
     DEFAULT,
     DONE,
     FAILED,
@@ -23,7 +24,7 @@ from sam2vt.distributed.sweep.trials import (
 )
 
 BEST, UNSWEPT = "best", "default"
-# Role -> marker, size, name in the legend. Filled, hollow and crossed tell them apart without colour.
+# Role -> marker, size, name in the legend. Shapes and fillings differ, for readers who see no colours.
 MARKS = {
     BEST: ("*", 16, "best"),
     UNSWEPT: ("D", 8, "default"),
@@ -35,6 +36,7 @@ MARKS = {
 
 
 def role_of(trial: Trial, result: SweepResult) -> str:
+    """Return a key of MARKS: best or default, for other trials their status."""
     best = result.best
     if best is not None and trial.number == best.number:
         return BEST
@@ -42,7 +44,7 @@ def role_of(trial: Trial, result: SweepResult) -> str:
 
 
 def tip(trial: Trial, result: SweepResult) -> str:
-    """What a browser shows over the trial's mark."""
+    """Return the text that a browser shows over the mark of the trial."""
     scores = ", ".join(
         f"{short_name(o.name)} {score_label(o.name, trial.best(o))}" for o in result.objectives
     )
@@ -53,7 +55,7 @@ def tip(trial: Trial, result: SweepResult) -> str:
 def draw_points(
     axes: Axes, points: Iterable[tuple[Trial, float, float]], result: SweepResult, transform: Any = None
 ) -> set[str]:
-    """A mark a trial, as its role has it; returns the roles."""
+    """Draw one mark per trial at (x, y), by its role; returns the roles."""
     roles = set()
     for trial, x, y in points:
         role = role_of(trial, result)
@@ -84,7 +86,7 @@ def _mark_style(role: str) -> dict[str, Any]:
 
 
 def line_style(role: str) -> dict[str, Any]:
-    """Of a trial's line; the mark of a failed one stands at its end."""
+    """Return the style of a trial's line; a failed one ends with a mark."""
     looks: dict[str, dict[str, Any]] = {
         BEST: {"linewidth": 2.6, "zorder": 4},
         UNSWEPT: {"linewidth": 2.4, "linestyle": (0, (4, 1.5)), "zorder": 4},
@@ -97,10 +99,12 @@ def line_style(role: str) -> dict[str, Any]:
 
 
 def legend_key(role: str) -> Line2D:
+    """Return the legend's entry for lines of a role."""
     return Line2D([], [], label=MARKS[role][2], **line_style(role))
 
 
 def legend(figure: Figure, roles: set[str], lines: Sequence[Line2D]) -> None:
+    """Put the legend of the marks of `roles` and of the given lines above the chart."""
     marks = [Line2D([], [], label=MARKS[role][2], **_mark_style(role)) for role in MARKS if role in roles]
     figure.legend(
         handles=[*marks, *lines],

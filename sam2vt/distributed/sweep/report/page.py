@@ -1,4 +1,4 @@
-"""The page: its sections in order, written in one go."""
+"""The HTML page of a sweep: its sections in order."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sam2vt.distributed.sweep.report import charts, markup, tables
+from sam2vt.distributed.sweep.report import charts, sections
 from sam2vt.distributed.sweep.report.charts import TooLittleData
 from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
-from sam2vt.distributed.sweep.report.labels import short_name
-from sam2vt.distributed.sweep.report.overlays import Pictures, side_by_side
+from sam2vt.distributed.sweep.report.labels import html_text, short_name
 from sam2vt.distributed.sweep.report.parallel import parallel
-from sam2vt.distributed.sweep.report.pareto import pareto
+from sam2vt.distributed.sweep.report.sections import Pictures
 from sam2vt.distributed.sweep.report.style import style
-from sam2vt.distributed.sweep.report.verdict import counts, verdict
-from sam2vt.distributed.sweep.trials import SweepResult
+from sam2vt.distributed.sweep.results import SweepResult
 
 _NONE: Pictures = MappingProxyType({})
 _NO_LOADS = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-# How a chart is read; {} is the objective.
+# How to read each chart; {} is the objective.
 _HISTORY = (
     "Each mark is a trial at its best validation, the line the best {} so far of trials that ran to their "
     "end: where it has been flat for long, more trials would gain little. A cross at the bottom failed "
@@ -44,10 +42,10 @@ _PARAMETERS = (
 
 
 def write_report(result: SweepResult, path: str | Path, overlays: Pictures = _NONE) -> None:
-    """Writes the page; whoever opens the file meanwhile sees the one before.
+    """Write the page; readers see the earlier one until it is complete.
 
-    `overlays` are pictures by number of trial, each a name and the bytes of a PNG or GIF; those of the
-    best and of the default trial are shown.
+    `overlays` holds by number of trial pairs of a name and the bytes of a PNG or GIF; those of the best and
+    of the default trial are shown.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +55,12 @@ def write_report(result: SweepResult, path: str | Path, overlays: Pictures = _NO
 
 
 def render(result: SweepResult, overlays: Pictures = _NONE) -> str:
-    """The page of a sweep."""
-    title = f"Sweep {markup.text(result.name)}"
-    sections = list(_sections(result, overlays))
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in sections)
+    """Return the page as HTML."""
+    title = f"Sweep {html_text(result.name)}"
+    parts = list(_sections(result, overlays))
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts)
     content = "\n".join(
-        f'<section id="{name}">\n<h2>{heading}</h2>\n{body}\n</section>' for name, heading, body in sections
+        f'<section id="{name}">\n<h2>{heading}</h2>\n{body}\n</section>' for name, heading, body in parts
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -70,32 +68,32 @@ def render(result: SweepResult, overlays: Pictures = _NONE) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
         f"<title>{title}</title>\n<style>{style()}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
-        f'<p class="verdict">{verdict(result)}</p>\n<p class="note">{counts(result)}</p>\n'
+        f'<p class="verdict">{sections.verdict(result)}</p>\n<p class="note">{sections.counts(result)}</p>\n'
         f"<nav>{links}</nav>\n</header>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
     )
 
 
 def _sections(result: SweepResult, overlays: Pictures) -> Iterator[tuple[str, str, str]]:
-    """(id, heading, content) in the order of the page."""
-    name = markup.text(short_name(result.objectives[0].name))
-    yield "values", "Best and default", tables.comparison(result)
+    """Yield (id, heading, content) in the order of the page."""
+    name = html_text(short_name(result.objectives[0].name))
+    yield "values", "Best and default", sections.comparison(result)
     yield "history", "History", _drawn(_HISTORY.format(name), charts.history, result)
     yield "parameters", "Each setting", _each_parameter(result, _PARAMETERS.format(name))
     yield "parallel", "Settings together", _drawn(_PARALLEL.format(name), parallel, result)
     yield "importance", "Importance", _importance(result)
     yield "curves", "Learning curves", _drawn(_CURVES, charts.curves, result)
-    yield "overlays", "Overlays", side_by_side(result, overlays)
-    yield "trials", "All trials", tables.all_trials(result)
+    yield "overlays", "Overlays", sections.side_by_side(result, overlays)
+    yield "trials", "All trials", sections.all_trials(result)
     if len(result.objectives) > 1:
         yield "pareto", "Trade-off", _trade_off(result)
 
 
 def _drawn(aid: str, draw: Callable[..., str], *arguments: Any) -> str:
-    """A chart below the line that says how to read it, or why there is none."""
+    """Return a chart below the line that says how to read it, or the reason why there is none."""
     try:
         return f'<p class="aid">{aid}</p>\n<div class="chart">{draw(*arguments)}</div>'
     except TooLittleData as error:
-        return f'<p class="none">{markup.text(error)}</p>'
+        return f'<p class="none">{html_text(error)}</p>'
 
 
 def _each_parameter(result: SweepResult, aid: str) -> str:
@@ -104,7 +102,7 @@ def _each_parameter(result: SweepResult, aid: str) -> str:
         try:
             shown.append(f'<div class="chart">{charts.parameter(result, field)}</div>')
         except TooLittleData as error:
-            reasons.append(f'<p class="none">{markup.text(error)}</p>')
+            reasons.append(f'<p class="none">{html_text(error)}</p>')
     grid = f'<p class="aid">{aid}</p>\n<div class="grid">{"".join(shown)}</div>' if shown else ""
     return grid + "".join(dict.fromkeys(reasons)) or '<p class="none">Nothing is swept.</p>'
 
@@ -131,4 +129,4 @@ def _trade_off(result: SweepResult) -> str:
     side = "left" if result.objectives[1].mode == "min" else "right"
     up = "Higher" if result.objectives[0].mode == "max" else "Lower"
     aid = f"{up} and further {side} is better in both. The choice is between the trials on the line."
-    return _drawn(aid, pareto, result) + tables.trade_off(result)
+    return _drawn(aid, charts.pareto, result) + sections.trade_off(result)

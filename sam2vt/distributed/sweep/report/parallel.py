@@ -1,4 +1,4 @@
-"""The chart of parallel coordinates: a line a trial through all its swept values."""
+"""The chart of parallel coordinates: one line per trial through all its swept values."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from sam2vt.distributed.sweep.report.marks import (
     tip,
 )
 from sam2vt.distributed.sweep.report.scales import Scale, scale_of
-from sam2vt.distributed.sweep.report.svg import LIGHT, RAMP, chart, empty_figure
-from sam2vt.distributed.sweep.trials import Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.report.style import LIGHT, RAMP
+from sam2vt.distributed.sweep.report.svg import chart, empty_figure
+from sam2vt.distributed.sweep.results import Objective, SweepResult, Trial
 
-_NOT_SET = -0.14  # where a setting is drawn that a trial does not have
+_NOT_SET = -0.14  # height at which a setting is drawn that a trial does not have
 
 
 @chart
 def parallel(result: SweepResult) -> Figure:
-    """A line a trial through its swept values, coloured by the objective, which is the last axis."""
+    """Draw one line per trial through its swept values, coloured by the objective, the last axis."""
     objective = result.objectives[0]
     trials = [trial for trial in judged(result, 2) if swept_values(trial, result)]
     fields = [name for name in result.fields if any(name in swept_values(t, result) for t in trials)]
@@ -41,6 +42,7 @@ def parallel(result: SweepResult) -> Figure:
     ramp = _Ramp.of([_height(trial, objective) for trial in trials])
     width = max(1040, 150 * (len(fields) + 1))
     figure, axes = empty_figure("parallel", "swept values of each trial", width, 430)
+    # The best is drawn last, above the others.
     for trial in sorted(trials, key=lambda trial: (_height(trial, objective), -trial.number)):
         _draw_trial(axes, trial, result, scales, ramp)
     missing = {name for name in fields for t in trials if name not in swept_values(t, result)}
@@ -67,7 +69,7 @@ def _draw_trial(
 
 
 def _setting_axis(axes: Axes, place: float, name: str, scale: Scale, with_not_set: bool) -> None:
-    """Upright; its labels stand to its right, above the lines."""
+    """Draw the upright axis of a setting, with its labels to the right and above the lines."""
     ticks = [(scale.share(at), cut(text, 22)) for at, text in scale.ticks]
     ticks += [(_NOT_SET, "not set")] * with_not_set
     axes.plot([place, place], [0, 1], color=LIGHT["point"], linewidth=1, zorder=6)
@@ -81,7 +83,7 @@ def _setting_axis(axes: Axes, place: float, name: str, scale: Scale, with_not_se
 
 
 def _objective_axis(axes: Axes, place: float, objective: Objective, ramp: _Ramp) -> None:
-    """The last axis, in the colours that lines have by it; the best is at its top."""
+    """Draw the last axis in the colours of the lines; the best is at the top."""
     edges = ramp.edges()
     for colour, *ends in zip(RAMP, edges, edges[1:]):
         axes.plot([place, place], ends, color=colour, linewidth=9, solid_capstyle="butt", zorder=4)
@@ -95,7 +97,7 @@ def _objective_axis(axes: Axes, place: float, objective: Objective, ramp: _Ramp)
 
 @dataclass(frozen=True)
 class _Ramp:
-    """Heights by colour; those below `low` share the palest, so that a collapsed trial does not take all."""
+    """Colours by height; the lowest tenth shares one, or a collapsed trial would use up the others."""
 
     bottom: float
     low: float
@@ -103,23 +105,25 @@ class _Ramp:
 
     @classmethod
     def of(cls, heights: Iterable[float]) -> _Ramp:
+        """Return the ramp over the heights of all trials."""
         ordered = sorted(heights)
         return cls(ordered[0], ordered[len(ordered) // 10], ordered[-1])
 
     def colour(self, height: float) -> str:
+        """Return the colour of lines that end at `height`."""
         share = (height - self.low) / ((self.high - self.low) or 1)
         return RAMP[max(0, min(len(RAMP) - 1, int(share * len(RAMP))))]
 
     def share(self, height: float) -> float:
-        """Its place as a share of the axis."""
+        """Return the place of `height` as a share of the axis."""
         return (height - self.bottom) / ((self.high - self.bottom) or 1)
 
     def edges(self) -> list[float]:
-        """Of the colours, from the axis' bottom to its top."""
+        """Return the shares of the axis at which colours change, from bottom to top."""
         inner = [self.low + (self.high - self.low) * i / len(RAMP) for i in range(1, len(RAMP))]
         return [self.share(height) for height in (self.bottom, *inner, self.high)]
 
 
 def _height(trial: Trial, objective: Objective) -> float:
-    """The objective, so that the higher is the better."""
+    """Return the objective, negated if the lowest is best."""
     return trial.best(objective) if objective.mode == "max" else -trial.best(objective)

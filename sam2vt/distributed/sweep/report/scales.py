@@ -1,4 +1,4 @@
-"""Where the values of a setting stand on an axis: by size, logarithmically or by category."""
+"""Axes for the values of a setting: by size, logarithmic or by category."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from sam2vt.distributed.sweep.report.importance import is_number, swept_values, value_label
-from sam2vt.distributed.sweep.trials import SweepResult, Trial
+from sam2vt.distributed.sweep.report.importance import swept_values
+from sam2vt.distributed.sweep.report.labels import is_number, value_label
+from sam2vt.distributed.sweep.results import SweepResult, Trial
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the values of a setting stand on an axis that runs from `low` to `high`."""
+    """An axis from `low` to `high`; `place` maps a value of the setting to it."""
 
     place: Callable[[Any], float]
     low: float
@@ -26,18 +27,20 @@ class Scale:
 
     @property
     def span(self) -> float:
+        """The length of the axis."""
         return self.high - self.low
 
     def unit(self, value: Any) -> float:
-        """Its place as a share of the axis."""
+        """Return the place of a value as a share of the axis."""
         return self.share(self.place(value))
 
     def share(self, place: float) -> float:
+        """Return a place as a share of the axis, 0 to 1."""
         return (place - self.low) / self.span
 
     @classmethod
     def of(cls, values: Sequence[Any], log: bool) -> Scale:
-        """Numbers by their size, or logarithmically; everything else by category."""
+        """Return the axis for values: numbers by size or logarithm, everything else by category."""
         if not all(map(is_number, values)):
             return cls._categories(sorted({value_label(value) for value in values}))
         if log and max(values) > 0:
@@ -58,7 +61,7 @@ class Scale:
 
     @classmethod
     def _logarithmic(cls, values: Sequence[float]) -> Scale:
-        """Values that have no logarithm, such as a loss weight of zero, stand apart at its lower end."""
+        """Put values without a logarithm, such as a loss weight of zero, apart at the lower end."""
         positive = [math.log10(value) for value in values if value > 0]
         low, high = _widened(min(positive), max(positive))
         ticks = [(math.log10(tick), _power(tick)) for tick in _log_ticks(low, high)]
@@ -70,12 +73,13 @@ class Scale:
 
 
 def scale_of(field: str, trials: Sequence[Trial], result: SweepResult) -> Scale:
+    """Return the axis of a swept field over the trials that have it."""
     values = [found[field] for t in trials if field in (found := swept_values(t, result))]
     return Scale.of(values, field in result.log_fields)
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A range that is not empty."""
+    """Return a range that is not empty."""
     around = 0.0 if high > low else abs(high) / 2 or 0.5
     return float(low - around), float(high + around)
 
@@ -83,6 +87,7 @@ def _widened(low: float, high: float) -> tuple[float, float]:
 def _log_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(low), math.ceil(high) + 1)
     ticks: list[float] = []
+    # The coarsest set of round numbers that gives three ticks: a range may span a fifth of a decade, or ten.
     for factors in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
         ticks = [f * 10.0**d for d in decades for f in factors if low <= math.log10(f * 10.0**d) <= high]
         if len(ticks) > 2:
@@ -91,7 +96,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _power(value: float) -> str:
-    """A tick of a logarithmic axis: 1e-4, not 0.0001 beside 1e-05."""
+    """Return the label of a logarithmic axis: 1e-4, not 0.0001 beside 1e-05."""
     return _tidy(f"{value:.0e}" if value < 1e-3 or value >= 1e4 else f"{value:.3g}")
 
 

@@ -1,4 +1,4 @@
-"""A matplotlib figure as inline SVG that follows the page's colours."""
+"""Matplotlib figures as inline SVG that follows the colours of the page."""
 
 from __future__ import annotations
 
@@ -16,36 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-# What charts are drawn in; each of them becomes the page's variable of that name, so it must be unique.
-LIGHT = {
-    "paper": "#ffffff",
-    "ink": "#1b2430",
-    "muted": "#566273",
-    "grid": "#e2e6eb",
-    "point": "#8592a3",
-    "best": "#0a7d5a",
-    "default": "#c4560a",
-    "failed": "#c22a44",
-    "bar": "#2a6fab",
-}
-RAMP = ("#c9d2dc", "#a8c0d6", "#82abcf", "#5893c3", "#317ab2", "#176199", "#08467b")  # worst to best
-DARK = {
-    "paper": "#161b22",
-    "ink": "#e6eaf0",
-    "muted": "#9aa6b5",
-    "grid": "#2b333e",
-    "point": "#7d8a9b",
-    "best": "#3fcf9b",
-    "default": "#f59a4a",
-    "failed": "#f2707f",
-    "bar": "#5aa5e6",
-}
-DARK_RAMP = ("#3a4552", "#3f5d7b", "#45769f", "#4f90c3", "#6dafe4", "#98cbf5", "#cfe8ff")
-VARIABLES = {
-    **{colour: name for name, colour in LIGHT.items()},
-    **{c: f"ramp{i}" for i, c in enumerate(RAMP)},
-}
-TIP = "tip:"  # a gid that begins so is what a browser shows over the mark
+from sam2vt.distributed.sweep.report.style import LIGHT, VARIABLES
+
+TIP = "tip:"  # a gid with this prefix becomes a <title>, which browsers show over the mark
 _NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -77,12 +50,12 @@ _STYLE: dict[Any, Any] = {
 
 
 def chart(draw: Callable[..., Figure]) -> Callable[..., str]:
-    """Of a function that draws a figure, one that returns inline SVG, whatever style the user has set."""
+    """Return a function that draws the same figure as inline SVG, whatever style the user has set."""
 
     @functools.wraps(draw)
     def as_svg(*args: Any) -> str:
         with matplotlib.rc_context(), warnings.catch_warnings():
-            # Of letters that only the browser's fonts have.
+            # The reader's browser may have a font for letters that this machine lacks.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
@@ -92,7 +65,7 @@ def chart(draw: Callable[..., Figure]) -> Callable[..., str]:
 
 
 def empty_figure(name: str, label: str, width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty chart of so many pixels, by a name that is its own on the page."""
+    """Return an empty chart of so many pixels; `name` must be unique on the page."""
     layout = ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
     figure = Figure(figsize=(width / 72, height / 72), layout=layout, facecolor="none")
     figure.set_gid(name)
@@ -101,7 +74,7 @@ def empty_figure(name: str, label: str, width: float, height: float) -> tuple[Fi
 
 
 def _inline(figure: Figure) -> str:
-    """The figure as an <svg> for a page: colours as variables, ids of its own, no namespaces, no metadata."""
+    """Return the figure as <svg>: colours as variables, unique ids, no namespaces, no metadata."""
     name, width = figure.get_gid() or "", figure.get_figwidth() * 72
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file)
@@ -126,8 +99,9 @@ def _for_xml(text: str) -> str:
 
 
 def _adapt(element: ElementTree.Element, prefix: str) -> None:
+    """Give an element the ids and colours of the page; ids get a prefix, since charts share theirs."""
     element.tag = element.tag.rpartition("}")[2]
-    element.tail = None
+    element.tail = None  # whitespace between elements
     if element.tag != "text":
         element.text = None
     for key, value in list(element.attrib.items()):

@@ -10,12 +10,11 @@ from ray.cluster_utils import Cluster
 
 from sam2vt.config import Config, DatasetConfig, RayConfig, TrainerConfig
 from sam2vt.distributed.cluster import preflight
-from sam2vt.distributed.cluster.autoscaling import Autoscaler, NodeType
-from sam2vt.distributed.cluster.capacity import Capacity, Node
+from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType
+from sam2vt.distributed.cluster.needs import clip_bytes
 from sam2vt.distributed.cluster.preflight import (
     check_cluster,
     check_config,
-    clip_bytes,
     find_clip_faults,
     find_faults,
     find_storage_faults,

@@ -27,7 +27,7 @@ from sam2vt.core.types import Batch, VideoRecord
 from sam2vt.distributed.stream.decode import ClipDecoder, DecodeJob
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division, StreamPlan, plan_stream
-from sam2vt.distributed.stream.split import Stream, StreamConfig
+from sam2vt.distributed.stream.start import Stream, StreamConfig
 from sam2vt.errors import DataError, TrainingError
 
 CLIPS_PER_VIDEO, EPOCHS, SEED = 3, 2, 5

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sam2vt.distributed.cluster.storage import RunStorage
-from sam2vt.distributed.sweep.leftovers import remove_leftovers, remove_weights_in_transit
-from sam2vt.distributed.sweep.trials import DONE, FAILED, JF, RUNNING, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import DONE, FAILED, JF, RUNNING, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.watch import remove_leftovers, remove_weights_in_transit
 
 STATUS = {0: DONE, 1: DONE, 2: STOPPED, 3: FAILED, 4: RUNNING, 5: DONE}
 SCORE = {0: 0.1, 1: 0.5, 2: 0.9, 3: 0.9, 4: 0.9, 5: 0.4}

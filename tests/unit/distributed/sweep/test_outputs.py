@@ -10,7 +10,7 @@ from sam2vt.configuration.loading import load_config, to_dict
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.outputs import experiment, trials_csv, write_outputs
-from sam2vt.distributed.sweep.trials import DONE, FAILED, JF, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import DONE, FAILED, JF, Objective, SweepResult, Trial
 
 SweepOf = Callable[..., Sweep]
 VALUES = {"optimizer.lr": 3e-4, "loss.dice_weight": 2.0}

@@ -8,8 +8,8 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sam2vt.configuration.sweep import Sweep
+from sam2vt.distributed.sweep.results import trial_name
 from sam2vt.distributed.sweep.schedule import Clip, Population, build_scheduler, is_default, mutations
-from sam2vt.distributed.sweep.trials import trial_name
 
 SweepOf = Callable[..., Sweep]
 

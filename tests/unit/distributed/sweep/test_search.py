@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sam2vt.configuration.sweep import Sweep
+from sam2vt.distributed.sweep.results import Objective
 from sam2vt.distributed.sweep.search import (
     DefaultFirst,
     known_points,
@@ -16,7 +17,6 @@ from sam2vt.distributed.sweep.search import (
     random_points,
     search_arguments,
 )
-from sam2vt.distributed.sweep.trials import Objective
 
 SweepOf = Callable[..., Sweep]
 SCORE = (Objective("val/J&F", "max"),)

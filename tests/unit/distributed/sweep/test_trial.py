@@ -15,17 +15,10 @@ from sam2vt.core.training.checkpoints.takeover import INHERITED
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.sweep.collect import reason_of
-from sam2vt.distributed.sweep.launch import (
-    check_data,
-    check_earlier,
-    how_many_at_once,
-    num_trials,
-    trial_job,
-    what_is_asked,
-    write_record,
-)
+from sam2vt.distributed.sweep.launch import check_data, how_many_at_once, num_trials, trial_job
+from sam2vt.distributed.sweep.record import check_earlier, what_is_asked, write_record
+from sam2vt.distributed.sweep.results import Objective
 from sam2vt.distributed.sweep.trial import Reporter, TrialJob, take_over
-from sam2vt.distributed.sweep.trials import Objective
 from sam2vt.errors import ConfigError, DataError
 
 SweepOf = Callable[..., Sweep]

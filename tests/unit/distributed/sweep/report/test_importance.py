@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam2vt.distributed.sweep.report.importance import importance, value_label
-from sam2vt.distributed.sweep.trials import DONE, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.report.importance import importance
+from sam2vt.distributed.sweep.report.labels import value_label
+from sam2vt.distributed.sweep.results import DONE, STOPPED, Objective, SweepResult, Trial
 
 FIELDS = ("lr", "weight", "kind", "points")
 DEFAULTS = {"lr": 1e-4, "weight": 1.0, "kind": ["mask"], "points": 1}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sam2vt.distributed.sweep.report.page import write_report
-from sam2vt.distributed.sweep.trials import DONE, FAILED, RUNNING, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import DONE, FAILED, RUNNING, STOPPED, Objective, SweepResult, Trial
 
 JF, SPEED = Objective("val/J&F", "max"), Objective("seconds_per_step", "min")
 FIELDS = ("optimizer.lr", "dataset.points", "model.frozen")

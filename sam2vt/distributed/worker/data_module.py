@@ -1,28 +1,21 @@
-"""A run's checkpoints under Ray: the callback of the local training, writing into the run's storage."""
+"""The data module of a worker, and Lightning's counters where a step takes several batches."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 
 from sam2vt.config import Config
-from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.core.training.checkpoints.store import CheckpointStore
-from sam2vt.distributed.cluster.storage import RunStorage, store_root
+from sam2vt.core.data.opening import Records
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.training.data_module import SAM2LightningDataModule
+from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
 from sam2vt.distributed.stream.start import DATA_STATE
 from sam2vt.errors import ConfigError
 
 _COUNTERS = ("ready", "started", "processed", "completed")
-
-
-def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
-    """The callback of every rank; rank 0 writes."""
-    store = CheckpointStore(store_root(config, storage), keep_best=config.trainer.keep_best)
-    staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
-    return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)
 
 
 class CountRounds(L.Callback):
@@ -62,3 +55,22 @@ def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]
         "limit_train_batches": division.batches_per_epoch,
         "val_check_interval": interval * rounds if isinstance(interval, int) else interval,
     }
+
+
+class StreamDataModule(SAM2LightningDataModule):
+    """The local data module with its training batches from a stream."""
+
+    def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
+        super().__init__(config, records)
+        self._loader = loader
+        self.rounds = loader.division.rounds
+
+    def train_dataloader(self) -> StreamLoader:
+        return self._loader
+
+    def use_features(self, model: SAM2Model) -> str:
+        """The driver has filled the cache, and decoders read it."""
+        return ""
+
+    def _clips_per_step(self) -> int:
+        return self._loader.division.plan.rows_per_step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2vt.distributed.cluster.autoscaling import CONFIG_VARIABLE, Autoscaler, NodeType, known_autoscaler
+from sam2vt.distributed.cluster.capacity import CONFIG_VARIABLE, Autoscaler, NodeType, known_autoscaler
 from sam2vt.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[4]

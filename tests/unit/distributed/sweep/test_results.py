@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from sam2vt.distributed.sweep.trials import (
+from sam2vt.distributed.sweep.results import (
     DONE,
     FAILED,
     JF,

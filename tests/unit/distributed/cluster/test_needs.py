@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.cluster.autoscaling import Autoscaler, NodeType
-from sam2vt.distributed.cluster.capacity import Capacity, Node
-from sam2vt.distributed.sweep.resources import concurrent_trials
+from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType
+from sam2vt.distributed.cluster.needs import concurrent_trials
 
 
 def fits(capacity: Capacity, **settings: Any) -> int:

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from sam2vt.distributed.sweep.summary import gain
-from sam2vt.distributed.sweep.table import SweepTable, format_trials, shown
-from sam2vt.distributed.sweep.trials import DONE, FAILED, JF, RUNNING, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.outputs import gain
+from sam2vt.distributed.sweep.results import DONE, FAILED, JF, RUNNING, STOPPED, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.watch import SweepTable, format_trials, shown
 
 
 class Terminal(io.StringIO):
