@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -67,6 +68,7 @@ GOLDEN: dict[str, Any] = json.loads((FIXTURES / "golden.json").read_text())
 TABLES = sorted(GOLDEN["tables"].keys() - {"odd"})
 CHECKPOINTS = sorted(name for name in GOLDEN["run"] if name.endswith(".ckpt"))
 MORE_STEPS = 9
+FILES = "37028137813864787469f492b1888aed2c3e92316dfc2d8b8f183e05c5d0d22b"
 
 
 def close(expected: Any) -> Any:
@@ -81,6 +83,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     settle(folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+def test_the_files_are_those_that_were_written() -> None:
+    """A search and replace over `tests` would make them agree with whatever the code has become."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in FIXTURES.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        found.update(f"{path.relative_to(FIXTURES).as_posix()} {content}\n".encode())
+    assert found.hexdigest() == FILES
 
 
 # Records, masks and clips
