@@ -35,7 +35,7 @@ sweep-demo: $(READY)
 
 # One thread a process: the tests run several processes, which would fight over the cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/rules -n 2 --dist loadfile --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/rules tests/compat -n 2 --dist loadfile --durations=15
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --durations=15
 
 # What takes long: runs that are stopped from outside and go on.

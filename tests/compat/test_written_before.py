@@ -20,29 +20,30 @@ import ray
 import torch
 from omegaconf import OmegaConf
 
-from sam2vt.config import Config, DatasetConfig, load_config
-from sam2vt.core.data.configured import open_dataset, open_records
-from sam2vt.core.data.converting.convert import convert
+from sam2vt.commands.evaluate import load_model
+from sam2vt.config import Config, DatasetConfig
+from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.dataset import dataset_from_config
-from sam2vt.core.data.fingerprint import fingerprint
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import known_objects, load_masks, load_void
-from sam2vt.core.data.packing.dataset import verify
-from sam2vt.core.data.packing.writer import PackOptions, pack
+from sam2vt.core.data.formats.packed import verify
+from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.opening import open_dataset, open_records
+from sam2vt.core.data.records.fingerprint import fingerprint
+from sam2vt.core.data.writing.convert import convert
+from sam2vt.core.data.writing.pack import PackOptions, pack
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.results_csv import read_rows
-from sam2vt.core.training.checkpoint_store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.feature_cache import cache_of
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.core.types import SampleKey
-from sam2vt.distributed.session import LOCAL_ENVIRONMENT, sigterm_as_before
-from sam2vt.distributed.storage import run_storage
+from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.sweep.collect import objectives_of
 from sam2vt.distributed.sweep.launch import check_earlier, restored, trial_job, what_is_asked
 from sam2vt.distributed.sweep.search import DefaultFirst, optuna_search
-from sam2vt.distributed.worker import StreamDataModule
+from sam2vt.distributed.worker.training import StreamDataModule
 from sam2vt.errors import ConfigError
-from sam2vt.evaluate import load_model
 from sam2vt.train import train
 from tests.compat.reading import (
     FIXTURES,

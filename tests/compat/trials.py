@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from sam2vt.configuration.sweeping import Sweep, load_sweep
+from sam2vt.composing import compose_config
+from sam2vt.configuration.sweep import Sweep, load_sweep
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.launch import with_absolute_paths
-from sam2vt.distributed.storage import run_storage
 from sam2vt.distributed.sweep.collect import final_result
 from sam2vt.distributed.sweep.launch import check_earlier, quieten_tune, restored, trial_job, what_is_asked
 from sam2vt.distributed.sweep.search import DefaultFirst
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS
 from sam2vt.distributed.sweep.trials import JF
-from sam2vt.train import compose_config
 from tests.compat.reading import HERE
 
 # By the folder of each: between them they hold an object of every class that a sweep pickles.

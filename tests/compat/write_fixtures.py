@@ -25,21 +25,22 @@ from typing import Any
 
 import ray
 import torch
-
-from sam2vt import cli
-from sam2vt.config import Config, DatasetConfig
 from sam2vt.core.data.configured import open_dataset
 from sam2vt.core.data.converting import convert as converting
 from sam2vt.core.data.converting.convert import convert
-from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.fingerprint import fingerprint
-from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import known_objects, load_masks, load_void
 from sam2vt.core.data.packing import writer
 from sam2vt.core.data.packing.dataset import open_packed
 from sam2vt.core.data.record_table import RecordTable, write_records
 from sam2vt.core.data.sample_data import write_sample_data
 from sam2vt.core.data.splits import split_records
+from sam2vt.evaluate import load_model
+
+from sam2vt import cli
+from sam2vt.config import Config, DatasetConfig
+from sam2vt.core.data.dataset import dataset_from_config
+from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks import known_objects, load_masks, load_void
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.callbacks.results_csv import read_rows
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
@@ -57,7 +58,6 @@ from sam2vt.distributed.sweep.collect import objectives_of
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.search import DefaultFirst, optuna_search
 from sam2vt.distributed.sweep.watch import Watch
-from sam2vt.evaluate import load_model
 from sam2vt.train import train
 from tests.compat.reading import (
     FIXTURES,
