@@ -19,7 +19,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from sam2vt.core.storage.folder import LocalFiles
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training import callbacks
 
 STEPS_AN_EPOCH, EPOCHS = 6, 2
@@ -83,7 +83,7 @@ class KillAt(L.Callback):
         return trainer.global_step == self.step and trainer.global_rank == self.rank
 
     def _patch_writing(self) -> None:
-        save, write, stem = torch.save, LocalFiles.write, f"step_{self.step:08d}"
+        save, write, stem = torch.save, Folder.write, f"step_{self.step:08d}"
 
         def half(state: Any, path: Any, *arguments: Any, **named: Any) -> None:
             save(state, path, *arguments, **named)
@@ -91,15 +91,15 @@ class KillAt(L.Callback):
                 os.truncate(path, os.path.getsize(path) // 2)
                 self.kill()
 
-        def none(files: LocalFiles, name: str, content: bytes) -> None:
+        def none(folder: Folder, name: str, content: bytes) -> None:
             if stem in name:
                 self.kill()
-            write(files, name, content)
+            write(folder, name, content)
 
         if self.point.endswith("the state"):
             torch.save = half
         else:
-            LocalFiles.write = none  # type: ignore[method-assign]
+            Folder.write = none  # type: ignore[method-assign]
 
 
 class NoteRecovery(L.Callback):

@@ -100,13 +100,13 @@ def inject(fault: Fault) -> Callable[[], None]:
     """Called in a worker, has checkpoints go through a `Faulty` filesystem."""
 
     def install() -> None:
-        from sam2vt.core.storage.folder import RemoteFiles
+        from sam2vt.core.storage.folder import Folder
         from sam2vt.core.training.checkpoints import store as checkpoint_store
 
-        def open_files(root: str, filesystem: Any = None) -> RemoteFiles:
-            return RemoteFiles(fs.PyFileSystem(Faulty(fault)), root, root)
+        def open_folder(root: str, filesystem: Any = None) -> Folder:
+            return Folder(root, fs.PyFileSystem(Faulty(fault)))
 
-        checkpoint_store.open_files = open_files  # type: ignore[assignment]
+        checkpoint_store.Folder = open_folder  # type: ignore[assignment,misc]
 
     return install
 

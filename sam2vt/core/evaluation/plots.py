@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.errors import DataError
 
 TRAIN, VAL = "train/", "val/"
@@ -167,7 +167,5 @@ def _style(axes: Axes) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Put in place at once: a viewer never opens half a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    figure.savefig(temporary, dpi=120, format="png")
-    os.replace(temporary, path)
+    with write_whole(path) as written:
+        figure.savefig(written, dpi=120, format="png")

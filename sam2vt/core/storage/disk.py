@@ -1,19 +1,71 @@
-"""What the disk refuses, as errors that say what to do about it."""
+"""Files of this machine: written whole, hashed, and errors that say what the disk refuses."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
 
 from sam2vt.errors import DataError
 
+UNFINISHED = ".writing"  # ends the name of a file that is still being written
+CHUNK_BYTES = 1 << 22
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
+@contextmanager
+def write_whole(
+    path: Path | str, *, sync: bool = False, private: bool = False, keep_suffix: bool = False
+) -> Iterator[Path]:
+    """Yield a temporary path, which takes the name `path` when the block ends without an error.
+
+    Nobody reads half a file: `path` has the old content, then the new one. The block creates the
+    temporary file, by writing or by linking; an error deletes it. Folders above `path` are created.
+    `sync` has the content on the disk before it gets its name. `private` gives the temporary a name of
+    its own, for files that several processes may write at once. `keep_suffix` keeps the file's suffix,
+    for writers that choose the format by it. Raises OSError.
+    """
+    path = Path(path)
+    own = f".{uuid4().hex[:8]}" if private else ""
+    suffix = path.suffix if keep_suffix else ""
+    # Beside the target: a rename between two filesystems is not possible.
+    written = path.with_name(f".{path.name}{own}{UNFINISHED}{suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A killed process may have left a hard link there; opened for writing, it would empty the link's source.
+    written.unlink(missing_ok=True)
+    try:
+        yield written
+        if sync:
+            sync_file(written)
+        os.replace(written, path)
+    finally:
+        # After an error it may be what fills the disk; renaming a link onto its own file leaves the link.
+        written.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Have the file's content on the disk, as a power failure after the rename would otherwise empty it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a local file in hexadecimal, read in constant memory."""
+    digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
-    """Of a file or folder that is there."""
+    """Return the error to raise for a file or folder that exists and cannot be read."""
     reason = error.strerror or error
     if error.errno in _FORBIDDEN:
         remedy = "allow your user to read it (ls -ld shows who may), or run as one who may"
@@ -26,12 +78,13 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
+    """Return the error to raise for a file or folder that cannot be written."""
     reason = error.strerror or error
     return DataError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy_of_writing(path, error)}")
 
 
 def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:
-    """What to do where a file or folder on this machine cannot be written."""
+    """Return, for a message, what to do about a local file or folder that cannot be written."""
     if error.errno in _FULL:
         return f"{_free(path)}free some space there, or choose a folder on another disk"
     return "choose a folder that your user may write to"
@@ -40,6 +93,6 @@ def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:
 def _free(path: str | os.PathLike[str]) -> str:
     """How many bytes the disk still takes, for a sentence."""
     folder = os.path.abspath(path)
-    while not os.path.isdir(folder):
+    while not os.path.isdir(folder):  # the folder itself may not exist yet
         folder = os.path.dirname(folder)
     return f"{shutil.disk_usage(folder).free} bytes are left on its disk: "

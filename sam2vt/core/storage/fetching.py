@@ -2,69 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from sam2vt.core.storage.disk import file_sha256
 from sam2vt.errors import CheckpointError
 
 HUB_PREFIX = "hf://"
-_CHUNK_BYTES = 1 << 22
 
 
 def expand_user(path: str) -> str:
-    """A local path with its ~ replaced; a URI as it is."""
+    """Return a local path with its ~ replaced; a URI as it is."""
     return path if "://" in path else str(Path(path).expanduser())
 
 
 def checkpoint_sha256(path: str) -> str:
-    """The SHA-256 of a checkpoint's file in hexadecimal, computed once a process."""
+    """Return the SHA-256 of a checkpoint's file in hexadecimal, computed once per process.
+
+    Raises CheckpointError where a URI cannot be read, OSError where a local file cannot.
+    """
     if "://" in path:
         return _sha256_of_remote(path)
-    local = Path(expand_user(path))
+    local = expand_user(path)
     status = os.stat(local)
-    return _sha256(str(local), status.st_size, status.st_mtime_ns)
+    return _sha256(local, status.st_size, status.st_mtime_ns)
 
 
-class local_copy:
-    """A context in which `path` is a local file; a remote one is read into a temporary file."""
+@contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """Yield `path` as a local file: a remote one is downloaded, and deleted when the block ends.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.temporary: tempfile.TemporaryDirectory | None = None
+    Files of the hub stay in its own cache. Raises CheckpointError.
+    """
+    if path.startswith(HUB_PREFIX):
+        yield _download_from_hub(path)
+    elif "://" in path:
+        with TemporaryDirectory(prefix="sam2vt-checkpoint-") as folder:
+            yield _downloaded(path, f"{folder}/checkpoint")
+    else:
+        local = Path(expand_user(path))
+        if local.is_dir():
+            raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
+        if not local.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint file")
+        yield str(local)
 
-    def __enter__(self) -> str:
-        if self.path.startswith(HUB_PREFIX):
-            return _download_from_hub(self.path)
-        if "://" in self.path:
-            return self._download()
-        path = Path(expand_user(self.path))
-        if path.is_dir():
-            raise CheckpointError(f"{self.path}: is a folder; name the checkpoint file in it")
-        if not path.is_file():
-            raise CheckpointError(f"{self.path}: no such checkpoint file")
-        return str(path)
 
-    def __exit__(self, *exception: object) -> None:
-        if self.temporary is not None:
-            self.temporary.cleanup()
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters, for a message of ours."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
-    def _download(self) -> str:
-        from pyarrow import fs
 
-        self.temporary = tempfile.TemporaryDirectory(prefix="sam2vt-checkpoint-")
-        target = Path(self.temporary.name) / "checkpoint"
-        try:
-            filesystem, inner = fs.FileSystem.from_uri(self.path)
-            with filesystem.open_input_stream(inner) as source, target.open("wb") as sink:
-                while chunk := source.read(_CHUNK_BYTES):
-                    sink.write(chunk)
-        except (OSError, ValueError) as error:
-            self.temporary.cleanup()
-            raise CheckpointError(f"{self.path}: cannot be read: {first_line(error)}") from error
-        return str(target)
+def _downloaded(path: str, local: str) -> str:
+    from sam2vt.core.storage.folder import download  # pyarrow is not needed for local files
+
+    try:
+        download(path, local)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
+    return local
 
 
 def _download_from_hub(path: str) -> str:
@@ -78,25 +78,18 @@ def _download_from_hub(path: str) -> str:
             f"{path}: write hf://<owner>/<repository>, such as hf://facebook/sam2.1-hiera-tiny"
         )
     owner, repository = parts[:2]
+    # Meta's repositories name their file like themselves, but for the hyphens.
     file = parts[2] if len(parts) > 2 else f"{repository.replace('-', '_')}.pt"
     try:
         return hf_hub_download(f"{owner}/{repository}", file)
-    except Exception as error:
+    except Exception as error:  # the hub's client raises errors of several libraries
         raise CheckpointError(f"{path}: cannot be fetched from the hub: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 @lru_cache(maxsize=16)
 def _sha256(local: str, size: int, modified_ns: int) -> str:
-    """Of the file as it was at that time."""
-    digest = hashlib.sha256()
-    with open(local, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """Of the file as it was at that time: size and time are the cache's key."""
+    return file_sha256(local)
 
 
 @lru_cache(maxsize=16)

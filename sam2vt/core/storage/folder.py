@@ -1,188 +1,251 @@
-"""The files of a checkpoint store: a local folder, or one that pyarrow.fs reaches."""
+"""One folder of files, on this machine or behind a URI; files appear there when they are whole."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import posixpath
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pyarrow import fs
 
-CHUNK_BYTES = 1 << 22
-UNFINISHED = ".writing"  # ends the name of a file that is still being written
+from sam2vt.core.storage.disk import CHUNK_BYTES, file_sha256, remedy_of_writing, sync_file, write_whole
+
+IS_FOLDER = -1  # in place of a file's bytes
 
 
-class Files(Protocol):
-    """Named files in one folder. Every method raises OSError where the storage fails."""
+def locate(path: str) -> tuple[fs.FileSystem, str]:
+    """Return pyarrow's filesystem of a local path or URI, and the path on it. Raises OSError."""
+    try:
+        return fs.FileSystem.from_uri(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
+    # A scheme nobody knows is a ValueError, one that this pyarrow was built without a NotImplementedError.
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise OSError(
+            f"{path}: cannot be reached: {error}; allowed are paths, and URIs such as s3://bucket/folder "
+            "that you may use"
+        ) from None
+
+
+def download(path: str, local: str | Path) -> None:
+    """Copy the file at a local path or URI to `local`. Raises OSError."""
+    filesystem, inner = locate(path)
+    with filesystem.open_input_stream(inner) as source, open(local, "wb") as sink:
+        shutil.copyfileobj(source, sink, CHUNK_BYTES)
+
+
+class Folder:
+    """Named files of one folder; the folder is created by the first write.
+
+    `root` is a local path, a URI, or a path on the pyarrow `filesystem` that is given. A local file is
+    written beside its place, synced to the disk and renamed; a remote object appears when its upload is
+    complete. Every method raises OSError where the storage fails, or the error class `raises` with the
+    folder, the reason and a remedy.
+    """
+
+    def __init__(
+        self, root: str, filesystem: fs.FileSystem | None = None, raises: type[Exception] | None = None
+    ) -> None:
+        self._raises = raises
+        if filesystem is None:
+            with self._told(None):
+                self._filesystem, self._inner = locate(root)
+            self._local = Path(self._inner) if isinstance(self._filesystem, fs.LocalFileSystem) else None
+        else:
+            self._filesystem, self._inner, self._local = filesystem, root, None
+        # As the user wrote a URI: it becomes part of records and of the names of cached features.
+        self.root = root.rstrip("/") if "://" in root else self._inner
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder is on this machine or mounted there."""
+        return self._local is not None
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file; {} where there is no folder yet."""
+        """Return name -> bytes of the files, IS_FOLDER for folders; {} where the folder does not exist."""
+        with self._told("cannot be listed"):
+            if self._filesystem.get_file_info(self._inner).is_file:
+                self._refuse_file()
+            found = self._filesystem.get_file_info(fs.FileSelector(self._inner, allow_not_found=True))
+        return {each.base_name: each.size if each.is_file else IS_FOLDER for each in found}
 
-    def put(self, local: Path, name: str) -> None:
-        """Move a local file here, in place of one of that name."""
+    def has(self, *names: str) -> set[str]:
+        """Return which of these files exist."""
+        with self._told("cannot be reached"):
+            found = self._filesystem.get_file_info([self._at(name) for name in names])
+        return {name for name, each in zip(names, found) if each.is_file}
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a small file as a whole: nobody reads half of it."""
-
-    def read(self, name: str) -> bytes: ...
-
-    def sha256(self, name: str) -> str: ...
-
-    def alias(self, name: str, alias: str) -> None:
-        """Let `alias` have the content that `name` has now, also once `name` is deleted."""
-
-    def delete(self, name: str) -> None:
-        """A file that is not there is no error."""
+    def sizes_and_times(self, *names: str) -> list[tuple[int | None, int | None]]:
+        """Return (bytes, time of the last change in ns) of each file; None for both where it is missing."""
+        with self._told("cannot be reached"):
+            found = self._filesystem.get_file_info([self._at(name) for name in names])
+        return [(each.size, each.mtime_ns) for each in found]
 
     def address(self, name: str) -> str:
-        """Local path or URI."""
+        """Return the local path or the URI of a file."""
+        return posixpath.join(self.root if self._local is None else str(self._local), name)
 
-
-class LocalFiles:
-    """A folder on this machine or on a mount; aliases are hard links where the filesystem has them."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def sizes(self) -> dict[str, int]:
-        if not self.root.is_dir():
-            return {}
-        return {entry.name: entry.stat().st_size for entry in os.scandir(self.root) if entry.is_file()}
-
-    def put(self, local: Path, name: str) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        _sync(local)
-        try:
-            os.replace(local, self.root / name)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            self._replace_by_copy(local, name)
-            local.unlink()
-
-    def write(self, name: str, content: bytes) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary(name)
-        temporary.write_bytes(content)
-        _sync(temporary)
-        os.replace(temporary, self.root / name)
+    def open(self, name: str) -> Any:
+        """Open a file of pyarrow's for reading at any position. Raises OSError, whatever `raises` is."""
+        return self._filesystem.open_input_file(self._at(name))
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
-
-    def sha256(self, name: str) -> str:
-        return file_sha256(self.root / name)
-
-    def alias(self, name: str, alias: str) -> None:
-        temporary = self._temporary(alias)
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(self.root / name, temporary)
-        except OSError:  # a filesystem without links
-            self._replace_by_copy(self.root / name, alias)
-            return
-        os.replace(temporary, self.root / alias)
-        temporary.unlink(missing_ok=True)  # renaming a link onto another of the same file does nothing
-
-    def delete(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
-
-    def address(self, name: str) -> str:
-        return str(self.root / name)
-
-    def _replace_by_copy(self, source: Path, name: str) -> None:
-        temporary = self._temporary(name)
-        shutil.copyfile(source, temporary)
-        _sync(temporary)
-        os.replace(temporary, self.root / name)
-
-    def _temporary(self, name: str) -> Path:
-        return self.root / f".{name}{UNFINISHED}"
-
-
-class RemoteFiles:
-    """A folder of any pyarrow filesystem, where writing a small file and copying are single requests."""
-
-    def __init__(self, filesystem: fs.FileSystem, folder: str, root: str) -> None:
-        self.filesystem = filesystem
-        self.folder = folder
-        self.root = root
-
-    def sizes(self) -> dict[str, int]:
-        found = self.filesystem.get_file_info(fs.FileSelector(self.folder, allow_not_found=True))
-        return {info.base_name: info.size for info in found if info.type == fs.FileType.File}
-
-    def put(self, local: Path, name: str) -> None:
-        self.filesystem.create_dir(self.folder, recursive=True)
-        with local.open("rb") as source, self.filesystem.open_output_stream(self._path(name)) as sink:
-            while chunk := source.read(CHUNK_BYTES):
-                sink.write(chunk)
-        size, wanted = self.filesystem.get_file_info(self._path(name)).size, local.stat().st_size
-        if size != wanted:
-            raise OSError(f"{self.address(name)}: {size} bytes arrived of {wanted}")
-        local.unlink()
-
-    def write(self, name: str, content: bytes) -> None:
-        self.filesystem.create_dir(self.folder, recursive=True)
-        with self.filesystem.open_output_stream(self._path(name)) as sink:
-            sink.write(content)
-
-    def read(self, name: str) -> bytes:
+        """Return the whole content of a file."""
         return b"".join(self._chunks(name))
 
     def sha256(self, name: str) -> str:
+        """Return the SHA-256 of a file in hexadecimal, read in constant memory."""
         digest = hashlib.sha256()
         for chunk in self._chunks(name):
             digest.update(chunk)
         return digest.hexdigest()
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file as a whole, in place of one of that name."""
+        with self.create(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def create(self, name: str, private: bool = False) -> Iterator[Counted]:
+        """Yield a file to write, which takes its name when the block ends without an error.
+
+        Until then it is `private` where other processes may write the same.
+        """
+        with self._told(f"{name} cannot be written", writes=True):
+            if self._local is not None:
+                with (
+                    write_whole(self._local / name, sync=True, private=private) as written,
+                    written.open("wb") as file,
+                ):
+                    yield Counted(file)
+                return
+            self._filesystem.create_dir(self._inner, recursive=True)
+            stream = self._filesystem.open_output_stream(self._at(name))
+            try:
+                with stream:
+                    yield Counted(stream)
+            except BaseException:
+                with suppress(OSError):  # closing the stream has completed the upload of half a file
+                    self._filesystem.delete_file(self._at(name))
+                raise
+
+    def put(self, local: Path, name: str) -> str:
+        """Move a local file here, in place of one of that name, and return its SHA-256."""
+        with self._told(f"{name} cannot be written", writes=True):
+            if self._local is not None:
+                return _move(local, self._local / name)
+            with self.create(name) as sink, local.open("rb") as source:
+                shutil.copyfileobj(source, sink, CHUNK_BYTES)
+            size = self._filesystem.get_file_info(self._at(name)).size
+            if size != sink.num_bytes:
+                raise OSError(f"{self.address(name)}: {size} bytes arrived of {sink.num_bytes}")
+            local.unlink()
+            return sink.sha256
+
     def alias(self, name: str, alias: str) -> None:
-        self.filesystem.copy_file(self._path(name), self._path(alias))
+        """Let `alias` have the content that `name` has now, also after `name` is deleted."""
+        with self._told(f"{alias} cannot be written", writes=True):
+            if self._local is None:
+                self._filesystem.copy_file(self._at(name), self._at(alias))
+                return
+            with write_whole(self._local / alias, sync=True) as written:
+                try:
+                    os.link(self._local / name, written)
+                except OSError:  # a filesystem without links
+                    shutil.copyfile(self._local / name, written)
 
-    def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            self.filesystem.delete_file(self._path(name))
+    def upload(self, local: Path, name: str = "") -> None:
+        """Copy a local file or folder to `name`, or a folder's content into this folder."""
+        with self._told(f"{name} cannot be written", writes=True):
+            target = self._at(name)
+            parent = target if local.is_dir() else posixpath.dirname(target)
+            self._filesystem.create_dir(parent, recursive=True)
+            fs.copy_files(str(local), target, destination_filesystem=self._filesystem, use_threads=False)
 
-    def address(self, name: str) -> str:
-        return posixpath.join(self.root, name)
+    def delete(self, name: str = "") -> None:
+        """Delete a file, or a folder with all that is in it, by default this one.
 
-    def _path(self, name: str) -> str:
-        return posixpath.join(self.folder, name)
+        One that does not exist is no error.
+        """
+        path = self._at(name)
+        with self._told(f"{name} cannot be deleted"), suppress(FileNotFoundError):
+            is_folder = self._filesystem.get_file_info(path).type == fs.FileType.Directory
+            (self._filesystem.delete_dir if is_folder else self._filesystem.delete_file)(path)
 
     def _chunks(self, name: str) -> Iterator[bytes]:
-        with self.filesystem.open_input_stream(self._path(name)) as stream:
+        with (
+            self._told(f"{name} cannot be read"),
+            self._filesystem.open_input_stream(self._at(name)) as stream,
+        ):
             while chunk := stream.read(CHUNK_BYTES):
                 yield chunk
 
+    def _refuse_file(self) -> None:
+        raise (self._raises or NotADirectoryError)(f"{self.root} is a file; choose a folder")
 
-def open_files(root: str, filesystem: Any = None) -> Files:
-    """The folder `root`: a local path, a URI, or a path of the pyarrow `filesystem` that is given."""
-    if filesystem is not None:
-        return RemoteFiles(filesystem, root, root)
-    if "://" not in root:
-        return LocalFiles(Path(root).expanduser())
-    found, folder = fs.FileSystem.from_uri(root)
-    if isinstance(found, fs.LocalFileSystem):
-        return LocalFiles(Path(folder))
-    return RemoteFiles(found, folder, root)
+    @contextmanager
+    def _told(self, what: str | None, writes: bool = False) -> Iterator[None]:
+        """The one place where the storage's errors become the caller's; None: the error says it all."""
+        try:
+            yield
+        except OSError as error:
+            if self._raises is None:
+                raise
+            if what is None:
+                raise self._raises(str(error)) from None
+            remedy = "check the folder or address, and that you may use it"
+            if writes and self._local is not None:
+                remedy = remedy_of_writing(self._local, error)
+            raise self._raises(f"{self.root}: {what}: {error}; {remedy}") from None
+
+    def _at(self, name: str) -> str:
+        return f"{self._inner}/{name}" if name else self._inner
 
 
-def file_sha256(path: str | Path) -> str:
-    """The SHA-256 of a local file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _move(source: Path, target: Path) -> str:
+    """Move a local file, from another disk if need be, and return its SHA-256."""
+    digest = file_sha256(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sync_file(source)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with write_whole(target, sync=True) as written:
+            shutil.copyfile(source, written)
+        source.unlink()
+    return digest
 
 
-def _sync(path: Path) -> None:
-    """Have the file on the disk before it gets the name by which it counts as written."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+class Counted(io.RawIOBase):
+    """Passes bytes on to a stream, and knows how many they were and their SHA-256."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._digest, self.num_bytes = stream, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        """Return True: io asks before it writes."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Write bytes or a buffer, and return how many bytes it was."""
+        self._digest.update(content)
+        self._stream.write(content)
+        size = len(memoryview(content).cast("B"))
+        self.num_bytes += size
+        return size
+
+    def tell(self) -> int:
+        """Return the position, which Parquet's writer asks for."""
+        return self.num_bytes
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was written so far, in hexadecimal."""
+        return self._digest.hexdigest()

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import ray
-from pyarrow import fs
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sam2vt.core.storage.paths import open_path, write_small_file
+from sam2vt.core.storage.folder import Folder
 from sam2vt.distributed.cluster.storage import RunStorage
 
 _AT_ONCE = 32  # nodes
 _SEEN_WITHIN_SECONDS = 5.0  # a network filesystem may show a new file late
 
-Write = Callable[[str], None]
+Write = Callable[[str, str], None]  # (folder, name of the file to write there)
 
 
 class _Asked(NamedTuple):
@@ -26,7 +25,12 @@ class _Asked(NamedTuple):
     answer: ray.ObjectRef
 
 
-def find_unreached(storage: RunStorage, timeout: float = 60.0, write: Write = write_small_file) -> list[str]:
+def write_marker(root: str, name: str) -> None:
+    """Write a small file into a folder, as a node is asked to."""
+    Folder(root).write(name, b"sam2vt")
+
+
+def find_unreached(storage: RunStorage, timeout: float = 60.0, write: Write = write_marker) -> list[str]:
     """Faults of nodes other than the driver's, each of which writes a small file into the run's storage.
 
     At most `_AT_ONCE` nodes are asked at a time, and given `timeout` seconds to answer.
@@ -53,10 +57,11 @@ def _ask(storage: RunStorage, nodes: Sequence[Any], timeout: float, write: Write
 
 
 def _start(storage: RunStorage, node: Any, write: Write) -> _Asked:
-    marker = storage.join(f".reached_{uuid4().hex}")
+    marker = f".reached_{uuid4().hex}"
     here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     task: Any = ray.remote(num_cpus=0, max_retries=0)(write)
-    return _Asked(node["NodeManagerAddress"], marker, task.options(scheduling_strategy=here).remote(marker))
+    answer = task.options(scheduling_strategy=here).remote(storage.root, marker)
+    return _Asked(node["NodeManagerAddress"], marker, answer)
 
 
 def _fault(asked: _Asked, storage: RunStorage) -> str | None:
@@ -69,7 +74,7 @@ def _fault(asked: _Asked, storage: RunStorage) -> str | None:
             "a folder that every node reaches, or an address such as s3://bucket/folder with credentials on "
             "every node"
         )
-    if _seen_and_removed(asked.marker):
+    if _seen_and_removed(storage.folder(), asked.marker):
         return None
     return (
         f"storage: what node {asked.node} writes to {storage.root} does not appear here, the folder is not "
@@ -78,12 +83,11 @@ def _fault(asked: _Asked, storage: RunStorage) -> str | None:
     )
 
 
-def _seen_and_removed(marker: str) -> bool:
-    filesystem, path = open_path(marker)
+def _seen_and_removed(folder: Folder, marker: str) -> bool:
     end = time.monotonic() + _SEEN_WITHIN_SECONDS
-    while filesystem.get_file_info(path).type != fs.FileType.File:
+    while not folder.has(marker):
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
-    filesystem.delete_file(path)
+    folder.delete(marker)
     return True

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from pyarrow import fs
-
 from sam2vt.config import Config
-from sam2vt.core.storage.paths import open_path, write_small_file
+from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import ConfigError
 
 RAY_FOLDER = "ray"  # holds what Ray Train keeps of each attempt at the run
@@ -27,20 +25,16 @@ class RunStorage:
         return "://" in self.root
 
     def join(self, *parts: str) -> str:
+        """Return the path or URI of something in the run folder."""
         return posixpath.join(self.root, *parts)
 
-    def upload(self, local: str | Path, *parts: str) -> None:
-        """Copy a local file or folder to `parts` below the root; files there are replaced."""
-        target_fs, target = open_path(self.join(*parts))
-        parent = target if Path(local).is_dir() else posixpath.dirname(target)
-        target_fs.create_dir(parent, recursive=True)
-        fs.copy_files(str(local), target, destination_filesystem=target_fs, use_threads=False)
+    def folder(self, *parts: str) -> Folder:
+        """Open a folder in the run folder, or the run folder itself. Raises OSError."""
+        return Folder(self.join(*parts))
 
     def next_attempt(self) -> str:
-        """The name of the first unused attempt: a used one would make Ray Train go on from it unasked."""
-        filesystem, folder = open_path(self.join(RAY_FOLDER))
-        selector = fs.FileSelector(folder, allow_not_found=True)
-        used = {posixpath.basename(info.path) for info in filesystem.get_file_info(selector)}
+        """Return the first unused name of an attempt: Ray Train would resume a used one unasked."""
+        used = self.folder(RAY_FOLDER).sizes()
         return next(name for number in range(1, len(used) + 2) if (name := f"attempt_{number}") not in used)
 
 
@@ -60,12 +54,12 @@ def store_root(config: Config, storage: RunStorage) -> str:
 
 def check_writable(storage: RunStorage) -> None:
     """Write and remove a small file; raises ConfigError naming `ray.storage_path` where that fails."""
-    marker = storage.join(f".writable_{uuid4().hex}")
+    marker = f".writable_{uuid4().hex}"
     try:
-        write_small_file(marker)
-        filesystem, path = open_path(marker)
-        filesystem.delete_file(path)
-    except (OSError, ValueError, NotImplementedError) as error:
+        folder = storage.folder()
+        folder.write(marker, b"sam2vt")
+        folder.delete(marker)
+    except OSError as error:
         raise ConfigError(
             f"ray.storage_path: cannot write to {storage.root} ({error}); it must be a folder that every "
             "node of the cluster reaches, or an address such as s3://bucket/folder with credentials on every "

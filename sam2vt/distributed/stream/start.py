@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 import ray.train
 
-from sam2vt.core.storage.paths import download
+from sam2vt.core.storage.fetching import local_copy
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import show_logs
 from sam2vt.distributed.stream.decode import build_dataset, quiet_ray_data
@@ -64,16 +62,9 @@ class NextStream:
         return Start(self.given.step + steps, newest.samples_seen, store.path(newest))
 
 
-@contextmanager
-def local_checkpoint(path: str | None) -> Iterator[str | None]:
-    """`path` as a file of this machine while the block runs."""
-    if path is None or "://" not in path:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="sam2vt-resume-") as folder:
-        local = Path(folder) / "resumed.ckpt"
-        download(path, local)
-        yield str(local)
+def local_checkpoint(path: str | None) -> AbstractContextManager[str | None]:
+    """Return a context in which `path`, if it is given, is a file of this machine."""
+    return nullcontext() if path is None else local_copy(path)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pyarrow import fs
-
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
-from sam2vt.core.storage.paths import download, open_path
+from sam2vt.core.storage.folder import Folder, download
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.results import SweepResult, Trial
@@ -36,7 +34,7 @@ def write_outputs(result: SweepResult, sweep: Sweep, storage: RunStorage) -> Non
         shown = {trial.number: _overlays(trial) for trial in (result.best, result.default) if trial}
         write_report(result, local / REPORT, shown)
         for name in (TRIALS_CSV, REPORT):
-            storage.upload(local / name, name)
+            storage.folder().upload(local / name, name)
         if result.best is not None:
             _write_best(result.best, sweep, storage, local)
 
@@ -81,19 +79,13 @@ def _write_best(trial: Trial, sweep: Sweep, storage: RunStorage, local: Path) ->
     text = "\n".join(["# @package _global_", *lines, OmegaConf.to_yaml(experiment(sweep, trial.values))])
     (local / BEST / EXPERIMENT).write_text(text)
     download(f"{trial.folder}/checkpoints/{WEIGHTS}", local / BEST / WEIGHTS)
-    storage.upload(local / BEST, BEST)
+    storage.folder().upload(local / BEST, BEST)
 
 
 def _overlays(trial: Trial) -> Sequence[tuple[str, bytes]]:
     """The pictures that a run drew at its end, by name."""
-    filesystem, folder = open_path(f"{trial.folder}/overlays")
-    found = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    pictures = sorted((i for i in found if i.base_name.endswith(_PICTURES)), key=lambda info: info.base_name)
-    content = []
-    for info in pictures:
-        with filesystem.open_input_file(info.path) as file:
-            content.append((info.base_name, file.read()))
-    return content
+    folder = Folder(f"{trial.folder}/overlays")
+    return [(name, folder.read(name)) for name in sorted(folder.sizes()) if name.endswith(_PICTURES)]
 
 
 def summary(result: SweepResult, sweep: Sweep) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ from ray import tune
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
-from sam2vt.core.storage.paths import open_path
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.errors import ConfigError
 
@@ -57,20 +55,19 @@ def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]
             f"{storage.root} holds this sweep already; go on with it by resume=auto, or give another "
             "output_dir"
         )
-    begun, state = open_path(storage.join(TUNE_FOLDER, "tuner.pkl"))
-    return begun.get_file_info(state).is_file and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
+    has_begun = bool(storage.folder(TUNE_FOLDER).has("tuner.pkl"))
+    return has_begun and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
 
 
 def read_record(storage: RunStorage) -> dict[str, Any] | None:
     """What the sweep in this storage was asked to do; None: there is none. Raises ConfigError."""
     where = storage.join(RECORD)
     try:
-        filesystem, path = open_path(where)
-        if not filesystem.get_file_info(path).is_file:
+        folder = storage.folder()
+        if not folder.has(RECORD):
             return None
-        with filesystem.open_input_file(path) as file:
-            was = json.loads(file.read())
-    except (OSError, NotImplementedError, ValueError) as error:
+        was = json.loads(folder.read(RECORD))
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{where} cannot be read: {error}. Give a ray.storage_path (or output_dir) that can be reached; "
             "a sweep whose file is damaged cannot be gone on with: give another output_dir"
@@ -81,14 +78,8 @@ def read_record(storage: RunStorage) -> dict[str, Any] | None:
 
 
 def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
-    """At once or not at all: an object appears when its upload is complete, a local file when it is moved."""
-    filesystem, path = open_path(storage.join(RECORD))
-    filesystem.create_dir(posixpath.dirname(path), recursive=True)
-    written = path if storage.is_remote else f"{path}.writing"
-    with filesystem.open_output_stream(written) as file:
-        file.write(json.dumps(record, indent=1).encode())
-    if written != path:
-        filesystem.move(written, path)
+    """Write what the sweep was asked to do into its storage, at once or not at all."""
+    storage.folder().write(RECORD, json.dumps(record, indent=1).encode())
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ray import tune
 
 from sam2vt.config import Config
 from sam2vt.configuration.sweep import BaseConfig
-from sam2vt.core.storage.paths import download, open_path
+from sam2vt.core.storage.folder import Folder, download
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import start_board
 from sam2vt.distributed.cluster.ray_trainer import abort_run
@@ -177,12 +177,10 @@ def take_over(config: Config, weights: Path) -> Config:
     from sam2vt.core.training.checkpoints.takeover import inherit
 
     storage = run_storage(config)
-    files, folder = open_path(store_root(config, storage))
-    files.create_dir(folder, recursive=True)
-    files.delete_dir_contents(folder)
+    Folder(store_root(config, storage)).delete()
     content = torch.load(weights, weights_only=True, map_location="cpu")
     with tempfile.TemporaryDirectory() as temporary:
         local = Path(temporary) / "inherited.ckpt"
         torch.save(inherit(content, config), local)
-        storage.upload(local, local.name)
+        storage.folder().upload(local, local.name)
     return replace(config, resume=storage.join("inherited.ckpt"))

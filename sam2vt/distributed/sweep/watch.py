@@ -11,12 +11,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
-from pyarrow import fs
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from sam2vt.configuration.sweep import Sweep
-from sam2vt.core.storage.paths import open_path
+from sam2vt.core.storage.folder import IS_FOLDER, Folder
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage
 from sam2vt.distributed.source import RECORDS_FOLDER
 from sam2vt.distributed.sweep.collect import result_so_far
@@ -186,31 +185,26 @@ def remove_leftovers(result: SweepResult, storage: RunStorage, keep_best: int) -
     """
     kept = {DEFAULT, *(trial.number for trial in result.ranked()[:keep_best])}
     ended = (trial.number for trial in result.trials if trial.status != RUNNING)
-    return sum(_delete(storage, trial_name(number), ALWAYS if number in kept else HEAVY) for number in ended)
+    return sum(
+        _delete(storage.folder("trials", trial_name(number)), ALWAYS if number in kept else HEAVY)
+        for number in ended
+    )
 
 
 def remove_weights_in_transit(storage: RunStorage, folder: str) -> None:
     """Delete the checkpoints that trials handed to each other, below Tune's own `folder`."""
-    filesystem, root = open_path(storage.join(folder))
-    found = filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True))
-    for info in found:
-        if info.type == fs.FileType.Directory and info.base_name.startswith("checkpoint_"):
-            _try(filesystem.delete_dir, info.path)
+    for trial, size in storage.folder(folder).sizes().items():
+        if size == IS_FOLDER:
+            files = storage.folder(folder, trial)
+            _delete(files, [name for name in files.sizes() if name.startswith("checkpoint_")])
 
 
-def _delete(storage: RunStorage, trial: str, names: Collection[str]) -> int:
-    filesystem, folder = open_path(storage.join("trials", trial))
-    children = filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True))
-    found = [info for info in children if info.base_name in names]
-    for info in found:
-        is_folder = info.type == fs.FileType.Directory
-        _try(filesystem.delete_dir if is_folder else filesystem.delete_file, info.path)
+def _delete(folder: Folder, names: Collection[str]) -> int:
+    """Delete these files and folders, and return how many there were."""
+    found = [name for name in folder.sizes() if name in names]
+    for name in found:
+        try:
+            folder.delete(name)
+        except OSError as error:  # a stopped trial may still write; the sweep's end deletes once more
+            log.debug("%s stays for now: %s", folder.address(name), error)
     return len(found)
-
-
-def _try(delete: object, path: str) -> None:
-    """A trial that was stopped may still be writing; the sweep's end deletes once more."""
-    try:
-        delete(path)  # type: ignore[operator]
-    except OSError as error:
-        log.debug("%s stays for now: %s", path, error)

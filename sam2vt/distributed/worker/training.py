@@ -18,13 +18,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
 from sam2vt.core.model.export import export_checkpoint
-from sam2vt.core.storage.paths import open_path
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.checkpoints.resume import resume_kwargs
-from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.core.training.checkpoints.store import BEST, LAST, CheckpointStore
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.board import show_logs
@@ -104,7 +104,7 @@ def _upload(config: Config, storage: RunStorage) -> None:
         if path == config.checkpoint_dir:
             continue
         try:
-            storage.upload(path, path.name)
+            storage.folder().upload(path, path.name)
         except OSError as error:
             log.warning("%s stays on this machine, it cannot be stored: %s", path, error)
 
@@ -140,14 +140,13 @@ def _strategy(world_size: int) -> dict[str, Any]:
 
 def _export(config: Config, storage: RunStorage) -> str | None:
     """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
-    for name in ("best.ckpt", "last.ckpt"):
-        path = f"{store_root(config, storage)}/{name}"
-        filesystem, inner = open_path(path)
-        if filesystem.get_file_info(inner).is_file:
-            out = Path(config.output_dir) / "export" / "sam2.pt"
-            export_checkpoint(path, out)
-            return str(out.relative_to(config.output_dir))
-    return None
+    folder = Folder(store_root(config, storage))
+    found = folder.has(BEST, LAST)
+    if not found:
+        return None
+    out = Path(config.output_dir) / "export" / "sam2.pt"
+    export_checkpoint(folder.address(BEST if BEST in found else LAST), out)
+    return str(out.relative_to(config.output_dir))
 
 
 def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:

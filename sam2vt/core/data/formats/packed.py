@@ -10,7 +10,7 @@ from sam2vt.core.data.packed.manifest import Manifest, PackedPart, read_manifest
 from sam2vt.core.data.packed.schema import FORMAT, MANIFEST, PROGRESS, RECORDS, shard_name
 from sam2vt.core.data.progress import with_progress
 from sam2vt.core.data.records.table import RecordTable
-from sam2vt.core.storage.store import Store
+from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import DataError
 
 
@@ -38,58 +38,58 @@ _COPY = "copy it again, or pack the dataset again"
 
 def is_packed(path: str) -> bool:
     """Whether a folder or URI holds a pack, be it complete or not."""
-    store = Store(path)
-    found = store.has(MANIFEST, PROGRESS, shard_name(0))
-    return bool(found - {MANIFEST}) or (bool(found) and FORMAT.encode() in store.read(MANIFEST))
+    folder = Folder(path, raises=DataError)
+    found = folder.has(MANIFEST, PROGRESS, shard_name(0))
+    return bool(found - {MANIFEST}) or (bool(found) and FORMAT.encode() in folder.read(MANIFEST))
 
 
 def open_packed(path: str) -> RecordTable:
     """The videos of a pack, read by row. Raises DataError where files are missing or of another size."""
-    store = Store(path)
-    faults = [fault for _, fault in _part_faults(store, _complete(store))]
+    folder = Folder(path, raises=DataError)
+    faults = [fault for _, fault in _part_faults(folder, _complete(folder))]
     if faults:
         more = f" (and {len(faults) - 1} other files)" if len(faults) > 1 else ""
         raise DataError(f"{faults[0]}{more}")
-    return RecordTable(f"{store.root}/{RECORDS}")
+    return RecordTable(f"{folder.root}/{RECORDS}")
 
 
 def verify(path: str) -> tuple[Manifest, list[DataError]]:
     """The manifest, and what is wrong with the files, each of which is read and held to its checksum."""
-    store = Store(path)
+    folder = Folder(path, raises=DataError)
     if not is_packed(path):
         raise DataError(
-            f"{store.root}: is no pack: it {_holds(store)}; --verify takes the folder or URI that "
+            f"{folder.root}: is no pack: it {_holds(folder)}; --verify takes the folder or URI that "
             "`sam2vt pack DATA OUT` wrote to. Other datasets are checked by `sam2vt validate`"
         )
-    manifest = _complete(store)
-    faults = {part.name: fault for part, fault in _part_faults(store, manifest)}
+    manifest = _complete(folder)
+    faults = {part.name: fault for part, fault in _part_faults(folder, manifest)}
     whole = [part for part in manifest.parts if part.name not in faults]
     for part in with_progress(whole, len(whole), "file"):
-        if store.checksum(part.name) != part.sha256:
+        if folder.sha256(part.name) != part.sha256:
             what = f"its content is not what was written: its checksum is not that of {MANIFEST}"
-            faults[part.name] = DataError(f"{store.root}/{part.name}: {what}; {_COPY}")
+            faults[part.name] = DataError(f"{folder.root}/{part.name}: {what}; {_COPY}")
     return manifest, list(faults.values())
 
 
-def _holds(store: Store) -> str:
+def _holds(folder: Folder) -> str:
     """What there is in place of a pack, for a sentence."""
-    names = sorted(store.sizes())
+    names = sorted(folder.sizes())
     if MANIFEST in names:
         return f"has a {MANIFEST} of another program"
     return f"holds {', '.join(names[:5])}, but no {MANIFEST}" if names else "is empty, or does not exist"
 
 
-def _complete(store: Store) -> Manifest:
-    names = store.sizes()
+def _complete(folder: Folder) -> Manifest:
+    names = folder.sizes()
     if MANIFEST not in names:
         how = "was interrupted: run the same command again" if PROGRESS in names else f"lacks it: {_COPY}"
-        raise DataError(f"{store.root}: there is no {MANIFEST}, which is written last; the pack {how}")
-    return read_manifest(store)
+        raise DataError(f"{folder.root}: there is no {MANIFEST}, which is written last; the pack {how}")
+    return read_manifest(folder)
 
 
-def _part_faults(store: Store, manifest: Manifest) -> Iterator[tuple[PackedPart, DataError]]:
+def _part_faults(folder: Folder, manifest: Manifest) -> Iterator[tuple[PackedPart, DataError]]:
     """Files that are missing or of another size, by one look at the folder."""
-    sizes = store.sizes()
+    sizes = folder.sizes()
     for part in manifest.parts:
         size = sizes.get(part.name)
         if size is None:
@@ -97,4 +97,4 @@ def _part_faults(store: Store, manifest: Manifest) -> Iterator[tuple[PackedPart,
         else:
             fault = f"has {size} bytes, not the {part.bytes} that {MANIFEST} says"
         if size != part.bytes:
-            yield part, DataError(f"{store.root}/{part.name}: {fault}; {_COPY}")
+            yield part, DataError(f"{folder.root}/{part.name}: {fault}; {_COPY}")

@@ -15,8 +15,7 @@ import numpy as np
 
 from sam2vt.core.data.records.fingerprint import frames_fingerprint
 from sam2vt.core.data.records.table import SUFFIX
-from sam2vt.core.storage.paths import locate
-from sam2vt.core.storage.store import Store
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -56,7 +55,7 @@ class FeatureCache:
 
     def missing(self, records: Iterable[VideoRecord]) -> Iterator[VideoRecord]:
         """Those whose features are not there yet, each once."""
-        known = set(Store(self.folder).sizes())
+        known = set(Folder(self.folder, raises=DataError).sizes())
         for record in records:
             name = _name(record)
             if name not in known:
@@ -72,7 +71,7 @@ class FeatureCache:
         schema = self._schema(name)
         options: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         with (
-            Store(self.folder).create(name, private=True) as file,
+            Folder(self.folder, raises=DataError).create(name, private=True) as file,
             pq.ParquetWriter(file, schema, write_page_checksum=True, **options) as writer,
         ):
             for levels in frames:
@@ -116,8 +115,7 @@ class FeatureCache:
     def _opened(self, name: str) -> pq.ParquetFile:
         import pyarrow.parquet as pq
 
-        filesystem, path = locate(f"{self.folder}/{name}")
-        source = filesystem.open_input_file(path)
+        source = Folder(self.folder, raises=DataError).open(name)
         file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         if file.schema_arrow.metadata != self._schema(name).metadata:
             raise ValueError("it says that it holds something else")

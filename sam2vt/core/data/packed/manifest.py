@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sam2vt.core.data.packed.schema import FORMAT, MANIFEST, PROGRESS, RECORDS, VERSION
-from sam2vt.core.storage.store import Store
+from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import DataError
 
 
@@ -51,18 +51,18 @@ class Progress:
     version: int = VERSION
 
 
-def write_manifest(store: Store, manifest: Manifest) -> None:
-    store.write(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
+    folder.write(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
 
 
-def write_progress(store: Store, progress: Progress) -> None:
-    store.write(PROGRESS, json.dumps(asdict(progress), indent=1).encode())
+def write_progress(folder: Folder, progress: Progress) -> None:
+    folder.write(PROGRESS, json.dumps(asdict(progress), indent=1).encode())
 
 
-def read_manifest(store: Store) -> Manifest:
+def read_manifest(folder: Folder) -> Manifest:
     """Raises DataError naming what is missing or wrong in it."""
-    where = f"{store.root}/{MANIFEST}"
-    fields = _read(store, MANIFEST, where)
+    where = f"{folder.root}/{MANIFEST}"
+    fields = _read(folder, MANIFEST, where)
     shards, records = fields.get("shards"), fields.get("records")
     if not isinstance(shards, list) or not shards or not isinstance(records, dict):
         raise DataError(f"{where}: lists no shards and records; {_REMEDY}")
@@ -81,10 +81,10 @@ def read_manifest(store: Store) -> Manifest:
     return manifest
 
 
-def read_progress(store: Store) -> Progress:
+def read_progress(folder: Folder) -> Progress:
     """Raises DataError where it cannot be read, or is no pack's."""
-    where = f"{store.root}/{PROGRESS}"
-    fields = _read(store, PROGRESS, where)
+    where = f"{folder.root}/{PROGRESS}"
+    fields = _read(folder, PROGRESS, where)
     try:
         return Progress(**{**fields, "shards": [PackedPart(**each) for each in fields["shards"]]})
     except (TypeError, KeyError) as error:
@@ -94,9 +94,9 @@ def read_progress(store: Store) -> Progress:
 _REMEDY = "copy it again, or pack the dataset again"
 
 
-def _read(store: Store, name: str, where: str) -> dict[str, Any]:
+def _read(folder: Folder, name: str, where: str) -> dict[str, Any]:
     try:
-        fields = json.loads(store.read(name))
+        fields = json.loads(folder.read(name))
     except ValueError as error:  # DataError is one
         raise (
             error if isinstance(error, DataError) else DataError(f"{where}: is no JSON: {error}; {_REMEDY}")

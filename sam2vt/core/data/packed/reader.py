@@ -14,7 +14,7 @@ import numpy as np
 
 from sam2vt.core.data.frames.frame_index import FrameIndex
 from sam2vt.core.data.packed.schema import DATA_COLUMNS, FORMAT, INDEX_COLUMNS, MASK_COLUMNS, VERSION
-from sam2vt.core.storage.paths import locate
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import PackedVideo, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -207,12 +207,12 @@ def _open(process: int, root: str, shard: str) -> pq.ParquetFile:
     """Of this process: a forked one must not share the file's position."""
     import pyarrow.parquet as pq
 
-    filesystem, path = locate(f"{root}/{shard}")
+    folder = Folder(root, raises=DataError)
     try:
-        # One request for the columns of a row instead of one each.
-        is_remote = filesystem.type_name != "local"
-        opened = filesystem.open_input_file(path)
-        file = pq.ParquetFile(opened, pre_buffer=is_remote, page_checksum_verification=True)
+        # From a remote folder one request for the columns of a row instead of one each.
+        file = pq.ParquetFile(
+            folder.open(shard), pre_buffer=not folder.is_local, page_checksum_verification=True
+        )
     except (OSError, ValueError) as error:
         raise DataError(f"{error}; {_REMEDY.format(root=root)}") from None
     if (file.schema_arrow.metadata or {}).get(FORMAT.encode()) != str(VERSION).encode():

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from sam2vt.core.data.records.serialization import encode_record
-from sam2vt.core.storage.store import Store
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord
 from sam2vt.errors import DataError
 
@@ -44,9 +44,10 @@ def frames_fingerprint(record: VideoRecord) -> str:
     for path in _frame_files(record):
         digest.update(f"{os.path.abspath(path)} {_size_and_time(path, record)}\n".encode())
     if record.packed is not None:
-        packed, store = record.packed, Store(record.packed.root)
-        digest.update(repr((store.root, packed.segment_frames, packed.rows, packed.file)).encode())
-        digest.update(repr(store.sizes_and_times(*sorted({row[0] for row in packed.rows}))).encode())
+        packed = record.packed
+        folder = Folder(packed.root, raises=DataError)
+        digest.update(repr((folder.root, packed.segment_frames, packed.rows, packed.file)).encode())
+        digest.update(repr(folder.sizes_and_times(*sorted({row[0] for row in packed.rows}))).encode())
     return digest.hexdigest()
 
 

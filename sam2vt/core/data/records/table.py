@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
-from uuid import uuid4
 
 import numpy as np
 
 from sam2vt.core.data.records.serialization import decode_record, encode_record
 from sam2vt.core.storage.disk import remedy_of_writing
-from sam2vt.core.storage.paths import locate
+from sam2vt.core.storage.folder import Counted, Folder
 from sam2vt.core.types import PackedVideo, VideoRecord
 from sam2vt.errors import DataError
 
@@ -41,36 +39,35 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
     Row groups are written as they fill up, so `records` may be a generator over any number. Raises
     DataError for a record that cannot be written, and where there is none.
     """
-    filesystem, target = locate(os.fspath(path))
-    # An object appears when its upload is complete; a local file when it is put in place.
-    is_local = filesystem.type_name == "local"
-    written = f"{target}.{uuid4().hex[:8]}.writing" if is_local else target
+    folder, name = _folder_and_name(os.fspath(path))
+    target = folder.address(name)
     try:
-        filesystem.create_dir(os.path.dirname(target) or ".", recursive=True)
-        if not _write_rows(records, filesystem, written):
-            raise DataError(f"{target}: there is no record to write")
-        if is_local:
-            filesystem.move(written, target)
-    except BaseException as error:
-        if is_local:
-            with suppress(OSError):  # it may never have been opened
-                filesystem.delete_file(written)
-        if isinstance(error, OSError):
-            elsewhere = "check the address, and that you may write there"
-            remedy = remedy_of_writing(target, error) if is_local else elsewhere
-            raise DataError(f"{target}: the record table cannot be written: {error}; {remedy}") from error
-        raise
+        with folder.create(name, private=True) as file:
+            if not _write_rows(records, file):
+                raise DataError(f"{target}: there is no record to write")
+    except OSError as error:
+        elsewhere = "check the address, and that you may write there"
+        remedy = remedy_of_writing(target, error) if folder.is_local else elsewhere
+        raise DataError(f"{target}: the record table cannot be written: {error}; {remedy}") from error
 
 
-def _write_rows(records: Iterable[VideoRecord], filesystem: Any, path: str) -> int:
-    """How many."""
+def _folder_and_name(path: str) -> tuple[Folder, str]:
+    """Where a table is stored; the folder raises OSError."""
+    parent, name = os.path.split(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
+    try:
+        return Folder(parent), name
+    except OSError as error:
+        raise DataError(str(error)) from None
+
+
+def _write_rows(records: Iterable[VideoRecord], file: Counted) -> int:
+    """Return how many rows were written."""
     import pyarrow.parquet as pq
 
     num_rows = 0
     with pq.ParquetWriter(
-        path,
+        file,
         _schema(),
-        filesystem=filesystem,
         compression="zstd",
         use_dictionary=False,
         write_statistics=False,
@@ -165,12 +162,10 @@ class RecordTable(RecordsByRow):
     def _opened(self) -> pq.ParquetFile:
         import pyarrow.parquet as pq
 
-        filesystem, path = locate(self.path)
+        folder, name = _folder_and_name(self.path)
         self._pid = os.getpid()
         try:
-            file = pq.ParquetFile(
-                filesystem.open_input_file(path), pre_buffer=False, page_checksum_verification=True
-            )
+            file = pq.ParquetFile(folder.open(name), pre_buffer=False, page_checksum_verification=True)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path}: cannot be opened as a record table: {error}; copy it again, or write it anew"

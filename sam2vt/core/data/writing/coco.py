@@ -12,10 +12,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.masks.loading import void_hint
-from sam2vt.core.data.writing.folder import whole_file, write_file
+from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import frame_stems, write_frames
 from sam2vt.core.data.writing.losses import Losses, masks_without_void
 from sam2vt.core.data.writing.options import ConvertOptions
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -62,7 +63,7 @@ def join_parts(names: Sequence[str], folder: Path) -> None:
 def _write_json(names: Sequence[str], folder: Path) -> None:
     categories = sorted({each["category"] for name in names for each in _part(folder, name)[1]})
     numbers = {name: number for number, name in enumerate(categories, start=1)}
-    with whole_file(folder / JSON) as written, written.open("w") as file:
+    with write_whole(folder / JSON) as written, written.open("w") as file:
         file.write('{"categories": ')
         json.dump([{"id": number, "name": name} for name, number in numbers.items()], file)
         for key, entries in (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sam2vt.core.storage.disk import unreadable, unwritable
+from sam2vt.core.storage.disk import unreadable, unwritable, write_whole
 from sam2vt.errors import DataError
 
 _DONE = ".converted"  # what is converted, then a line a video that is done
@@ -84,16 +84,6 @@ def _lines(path: Path) -> list[str]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    with whole_file(path) as written:
+    """Write a file whole or not at all, with the folders above it."""
+    with write_whole(path) as written:
         written.write_bytes(content)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its name, with the same ending, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_name(f".writing-{path.name}")
-    written.unlink(missing_ok=True)
-    yield written
-    written.replace(path)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sam2vt.core.data.formats.listing import natural_key, stem
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, has_images, image_suffix, kept_images
-from sam2vt.core.data.writing.folder import whole_file, write_file
+from sam2vt.core.data.writing.folder import write_file
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -69,7 +70,7 @@ def write_frames(
 
 def link_or_copy(source: str, path: Path, link: bool) -> None:
     """A hard link where it is wanted and the file system has it, else a copy."""
-    with whole_file(path) as written:
+    with write_whole(path) as written:
         if link:
             try:
                 os.link(os.path.realpath(source), written)

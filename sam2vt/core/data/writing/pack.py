@@ -38,7 +38,7 @@ from sam2vt.core.data.writing.segments import (
     packed_record,
     tasks_of,
 )
-from sam2vt.core.storage.store import Counted, Store
+from sam2vt.core.storage.folder import Counted, Folder
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -73,38 +73,38 @@ def pack(
     give the same bytes. `manifest.json` comes last. Raises DataError for data that cannot be read, and for a
     folder that holds something else or is packed from other data.
     """
-    store = Store(out)
-    progress = _begin(store, Progress(fingerprint(records), asdict(options)))
+    folder = Folder(out, raises=DataError)
+    progress = _begin(folder, Progress(fingerprint(records), asdict(options)))
     total = sum(num_segments(record, options.segment_frames) for record in records)
     done = sum(part.rows for part in progress.shards)
     rows = with_progress(_rows(records, options, done, workers), total, "segment", done)
-    for part in _write_shards(store, rows, len(progress.shards), options.shard_mb * _MEGABYTE):
+    for part in _write_shards(folder, rows, len(progress.shards), options.shard_mb * _MEGABYTE):
         progress = replace(progress, shards=[*progress.shards, part])
-        write_progress(store, progress)
-    manifest = _finish(store, records, options, progress.shards)
-    store.delete(PROGRESS)
+        write_progress(folder, progress)
+    manifest = _finish(folder, records, options, progress.shards)
+    folder.delete(PROGRESS)
     return manifest
 
 
-def _begin(store: Store, wanted: Progress) -> Progress:
+def _begin(folder: Folder, wanted: Progress) -> Progress:
     """What there is of this pack; anything else in the folder is an error."""
-    sizes = store.sizes()
+    sizes = folder.sizes()
     if MANIFEST in sizes:
         raise DataError(
-            f"{store.root}: holds a finished pack, or another {MANIFEST}; choose an empty folder, or check "
-            f"what is there with `sam2vt pack --verify {store.root}`"
+            f"{folder.root}: holds a finished pack, or another {MANIFEST}; choose an empty folder, or check "
+            f"what is there with `sam2vt pack --verify {folder.root}`"
         )
     if PROGRESS not in sizes:
         if sizes:
-            raise DataError(f"{store.root}: is not empty ({min(sizes)}); choose an empty folder")
-        write_progress(store, wanted)
+            raise DataError(f"{folder.root}: is not empty ({min(sizes)}); choose an empty folder")
+        write_progress(folder, wanted)
         return wanted
-    found = read_progress(store)
+    found = read_progress(folder)
     if (found.source, found.options) != (wanted.source, wanted.options):
         what = "options" if found.options != wanted.options else "data, or files that have changed since"
         raise DataError(
-            f"{store.root}: holds an unfinished pack of other {what} ({found.options}); give the same again, "
-            "or choose an empty folder"
+            f"{folder.root}: holds an unfinished pack of other {what} ({found.options}); give the same "
+            "again, or choose an empty folder"
         )
     whole = [sizes.get(part.name) == part.bytes for part in found.shards]
     return replace(found, shards=found.shards[: [*whole, False].index(False)])
@@ -149,14 +149,14 @@ def _in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _write_shards(store: Store, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:
+def _write_shards(folder: Folder, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:
     """A shard ends with the row that fills it, by what it holds and not by how that was compressed."""
     import pyarrow as pa
 
     schema, row, number = shard_schema(), next(rows, None), first
     while row is not None:
         num_rows = size = 0
-        with store.create(shard_name(number)) as file, _shard_writer(file) as writer:
+        with folder.create(shard_name(number)) as file, _shard_writer(file) as writer:
             while row is not None and size < limit:
                 writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))  # a row group of its own
                 num_rows, size = num_rows + 1, size + _row_bytes(row)
@@ -184,7 +184,7 @@ def _row_bytes(row: Row) -> int:
 
 
 def _finish(
-    store: Store, records: Sequence[VideoRecord], options: PackOptions, shards: list[PackedPart]
+    folder: Folder, records: Sequence[VideoRecord], options: PackOptions, shards: list[PackedPart]
 ) -> Manifest:
     """Write which rows are which video, and the manifest."""
     encoding, seen = parse_encoding(options.encode), Counter[str]()
@@ -198,9 +198,9 @@ def _finish(
             seen.update(videos=1, frames=record.num_frames, annotated_frames=len(record.annotations))
             first += number
 
-    write_records(packed(), f"{store.root}/{RECORDS}")
-    size = store.sizes()[RECORDS]
-    part = PackedPart(RECORDS, size, store.checksum(RECORDS), seen["videos"])
+    write_records(packed(), f"{folder.root}/{RECORDS}")
+    size = folder.sizes()[RECORDS]
+    part = PackedPart(RECORDS, size, folder.sha256(RECORDS), seen["videos"])
     manifest = Manifest(
         videos=seen["videos"],
         frames=seen["frames"],
@@ -210,7 +210,7 @@ def _finish(
         shards=shards,
         records=part,
     )
-    write_manifest(store, manifest)
+    write_manifest(folder, manifest)
     return manifest
 
 

@@ -12,11 +12,12 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.formats.sav import annotation_stride
 from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.data.frames.video import probe_video, video_source
-from sam2vt.core.data.writing.folder import whole_file, write_file
+from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import link_or_copy
 from sam2vt.core.data.writing.losses import Losses, all_object_ids, masks_without_void
 from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -45,7 +46,7 @@ def _write_mp4(record: VideoRecord, path: Path, options: ConvertOptions) -> None
     source = video_source(record)
     if isinstance(source, str) and source.lower().endswith(_ENDING):
         return link_or_copy(source, path, options.link)
-    with whole_file(path) as written:
+    with write_whole(path, keep_suffix=True) as written:
         if source is not None and not isinstance(source, str) and source.ending == _ENDING:
             with source.open() as file, written.open("wb") as copy:
                 while piece := file.read(1 << 20):

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
-from sam2vt.core.storage.folder import UNFINISHED
+from sam2vt.core.storage.disk import UNFINISHED
 from sam2vt.core.training.checkpoints.position import (
     ends_the_epoch,
     ends_the_run,

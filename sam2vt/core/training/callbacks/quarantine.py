@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch.distributed as dist
 
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import logs_this_step, makes_a_step
 from sam2vt.core.types import Batch
 from sam2vt.errors import TrainingError
@@ -110,11 +110,9 @@ class Quarantine(L.Callback):
 
     def _write(self) -> None:
         """The whole file, put in place at once."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.writing")
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.entries]
-        temporary.write_text("".join(lines), encoding="utf-8")
-        os.replace(temporary, self.path)
+        with write_whole(self.path) as written:
+            written.write_text("".join(lines), encoding="utf-8")
         self._num_written = len(self.entries)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import lightning as L
 import torch
 import torch.distributed as dist
 
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import batches_since_step, makes_a_step
 
 FIRST_COLUMNS = ("step", "epoch", "seconds")
@@ -138,13 +138,10 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the whole file anew and put it in place at once: nobody reads half a row."""
     names = dict.fromkeys([*FIRST_COLUMNS, *sorted({name for row in rows for name in row})])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    with temporary.open("w", newline="") as file:
+    with write_whole(path) as written, written.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(names), restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def _all_gather(own: dict[str, Any]) -> list[dict[str, Any]]:

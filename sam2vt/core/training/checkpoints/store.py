@@ -13,7 +13,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam2vt.core.storage.folder import UNFINISHED, file_sha256, open_files
+from sam2vt.core.storage.disk import UNFINISHED
+from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class CheckpointStore:
         self.root = root
         self.keep_best = keep_best
         self.keep_newest = keep_newest
-        self._files = open_files(root, filesystem)
+        self._folder = Folder(root, filesystem)
         self._pauses = pauses
         self._best_alias = ""  # file that best.ckpt was made of by this process
 
@@ -88,12 +89,12 @@ class CheckpointStore:
         Raises OSError where it cannot be stored; earlier checkpoints are then as they were.
         """
         file = self._free_name(info.step)
-        size, digest = local.stat().st_size, file_sha256(local)
+        size = local.stat().st_size
+        digest = self._try(lambda: self._folder.put(local, file))
         written = datetime.now(timezone.utc).isoformat(timespec="seconds")
         manifest = Manifest(**asdict(info), file=file, size=size, sha256=digest, written=written)
-        self._try(lambda: self._files.put(local, file))
         content = json.dumps(asdict(manifest), indent=1).encode()
-        self._try(lambda: self._files.write(manifest.name, content))
+        self._try(lambda: self._folder.write(manifest.name, content))
         try:
             self._tidy(manifest)
         except OSError as error:
@@ -106,9 +107,9 @@ class CheckpointStore:
         None where there is none. Raises CheckpointError where none is found and some could not be read,
         and OSError where the storage cannot be listed.
         """
-        sizes, unread = self._try(self._files.sizes), []
+        sizes, unread = self._try(self._folder.sizes), []
         for name in _unfinished(sizes):
-            log.warning("%s: left out, its writing was not finished", self._files.address(name))
+            log.warning("%s: left out, its writing was not finished", self._folder.address(name))
         for name in sorted(filter(_is_manifest, sizes), reverse=True, key=_order):
             try:
                 manifest = self._read(name)
@@ -117,10 +118,10 @@ class CheckpointStore:
                 self._check(manifest, sizes)
                 return manifest
             except _TornError as error:
-                log.warning("%s: left out, %s", self._files.address(name), error)
+                log.warning("%s: left out, %s", self._folder.address(name), error)
             except OSError as error:
-                unread.append(f"{self._files.address(name)}: {error}")
-                log.warning("%s: left out, it cannot be read: %s", self._files.address(name), error)
+                unread.append(f"{self._folder.address(name)}: {error}")
+                log.warning("%s: left out, it cannot be read: %s", self._folder.address(name), error)
         if unread:
             raise CheckpointError(
                 f"{self.root}: no intact checkpoint was found, and these could not be read: "
@@ -134,7 +135,7 @@ class CheckpointStore:
 
     def manifests(self) -> list[Manifest]:
         """Of all checkpoints that look complete by their size, the oldest first."""
-        sizes = self._try(self._files.sizes)
+        sizes = self._try(self._folder.sizes)
         found = []
         for name in sorted(filter(_is_manifest, sizes), key=_order):
             try:
@@ -147,38 +148,38 @@ class CheckpointStore:
 
     def holds_any(self) -> bool:
         """Whether a run has written checkpoints here, of whatever version and in whatever state."""
-        return any(name.endswith(".ckpt") for name in self._try(self._files.sizes))
+        return any(name.endswith(".ckpt") for name in self._try(self._folder.sizes))
 
     def discard_after(self, step: int) -> None:
         """Delete the checkpoints of later steps, which a run that goes on from `step` leaves behind."""
-        names = [name for name in self._try(self._files.sizes) if _OURS.fullmatch(name)]
+        names = [name for name in self._try(self._folder.sizes) if _OURS.fullmatch(name)]
         self._delete(name for name in names if _order(name)[0] > step)
 
     def path(self, manifest: Manifest) -> str:
         """Local path or URI of the checkpoint, as `read_checkpoint` takes it."""
-        return self._files.address(manifest.file)
+        return self._folder.address(manifest.file)
 
     def _tidy(self, newest: Manifest) -> None:
         self.discard_after(newest.step)
-        self._try(lambda: self._files.alias(newest.file, LAST))
+        self._try(lambda: self._folder.alias(newest.file, LAST))
         manifests = [m for m in self.manifests() if m.step < newest.step] + [newest]
         best = _by_score(manifests)[: self.keep_best]
         if best and best[0].file != self._best_alias:
-            self._try(lambda: self._files.alias(best[0].file, BEST))
+            self._try(lambda: self._folder.alias(best[0].file, BEST))
             self._best_alias = best[0].file
         kept = [*manifests[-self.keep_newest :], *best]
         names = {name for manifest in kept for name in (manifest.file, manifest.name)}
-        sizes = self._try(self._files.sizes)
+        sizes = self._try(self._folder.sizes)
         old = [name for name in sizes if _OURS.fullmatch(name) and name not in names]
         self._delete(old + [name for name in sizes if _OURS_UNFINISHED.fullmatch(name)])
 
     def _delete(self, names: Iterable[str]) -> None:
         """Manifests first: a checkpoint that is half deleted counts no more."""
         for name in sorted(names, key=_is_manifest, reverse=True):
-            self._try(lambda name=name: self._files.delete(name))  # type: ignore[misc]
+            self._try(lambda name=name: self._folder.delete(name))  # type: ignore[misc]
 
     def _read(self, name: str) -> Manifest:
-        content = self._try(lambda: self._files.read(name))
+        content = self._try(lambda: self._folder.read(name))
         try:
             values = json.loads(content)
             known = {field.name: values[field.name] for field in fields(Manifest)}
@@ -191,13 +192,13 @@ class CheckpointStore:
             raise _TornError(f"{manifest.file} is missing")
         if sizes[manifest.file] != manifest.size:
             raise _TornError(f"{manifest.file} has {sizes[manifest.file]} bytes of {manifest.size}")
-        digest = self._try(lambda: self._files.sha256(manifest.file))
+        digest = self._try(lambda: self._folder.sha256(manifest.file))
         if digest != manifest.sha256:
             raise _TornError(f"{manifest.file} has sha256 {digest[:12]}..., not {manifest.sha256[:12]}...")
 
     def _free_name(self, step: int) -> str:
         """A complete checkpoint of the same step stays until the new one is complete."""
-        taken = [_order(name) for name in self._try(self._files.sizes) if _is_manifest(name)]
+        taken = [_order(name) for name in self._try(self._folder.sizes) if _is_manifest(name)]
         number = max((number for put, number in taken if put == step), default=0) + 1
         return f"step_{step:08d}.ckpt" if number == 1 else f"step_{step:08d}-{number}.ckpt"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.distributed.sweep.report import charts, sections
 from sam2vt.distributed.sweep.report.charts import TooLittleData
 from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
@@ -47,11 +47,9 @@ def write_report(result: SweepResult, path: str | Path, overlays: Pictures = _NO
     `overlays` holds by number of trial pairs of a name and the bytes of a PNG or GIF; those of the best and
     of the default trial are shown.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(render(result, overlays), encoding="utf-8")
-    os.replace(temporary, path)
+    page = render(result, overlays)
+    with write_whole(path) as written:
+        written.write_text(page, encoding="utf-8")
 
 
 def render(result: SweepResult, overlays: Pictures = _NONE) -> str:

@@ -250,7 +250,7 @@ def test_every_node_writes_where_the_driver_sees_it(tmp_path: Path) -> None:
             own = ray.get_runtime_context().get_node_id()
             first = next(n["NodeID"] for n in ray.nodes() if n["NodeID"] != own)
 
-            def write(path: str) -> None:
+            def write(root: str, name: str) -> None:
                 import ray
 
                 if ray.get_runtime_context().get_node_id() == first:
@@ -261,7 +261,7 @@ def test_every_node_writes_where_the_driver_sees_it(tmp_path: Path) -> None:
             assert "(read-only file system)" in failed
             assert "does not appear here, the folder is not shared" in unseen
 
-            def hang(path: str) -> None:
+            def hang(root: str, name: str) -> None:
                 import time
 
                 time.sleep(600)

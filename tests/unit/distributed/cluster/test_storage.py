@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.core.storage.paths import download
+from sam2vt.core.storage.folder import download
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, check_writable, run_storage, store_root
 from sam2vt.errors import ConfigError
 
@@ -28,8 +28,8 @@ def test_uploads_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "run" / "overlays" / "v.png").write_bytes(b"png")
     for content in (b"one", b"two"):
         (tmp_path / "last.ckpt").write_bytes(content)
-        storage.upload(tmp_path / "last.ckpt", "checkpoints", "last.ckpt")
-    storage.upload(tmp_path / "run")
+        storage.folder("checkpoints").upload(tmp_path / "last.ckpt", "last.ckpt")
+    storage.folder().upload(tmp_path / "run")
     assert (tmp_path / "remote" / "checkpoints" / "last.ckpt").read_bytes() == b"two"
     assert (tmp_path / "remote" / "overlays" / "v.png").read_bytes() == b"png"
 
@@ -44,7 +44,7 @@ def test_an_attempt_is_never_used_twice(tmp_path: Path) -> None:
 def test_downloads_what_was_uploaded(tmp_path: Path) -> None:
     storage = RunStorage(f"file://{tmp_path}/remote")
     (tmp_path / "a").write_bytes(b"content")
-    storage.upload(tmp_path / "a", "checkpoints", "a")
+    storage.folder("checkpoints").upload(tmp_path / "a", "a")
     download(storage.join("checkpoints", "a"), tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"content"
 

@@ -21,7 +21,7 @@ from sam2vt.core.data.packed.manifest import read_manifest, read_progress
 from sam2vt.core.data.records.table import write_records
 from sam2vt.core.data.writing import pack as writer
 from sam2vt.core.data.writing.pack import PackOptions, pack
-from sam2vt.core.storage.store import Store
+from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import ConfigError, DataError
 
 OPTIONS = PackOptions(segment_frames=4, shard_mb=1)
@@ -76,7 +76,7 @@ def test_killed_and_started_again(sources, tmp_path):
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert not (killed / "manifest.json").exists()
-    progress = read_progress(Store(str(killed)))
+    progress = read_progress(Folder(str(killed)))
     before = {part.name: os.stat(killed / part.name) for part in progress.shards}
     assert len(before) >= 2
     pack(sources, str(killed), OPTIONS, workers=1)
@@ -91,8 +91,8 @@ def interrupted(sources, folder: Path | str, monkeypatch) -> None:
     """A pack that ended with its third shard."""
     write = writer.write_progress
 
-    def stop(store, progress):
-        write(store, progress)
+    def stop(folder, progress):
+        write(folder, progress)
         if len(progress.shards) == 3:
             raise KeyboardInterrupt
 
@@ -156,14 +156,14 @@ def test_a_storage_without_a_disk(sources, tmp_path, monkeypatch):
     """As an object store: nothing is renamed there; what is there has been closed."""
     out = f"fsspec+memory://{tmp_path.name}/pack"
     try:
-        store = Store(out)
-    except DataError:
+        folder = Folder(out)
+    except OSError:
         pytest.skip("this pyarrow has no filesystem of fsspec by URI")
     interrupted(sources, out, monkeypatch)
-    assert len(read_progress(store).shards) == 3
+    assert len(read_progress(folder).shards) == 3
     pack(sources, out, OPTIONS, workers=1)
     pack(sources, str(tmp_path / "disk"), OPTIONS, workers=1)
-    assert {name: store.read(name) for name in sorted(store.sizes())} == contents(tmp_path / "disk")
+    assert {name: folder.read(name) for name in sorted(folder.sizes())} == contents(tmp_path / "disk")
     assert not verify(out)[1]
     for source, record in zip(sources, open_packed(out)):
         assert np.array_equal(read_frames(source, [3, 4]), read_frames(record, [3, 4]))
@@ -199,7 +199,7 @@ def test_verify_reads_everything(sources, tmp_path, capsys):
     pack(sources, str(folder), OPTIONS, workers=1)
     manifest, faults = verify(str(folder))
     assert not faults
-    assert manifest == read_manifest(Store(str(folder)))
+    assert manifest == read_manifest(Folder(str(folder)))
     assert sum(part.rows for part in manifest.shards) == 2 + 10 + 5 + 5 + 13
     content = bytearray((folder / "shard-00001.parquet").read_bytes())
     content[len(content) // 2] ^= 1

@@ -139,7 +139,7 @@ def test_a_step_put_again_never_overwrites_itself(store, tmp_path, monkeypatch) 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._files, "write", die)  # after the checkpoint, before its manifest
+        patch.setattr(store._folder, "write", die)  # after the checkpoint, before its manifest
         with pytest.raises(KeyboardInterrupt):
             put(store, tmp_path, 5, 0.5)
     assert store.newest() == first
@@ -249,7 +249,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_none(tmp_path, monkey
     def fail(name: str) -> str:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(store._files, "sha256", fail)
+    monkeypatch.setattr(store._folder, "sha256", fail)
     with pytest.raises(CheckpointError, match=r"step_00000001.*Input/output error"):
         store.newest()
 

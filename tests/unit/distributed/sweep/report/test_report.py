@@ -223,9 +223,7 @@ def test_a_report_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     path = tmp_path / "sweep.html"
     write_report(sweep(), path)
     before = path.read_bytes()
-    monkeypatch.setattr(
-        "sam2vt.distributed.sweep.report.page.os.replace", lambda *_: (_ for _ in ()).throw(OSError)
-    )
+    monkeypatch.setattr("sam2vt.core.storage.disk.os.replace", lambda *_: (_ for _ in ()).throw(OSError))
     with pytest.raises(OSError):
         write_report(sweep((DONE,)), path)
     assert path.read_bytes() == before
