@@ -20,9 +20,9 @@ from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.sweep.collect import final_result
 from sam2vt.distributed.sweep.launch import check_earlier, quieten_tune, restored, trial_job, what_is_asked
+from sam2vt.distributed.sweep.results import JF
 from sam2vt.distributed.sweep.search import DefaultFirst
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS
-from sam2vt.distributed.sweep.trials import JF
 from tests.compat.reading import HERE
 
 # By the folder of each: between them they hold an object of every class that a sweep pickles.

@@ -27,7 +27,13 @@ from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.stream.plan import plan_stream
 from sam2vt.distributed.sweep.collect import final_result, objectives_of
 from sam2vt.distributed.sweep.outputs import write_outputs
-from sam2vt.distributed.sweep.record import TUNE_FOLDER, check_earlier, what_is_asked, write_record
+from sam2vt.distributed.sweep.record import (
+    TUNE_FOLDER,
+    check_earlier,
+    renew_state,
+    what_is_asked,
+    write_record,
+)
 from sam2vt.distributed.sweep.results import SweepResult, trial_name
 from sam2vt.distributed.sweep.schedule import build_scheduler
 from sam2vt.distributed.sweep.search import known_points, search_arguments
@@ -164,7 +170,8 @@ def restored(
     sweep: Sweep, job: TrialJob, storage: RunStorage, concurrent: int, trial_class: type[tune.Trainable]
 ) -> tune.Tuner:
     """A sweep where it was left: trials that ended stay as they are, the others go on."""
-    log.info("%s: going on with the sweep that was begun there", storage.root)
+    log.info("%s: resuming the sweep that was begun there", storage.root)
+    renew_state(storage)
     return tune.Tuner.restore(
         storage.join(TUNE_FOLDER), _trainable(trial_class, job, concurrent), resume_unfinished=True
     )

@@ -1,66 +1,89 @@
-"""The record of a sweep in its folder: what it was asked to do, and whether it can be resumed."""
+"""The record of a sweep in its folder: its settings, and the pickled state from which it is resumed."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+import pickle
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 
-from sam2vt.config import Config
+from sam2vt.config import Config, SweepConfig
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.errors import ConfigError
 
-TUNE_FOLDER = "tune"  # what Ray Tune keeps of the sweep, to go on with it
-
-
-RECORD = "sweep.json"  # what the sweep was asked to do
-
-
-# May differ when a sweep is gone on with.
+TUNE_FOLDER = "tune"  # Ray Tune's state
+_TUNER = "tuner.pkl"  # in it: the settings of Tune, the searcher, the scheduler and the callbacks
+RECORD = "sweep.json"  # the settings of the sweep
+# Settings that may differ when a sweep is resumed.
 _FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
+# Module that a sweep's state may name -> module that has the same classes now.
+_MOVED = {
+    "sam2vt.configuration.space": "sam2vt.configuration.sweep_space",
+    "sam2vt.configuration.sweeping": "sam2vt.configuration.sweep",
+    "sam2vt.distributed.storage": "sam2vt.distributed.cluster.storage",
+}
+# All of this package that is pickled with a sweep.
+_PICKLED = {
+    "sam2vt.config": {"SweepConfig"},
+    "sam2vt.configuration.sweep": {"BaseConfig", "Sweep"},
+    "sam2vt.configuration.sweep_space": {"Dimension", "Space", "Space.draw"},
+    "sam2vt.distributed.cluster.storage": {"RunStorage"},
+    "sam2vt.distributed.sweep.launch": {"_name"},
+    "sam2vt.distributed.sweep.schedule": {"Asha", "Clip", "Median", "Population"},
+    "sam2vt.distributed.sweep.search": {"DefaultFirst"},
+    "sam2vt.distributed.sweep.watch": {"Watch"},
+}
+# Packages whose objects Tune's and Optuna's state is made of. This keeps out what was pickled elsewhere; it
+# is no protection from a forged file, since Tune pickles functions too.
+_LIBRARIES = {
+    "builtins",
+    "collections",
+    "copyreg",
+    "datetime",
+    "functools",
+    "numpy",
+    "optuna",
+    "pyarrow",
+    "ray",
+    "types",
+}
 
 
 def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
-    """By dotted name, all that makes a sweep this one."""
-    settings = {f"sweep.{name}": value for name, value in to_dict(sweep.settings).items()}
-    asked = {
-        name: value
-        for name, value in {**settings, **_flat(to_dict(config))}.items()
-        if not name.startswith(_FREE)
-    }
-    return {**asked, "ray.num_workers": config.ray.max_workers}  # it fixes how many clips a step takes
+    """Return by dotted name all settings that make a sweep this one."""
+    workers = {"ray.num_workers": config.ray.max_workers}  # it fixes how many clips a step takes
+    return {**_settings(sweep.settings, config), **workers}
 
 
 def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]) -> bool:
-    """Whether there is a sweep to go on with. Raises ConfigError where there is another one."""
+    """Return whether this sweep was begun in `storage` and has a state to resume from.
+
+    Raises ConfigError if the storage holds another sweep, or this one and `resume` was not given.
+    """
     was = read_record(storage)
     if was is None:
         return False
-    different = [
-        f"{name} was {was.get(name)}, is {record.get(name)}"
-        for name in sorted({**was, **record})
-        if was.get(name) != json.loads(json.dumps(record.get(name)))
-    ]
-    if different:
+    if different := list(_differences(was, record)):
         raise ConfigError(
             f"{storage.root} holds another sweep: {'; '.join(different)}. Give this one another "
-            "output_dir or ray.name, or go on with that one by its own settings"
+            "output_dir or ray.name, or resume that one with its own settings"
         )
     if config.resume != "auto":
         raise ConfigError(
-            f"{storage.root} holds this sweep already; go on with it by resume=auto, or give another "
-            "output_dir"
+            f"{storage.root} holds this sweep already; resume it with resume=auto, or give another output_dir"
         )
-    has_begun = bool(storage.folder(TUNE_FOLDER).has("tuner.pkl"))
+    # `can_restore` is true of a folder that Tune has made and not written its state into.
+    has_begun = bool(storage.folder(TUNE_FOLDER).has(_TUNER))
     return has_begun and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
 
 
 def read_record(storage: RunStorage) -> dict[str, Any] | None:
-    """What the sweep in this storage was asked to do; None: there is none. Raises ConfigError."""
+    """Return the settings of the sweep in this storage, None if there is no sweep. Raises ConfigError."""
     where = storage.join(RECORD)
     try:
         folder = storage.folder()
@@ -70,7 +93,7 @@ def read_record(storage: RunStorage) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{where} cannot be read: {error}. Give a ray.storage_path (or output_dir) that can be reached; "
-            "a sweep whose file is damaged cannot be gone on with: give another output_dir"
+            "a sweep whose file is damaged cannot be resumed: give another output_dir"
         ) from None
     if not isinstance(was, dict):
         raise ConfigError(f"{where} holds no sweep's settings; give another output_dir")
@@ -78,12 +101,78 @@ def read_record(storage: RunStorage) -> dict[str, Any] | None:
 
 
 def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
-    """Write what the sweep was asked to do into its storage, at once or not at all."""
+    """Write the settings, wholly or not at all."""
     storage.folder().write(RECORD, json.dumps(record, indent=1).encode())
 
 
+def renew_state(storage: RunStorage) -> None:
+    """Rewrite the state that Tune itself unpickles if it names modules that have moved.
+
+    Raises ConfigError if it holds what this version of the package does not know.
+    """
+    folder = storage.folder(TUNE_FOLDER)
+    reader = StateReader(folder.read(_TUNER), folder.address(_TUNER))
+    state = reader.load()
+    if reader.moved:
+        folder.write(_TUNER, cloudpickle.dumps(state))
+
+
+class StateReader(pickle.Unpickler):
+    """Reads state of a sweep that this package or an earlier version of it has pickled."""
+
+    def __init__(self, content: bytes, where: str) -> None:
+        super().__init__(io.BytesIO(content))
+        self.where = where
+        self.moved = False  # whether it named a module that has moved
+
+    def load(self) -> Any:
+        """Return the state. Raises ConfigError for what is unknown, damaged, or of other packages."""
+        try:
+            return super().load()
+        except (
+            pickle.UnpicklingError,
+            ImportError,
+            AttributeError,
+            EOFError,
+            TypeError,
+            LookupError,
+            ValueError,
+        ) as error:
+            raise ConfigError(
+                f"{self.where}: the state of the sweep cannot be read ({error}). Resume it with the versions "
+                "of sam2vt, Ray and Optuna that it was begun with, or begin it anew in another output_dir"
+            ) from error
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a class or function by its name, where it is defined now."""
+        present = _MOVED.get(module, module)
+        self.moved = self.moved or present != module
+        if name not in _PICKLED.get(present, ()) and present.partition(".")[0] not in _LIBRARIES:
+            raise pickle.UnpicklingError(f"it holds {module}.{name}, which is unknown here")
+        return super().find_class(present, name)
+
+
+def _settings(sweep: SweepConfig, config: Config) -> dict[str, Any]:
+    """Return all settings that a resumed sweep must share, by dotted name."""
+    own = {f"sweep.{name}": value for name, value in to_dict(sweep).items()}
+    asked = {**own, **_flat(to_dict(config))}
+    return {name: value for name, value in asked.items() if not name.startswith(_FREE)}
+
+
+def _differences(was: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the settings that differ from the sweep that was begun.
+
+    A setting that a later version has added must be at its default; one that it has removed is left aside.
+    """
+    defaults = _settings(SweepConfig(), Config())
+    for name, value in sorted(record.items()):
+        before = was.get(name, defaults.get(name))
+        if before != json.loads(json.dumps(value)):
+            yield f"{name} was {before}, is {value}"
+
+
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Sections one level deep by dotted names."""
+    """Return the settings of sections, one level deep, by dotted names."""
     found: dict[str, Any] = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping) and prefix == "":

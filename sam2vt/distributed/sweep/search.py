@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -14,6 +15,7 @@ from ray.tune.search.optuna import OptunaSearch
 from sam2vt.config import SweepConfig
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import SWITCH, Space, Values
+from sam2vt.distributed.sweep.record import StateReader
 from sam2vt.distributed.sweep.results import DEFAULT, Objective
 from sam2vt.distributed.sweep.trial import METRICS
 
@@ -122,5 +124,6 @@ class DefaultFirst(Searcher):
             pickle.dump(self.__dict__, file)
 
     def restore(self, checkpoint_path: str) -> None:
-        with open(checkpoint_path, "rb") as file:
-            self.__dict__.update(pickle.load(file))
+        """Read the state that Tune has copied from the sweep's own folder. Raises ConfigError."""
+        state = StateReader(Path(checkpoint_path).read_bytes(), checkpoint_path).load()
+        self.__dict__.update(state)

@@ -96,7 +96,7 @@ def test_a_new_folder_is_free(sweep_of: SweepOf) -> None:
 def test_a_sweep_is_gone_on_with_only_when_that_is_said(sweep_of: SweepOf) -> None:
     storage, _, record = asked(sweep_of())
     write_record(storage, record)
-    with pytest.raises(ConfigError, match="holds this sweep already; go on with it by resume=auto"):
+    with pytest.raises(ConfigError, match="holds this sweep already; resume it with resume=auto"):
         check_earlier(*asked(sweep_of()))
     same = sweep_of("resume=auto", "sweep.keep_best=3", "sweep.max_concurrent=1", "ray.local_cpus=9")
     assert check_earlier(*asked(same)) is False  # nothing was begun yet
