@@ -22,13 +22,16 @@ from learning import SIZE, configuration, train_ours
 from machine import in_short, machine, versions
 from step import Case, our_step, seconds
 
-from sam2vt.configuration.rules import COMPILABLE
+from sam2vt.config import ModelConfig
 from sam2vt.core.data.clips.drawing import make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.dataset import clip_spec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.types import SampleKey, VideoRecord
+from sam2vt.settings import choices
+
+COMPILABLE = choices(ModelConfig, "compile")
 
 FROZEN = ["memory_attention", "memory_encoder", "mask_decoder"]
 WARM_UP = 2  # what is compiled may be so again at its second step

@@ -29,12 +29,14 @@ from reference import reference_batch, reference_loss, reference_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from sam2vt.config import OptimizerConfig
-from sam2vt.configuration.rules import RECOMPUTABLE
+from sam2vt.config import ModelConfig, OptimizerConfig
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer
 from sam2vt.core.types import Batch
+from sam2vt.settings import choices
+
+RECOMPUTABLE = choices(ModelConfig, "recompute")
 
 NETWORKS = {
     "nano": "network/sam2.1_nano.yaml",

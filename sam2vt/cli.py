@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sam2vt.configuration.rules import DATASET_TYPES, READ_DEPTHS
+from sam2vt.config import DatasetConfig
 from sam2vt.errors import ConfigError, exit_on_error
-
-if TYPE_CHECKING:
-    from sam2vt.config import DatasetConfig
+from sam2vt.settings import choices
 
 TRAIN_HELP = (
     "train from Hydra overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints"
@@ -90,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     validate = verbs.add_parser("validate", help="what a dataset holds, and everything that is wrong with it")
     validate.add_argument("data", help="whatever dataset.data_path may be")
     _add_reading(validate)
-    validate.add_argument("--read", default="masks", choices=READ_DEPTHS, help=_READ_HELP)
+    validate.add_argument("--read", default="masks", choices=("headers", "masks", "all"), help=_READ_HELP)
     validate.add_argument("--clip-length", type=_positive, default=5, help="frames (default: %(default)s)")
     validate.add_argument("--frame-stride", type=_positive, default=1, help="(default: %(default)s)")
     validate.add_argument("--image-size", type=_positive, default=512, help="pixels (default: %(default)s)")
@@ -150,7 +148,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_reading(verb: argparse.ArgumentParser) -> None:
     """How the dataset is to be read."""
-    verb.add_argument("--dataset-type", default="auto", help=", ".join(DATASET_TYPES))
+    layouts = ", ".join(choices(DatasetConfig, "dataset_type"))
+    verb.add_argument("--dataset-type", default="auto", help=layouts)
     verb.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
     verb.add_argument("--image-root", help="COCO: where file_name starts")
     verb.add_argument("--allow-absolute-paths", action="store_true", help="COCO: files outside its folder")
@@ -279,8 +278,6 @@ def _records(options: argparse.Namespace) -> Sequence[Any]:
 
 
 def _dataset(options: argparse.Namespace) -> DatasetConfig:
-    from sam2vt.config import DatasetConfig
-
     return DatasetConfig(data_path=options.data, **_reading(options))
 
 

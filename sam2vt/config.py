@@ -1,99 +1,180 @@
-"""The configuration as plain dataclasses, and `validate`, which finds every fault at once.
+"""Every setting of a run, once: name, type, default, allowed values, unit and meaning.
 
-Importing this module loads neither torch nor Ray. What the values may be stands in `sam2vt.configuration`.
+`sam2vt.configuration` reads, checks and documents them from what is declared here; docs/settings.md lists
+them. Importing this module loads neither torch nor Ray.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from sam2vt.errors import ConfigError
+from sam2vt.settings import (
+    AMOUNT,
+    DEVICE,
+    DEVICES,
+    NUMBER_OF_WORKERS,
+    PROMPT_TYPES,
+    Rule,
+    above,
+    at_least,
+    follow,
+    one_of,
+    range_within,
+    remember_given,
+    setting,
+    some_of,
+    within,
+)
 
-# OmegaConf reads these annotations: it needs typing's Dict, List, Optional and Tuple spelled out.
+# OmegaConf reads the annotations below: it needs typing's Dict, List, Optional and Tuple spelled out.
 
 
+_SHARE = within(0, 1)
+_FRACTION = Rule(lambda v: 0 < v < 1, "above 0 and below 1")
+_FACTOR = Rule(lambda v: 0 < v <= 1, "above 0 and up to 1")
+_NON_EMPTY = Rule(lambda v: len(v) > 0, "not empty")
+_SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")
+_LIMIT = Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit")
+
+
+@remember_given
 @dataclass
 class ModelConfig:
-    """SAM 2's network: where its weights lie, what trains, and its architecture fields."""
+    """SAM 2's network: where its weights come from, what trains, and its architecture."""
 
-    checkpoint_path: Optional[str] = None
-    config_path: str = "configs/sam2.1/sam2.1_hiera_t.yaml"
-    trainable_modules: List[str] = field(
-        default_factory=lambda: ["memory_attention", "memory_encoder", "mask_decoder"]
+    checkpoint_path: Optional[str] = setting(
+        None, "Weights: a local file, s3://..., gs://... or hf://...; null: random weights.", path="input"
     )
-    device: str = "auto"
-    num_maskmem: int = 7
-    image_size: int = 512
-    backbone_stride: int = 16
-    use_obj_ptrs_in_encoder: bool = True
-    max_obj_ptrs_in_encoder: int = 16
-    add_tpos_enc_to_obj_ptrs: bool = True
-    proj_tpos_enc_in_obj_ptrs: bool = True
-    use_signed_tpos_enc_to_obj_ptrs: bool = True
-    multimask_output_in_sam: bool = True
-    multimask_output_for_tracking: bool = True
-    max_objects: int = 3
-    # Correction clicks while training, on prompted frames of objects prompted by points or boxes.
-    num_correction_clicks: int = 0
-    correction_from_gt: float = 0.1  # share of clicks drawn from the mask instead of from the errors
-    # Frames after which the gradient through the memory is cut; null: never.
-    bptt_frames: Optional[int] = None
-    # While training, presence comes from the ground truth where it is known.
-    presence_from_gt: bool = True
-    # Of a frozen image encoder: bf16, or null for that of the trainer. Its features then are those that a
-    # feature cache holds.
-    encoder_precision: Optional[str] = None
-    # Of the memory attention, its weights' included; null: what the network's YAML says, 0.1 in SAM 2's.
-    memory_dropout: Optional[float] = None
-    # Parts that torch.compile makes faster code of, at their first step; what they round and draw differs.
-    compile: List[str] = field(default_factory=list)
-    # Fill the memory up to one shape on all frames, for a memory attention that is compiled for one.
-    pad_memory: bool = False
-    # Replay the compiled parts as CUDA graphs, which launches their kernels at once.
-    cuda_graphs: bool = False
-    # Parts whose activations are computed again in backward instead of kept: less memory, more time.
-    recompute: List[str] = field(default_factory=list)
-    # auto: computations that give equal results in less CPU time; none: SAM 2's own modules.
-    speedups: str = "auto"
+    config_path: str = setting(
+        "configs/sam2.1/sam2.1_hiera_t.yaml",
+        "The network: a YAML file, a name below configs/, or a name inside the sam2 package.",
+        _NON_EMPTY,
+        path="network",
+    )
+    trainable_modules: List[str] = setting(
+        ["memory_attention", "memory_encoder", "mask_decoder"],
+        'Modules that train: names or patterns such as image_encoder.neck or "*".',
+        Rule(lambda v: bool(v) and all(v), "a list of at least one name or pattern"),
+    )
+    device: str = setting(
+        "auto", "Where load() puts the weights when the model is used without Lightning.", DEVICE
+    )
+    num_maskmem: int = setting(7, "Frames in the memory bank.", at_least(1), unit="frames")
+    image_size: int = setting(
+        512,
+        "Side of the square input.",
+        Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32"),
+        unit="pixels",
+    )
+    backbone_stride: int = setting(
+        16,
+        "Stride of the features that the memory works on.",
+        Rule(lambda v: v == 16, "16, the stride from which masks are decoded"),
+        unit="pixels",
+    )
+    use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
+    max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
+    add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers carry a code of their time.")
+    proj_tpos_enc_in_obj_ptrs: bool = setting(True, "The time code is projected before it is added.")
+    use_signed_tpos_enc_to_obj_ptrs: bool = setting(True, "The time code tells past from future.")
+    multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
+    multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
+    max_objects: int = setting(
+        3, "The same as max_objects at the root, which it follows.", at_least(1), unit="objects"
+    )
+    num_correction_clicks: int = setting(
+        0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
+    )
+    correction_from_gt: float = setting(
+        0.1, "Share of the clicks drawn from the mask instead of from the errors.", _SHARE
+    )
+    bptt_frames: Optional[int] = setting(
+        None,
+        "Frames after which the gradient through the memory is cut; null: never.",
+        at_least(1),
+        unit="frames",
+    )
+    presence_from_gt: bool = setting(
+        True, "While training, presence comes from the ground truth where it is known."
+    )
+    # Features of this precision are also those that a feature cache stores.
+    encoder_precision: Optional[str] = setting(
+        None, "bf16 for a frozen image encoder alone; null: the trainer's.", one_of("bf16")
+    )
+    memory_dropout: Optional[float] = setting(
+        None,
+        "Dropout of the memory attention; null: the network's own, 0.1 in SAM 2's.",
+        Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1, or null for the network's own"),
+    )
+    compile: List[str] = setting(
+        [],
+        "Parts that torch.compile speeds up; rounding and random draws change.",
+        some_of("image_encoder", "memory_attention", "memory_encoder", "mask_decoder"),
+    )
+    pad_memory: bool = setting(False, "Pad the memory to one shape, for a compiled memory_attention.")
+    cuda_graphs: bool = setting(False, "Replay the compiled parts as CUDA graphs; needs pad_memory.")
+    recompute: List[str] = setting(
+        [],
+        "Parts with activation checkpointing: less memory, more time.",
+        some_of("image_encoder", "encoder_blocks", "memory_attention", "memory_encoder", "mask_decoder"),
+    )
+    speedups: str = setting(
+        "auto",
+        "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
+        one_of("auto", "none"),
+    )
 
 
 @dataclass
 class AugmentConfig:
-    """How drawn clips are altered; the defaults leave them as they are.
-
-    Lengths are shares of the model's input; a colour's 0.1 is a factor from 0.9 to 1.1.
-    """
+    """How drawn clips are altered; the defaults leave them as they are."""
 
     # From several clips.
-    mosaic_probability: float = 0.0  # that the clip and three others lie in a grid of 2 x 2
-    paste_probability: float = 0.0  # that an object of another clip lies over it, as a distractor
+    mosaic_probability: float = setting(
+        0.0, "Put the clip and three others into a 2 x 2 grid.", _SHARE, unit="probability"
+    )
+    paste_probability: float = setting(
+        0.0, "Paste an object of another clip as a distractor.", _SHARE, unit="probability"
+    )
     # The same motion for all frames of a clip, and for their masks.
-    flip_probability: float = 0.0  # left to right
-    degrees: float = 0.0  # turned by up to this, either way
-    translate: float = 0.0  # shifted by up to this, in x and y
-    scale: Tuple[float, float] = (1.0, 1.0)  # zoomed about the centre
-    shear: float = 0.0  # degrees, along x
-    crop_area: Tuple[float, float] = (1.0, 1.0)  # share of the frame that is cut out and fills it again
-    crop_ratio: Tuple[float, float] = (1.0, 1.0)  # by how much it is stretched in x against y
-    scale_jitter: Tuple[float, float] = (1.0, 1.0)  # zoomed, and put anywhere
+    flip_probability: float = setting(0.0, "Flip left to right.", _SHARE, unit="probability")
+    degrees: float = setting(0.0, "Rotate by up to this, either way.", within(0, 180), unit="degrees")
+    translate: float = setting(0.0, "Shift by up to this share of the frame, in x and y.", _SHARE)
+    scale: Tuple[float, float] = setting((1.0, 1.0), "Zoom about the centre.", range_within(0.1, 10))
+    shear: float = setting(0.0, "Shear by up to this along x, either way.", within(0, 60), unit="degrees")
+    crop_area: Tuple[float, float] = setting(
+        (1.0, 1.0), "Share of the frame that is cut out and fills it again.", range_within(0.01, 1)
+    )
+    crop_ratio: Tuple[float, float] = setting(
+        (1.0, 1.0), "Stretch of the cut-out in x against y.", range_within(0.1, 10)
+    )
+    scale_jitter: Tuple[float, float] = setting(
+        (1.0, 1.0), "Zoom, and place anywhere.", range_within(0.1, 10)
+    )
     # The same colours for all frames of a clip.
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0  # share of the colour circle
-    grayscale_probability: float = 0.0
-    # Drawn for each frame of its own.
-    frame_brightness: float = 0.0
-    frame_contrast: float = 0.0
-    frame_saturation: float = 0.0
-    blur_probability: float = 0.0
-    blur_sigma: Tuple[float, float] = (0.5, 2.0)  # pixels
-    noise_probability: float = 0.0
-    noise_std: Tuple[float, float] = (0.01, 0.05)  # of a range of colours from 0 to 1
-    jpeg_probability: float = 0.0
-    jpeg_quality: Tuple[int, int] = (30, 90)
+    brightness: float = setting(0.0, "Brightness of the clip; 0.1 is a factor from 0.9 to 1.1.", _SHARE)
+    contrast: float = setting(0.0, "Contrast of the clip, as a factor.", _SHARE)
+    saturation: float = setting(0.0, "Saturation of the clip, as a factor.", _SHARE)
+    hue: float = setting(0.0, "Hue shift of the clip, as a share of the colour circle.", within(0, 0.5))
+    grayscale_probability: float = setting(0.0, "Turn the clip gray.", _SHARE, unit="probability")
+    # Drawn per frame.
+    frame_brightness: float = setting(0.0, "Brightness of each frame, as a factor.", _SHARE)
+    frame_contrast: float = setting(0.0, "Contrast of each frame, as a factor.", _SHARE)
+    frame_saturation: float = setting(0.0, "Saturation of each frame, as a factor.", _SHARE)
+    blur_probability: float = setting(0.0, "Blur a frame.", _SHARE, unit="probability")
+    blur_sigma: Tuple[float, float] = setting(
+        (0.5, 2.0), "Standard deviation of the blur.", range_within(0.1, 10), unit="pixels"
+    )
+    noise_probability: float = setting(0.0, "Add noise to a frame.", _SHARE, unit="probability")
+    noise_std: Tuple[float, float] = setting(
+        (0.01, 0.05), "Standard deviation of the noise, for colours from 0 to 1.", range_within(0, 1)
+    )
+    jpeg_probability: float = setting(0.0, "Compress a frame as JPEG.", _SHARE, unit="probability")
+    jpeg_quality: Tuple[int, int] = setting((30, 90), "Quality of the JPEG.", range_within(1, 100))
 
     def __post_init__(self) -> None:
         for name in ("scale", "crop_area", "crop_ratio", "scale_jitter", "blur_sigma", "noise_std"):
@@ -101,41 +182,80 @@ class AugmentConfig:
         self.jpeg_quality = _pair(self.jpeg_quality, "jpeg_quality", "(least, most)")
 
 
+@remember_given
 @dataclass
 class DatasetConfig:
     """A dataset and how clips and prompts are drawn from it."""
 
-    dataset_type: str = "auto"
-    data_path: str = ""
-    image_size: Tuple[int, int] = (512, 512)
-    video_clip_length: int = 5
-    batch_size: int = 1
-    num_workers: int = 4
-    shuffle: bool = True
-    prompt_types: List[str] = field(default_factory=lambda: ["point", "box", "mask"])
-    num_of_pos_points: int = 1
-    num_of_neg_points: int = 0
-    include_center_point: bool = False
-    clips_per_video: int = 1
-    frame_stride: int = 1
-    max_frame_stride: Optional[int] = (
-        None  # drawn a clip, from frame_stride to this; null: always frame_stride
+    dataset_type: str = setting(
+        "auto",
+        "Layout of the dataset; auto finds it from data_path.",
+        one_of("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely"),
     )
-    reverse_probability: float = 0.0  # that a clip runs backwards
-    min_object_pixels: int = 0  # of the video: objects that stay smaller in a clip are left out of it
-    object_sampling: str = (
-        "uniform"  # of more than max_objects: uniform, visible (by frames) or large (by area)
+    data_path: str = setting(
+        "", "A folder of videos, a COCO JSON, a record table or a pack; a pack may be a URI.", path="input"
     )
-    # Frames of a clip on which an object is prompted: 1 to this many, drawn a clip.
-    max_conditioning_frames: int = 1
-    identity: str = "error"  # COCO without track ids: error, category or iou
-    image_root: Optional[str] = None  # COCO: where file_name starts; null: the JSON's folder
-    allow_absolute_paths: bool = False  # COCO: files outside the JSON's folder and image_root
-    colours: Optional[Dict[str, List[int]]] = None  # masks in colours: class -> [red, green, blue]
-    # Features of frames in place of images, where the encoder is frozen: a folder, a URI, or auto.
-    feature_cache: Optional[str] = None
-    # In place of data_path several sets: mappings of data_path, name, weight or repeat, and what differs.
-    datasets: Any = field(default_factory=list)
+    image_size: Tuple[int, int] = setting(
+        (512, 512), "[S, S] with S = model.image_size, which it follows.", unit="pixels"
+    )
+    video_clip_length: int = setting(5, "Frames per clip.", at_least(1), unit="frames")
+    batch_size: int = setting(1, "Clips per batch of a device.", at_least(1), unit="clips")
+    num_workers: int = setting(4, "Data-loader workers; 0 loads in the training process.", at_least(0))
+    shuffle: bool = setting(True, "Draw the clips in a new order each epoch.")
+    prompt_types: List[str] = setting(
+        ["point", "box", "mask"],
+        "Kinds of prompt; one is drawn per object, and a repeated kind is drawn more often.",
+        PROMPT_TYPES,
+    )
+    num_of_pos_points: int = setting(
+        1, "Positive points of a point prompt: exactly n for COCO, 1 to n for other videos.", at_least(1)
+    )
+    num_of_neg_points: int = setting(0, "Negative points of a point prompt.", at_least(0))
+    include_center_point: bool = setting(False, "One of the positive points is the mask's centre.")
+    clips_per_video: int = setting(1, "Clips drawn per video and epoch.", at_least(1), unit="clips")
+    frame_stride: int = setting(1, "Frames from one frame of a clip to the next.", at_least(1), unit="frames")
+    max_frame_stride: Optional[int] = setting(
+        None,
+        "Longest stride; one is drawn per clip, from frame_stride on; null: always frame_stride.",
+        at_least(1),
+        unit="frames",
+    )
+    reverse_probability: float = setting(0.0, "Play a clip backwards.", _SHARE, unit="probability")
+    min_object_pixels: int = setting(
+        0, "Objects that stay smaller in a clip are left out of it.", at_least(0), unit="pixels of the video"
+    )
+    object_sampling: str = setting(
+        "uniform",
+        "Choice among more than max_objects: uniform, by frames (visible) or by area (large).",
+        one_of("uniform", "visible", "large"),
+    )
+    max_conditioning_frames: int = setting(
+        1,
+        "An object is prompted on 1 to this many frames of a clip, drawn per clip.",
+        at_least(1),
+        unit="frames",
+    )
+    identity: str = setting(
+        "error",
+        "COCO without track ids: refuse, one object per category, or match by IoU.",
+        one_of("error", "category", "iou"),
+    )
+    image_root: Optional[str] = setting(
+        None, "COCO: folder that file_name is relative to; null: the JSON's folder.", path="local input"
+    )
+    allow_absolute_paths: bool = setting(False, "COCO: allow files outside the JSON's folder and image_root.")
+    colours: Optional[Dict[str, List[int]]] = setting(
+        None, "Masks in colours: {class: [red, green, blue], background: [0, 0, 0]}."
+    )
+    feature_cache: Optional[str] = setting(
+        None,
+        "Cache of a frozen encoder's features, read in place of images: a folder, a URI, or auto.",
+        Rule(bool, "a folder, a URI, auto, or null for none"),
+        path="output",
+    )
+    datasets: Any = setting(
+        [], "Several sets in place of data_path: [{data_path: a, weight: 3}, {data_path: b, weight: 1}]."
+    )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
@@ -147,42 +267,72 @@ class DatasetConfig:
         return bool(self.data_path or self.datasets)
 
 
+@remember_given
 @dataclass
 class ValDatasetConfig(DatasetConfig):
     """The validation set; without data of its own it means the training set's, divided by `split`."""
 
-    shuffle: bool = False
-    prompt_types: List[str] = field(default_factory=lambda: ["mask"])
-    # DAVIS leaves the first and last frame of a video out of J and F; true scores them too.
-    score_first_and_last: bool = False
+    shuffle: bool = setting(False, "Must stay false: validation compares the same clips every time.")
+    prompt_types: List[str] = setting(["mask"], "As for dataset.", PROMPT_TYPES)
+    score_first_and_last: bool = setting(
+        False, "Score a video's first and last frame too, which DAVIS leaves out."
+    )
 
 
 @dataclass
 class LossConfig:
-    """Weights of the loss's terms; see `sam2vt.core.training.loss`."""
+    """Weights of the loss's terms, and where they are evaluated."""
 
-    bce_weight: float = 1.0
-    dice_weight: float = 1.0
-    iou_weight: float = 0.5
-    temporal_weight: float = 0.1
-    smooth: float = 1e-6
-    iou_head_weight: float = 1.0
-    presence_weight: float = 1.0
-    focal_weight: float = 0.0
-    # Cheaper, with other numbers: masks measured at a quarter of the side (low), or at so many points each.
-    resolution: str = "full"
-    num_points: Optional[int] = None
+    bce_weight: float = setting(1.0, "Weight of the binary cross-entropy of the masks.", at_least(0))
+    dice_weight: float = setting(1.0, "Weight of the dice loss of the masks.", at_least(0))
+    iou_weight: float = setting(0.5, "Weight of the soft Jaccard loss of the masks.", at_least(0))
+    temporal_weight: float = setting(
+        0.1, "Weight of the difference between predicted and true change per frame.", at_least(0)
+    )
+    smooth: float = setting(1e-6, "Added to both sides of a ratio, so that it is never 0/0.", above(0))
+    iou_head_weight: float = setting(1.0, "Weight of SAM 2's IoU predictions against the IoU.", at_least(0))
+    presence_weight: float = setting(1.0, "Weight of SAM 2's object scores.", at_least(0))
+    focal_weight: float = setting(0.0, "Weight of the focal loss of the masks.", at_least(0))
+    # Both are faster, but results change.
+    resolution: str = setting(
+        "full",
+        "Size of the compared masks: full, or low for a quarter of the side, which is faster.",
+        one_of("full", "low"),
+    )
+    num_points: Optional[int] = setting(
+        None,
+        "Points per mask to compare while training, most where it is uncertain; null: all pixels.",
+        at_least(1),
+        unit="points",
+    )
+
+    @classmethod
+    def weights(cls) -> Tuple[str, ...]:
+        """Return the names of the settings that weight a term."""
+        return tuple(name for name in cls.__dataclass_fields__ if name.endswith("_weight"))
 
 
 @dataclass
 class OptimizerConfig:
-    type: str = "adamw"  # adamw, adam or sgd, whose momentum is betas[0]
-    lr: float = 5e-5
-    weight_decay: float = 0.1
-    betas: Tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    encoder_lr: Optional[float] = None  # null: lr
-    layer_decay: float = 1.0  # factor on the learning rate a trunk block away from the neck
+    """The optimizer and its learning rates."""
+
+    type: str = setting("adamw", "The optimizer.", one_of("adamw", "adam", "sgd"))
+    lr: float = setting(5e-5, "Learning rate.", above(0))
+    weight_decay: float = setting(0.1, "Weight decay; none on biases, norms and embeddings.", at_least(0))
+    betas: Tuple[float, float] = setting(
+        (0.9, 0.999),
+        "Decay rates of the moments; sgd takes the first as momentum.",
+        Rule(lambda v: all(0 <= beta < 1 for beta in v), "two numbers from 0 to below 1"),
+    )
+    eps: float = setting(1e-8, "Added to Adam's denominator.", above(0))
+    encoder_lr: Optional[float] = setting(
+        None,
+        "Learning rate of image_encoder; null: lr.",
+        Rule(lambda v: 0 < v < math.inf, "above 0; to freeze it, see model.trainable_modules"),
+    )
+    layer_decay: float = setting(
+        1.0, "Factor on the learning rate per trunk block away from the neck.", _FACTOR
+    )
 
     def __post_init__(self) -> None:
         self.betas = _pair(self.betas, "betas", "two numbers")
@@ -190,58 +340,129 @@ class OptimizerConfig:
 
 @dataclass
 class SchedulerConfig:
-    enabled: bool = True
-    type: str = "cosine"  # cosine, step or constant; all step per optimizer step
-    T_max: Optional[int] = None  # optimizer steps; null: the run's total
-    eta_min: float = 0.0  # where the cosine ends for `optimizer.lr`; other groups keep their ratio to it
-    step_size: int = 1000
-    gamma: float = 0.1
-    warmup_steps: int = 0
+    """The learning rate over the optimizer's steps."""
+
+    enabled: bool = setting(True, "false keeps the learning rate constant, without warm-up.")
+    type: str = setting("cosine", "Shape of the curve.", one_of("cosine", "step", "constant"))
+    T_max: Optional[int] = setting(
+        None, "Where the cosine ends and stays; null: the run's end.", at_least(1), unit="optimizer steps"
+    )
+    eta_min: float = setting(
+        0.0, "Where the cosine of optimizer.lr ends; other learning rates keep their ratio.", at_least(0)
+    )
+    step_size: int = setting(
+        1000, "step: steps from one factor to the next.", at_least(1), unit="optimizer steps"
+    )
+    gamma: float = setting(0.1, "step: factor on the learning rate.", _FACTOR)
+    warmup_steps: int = setting(
+        0, "Linear warm-up, from lr / warmup_steps on.", at_least(0), unit="optimizer steps"
+    )
 
 
 @dataclass
 class TrainerConfig:
-    accelerator: str = "auto"
-    devices: Any = "auto"
-    precision: str = "32-true"
-    max_epochs: int = 10
-    gradient_clip_val: float = 0.1
-    accumulate_grad_batches: int = 1
-    # An int counts batches, a float is a share of an epoch's, as in Lightning.
-    limit_train_batches: float = 1.0
-    limit_val_batches: float = 1.0
-    val_check_interval: float = 1.0
-    num_sanity_val_steps: int = 0
-    enable_checkpointing: bool = True
-    enable_progress_bar: bool = True
-    logger: bool = True
-    log_every_n_steps: int = 10
-    early_stopping_patience: Optional[int] = None
-    max_steps: int = -1
-    check_val_every_n_epoch: int = 1
-    num_overlay_videos: int = 4  # validation videos drawn as overlays at the end
-    checkpoint_every_n_steps: Optional[int] = None  # beside those at validations and epoch ends
-    keep_best: int = 1  # checkpoints kept for their J&F, beside the newest ones
+    """How long, how often and on which devices, as Lightning's Trainer takes it."""
+
+    accelerator: str = setting(
+        "auto", "Kind of device to train on.", one_of("auto", "cpu", "gpu", "cuda", "mps")
+    )
+    devices: Any = setting("auto", "Devices of this machine.", DEVICES)
+    precision: str = setting(
+        "32-true", "Precision of the computation.", one_of("32-true", "bf16-mixed", "16-mixed")
+    )
+    max_epochs: int = setting(
+        10,
+        "Epochs after which the run ends.",
+        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 where max_steps ends the run"),
+        unit="epochs",
+    )
+    gradient_clip_val: float = setting(0.1, "Most of the gradient's norm; 0: no clipping.", at_least(0))
+    accumulate_grad_batches: int = setting(
+        1, "Batches whose gradients make one optimizer step.", at_least(1), unit="batches"
+    )
+    limit_train_batches: float = setting(
+        1.0, "Training batches per epoch: a float is a share, an integer a number.", AMOUNT
+    )
+    limit_val_batches: float = setting(
+        1.0,
+        "Validation batches and videos, in the same way.",
+        Rule(lambda v: v == 0 or AMOUNT.fits(v), f"{AMOUNT.text}; 0 for no validation"),
+    )
+    val_check_interval: float = setting(
+        1.0, "Validate after this share of an epoch, or number of batches.", AMOUNT
+    )
+    num_sanity_val_steps: int = setting(
+        0, "Validation batches before the first step; -1: all.", at_least(-1), unit="batches"
+    )
+    enable_checkpointing: bool = setting(True, "Write checkpoints.")
+    enable_progress_bar: bool = setting(True, "Draw a progress bar in a terminal.")
+    logger: bool = setting(True, "Log to TensorBoard, or to W&B with use_wandb.")
+    log_every_n_steps: int = setting(10, "Steps from one logged row to the next.", at_least(1), unit="steps")
+    early_stopping_patience: Optional[int] = setting(
+        None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
+    )
+    max_steps: int = setting(-1, "Optimizer steps after which the run ends.", _LIMIT, unit="optimizer steps")
+    check_val_every_n_epoch: int = setting(
+        1, "Epochs from one validation to the next.", at_least(1), unit="epochs"
+    )
+    num_overlay_videos: int = setting(
+        4, "Validation videos drawn with their masks at the end.", at_least(0), unit="videos"
+    )
+    checkpoint_every_n_steps: Optional[int] = setting(
+        None,
+        "Steps from one checkpoint to the next, beside those at validations and epoch ends.",
+        at_least(1),
+        unit="optimizer steps",
+    )
+    keep_best: int = setting(1, "Checkpoints kept for their J&F, beside the newest ones.", at_least(1))
 
 
 @dataclass
 class RayConfig:
     """Where the steps run when `ray_jobs/train.py` runs them."""
 
-    address: Optional[str] = None  # null: the cluster of RAY_ADDRESS, else Ray on this machine
-    local_cpus: Optional[int] = None  # logical CPUs of a Ray started on this machine
-    num_workers: Any = 2  # a number, or {min: 2, max: 8} for a run that shrinks and grows with the cluster
-    cpus_per_worker: int = 1
-    use_gpu: bool = False
-    worker_resources: Dict[str, float] = field(default_factory=dict)  # of a worker, beside CPUs and the GPU
-    decode_actors: int = 1
-    decode_labels: Dict[str, str] = field(default_factory=dict)  # of the nodes that may decode; empty: all
-    prefetch_batches: int = 2
-    storage_path: Optional[str] = None  # null: output_dir's parent
-    name: Optional[str] = None  # null: output_dir's name
-    max_failures: int = 0
-    collective_timeout_seconds: float = 1800.0  # until a rank that does not answer counts as failed
-    resize_check_seconds: float = 60.0  # between two looks for room to grow
+    address: Optional[str] = setting(
+        None, "Address of the cluster; null: that of RAY_ADDRESS, else Ray on this machine."
+    )
+    local_cpus: Optional[int] = setting(
+        None, "Logical CPUs of a Ray started on this machine; null: all.", at_least(1), unit="CPUs"
+    )
+    num_workers: Any = setting(
+        2,
+        "Training workers; {min: 2, max: 8} shrinks and grows with the cluster.",
+        NUMBER_OF_WORKERS,
+        unit="workers",
+    )
+    cpus_per_worker: int = setting(1, "CPUs per worker.", at_least(1), unit="CPUs")
+    use_gpu: bool = setting(False, "One GPU per worker.")
+    worker_resources: Dict[str, float] = setting(
+        {},
+        "Resources per worker beside CPUs and the GPU, such as {trainer_slot: 1}.",
+        Rule(
+            lambda v: "CPU" not in v and all(n > 0 for n in v.values()),
+            "names with numbers above 0; CPUs are ray.cpus_per_worker",
+        ),
+    )
+    decode_actors: int = setting(
+        1, "Processes that make the clips, one CPU each, in place of dataset.num_workers.", at_least(1)
+    )
+    decode_labels: Dict[str, str] = setting(
+        {}, "Labels of the nodes that may decode, such as {pool: data}; empty: any node."
+    )
+    prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0), unit="batches")
+    storage_path: Optional[str] = setting(
+        None,
+        "Storage that all nodes reach: a shared folder or a URI; null: output_dir's parent.",
+        path="output",
+    )
+    name: Optional[str] = setting(None, "Name of the run in the storage; null: output_dir's name.")
+    max_failures: int = setting(0, "Failures after which the run ends; -1: never.", at_least(-1))
+    collective_timeout_seconds: float = setting(
+        1800.0, "Time after which a rank that does not answer counts as failed.", above(0), unit="seconds"
+    )
+    resize_check_seconds: float = setting(
+        60.0, "Time from one look for room to grow to the next.", above(0), unit="seconds"
+    )
 
     @property
     def max_workers(self) -> int:
@@ -250,13 +471,17 @@ class RayConfig:
 
     @property
     def min_workers(self) -> int:
-        """With fewer workers the run waits for more."""
+        """The number of workers below which the run waits for more."""
         return self.num_workers["min"] if isinstance(self.num_workers, dict) else self.num_workers
 
 
 @dataclass
 class Config:
-    """Everything a run is; `load_config` makes one from YAML, `to_dict` takes it apart again."""
+    """Everything that describes a run.
+
+    `model.max_objects` follows `max_objects`, and both image sizes follow `model.image_size`, where they
+    are not given.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
@@ -266,42 +491,93 @@ class Config:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
-    name: str = "default"  # of the experiment: the run folder's and the logger's
-    max_objects: int = 3
-    seed: int = 0
-    split: str = "none"  # none: validate on the training videos; video; time
-    val_fraction: float = 0.2  # share of the videos, or of each video's end, that split holds back
-    resume: Optional[str] = None  # a training checkpoint to go on from; auto: this run's newest, if any
-    on_bad_sample: str = "fail"  # fail or quarantine: leave out of the loss and write to quarantine.jsonl
-    use_wandb: bool = False
-    wandb_project: str = "sam2vt"
-    output_dir: str = "runs/default"
-    save_dir: str = ""  # empty: output_dir/checkpoints
-    log_level: str = "INFO"
+    name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NON_EMPTY)
+    max_objects: int = setting(
+        3, "Most objects per clip; of more, so many are sampled.", at_least(1), unit="objects"
+    )
+    seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
+    split: str = setting(
+        "none",
+        "Validate on the training videos (none), on whole videos (video), or on each video's end (time).",
+        one_of("none", "video", "time"),
+    )
+    val_fraction: float = setting(
+        0.2, "Share of the videos, or of each video, that split holds back.", _FRACTION
+    )
+    resume: Optional[str] = setting(
+        None, "A checkpoint or run folder to resume from; auto: this run's newest, if any.", path="input"
+    )
+    on_bad_sample: str = setting(
+        "fail",
+        "End the run, or leave the clip out of the loss and list it in quarantine.jsonl.",
+        one_of("fail", "quarantine"),
+    )
+    use_wandb: bool = setting(False, "Log to Weights & Biases.")
+    wandb_project: str = setting("sam2vt", "Project at Weights & Biases.", _NON_EMPTY)
+    output_dir: str = setting("runs/default", "Folder of the run.", _NON_EMPTY, path="output")
+    save_dir: str = setting("", "Folder of the checkpoints; empty: output_dir/checkpoints.", path="output")
+    log_level: str = setting(
+        "INFO", "Least level that is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    )
+
+    def __post_init__(self) -> None:
+        self.model = follow(self.model, "max_objects", self.max_objects)
+        size = self.model.image_size
+        self.dataset = follow(self.dataset, "image_size", (size, size))
+        self.valdataset = follow(self.valdataset, "image_size", (size, size))
 
     @property
     def checkpoint_dir(self) -> Path:
-        """Where checkpoints go."""
+        """Folder of the checkpoints."""
         return Path(self.save_dir) if self.save_dir else Path(self.output_dir) / "checkpoints"
+
+
+# Values that trials can be compared by, and which end of them is best.
+OBJECTIVES = {
+    "val/J&F": "max",
+    "val/J": "max",
+    "val/F": "max",
+    "seconds_per_step": "min",
+    "clips_per_second": "max",
+}
 
 
 @dataclass
 class SweepConfig:
-    """Many runs with other values, which `ray_jobs/tune.py` makes; `space` says of what."""
+    """Many runs with other values, which `ray_jobs/tune.py` makes."""
 
-    # Nested as the configuration; each leaf is a range or a choice: see `sam2vt.configuration.sweep_space`.
-    space: Any = field(default_factory=dict)
-    algorithm: str = "tpe"  # how values are drawn: tpe, random or grid
-    scheduler: str = "asha"  # what ends bad trials early: asha, median or none; pbt passes weights on instead
-    num_trials: int = 16  # with the first, which is always the unswept configuration
-    objectives: List[str] = field(default_factory=lambda: ["val/J&F"])  # one or two; the first decides
-    seed: int = 0
-    max_concurrent: Optional[int] = None  # null: as many as the cluster holds
-    keep_best: int = 1  # trials whose checkpoints are kept, beside the unswept one's
-    grace: float = 0.25  # share of a run before which no trial is ended
-    reduction: float = 3.0  # asha: one in so many goes on at each rung
-    perturb_every: float = 0.2  # pbt: share of a run between two exchanges of weights
-    quantile: float = 0.25  # pbt: share of the trials that take over from as many of the best
+    space: Any = setting({}, "Settings to vary, nested as the configuration; a leaf is a range or a choice.")
+    algorithm: str = setting("tpe", "How values are drawn; tpe is Optuna's.", one_of("tpe", "random", "grid"))
+    scheduler: str = setting(
+        "asha",
+        "asha and median end bad trials early; pbt passes on the weights of the best.",
+        one_of("asha", "median", "pbt", "none"),
+    )
+    num_trials: int = setting(
+        16,
+        "Trials; the first is always the unswept configuration.",
+        Rule(lambda v: v >= 2, "at least 2: the first is the unswept configuration"),
+    )
+    objectives: List[str] = setting(["val/J&F"], f"One or two of {', '.join(OBJECTIVES)}; the first decides.")
+    seed: int = setting(0, "Seed of the drawn values.", _SEED)
+    max_concurrent: Optional[int] = setting(
+        None,
+        "Trials at the same time; null: as many as the cluster has room for.",
+        Rule(lambda v: v >= 1, "at least 1, or null for as many as fit"),
+    )
+    keep_best: int = setting(
+        1, "Trials whose checkpoints are kept, beside the unswept one's.", at_least(1), unit="trials"
+    )
+    grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)
+    reduction: float = setting(
+        3.0, "asha: one in so many continues at each rung.", Rule(lambda v: v > 1, "above 1")
+    )
+    perturb_every: float = setting(0.2, "pbt: share of a run between two exchanges of weights.", _FRACTION)
+    quantile: float = setting(
+        0.25,
+        "pbt: share of the worst trials that take the weights of as many of the best.",
+        Rule(lambda v: 0 < v <= 0.5, "above 0 and up to 0.5"),
+    )
 
 
 def _pair(values: Any, name: str, meaning: str) -> Tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,21 @@ class Sam2vtError(Exception):
 
 
 class ConfigError(Sam2vtError, ValueError):
-    """A configuration that cannot be run; its message lists every fault that was found."""
+    """A configuration that cannot be run; its message lists every fault that was found.
+
+    `faults` holds them one by one where there may be several.
+    """
+
+    def __init__(self, message: str = "", faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = list(faults)
+
+    @classmethod
+    def listing(cls, what: str, faults: Sequence[str]) -> ConfigError:
+        """Return the error of all `faults` of `what`, one per line, each once."""
+        once = list(dict.fromkeys(faults))
+        number = "1 fault" if len(once) == 1 else f"{len(once)} faults"
+        return cls("\n".join([f"{what} has {number}:", *(f"  - {fault}" for fault in once)]), once)
 
 
 class DataError(Sam2vtError, ValueError):

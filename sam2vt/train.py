@@ -15,10 +15,10 @@ from sam2vt.composing import HYDRA_VERSION_BASE, experiment_file
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
-from sam2vt.configuration.rules import LOG_LEVELS
 from sam2vt.core.training.checkpoints.resume import resume_kwargs
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.errors import ConfigError, exit_on_error
+from sam2vt.settings import require
 
 if TYPE_CHECKING:
     import lightning as L
@@ -29,8 +29,7 @@ log = logging.getLogger(__name__)
 
 def setup_logging(log_level: str = "INFO") -> None:
     """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging."""
-    if log_level not in LOG_LEVELS:
-        raise ConfigError(f"log_level={log_level!r}: must be one of {', '.join(LOG_LEVELS)}")
+    require(Config, "log_level", log_level)
     package = logging.getLogger("sam2vt")
     package.setLevel(log_level)
     if not package.handlers and not logging.getLogger().handlers:

@@ -1,57 +1,37 @@
-"""Which settings do not go together, and which paths have to exist.
+"""Find the settings that conflict, and the paths that do not exist.
 
-A setting that can have no effect beside another is a fault that names both; whether one was set at all
-is told by comparing it with its default.
+A setting that has no effect beside another is a fault that names both. Whether it was set at all is told by
+comparing it with its default.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from sam2vt.config import AugmentConfig, Config
+from sam2vt.config import Config, LossConfig
 from sam2vt.configuration.mixture import find_member_faults
-from sam2vt.configuration.performance import check_economy
+from sam2vt.configuration.performance import changed_settings, check_performance
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report
-from sam2vt.configuration.rules import LOSS_WEIGHTS, SCHEDULERS, check_values, value_faults
-from sam2vt.configuration.trainable import literal_start, reaches
-
-PATHS = (
-    "model.checkpoint_path",
-    "dataset.data_path",
-    "dataset.image_root",
-    "valdataset.data_path",
-    "valdataset.image_root",
-    "resume",
-)
-CHECKPOINTS = ("model.checkpoint_path", "resume")
-# Trainable parts that only work from the second frame of a clip on.
-MEMORY_PARTS = (
-    "memory_attention",
-    "memory_encoder",
-    "maskmem_tpos_enc",
-    "no_obj_embed_spatial",
-    "obj_ptr_proj",
-    "obj_ptr_tpos_proj",
-    "no_obj_ptr",
-)
+from sam2vt.configuration.trainable import check_trainable
+from sam2vt.settings import settings_of, types_of, walk, wrong_values
 
 
 def find_faults(config: Config) -> list[Fault]:
-    """Every rule that the configuration breaks: single values first, then what does not go together."""
+    """Return every rule that the configuration breaks: single values first, then conflicts."""
     report = Report(config)
-    check_values(report)
     for check in (
         _sizes,
         _paths,
         _mixture,
         _model,
+        check_trainable,
         _data,
         _augment,
-        _cached_frames,
-        check_economy,
+        check_performance,
         _validation,
         _optimizer,
         _scheduler,
@@ -75,15 +55,11 @@ def _sizes(config: Config, report: Report) -> None:
 
 
 def _paths(config: Config, report: Report) -> None:
-    """What is named has to be there, so that a long start does not end in a missing file."""
+    """Report inputs that do not exist, so that a long start does not end in a missing file."""
     if not config.dataset.is_given:
         report.fault("dataset.data_path", "has to be given: a folder of videos or a COCO JSON")
-    for name in PATHS:
-        path = report.value(name)
-        if path == "" and name in CHECKPOINTS:
-            report.fault(name, "must be a path, or null for none")
-        elif path and not (name == "resume" and path == "auto") and (text := _path_fault(name, path)):
-            report.fault(name, text)
+    for name, _, text in _missing_inputs(config):
+        report.fault(name, text)
     if config.model.config_path and not _network_exists(config.model.config_path):
         report.fault(
             "model.config_path",
@@ -92,38 +68,29 @@ def _paths(config: Config, report: Report) -> None:
         )
 
 
-def _mixture(config: Config, report: Report) -> None:
-    """Several datasets in place of one, each checked as the whole would be."""
-    for section in ("dataset", "valdataset"):
-        settings = report.value(section)
-        found, faults = find_member_faults(settings, section)
-        report.faults += faults
-        if settings.datasets and settings.data_path:
-            report.clash(f"{section}.data_path", f"{section}.datasets", "give one of them")
-        for member in found:
-            where = f"{section}.datasets, {member.name}"
-            for name, text in value_faults(member.settings):
-                report.faults.append(Fault((f"{section}.datasets",), f"{where}: {name} {text}"))
-            for name in ("data_path", "image_root"):
-                path = getattr(member.settings, name)
-                wrong = _path_fault(name, path) if path else None
-                if wrong:
-                    report.faults.append(
-                        Fault((f"{section}.datasets",), f"{where}: {name}={path!r}: {wrong}")
-                    )
+def _missing_inputs(section: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield (name, path, fault) of each unusable input path of a configuration or one of its sections."""
+    for name, owner, own_name in walk(section):
+        kind, path = settings_of(owner)[own_name].path, getattr(owner, own_name)
+        if kind == "input" and path == "" and types_of(owner)[own_name] is not str:
+            yield name, path, "must be a path, or null for none"
+        elif path and kind in ("input", "local input") and (name, path) != ("resume", "auto"):
+            text = _path_fault(name, path, kind)
+            if text:
+                yield name, path, text
 
 
-def _path_fault(name: str, path: str) -> str | None:
+def _path_fault(name: str, path: str, kind: str) -> str:
     local = Path(path).expanduser()
     if "://" in path:
-        if name in CHECKPOINTS or name.endswith("data_path"):
-            return None
+        if kind == "input":
+            return ""
         return "must be a local path: only checkpoints, and packs in data_path, may be a URI; mount the data"
     if not local.exists():
         return f"does not exist (looked in {Path.cwd()})"
     if name == "model.checkpoint_path" and not local.is_file():
         return "is a folder; name the checkpoint file in it"
-    return None
+    return ""
 
 
 def _network_exists(config_path: str) -> bool:
@@ -133,8 +100,23 @@ def _network_exists(config_path: str) -> bool:
     return any(path.is_file() for path in candidates + [folder / config_path for folder in folders])
 
 
+def _mixture(config: Config, report: Report) -> None:
+    """Report what is wrong with several datasets in place of one, each checked as the whole would be."""
+    for section in ("dataset", "valdataset"):
+        settings = report.value(section)
+        found, faults = find_member_faults(settings, section)
+        report.faults += faults
+        if settings.datasets and settings.data_path:
+            report.clash(f"{section}.data_path", f"{section}.datasets", "give one of them")
+        for member in found:
+            wrong = [f"{name}={value!r} {text}" for name, value, text in wrong_values(member.settings)]
+            wrong += [f"{name}={path!r}: {text}" for name, path, text in _missing_inputs(member.settings)]
+            texts = [f"{section}.datasets, {member.name}: {text}" for text in wrong]
+            report.faults += [Fault((f"{section}.datasets",), text) for text in texts]
+
+
 def _model(config: Config, report: Report) -> None:
-    model, length = config.model, config.dataset.video_clip_length
+    model = config.model
     if not model.use_obj_ptrs_in_encoder:
         for name in (
             "add_tpos_enc_to_obj_ptrs",
@@ -160,28 +142,7 @@ def _model(config: Config, report: Report) -> None:
         report.clash(
             "model.multimask_output_for_tracking", "model.multimask_output_in_sam", "needs several masks"
         )
-    if model.trainable_modules and length == 1 and all(map(_is_memory, model.trainable_modules)):
-        report.clash(
-            "model.trainable_modules",
-            "dataset.video_clip_length",
-            "the memory is not used on single frames, so nothing would train; use clips of at least 2",
-        )
-    _gradient_length(config, report)
     _correction(config, report)
-
-
-def _gradient_length(config: Config, report: Report) -> None:
-    frames, length = config.model.bptt_frames, config.dataset.video_clip_length
-    if frames is not None and frames >= length:
-        report.clash("model.bptt_frames", "dataset.video_clip_length", "never cuts anything; use null")
-    elif frames == 1 and any(
-        reaches(p, "memory_encoder") and p != "*" for p in config.model.trainable_modules
-    ):
-        report.clash(
-            "model.bptt_frames",
-            "model.trainable_modules",
-            "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null",
-        )
 
 
 def _correction(config: Config, report: Report) -> None:
@@ -235,35 +196,10 @@ def _augment(config: Config, report: Report) -> None:
     ):
         if getattr(config.dataset.augment, switch) == 0:
             report.unused(f"dataset.augment.{name}", f"dataset.augment.{switch}", "no frame is altered so")
-    given = _altered(config.valdataset.augment)
+    given = changed_settings(config.valdataset.augment)
     if given:
         text = f"must be none, has {', '.join(given)}: validation sees the clips as they are"
         report.faults.append(Fault(("valdataset.augment",), f"valdataset.augment: {text}"))
-
-
-def _cached_frames(config: Config, report: Report) -> None:
-    """It is exact only where a frame's features are the same at every step."""
-    name = "dataset.feature_cache"
-    if config.valdataset.feature_cache is not None:
-        report.fault("valdataset.feature_cache", "must be null: validation reads images")
-    if config.dataset.feature_cache is None:
-        return
-    found, _ = find_member_faults(config.dataset, "dataset")
-    for where, settings in [
-        ("dataset", config.dataset),
-        *((f"set {each.name}", each.settings) for each in found),
-    ]:
-        altered = _altered(settings.augment)
-        if altered:
-            text = f"{where} alters frames ({', '.join(altered)}), so that each clip has features of its own"
-            remedy = f"choose dataset/augment=none, or set {name}=null"
-            report.faults.append(Fault((name, "dataset.augment"), f"{name}: augment of {text}; {remedy}"))
-
-
-def _altered(augment: AugmentConfig) -> list[str]:
-    """The settings that are not at their defaults."""
-    plain = type(augment)()
-    return [f.name for f in fields(augment) if getattr(augment, f.name) != getattr(plain, f.name)]
 
 
 def _validation(config: Config, report: Report) -> None:
@@ -288,30 +224,24 @@ def _validation(config: Config, report: Report) -> None:
 
 
 def _optimizer(config: Config, report: Report) -> None:
-    patterns = config.model.trainable_modules
-    if not any(reaches(p, "image_encoder") for p in patterns):
-        report.unused("optimizer.encoder_lr", "model.trainable_modules", "no part of image_encoder trains")
-    if not any(reaches(p, "image_encoder.trunk") for p in patterns):
-        report.unused(
-            "optimizer.layer_decay", "model.trainable_modules", "image_encoder.trunk does not train"
-        )
     if config.optimizer.type == "sgd":
         report.unused("optimizer.eps", "optimizer.type", "sgd has no eps")
         if config.optimizer.betas[1] != 0.999:
             report.clash(
                 "optimizer.betas", "optimizer.type", "sgd takes betas[0] as momentum, betas[1] has no use"
             )
-    if not any(getattr(config.loss, name) > 0 for name in LOSS_WEIGHTS):
-        report.fault("loss.bce_weight", f"at least one of {', '.join(LOSS_WEIGHTS)} must be above 0")
+    if not any(getattr(config.loss, name) > 0 for name in LossConfig.weights()):
+        report.fault("loss.bce_weight", f"at least one of {', '.join(LossConfig.weights())} must be above 0")
 
 
 def _scheduler(config: Config, report: Report) -> None:
     scheduler = config.scheduler
-    own = {"cosine": {"T_max", "eta_min"}, "step": {"step_size", "gamma"}}.get(scheduler.type, set())
+    # Each type with the settings that only it uses; a type that is not allowed is reported on its own.
+    own_of = {"cosine": {"T_max", "eta_min"}, "step": {"step_size", "gamma"}, "constant": set[str]()}
     for name in ("T_max", "eta_min", "step_size", "gamma", "warmup_steps"):
         if not scheduler.enabled:
             report.unused(f"scheduler.{name}", "scheduler.enabled", "the learning rate stays as it is")
-        elif name not in own and name != "warmup_steps" and scheduler.type in SCHEDULERS:
+        elif name != "warmup_steps" and name not in own_of.get(scheduler.type, name):
             report.unused(f"scheduler.{name}", "scheduler.type", "it has no use for it")
     if scheduler.type == "cosine" and scheduler.enabled:
         if scheduler.T_max is not None and scheduler.T_max <= scheduler.warmup_steps:
@@ -322,8 +252,6 @@ def _scheduler(config: Config, report: Report) -> None:
 
 def _trainer(config: Config, report: Report) -> None:
     trainer = config.trainer
-    if trainer.devices is None:
-        report.fault("trainer.devices", "must be auto, -1, a number of devices, or a list of device indices")
     if trainer.accelerator == "cpu" and (trainer.devices == -1 or isinstance(trainer.devices, list)):
         report.clash(
             "trainer.devices",
@@ -356,8 +284,3 @@ def _run(config: Config, report: Report) -> None:
         report.unused("wandb_project", "use_wandb", "nothing is sent to W&B")
     if config.ray.address is not None:
         report.unused("ray.local_cpus", "ray.address", "no Ray is started on this machine")
-
-
-def _is_memory(pattern: str) -> bool:
-    start = literal_start(pattern)
-    return start.startswith("memory_") or any(f"{start}.".startswith(f"{part}.") for part in MEMORY_PARTS)

@@ -1,4 +1,4 @@
-"""Several datasets in one: what each entry of `datasets` may say, and the settings it comes to."""
+"""Read the entries of `datasets`, several sets in place of one, into the settings of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from sam2vt.config import DatasetConfig
-from sam2vt.configuration.reading import Fault, read, unknown_key, untuple
+from sam2vt.configuration.names import unknown_key
+from sam2vt.configuration.reading import Fault, read, untuple
 
 _SHARES = ("name", "weight", "repeat")
 # The same for all clips of a batch, or of the mixture as a whole.
@@ -36,12 +37,12 @@ class Member(NamedTuple):
 
 
 def members(settings: DatasetConfig) -> list[Member]:
-    """The datasets of a mixture that was checked."""
+    """Return the datasets of a mixture that was checked."""
     return [_member(settings, entry, "")[0] for entry in settings.datasets]
 
 
 def with_paths(settings: DatasetConfig, change: Any) -> list[dict[str, Any]]:
-    """The entries with `change` applied to each of their paths."""
+    """Return the entries with `change` applied to each of their paths."""
     paths = ("data_path", "image_root")
     return [
         {name: change(value) if name in paths else value for name, value in entry.items()}
@@ -50,7 +51,7 @@ def with_paths(settings: DatasetConfig, change: Any) -> list[dict[str, Any]]:
 
 
 def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Member], list[Fault]]:
-    """The members that can be read, and what is wrong with `<section>.datasets` on its own."""
+    """Return the members that can be read, and the faults of `<section>.datasets` on its own."""
     where, entries = f"{section}.datasets", settings.datasets
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
         text = "must be a list of mappings, such as [{data_path: a, weight: 3}, {data_path: b, weight: 1}]"
@@ -69,7 +70,9 @@ def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Memb
 def _member(settings: DatasetConfig, entry: Mapping[str, Any], where: str) -> tuple[Member, list[Fault]]:
     allowed = [field.name for field in fields(settings) if field.name not in _SHARED]
     known = [*_SHARES, *allowed]
-    faults = [unknown_key(f"{where}{key}", str(key), known) for key in entry if key not in known]
+    faults = [
+        Fault((f"{where}{key}",), unknown_key(f"{where}{key}", known)) for key in entry if key not in known
+    ]
     own = {key: value for key, value in entry.items() if key in allowed}
     whole = untuple(asdict(settings))
     if isinstance(own.get("augment"), Mapping):

@@ -1,71 +1,67 @@
-"""What does not go together among the settings that save time or memory."""
+"""Find conflicts between settings that save time or memory."""
 
 from __future__ import annotations
 
-from sam2vt.config import Config
+from dataclasses import fields
+
+from sam2vt.config import AugmentConfig, Config
+from sam2vt.configuration.mixture import find_member_faults
+from sam2vt.configuration.reading import Fault
 from sam2vt.configuration.report import Report
-from sam2vt.configuration.trainable import trains
 
 
-def check_economy(config: Config, report: Report) -> None:
-    """Add the faults of the whole configuration."""
-    for check in (_dropout, _encoder_precision, _feature_cache, _recompute, _compiling, _graphs, _measuring):
+def check_performance(config: Config, report: Report) -> None:
+    """Report the conflicts of the whole configuration."""
+    for check in (_encoder, _cached_features, _augmented_cache, _compiling, _graphs, _loss_points):
         check(config, report)
 
 
-def _dropout(config: Config, report: Report) -> None:
-    if config.model.memory_dropout is not None and not trains(config, "memory_attention"):
-        report.clash(
-            "model.memory_dropout",
-            "model.trainable_modules",
-            "a frozen memory_attention has no dropout; set it to null",
-        )
-
-
-def _encoder_precision(config: Config, report: Report) -> None:
+def _encoder(config: Config, report: Report) -> None:
     name = "model.encoder_precision"
     if config.model.encoder_precision is None:
         return
-    if trains(config, "image_encoder"):
-        report.clash(
-            name,
-            "model.trainable_modules",
-            "a pattern there may reach into image_encoder; it is for a frozen one, see trainer.precision",
-        )
     if config.trainer.precision != "32-true":
         report.clash(
             name, "trainer.precision", "the whole model has less than 32 bits already; set it to null"
         )
+    if config.dataset.feature_cache is not None:
+        report.clash(
+            name, "dataset.feature_cache", "one would train and validate on different features; use one"
+        )
 
 
-def _feature_cache(config: Config, report: Report) -> None:
+def _cached_features(config: Config, report: Report) -> None:
     """Steps from the cache do not run the encoder."""
-    name, model = "dataset.feature_cache", config.model
+    if config.valdataset.feature_cache is not None:
+        report.fault("valdataset.feature_cache", "must be null: validation reads images")
     if config.dataset.feature_cache is None:
         return
-    if trains(config, "image_encoder"):
-        report.clash(
-            name,
-            "model.trainable_modules",
-            "a pattern there may reach into image_encoder, whose features then change; name what trains "
-            "without it, such as memory_attention, or set dataset.feature_cache=null",
-        )
-    if model.encoder_precision is not None:
-        report.clash(
-            "model.encoder_precision", name, "one would train and validate on different features; use one"
-        )
     for setting in ("compile", "recompute"):
-        if "image_encoder" in getattr(model, setting):
-            report.clash(f"model.{setting}", name, "no step runs image_encoder; leave it out")
+        if "image_encoder" in getattr(config.model, setting):
+            report.clash(
+                f"model.{setting}", "dataset.feature_cache", "no step runs image_encoder; leave it out"
+            )
 
 
-def _recompute(config: Config, report: Report) -> None:
-    if "encoder_blocks" in config.model.recompute and not trains(config, "image_encoder"):
-        report.clash(
-            "model.recompute",
-            "model.trainable_modules",
-            "a frozen image_encoder keeps nothing for backward; leave encoder_blocks out",
-        )
+def _augmented_cache(config: Config, report: Report) -> None:
+    """A cache is exact only where a frame's features are the same at every step."""
+    name = "dataset.feature_cache"
+    if config.dataset.feature_cache is None:
+        return
+    found, _ = find_member_faults(config.dataset, "dataset")
+    sets = [("dataset", config.dataset), *((f"set {each.name}", each.settings) for each in found)]
+    for where, settings in sets:
+        changed = changed_settings(settings.augment)
+        if changed:
+            text = f"{where} alters frames ({', '.join(changed)}), so that each clip has features of its own"
+            remedy = f"choose dataset/augment=none, or set {name}=null"
+            report.faults.append(Fault((name, "dataset.augment"), f"{name}: augment of {text}; {remedy}"))
+
+
+def changed_settings(augment: AugmentConfig) -> list[str]:
+    """Return the settings that are not at their defaults."""
+    plain = AugmentConfig()
+    return [f.name for f in fields(augment) if getattr(augment, f.name) != getattr(plain, f.name)]
 
 
 def _compiling(config: Config, report: Report) -> None:
@@ -102,7 +98,7 @@ def _graphs(config: Config, report: Report) -> None:
         )
 
 
-def _measuring(config: Config, report: Report) -> None:
+def _loss_points(config: Config, report: Report) -> None:
     points, size = config.loss.num_points, config.model.image_size
     if points is None:
         return

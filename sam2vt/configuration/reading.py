@@ -1,27 +1,28 @@
-"""Nested mappings become dataclasses; unknown keys and wrong types are collected, not raised one by one."""
+"""Read nested mappings into dataclasses, and collect unknown keys and wrong types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
+from sam2vt.configuration.names import unknown_key
 from sam2vt.errors import ConfigError
+from sam2vt.settings import types_of
 
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong, and the dotted names of the fields it concerns."""
+    """A problem, and the dotted names of the settings it concerns."""
 
     fields: tuple[str, ...]
     text: str
 
 
 def plain(mapping: Any) -> Any:
-    """An OmegaConf container resolved into dicts and lists; anything else as it is."""
+    """Return an OmegaConf container as resolved dicts and lists, anything else as it is."""
     if not type(mapping).__module__.startswith("omegaconf"):
         return mapping
     from omegaconf import OmegaConf
@@ -34,7 +35,7 @@ def plain(mapping: Any) -> Any:
 
 
 def untuple(value: Any) -> Any:
-    """Tuples as lists, at any depth."""
+    """Return `value` with lists for tuples, at any depth."""
     if isinstance(value, Mapping):
         return {key: untuple(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -43,11 +44,15 @@ def untuple(value: Any) -> Any:
 
 
 def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
-    """An instance of the dataclass `kind`, and what was wrong; a faulty field keeps its default."""
+    """Return an instance of the dataclass `kind` and the faults; a faulty field keeps its default."""
     if not isinstance(mapping, Mapping):
         return kind(), [_wrong_type(where or "config", mapping, "a mapping of settings")]
-    hints = get_type_hints(kind)
-    faults = [unknown_key(f"{where}{key}", str(key), list(hints)) for key in mapping if key not in hints]
+    hints = types_of(kind)
+    faults = [
+        Fault((f"{where}{key}",), unknown_key(f"{where}{key}", list(hints)))
+        for key in mapping
+        if key not in hints
+    ]
     values = {}
     for name in hints:
         if name in mapping:
@@ -59,6 +64,7 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
 
 
 def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
+    """Return `value` as the type `hint`, and the faults; `where` is the name of the setting."""
     origin, arguments = get_origin(hint), get_args(hint)
     if isinstance(value, str) and value == "???":
         return None, [Fault((where,), f"{where}: has to be given")]
@@ -107,14 +113,8 @@ def _wrong_type(where: str, value: Any, expected: str) -> Fault:
     return Fault((where.rstrip("."),), f"{where.rstrip('.')}={value!r}: must be {expected}{hint}")
 
 
-def unknown_key(where: str, key: str, allowed: list[str]) -> Fault:
-    close = get_close_matches(key, allowed, n=1)
-    meant = f", did you mean {close[0]}?" if close else ""
-    return Fault((where,), f"{where}: unknown key{meant}; allowed here: {', '.join(allowed)}")
-
-
 def configs_dir() -> Path:
-    """The folder of the YAML files: inside an installed package, beside it in a checkout."""
+    """Return the folder of the YAML files: inside an installed package, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "config.yaml").is_file():

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
-from difflib import get_close_matches
-from typing import Any, NamedTuple, cast, get_type_hints
+from typing import Any, NamedTuple, cast
 
-from sam2vt.config import Config, SweepConfig
+from sam2vt.config import OBJECTIVES, Config, SweepConfig
 from sam2vt.configuration.loading import load_config
+from sam2vt.configuration.names import nearest, type_of
 from sam2vt.configuration.reading import convert, plain, read
 from sam2vt.configuration.sweep_space import Dimension, Space, read_space
 from sam2vt.errors import ConfigError
+from sam2vt.settings import types_of, wrong_values
 
-ALGORITHMS = ("tpe", "random", "grid")
-SCHEDULERS = ("asha", "median", "pbt", "none")
-# What a validation says that trials can be compared by, and which end of it is best.
-OBJECTIVES = {
-    "val/J&F": "max",
-    "val/J": "max",
-    "val/F": "max",
-    "seconds_per_step": "min",
-    "clips_per_second": "max",
-}
 # Where a run lies and how it is watched: the same for every trial, or the sweep's own to say.
 _PLACES = (
     *("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project", "on_bad_sample"),
@@ -96,40 +87,16 @@ def load_sweep(composed: Any) -> Sweep:
     base = BaseConfig({**content, "output_dir": config.output_dir})
     settings, found = read(SweepConfig, plain(OmegaConf.create(given)), "sweep.")
     assert isinstance(settings, SweepConfig)
-    faults = [fault.text for fault in found] + list(_setting_faults(settings))
+    faults = [fault.text for fault in found]
+    faults += [f"sweep.{name}={value!r}: {text}" for name, value, text in wrong_values(settings)]
+    faults += _objective_faults(settings.objectives)
     space, wrong = read_space(settings.space, _convert_named, lambda name: _value(config, name))
     faults += wrong
     if not wrong:
         faults += _space_faults(settings, space, config, base)
     if faults:
-        faults = list(dict.fromkeys(faults))
-        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise ConfigError("\n".join([f"the sweep has {number}:", *(f"  - {fault}" for fault in faults)]))
+        raise ConfigError.listing("the sweep", faults)
     return Sweep(settings, space, base)
-
-
-def _setting_faults(settings: SweepConfig) -> Iterator[str]:
-    """What each setting may be on its own."""
-    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "algorithm": ((lambda v: v in ALGORITHMS), f"one of {', '.join(ALGORITHMS)}"),
-        "scheduler": ((lambda v: v in SCHEDULERS), f"one of {', '.join(SCHEDULERS)}"),
-        "num_trials": ((lambda v: v >= 2), "at least 2: the first is the unswept configuration"),
-        "seed": ((lambda v: 0 <= v < 2**32), "from 0 to 4294967295"),
-        "max_concurrent": (
-            (lambda v: v is None or v >= 1),
-            "at least 1, or null for as many as fit",
-        ),
-        "keep_best": ((lambda v: v >= 1), "at least 1"),
-        "grace": ((lambda v: 0 < v < 1), "above 0 and below 1"),
-        "reduction": ((lambda v: v > 1), "above 1"),
-        "perturb_every": ((lambda v: 0 < v < 1), "above 0 and below 1"),
-        "quantile": ((lambda v: 0 < v <= 0.5), "above 0 and up to 0.5"),
-    }
-    for name, (fits, allowed) in rules.items():
-        value = getattr(settings, name)
-        if not fits(value):
-            yield f"sweep.{name}={value!r}: must be {allowed}"
-    yield from _objective_faults(settings.objectives)
 
 
 def _objective_faults(objectives: list[str]) -> Iterator[str]:
@@ -225,7 +192,7 @@ def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Itera
         try:
             base.config({**needed, dimension.name: value})
         except ConfigError as error:
-            lines = [line.removeprefix("  - ") for line in str(error).splitlines()[1:] or [str(error)]]
+            lines = error.faults or [str(error)]
             found = [line for line in lines if not any(name in line.split(":")[0] for name in mendable)]
             if found:
                 yield f"sweep.space.{dimension.name}: {'; '.join(found)}"
@@ -233,31 +200,16 @@ def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Itera
 
 
 def _convert_named(name: str, value: Any) -> tuple[Any, list[str]]:
-    """`value` as the type of the setting `name`."""
-    kind: Any = Config
-    for part in name.split("."):
-        hints = get_type_hints(kind) if is_dataclass(kind) else {}
-        if part not in hints:
-            return None, [_unknown(name)]
-        kind = hints[part]
+    """Return `value` as the type of the setting `name`, and the faults."""
+    try:
+        kind = type_of(name)
+    except KeyError:
+        meant = nearest(name)
+        return None, [f"{name} is no setting{f', did you mean {meant}?' if meant else ''}"]
     if is_dataclass(kind):
-        return None, [f"{name} is a group of settings; name one of them: {', '.join(get_type_hints(kind))}"]
+        return None, [f"{name} is a group of settings; name one of them: {', '.join(types_of(kind))}"]
     converted, faults = convert(value, kind, name)
     return converted, [fault.text for fault in faults]
-
-
-def _unknown(name: str) -> str:
-    known = list(_names(Config))
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"{name} is no setting{f', did you mean {close[0]}?' if close else ''}"
-
-
-def _names(kind: Any, prefix: str = "") -> Iterator[str]:
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            yield from _names(hint, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
 
 
 def _value(config: Config, name: str) -> Any:

@@ -97,7 +97,7 @@ def test_all_faults_come_in_one_message(settings: dict[str, Any]) -> None:
     assert len(found) == 6
     for name in ("optimizer.lr", "optimizer.typ", "max_objects", "trainer.precision", "dataset.data_path"):
         assert sum(line.startswith(f"  - {name}") for line in found) == 1
-    assert "did you mean type?" in "\n".join(found)
+    assert "did you mean optimizer.type?" in "\n".join(found)
 
 
 WRONG_TYPES = [

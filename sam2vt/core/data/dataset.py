@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import islice
@@ -17,7 +17,7 @@ from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip, warn_short_videos
 from sam2vt.core.data.clips.prompts import PromptGenerator, normalise_prompt_types
 from sam2vt.core.data.clips.sampling import ClipSampler
-from sam2vt.core.data.clips.spec import ClipSpec
+from sam2vt.core.data.clips.spec import DRAWN_AS_CONFIGURED, ClipSpec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
 from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
@@ -183,22 +183,6 @@ class COCODataset(ClipDataset):
         return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 
-# What datasets call as a configuration does.
-_OF_CLIPS = (
-    "image_size",
-    "video_clip_length",
-    "prompt_types",
-    "num_of_neg_points",
-    "frame_stride",
-    "max_frame_stride",
-    "reverse_probability",
-    "min_object_pixels",
-    "object_sampling",
-    "max_conditioning_frames",
-    "augment",
-)
-
-
 def dataset_from_config(
     cfg: DatasetConfig,
     *,
@@ -216,7 +200,8 @@ def dataset_from_config(
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
     if isinstance(records, Mixture):
         return ClipDataset(records, _mixed_spec(cfg, records, seed, max_objects))
-    options = {name: getattr(cfg, name) for name in _OF_CLIPS}
+    same = (*DRAWN_AS_CONFIGURED, "augment", "video_clip_length", "prompt_types", "num_of_neg_points")
+    options: dict[str, Any] = {name: getattr(cfg, name) for name in same}
     options |= {"records": records, "seed": seed, "max_objects": max_objects}
     options["include_center"] = cfg.include_center_point
     path = cfg.data_path or records[0].source
@@ -247,23 +232,6 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
     return any(record.from_coco for record in first)
 
 
-# What `create_dataloader` takes beside the settings of torch's DataLoader.
-_CONFIG_OPTIONS = (
-    "image_size",
-    "video_clip_length",
-    "clips_per_video",
-    "frame_stride",
-    "max_frame_stride",
-    "reverse_probability",
-    "min_object_pixels",
-    "object_sampling",
-    "max_conditioning_frames",
-    "augment",
-    "identity",
-    "image_root",
-    "allow_absolute_paths",
-    "colours",
-)
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
 _SET_HERE = (
@@ -292,9 +260,8 @@ def create_dataloader(
 ) -> DataLoader[Any]:
     """Batches of a dataset, the same for any number of workers.
 
-    Further keywords: image_size, video_clip_length, clips_per_video, frame_stride, max_frame_stride,
-    reverse_probability, min_object_pixels, object_sampling, max_conditioning_frames, augment, identity,
-    image_root, allow_absolute_paths, colours, records, seed, max_objects; rank, world_size and epoch
+    Further keywords: the settings of `DatasetConfig` that say how videos are read and clips drawn;
+    records, seed and max_objects; rank, world_size and epoch
     of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
     `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
     without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
@@ -302,7 +269,7 @@ def create_dataloader(
     kwargs = dict(kwargs)
     options, draw, sampling = (
         {name: kwargs.pop(name) for name in names if name in kwargs}
-        for names in (_CONFIG_OPTIONS, _DRAW_OPTIONS, _SAMPLER_OPTIONS)
+        for names in (_config_options(), _DRAW_OPTIONS, _SAMPLER_OPTIONS)
     )
     _check_loader_options(kwargs)
     cfg = DatasetConfig(
@@ -342,9 +309,16 @@ def _loader(
     )
 
 
+def _config_options() -> list[str]:
+    """Return the settings of a dataset that `create_dataloader` takes under their own names, by keyword."""
+    named = {*signature(create_dataloader).parameters, "data_path", "include_center_point"}
+    of_a_run = {"datasets", "feature_cache"}  # a mixture and a cache belong to a whole configuration
+    return [each.name for each in fields(DatasetConfig) if each.name not in named | of_a_run]
+
+
 def _check_loader_options(options: dict[str, Any]) -> None:
     loader_options = [name for name in signature(DataLoader.__init__).parameters if name not in _SET_HERE]
     unknown = [name for name in options if name not in loader_options]
     if unknown:
-        allowed = [*_CONFIG_OPTIONS, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
+        allowed = [*_config_options(), *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
         raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")

@@ -49,7 +49,7 @@ class SAM2Model(nn.Module):
     `max_obj_ptrs_in_encoder=4`) and how training treats clicks, presence and the gradient through time:
     `num_correction_clicks`, `correction_from_gt`, `bptt_frames`, `presence_from_gt`, `memory_dropout`,
     `encoder_precision`; `recompute` names what is computed again in backward instead of kept
-    (`sam2vt.configuration.rules.RECOMPUTABLE`); `compile`, `pad_memory` and `cuda_graphs` are for
+    (`ModelConfig.recompute`); `compile`, `pad_memory` and `cuda_graphs` are for
     `compile_parts`.
     """
 

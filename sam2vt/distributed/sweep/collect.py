@@ -11,7 +11,8 @@ import ray.exceptions
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from sam2vt.configuration.sweep import OBJECTIVES, Sweep
+from sam2vt.config import OBJECTIVES
+from sam2vt.configuration.sweep import Sweep
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.launch import own_error
 from sam2vt.distributed.sweep.results import (

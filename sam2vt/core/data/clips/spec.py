@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
-from sam2vt.config import AugmentConfig
-from sam2vt.configuration.rules import OBJECT_SAMPLINGS, check_augment
+from sam2vt.config import AugmentConfig, Config, DatasetConfig
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.frames.feature_cache import FeatureCache
 from sam2vt.core.types import SET, VideoRecord
 from sam2vt.errors import ConfigError
+from sam2vt.settings import require, settings_of, wrong_values
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,12 @@ class ClipSpec:
             raise ConfigError(
                 f"max_frame_stride={self.max_frame_stride}: must be at least frame_stride={self.frame_stride}"
             )
-        if not 0 <= self.reverse_probability <= 1:
-            raise ConfigError(f"reverse_probability={self.reverse_probability}: must be between 0 and 1")
-        if self.min_object_pixels < 0:
-            raise ConfigError(f"min_object_pixels={self.min_object_pixels}: must be at least 0")
-        if self.object_sampling not in OBJECT_SAMPLINGS:
-            raise ConfigError(
-                f"object_sampling={self.object_sampling!r}: allowed are {', '.join(OBJECT_SAMPLINGS)}"
-            )
-        for name in ("clip_length", "frame_stride", "max_objects", "max_conditioning_frames"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}={value}: must be at least 1")
-        check_augment(self.augment)
+        require(DatasetConfig, "video_clip_length", self.clip_length, "clip_length")
+        require(Config, "max_objects", self.max_objects)
+        for name in DRAWN_AS_CONFIGURED:
+            require(DatasetConfig, name, getattr(self, name))
+        for name, value, text in wrong_values(self.augment):
+            raise ConfigError(f"augment.{name}={value!r}: {text}")
 
     def of(self, record: VideoRecord) -> ClipSpec:
         """How clips of this video are drawn."""
@@ -69,3 +62,7 @@ class ClipSpec:
     def span(self) -> int:
         """How many frames of the video a whole clip reaches over."""
         return (self.clip_length - 1) * self.frame_stride + 1
+
+
+# The settings of a dataset that a spec takes under their own names; `augment` is a group of its own.
+DRAWN_AS_CONFIGURED = tuple(each.name for each in fields(ClipSpec) if each.name in settings_of(DatasetConfig))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from sam2vt.configuration.rules import DATASET_TYPES, IDENTITIES
+from sam2vt.config import DatasetConfig
 from sam2vt.core.data.formats import (
     coco,
     coco_images,
@@ -34,6 +34,7 @@ from sam2vt.core.data.formats.paths import check_readable
 from sam2vt.core.data.masks.codings import check_colours
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
+from sam2vt.settings import require
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +100,9 @@ def _existing(data_path: str) -> str:
 
 
 def _check(dataset_type: str, options: ReadOptions) -> None:
-    if dataset_type not in DATASET_TYPES:
-        raise ConfigError(f"dataset_type={dataset_type!r}: allowed are {', '.join(DATASET_TYPES)}")
+    require(DatasetConfig, "dataset_type", dataset_type)
+    require(DatasetConfig, "identity", options.identity)
     check_colours(options.colours)
-    if options.identity not in IDENTITIES:
-        raise ConfigError(f"identity={options.identity!r}: allowed are {', '.join(IDENTITIES)}")
 
 
 def _layouts(dataset_type: str) -> list[Layout]:

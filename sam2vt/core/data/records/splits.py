@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam2vt.configuration.rules import SPLITS
+from sam2vt.config import Config
 from sam2vt.core.data.records.table import RecordsByRow, RecordTable
 from sam2vt.core.types import ObjectImages, Segmentations, VideoRecord
 from sam2vt.errors import ConfigError, DataError
+from sam2vt.settings import require
 
 
 def split_records(
@@ -27,8 +28,7 @@ def split_records(
     found when it is read. Raises ConfigError for values that are not allowed, DataError where a side would
     have nothing.
     """
-    if mode not in SPLITS:
-        raise ConfigError(f"split={mode!r}: allowed are {', '.join(SPLITS)}")
+    require(Config, "split", mode)
     if mode == "none":
         both = records if isinstance(records, RecordsByRow) else list(records)
         return both, both

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from sam2vt.config import Config
+from sam2vt.config import Config, ModelConfig
 from sam2vt.configuration.loading import load_config, to_dict
-from sam2vt.configuration.rules import RECOMPUTABLE
 from sam2vt.configuration.trainable import trains
 from sam2vt.core.training.footprint.step import simulate_step
+from sam2vt.settings import choices
 
 PREFETCHED = 2  # batches that each loader process has ready, as torch's DataLoader does
 # A GPU's memory that no tensor holds: its context and the libraries' work spaces.
@@ -113,11 +113,11 @@ def _recomputing(config: Config) -> Iterator[tuple[str, Config]]:
     spared: set[str] = set() if trains(config, "image_encoder") else {"encoder_blocks"}
     if config.dataset.feature_cache is not None:
         spared.add("image_encoder")
-    given = set(config.model.recompute)
-    for more in (WITHOUT_ENCODER, ("image_encoder", *WITHOUT_ENCODER), RECOMPUTABLE):
+    given, all_parts = set(config.model.recompute), choices(ModelConfig, "recompute")
+    for more in (WITHOUT_ENCODER, ("image_encoder", *WITHOUT_ENCODER), all_parts):
         wanted = given | set(more) - spared
         if wanted != given:
-            given, parts = wanted, [part for part in RECOMPUTABLE if part in wanted]
+            given, parts = wanted, [part for part in all_parts if part in wanted]
             yield _changed(config, f"model.recompute=[{','.join(parts)}]", {"model.recompute": parts})
 
 

@@ -9,12 +9,15 @@ import sys
 import pytest
 import torch
 
-from sam2vt.configuration.rules import COMPILABLE
+from sam2vt.config import ModelConfig
 from sam2vt.core.model import compiling
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.errors import ConfigError
+from sam2vt.settings import choices
 
 from .conftest import make_clips, nano_model, prompt
+
+COMPILABLE = choices(ModelConfig, "compile")
 
 
 class Captured:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.configuration.rules import RECOMPUTABLE
+from sam2vt.config import ModelConfig
 from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.settings import choices
 
 from .conftest import centre_clicks, make_clips, nano_model, prompt
+
+RECOMPUTABLE = choices(ModelConfig, "recompute")
 
 
 class Kept:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from sam2vt.config import OptimizerConfig, SchedulerConfig
-from sam2vt.configuration.rules import OPTIMIZERS, SCHEDULERS
 from sam2vt.core.training import optim
 from sam2vt.core.training.optim import (
     build_optimizer,
@@ -20,6 +19,9 @@ from sam2vt.core.training.optim import (
     parameter_groups,
 )
 from sam2vt.errors import ConfigError
+from sam2vt.settings import choices
+
+OPTIMIZERS, SCHEDULERS = choices(OptimizerConfig, "type"), choices(SchedulerConfig, "type")
 
 LR = 0.5
 

@@ -99,7 +99,7 @@ def test_draws_repeat(video):
         ({"frame_stride": 3, "max_frame_stride": 2}, "max_frame_stride=2: must be at least frame_stride=3"),
         ({"reverse_probability": 1.5}, "reverse_probability=1.5: must be between 0 and 1"),
         ({"min_object_pixels": -1}, "min_object_pixels=-1: must be at least 0"),
-        ({"object_sampling": "big"}, "object_sampling='big': allowed are uniform, visible, large"),
+        ({"object_sampling": "big"}, "object_sampling='big': must be one of uniform, visible, large"),
     ],
 )
 def test_values_that_are_not_allowed(options, message):

@@ -102,9 +102,9 @@ def test_only_the_type_asked_for_is_looked_for(tree, tmp_path):
 
 
 def test_values_that_are_not_allowed(tree):
-    with pytest.raises(ConfigError, match="dataset_type='davis': allowed are auto, video, coco"):
+    with pytest.raises(ConfigError, match="dataset_type='davis': must be one of auto, video, coco"):
         load_records("davis", ".")
-    with pytest.raises(ConfigError, match="identity='guess': allowed are error, category, iou"):
+    with pytest.raises(ConfigError, match="identity='guess': must be one of error, category, iou"):
         load_records("coco", ".", identity="guess")
     root = tree({"a": 1})
     with pytest.raises(ConfigError, match="identity=iou means nothing to a tree of frames and masks"):

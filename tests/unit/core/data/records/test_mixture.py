@@ -186,7 +186,7 @@ BAD_ENTRIES = {
     "no such path": ([{"data_path": "/nowhere"}], "nowhere: data_path='/nowhere': does not exist"),
     "unknown key": (
         [{"data_path": "{one}", "wieght": 2}],
-        "datasets[0].wieght: unknown key, did you mean weight",
+        "datasets[0].wieght: unknown key, did you mean dataset.datasets[0].weight?",
     ),
     "shared key": ([{"data_path": "{one}", "image_size": [64, 64]}], "datasets[0].image_size: unknown key"),
     "wrong type": (

@@ -104,7 +104,7 @@ def test_bounds_of_the_fraction(mode, fraction):
 
 
 def test_unknown_split():
-    with pytest.raises(ConfigError, match="split='random': allowed are none, video, time"):
+    with pytest.raises(ConfigError, match="split='random': must be one of none, video, time"):
         split_records(videos(4), "random", 0.2, 0)
 
 

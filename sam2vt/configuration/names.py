@@ -1,0 +1,77 @@
+"""Look a setting up by its dotted name, or find the one that a misspelt name means."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from sam2vt.config import Config, SweepConfig
+from sam2vt.settings import types_of, walk
+
+
+@functools.cache
+def setting_names() -> tuple[str, ...]:
+    """Return the dotted names of all settings, those of a sweep last."""
+    return (
+        *(name for name, _, _ in walk(Config)),
+        *(name for name, _, _ in walk(SweepConfig, "sweep.")),
+    )
+
+
+def type_of(name: str) -> Any:
+    """Return the type of a setting, or the dataclass of a group of settings.
+
+    Below a mapping any key is taken, as in `ray.worker_resources.trainer_slot`. Raises KeyError where there
+    is no such setting.
+    """
+    kind: Any = Config
+    for part in name.split("."):
+        if kind is Config and part == "sweep":
+            kind = SweepConfig
+        elif is_dataclass(kind):
+            kind = types_of(kind)[part]
+        elif kind is not Any and "Dict" not in str(kind):
+            raise KeyError(name)
+        else:
+            kind = Any
+    return kind
+
+
+def unknown_name(name: str) -> str | None:
+    """Return the fault of a name that is no setting, with what it may mean; None for a known one."""
+    known, wrong = name, ""
+    while True:  # from the end to the first part that is wrong
+        try:
+            kind = type_of(known) if known else Config
+            break
+        except KeyError:
+            known, _, wrong = known.rpartition(".")
+    if not wrong:
+        return None
+    beside = list(types_of(kind)) if is_dataclass(kind) else []
+    return unknown_key(name, beside)
+
+
+def unknown_key(name: str, beside: Sequence[str]) -> str:
+    """Return the fault of an unknown `name`; `beside` are the keys that are allowed in its place."""
+    meant = nearest(name, beside)
+    guess = f", did you mean {meant}?" if meant else ""
+    allowed = f"; allowed here: {', '.join(beside)}" if beside else ""
+    return f"{name}: unknown key{guess}{allowed}"
+
+
+def nearest(name: str, beside: Sequence[str] = ()) -> str | None:
+    """Return the setting, or the key `beside` it, that `name` most likely means; None for no idea."""
+    parent, _, last = name.rpartition(".")
+    # A right name at the wrong level is more likely than a slip of the pen; its own section comes first.
+    same = [each for each in setting_names() if each.rpartition(".")[2] == last]
+    same.sort(key=lambda each: not each.startswith(f"{name.partition('.')[0]}."))
+    close = [f"{parent}.{each}".lstrip(".") for each in get_close_matches(last, beside, n=1)]
+    whole = get_close_matches(name, setting_names(), n=1, cutoff=0.7)
+    # reversed: of equal last parts the first setting is meant, dataset's before valdataset's.
+    ends = {each.rpartition(".")[2]: each for each in reversed(setting_names())}
+    elsewhere = [ends[each] for each in get_close_matches(last, ends, n=1, cutoff=0.7)]
+    return next(iter([*same, *close, *whole, *elsewhere]), None)

@@ -1,0 +1,212 @@
+"""Describe a setting where it is declared: meaning, unit, allowed values, and whether it is a path."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+from sam2vt.errors import ConfigError
+
+Section = TypeVar("Section")
+
+_KEY = "setting"  # of a dataclass field's metadata
+_GIVEN = "_given"  # names of the settings that a section's constructor was given
+
+
+class Rule(NamedTuple):
+    """The values that a setting takes; `text` completes "must be"."""
+
+    fits: Callable[[Any], bool]
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+class Setting(NamedTuple):
+    """Everything about a setting that its name, type and default do not say.
+
+    `path` says what kind of path it is: "input" (local or a URI, has to exist), "local input", "output",
+    "network" (also a name inside a package); empty for any other setting.
+    """
+
+    meaning: str
+    allowed: Rule | None = None
+    unit: str = ""
+    path: str = ""
+
+
+def setting(
+    default: Any, meaning: str, allowed: Rule | None = None, *, unit: str = "", path: str = ""
+) -> Any:
+    """Return a dataclass field with its description. A mutable default is copied per instance."""
+    metadata = {_KEY: Setting(meaning, allowed, unit, path)}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def at_least(low: float) -> Rule:
+    """Finite numbers from `low` on."""
+    return Rule(lambda value: low <= value < math.inf, f"at least {low}")
+
+
+def above(low: float) -> Rule:
+    """Finite numbers above `low`."""
+    return Rule(lambda value: low < value < math.inf, f"above {low}")
+
+
+def within(low: float, high: float) -> Rule:
+    """Numbers from `low` to `high`, both included."""
+    return Rule(lambda value: low <= value <= high, f"between {low} and {high}")
+
+
+def range_within(low: float, high: float) -> Rule:
+    """Pairs [least, most] between `low` and `high`."""
+    fits = lambda pair: low <= pair[0] <= pair[1] <= high  # noqa: E731
+    return Rule(fits, f"[least, most], both between {low} and {high}")
+
+
+def one_of(*allowed: str) -> Rule:
+    """One of the given texts."""
+    return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}", allowed)
+
+
+def some_of(*allowed: str) -> Rule:
+    """A list, perhaps empty, of the given texts."""
+    return Rule(lambda value: set(value) <= set(allowed), f"a list of {', '.join(allowed)}", allowed)
+
+
+def _is_device(value: str) -> bool:
+    kind, _, index = value.partition(":")
+    return value in ("auto", "cpu", "mps") or (kind == "cuda" and (value == kind or index.isdecimal()))
+
+
+def _are_devices(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(type(index) is int and index >= 0 for index in value)
+    return value == "auto" or (type(value) is int and (value == -1 or value >= 1))
+
+
+def _is_amount(value: float) -> bool:
+    # Lightning's reading: an int counts batches, a float is a share.
+    return value >= 1 if isinstance(value, int) else 0 < value <= 1
+
+
+def _is_number_of_workers(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return type(value) is int and value >= 1
+    if value.keys() != {"min", "max"} or any(type(number) is not int for number in value.values()):
+        return False
+    return 1 <= value["min"] <= value["max"]
+
+
+_PROMPTS = ("point", "box", "bbox", "mask")
+
+
+def _are_prompt_types(value: list[str]) -> bool:
+    kinds = {"box" if kind == "bbox" else kind for kind in value}
+    return set(value) <= set(_PROMPTS) and (len(value) == 1 or len(kinds) > 1)
+
+
+DEVICE = Rule(_is_device, "auto, cpu, cuda, cuda:<index> or mps")
+DEVICES = Rule(_are_devices, "auto, -1, a number of devices, or a list of device indices")
+AMOUNT = Rule(_is_amount, "a share above 0.0 and up to 1.0, or an integer that counts batches")
+NUMBER_OF_WORKERS = Rule(
+    _is_number_of_workers, "a number of at least 1, or {min: 2, max: 8} with a min that is at most max"
+)
+PROMPT_TYPES = Rule(
+    _are_prompt_types,
+    f"a list of {', '.join(_PROMPTS)}; repeats are weights, so a list of one type has it once",
+    _PROMPTS,
+)
+
+
+def settings_of(section: Any) -> dict[str, Setting]:
+    """Return the described settings of a dataclass or of an instance, by name; sections are left out."""
+    return {each.name: each.metadata[_KEY] for each in fields(section) if _KEY in each.metadata}
+
+
+def choices(section: type, name: str) -> tuple[str, ...]:
+    """Return the texts that a setting may be, or that its list may contain."""
+    rule = settings_of(section)[name].allowed
+    return rule.choices if rule else ()
+
+
+def default_of(section: Any, name: str) -> Any:
+    """Return the default of a field."""
+    (found,) = (each for each in fields(section) if each.name == name)
+    return found.default_factory() if found.default_factory is not MISSING else found.default
+
+
+def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted name, the instance or dataclass that owns it, own name) of every setting below."""
+    for each in fields(section):
+        inner = types_of(section)[each.name]
+        if not is_dataclass(inner):
+            yield f"{prefix}{each.name}", section, each.name
+        else:
+            below = inner if isinstance(section, type) else getattr(section, each.name)
+            yield from walk(below, f"{prefix}{each.name}.")
+
+
+@functools.cache
+def _hints(section: type) -> dict[str, Any]:
+    return get_type_hints(section)  # evaluates every annotation, which takes a while
+
+
+def types_of(section: Any) -> dict[str, Any]:
+    """Return the evaluated annotation of every field, by name."""
+    return _hints(section if isinstance(section, type) else type(section))
+
+
+def wrong_values(section: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted name, value, what it must be) of each value that its setting does not allow.
+
+    Types are expected to be right. null is allowed wherever the type does; `Any` leaves it to the rule.
+    """
+    for dotted, owner, name in walk(section):
+        rule, value = settings_of(owner)[name].allowed, getattr(owner, name)
+        if rule is None or (value is None and types_of(owner)[name] is not Any):
+            continue
+        if not rule.fits(value):
+            yield dotted, value, f"must be {rule.text}"
+
+
+def require(section: type, name: str, value: Any, shown: str = "") -> None:
+    """Raise ConfigError where a value is not one that the setting `name` allows; null is not judged."""
+    rule = settings_of(section)[name].allowed
+    if rule is not None and value is not None and not rule.fits(value):
+        raise ConfigError(f"{shown or name}={value!r}: must be {rule.text}")
+
+
+def remember_given(section: type[Section]) -> type[Section]:
+    """Have a dataclass remember which settings its constructor was given, for `follow`.
+
+    A value that equals the default does not tell whether somebody asked for it.
+    """
+    construct, names = section.__init__, [each.name for each in fields(section)]  # type: ignore[arg-type,misc]
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        object.__setattr__(self, _GIVEN, frozenset([*names[: len(args)], *kwargs]))
+        construct(self, *args, **kwargs)
+
+    section.__init__ = __init__  # type: ignore[method-assign,misc]
+    return section
+
+
+def follow(section: Section, name: str, value: Any) -> Section:
+    """Return `section` with the setting `name` at `value`, unless it was given or changed.
+
+    The result is a copy where that changes anything: one section may belong to several configurations.
+    """
+    current = getattr(section, name)
+    given = name in getattr(section, _GIVEN, ()) or current != default_of(section, name)
+    if given or current == value:
+        return section
+    followed = copy.copy(section)
+    setattr(followed, name, value)
+    return followed
