@@ -9,7 +9,7 @@ OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo test test-fault bench check format clean
+.PHONY: setup demo sweep-demo picture test test-fault bench check format clean
 
 setup: $(READY)
 
@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# The whole job, through Ray with two workers: on generated videos, or on DATA=<folder>.
+# A whole training through Ray with two workers: on generated videos, or on DATA=<folder>.
 demo: $(READY)
 	test -e $(DATA) || $(BIN)/sam2vt sample-data $(DATA)
 	$(BIN)/python ray_jobs/train.py experiment=demo dataset.data_path=$(abspath $(DATA)) output_dir=$(OUT)
@@ -33,16 +33,20 @@ sweep-demo: $(READY)
 	test -e runs/sweep-data || $(BIN)/sam2vt sample-data runs/sweep-data --videos 2 --frames 24
 	$(BIN)/python ray_jobs/tune.py experiment=sweep_demo sweep=demo dataset.data_path=$(abspath runs/sweep-data) output_dir=$(OUT)
 
-# One thread a process: the tests run several processes, which would fight over the cores.
+# README's animation: trains on generated videos for some minutes and tracks videos that were not seen.
+picture: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/picture.py
+
+# One thread per process: the tests run several processes, which would fight over the cores.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/rules tests/compat -n 2 --dist loadfile --durations=15
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --durations=15
 
-# What takes long: runs that are stopped from outside and go on.
+# Slow tests: runs that are stopped from outside and resumed.
 test-fault: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault --durations=15
 
-# Times and memory of one machine, into the records of benchmarks/ and README's table; the machine should be idle.
+# Times and memory of an idle machine, into the records and tables of benchmarks/ and README.
 bench: $(READY)
 	$(BIN)/python benchmarks/all.py
 

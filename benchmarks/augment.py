@@ -98,7 +98,8 @@ def main() -> None:
         *(f"| {preset} | {spread(rates)} | {mb:.0f} |" for preset, (rates, mb) in found.items()),
         "",
         in_short(
-            ", ".join(f"{name} {median(rates):.1f}" for name, (rates, _) in found.items()) + " clips a second"
+            ", ".join(f"{name} {median(rates):.1f}" for name, (rates, _) in found.items())
+            + " clips per second"
         ),
     ]
     print("\n".join(lines))

@@ -115,8 +115,8 @@ def main() -> None:
             *of_mixed,
             "",
             in_short(
-                f"two processes train {ratio(two, one):.2f} x the clips of one, two trainings at once that "
-                f"know nothing of each other {ratio(at_once, one):.2f} x"
+                f"two processes train {ratio(two, one):.2f} x the clips of one process; two independent runs "
+                f"{ratio(at_once, one):.2f} x"
             ),
         ]
     )

@@ -198,7 +198,7 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|",
         *(row(name, rates, options.length) for name, rates in found.items()),
         "",
-        in_short(f"{min(against_pyav):.2f} to {max(against_pyav):.2f} x the clips a second of bare PyAV"),
+        in_short(f"{min(against_pyav):.2f} to {max(against_pyav):.2f} x the clips per second of bare PyAV"),
     ]
     print("\n".join(lines))
     if options.out:

@@ -92,7 +92,7 @@ def main() -> None:
             "|---|---:|---:|---:|",
             *rows,
             "",
-            in_short(f"the encoder takes {min(best):.2f} to {max(best):.2f} x the time of SAM 2's"),
+            in_short(f"the image encoder takes {min(best):.2f} to {max(best):.2f} x the time of SAM 2's"),
         ]
     )
     print(text)

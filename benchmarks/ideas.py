@@ -151,7 +151,8 @@ def main() -> None:
             more = max(more, megabytes[name] / megabytes[WHOLE])
     lines.append(
         in_short(
-            f"a single idea gives up to {slower:.2f} x the time and {more:.2f} x what is kept for backward"
+            f"without one of the ideas a step takes up to {slower:.2f} x the time and stores up to "
+            f"{more:.2f} x the activations"
         )
     )
     print("\n".join(lines))

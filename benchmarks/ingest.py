@@ -206,7 +206,7 @@ def report(found: dict[str, Any], options: argparse.Namespace) -> str:
             *turns,
             "",
             in_short(
-                f"Ray Data gives {found['stream / decoder']:.2f} x the clips a second of the bare decoder, "
+                f"Ray Data gives {found['stream / decoder']:.2f} x the clips per second of the bare decoder, "
                 f"{found['stream / DataLoader']:.2f} x those of torch's DataLoader"
             ),
             "",

@@ -182,9 +182,7 @@ def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, 
         f"Ours minus SAM2Train after {steps} steps: {ends[0] - ends[1]:+.3f} J. "
         f"Time ratio, pair by pair: {ratio:.2f}.",
         "",
-        in_short(
-            f"after {steps} steps J {ends[0]:.3f} against {ends[1]:.3f}, at {ratio:.2f} x the time a step"
-        ),
+        in_short(f"J {ends[0]:.3f} after {steps} steps, SAM2Train {ends[1]:.3f}"),
     ]
     return "\n".join(lines)
 

@@ -235,7 +235,9 @@ def main() -> None:
             "",
             *table(shares),
             "",
-            in_short(f"a step under Lightning takes {ratio(ours, theirs):.3f} x one of a bare loop"),
+            in_short(
+                f"a step under Lightning takes {ratio(ours, theirs):.3f} x the time of one in a bare loop"
+            ),
         ]
     )
     print(text)

@@ -184,8 +184,8 @@ def main() -> None:
         f"Goal: at least {GOAL_SPEED:g} times as fast: {reached}.",
         "",
         in_short(
-            f"{min(faster):.1f} to {max(faster):.1f} times as fast forward and backward, "
-            f"{kept['ours']:.1f} bytes a pixel kept against {kept['SAM 2']:.0f}"
+            f"{kept['ours']:.1f} bytes per pixel kept for backward, SAM 2's loss {kept['SAM 2']:.0f}; "
+            f"{min(faster):.1f} to {max(faster):.1f} times as fast"
         ),
     ]
     print("\n".join(lines))

@@ -155,7 +155,7 @@ def main() -> None:
             "",
             *(line for case, each in found.items() for line in section(case, each)),
             in_short(
-                f"at its peak a step holds {min(ratios):.2f} to {max(ratios):.2f} x what SAM2Train's holds"
+                f"the tensors of a step peak at {min(ratios):.2f} to {max(ratios):.2f} x those of SAM2Train's"
             ),
         ]
     )

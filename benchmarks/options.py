@@ -132,7 +132,7 @@ def report(
     changes = [middle[option.name] - middle[option.against] for option in changed]
     ratios = [ratio(option, of_time) for option in changed]
     apart = [option.name for option in changed if not overlap(of_j[option.name], of_j[option.against])]
-    seeds = f"beyond what seeds differ by: {', '.join(apart)}" if apart else "within what seeds differ by"
+    seeds = f"beyond the spread of seeds: {', '.join(apart)}" if apart else "within the spread of seeds"
     return (
         f"# Settings that change the numbers, {date.today():%B %Y}",
         "",
@@ -147,8 +147,8 @@ def report(
         *(row(option, of_j, of_time) for option in OPTIONS),
         "",
         in_short(
-            f"{min(changes):+.3f} to {max(changes):+.3f} J, {seeds}, for "
-            f"{min(ratios):.2f} to {max(ratios):.2f} x the time of a step"
+            f"J changes by {min(changes):+.3f} to {max(changes):+.3f}, {seeds}; a step takes "
+            f"{min(ratios):.2f} to {max(ratios):.2f} x the time"
         ),
     )
 

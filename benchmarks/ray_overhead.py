@@ -137,7 +137,8 @@ def report(times: dict[str, list[Times]], steps: int, skip: int) -> str:
         f"most {100 * GOAL_WAIT:.0f}% where CPUs suffice: {verdict(wait <= GOAL_WAIT)}).",
         "",
         in_short(
-            f"a step on Ray Train takes {ratio:.2f} x one of plain Lightning, {100 * wait:.0f}% of it waiting"
+            f"a step on Ray Train takes {ratio:.2f} x the time of one under plain Lightning; "
+            f"{100 * wait:.0f}% of it waits for data"
         ),
     ]
     return "\n".join(lines)

@@ -214,7 +214,8 @@ def report(found: list[dict[str, float]], split: str) -> str:
             "",
             in_short(
                 f"{largest:,} videos: first batch after {reached['first_batch_s']:.0f} s, driver "
-                f"{reached['driver_mb']:.0f} MB, {reached['ratio']} x the time a batch of {smallest:,} videos"
+                f"{reached['driver_mb']:.0f} MB; a batch takes {reached['ratio']} x the time it takes with "
+                f"{smallest:,} videos"
             ),
             "",
         ]

@@ -54,7 +54,7 @@ def main() -> None:
             "|---|---:|---:|---:|---|",
             row("start to the end of a step of nano", starts, imports, unit="s", goal=f"at most {GOAL}"),
             "",
-            in_short(f"the first step is over after {ratio(starts, imports):.2f} x the time of the imports"),
+            in_short(f"the first step ends after {ratio(starts, imports):.2f} x the time of the imports"),
         ]
     )
     print(text)

@@ -276,16 +276,23 @@ def row(case: Case, found: dict[str, Any]) -> str:
 
 
 def summary(found: dict[Case, dict[str, Any]]) -> str:
-    ratios = [
-        statistics.median(a / b for a, b in zip(*each["times"].values()))
+    """FLOPs and memory alone: unlike times they do not depend on the processor."""
+    shares = [
+        (case.recompute, ours / theirs, each["peaks"]["ours"] / each["peaks"]["SAM2Train"])
         for case, each in found.items()
-        if not case.recompute
+        for (ours, _), (theirs, _) in [[each["counted"][side] for side in SIDES]]
     ]
-    peaks = [
-        each["peaks"]["ours"] / each["peaks"]["SAM2Train"] for case, each in found.items() if case.recompute
-    ]
-    memory = f", recomputed {min(peaks):.2f} to {max(peaks):.2f} x its memory" if peaks else ""
-    return f"a step takes {min(ratios):.2f} to {max(ratios):.2f} x the time of SAM2Train's{memory}"
+    flops = [share for recompute, share, _ in shares if not recompute]
+    peaks = [share for recompute, _, share in shares if not recompute]
+    recomputed = [share for recompute, _, share in shares if recompute]
+    parts = [f"{spans(flops)} x the FLOPs of SAM2Train's step"] if flops else []
+    parts += [f"{spans(peaks)} x its peak memory"] if peaks else []
+    parts += [f"{spans(recomputed)} x its peak memory with recompute"] if recomputed else []
+    return ", ".join(parts)
+
+
+def spans(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def main() -> None:
