@@ -1,7 +1,7 @@
-"""The benchmarks of one machine without Ray, each into its record beside this file: `make bench`.
+"""Run the benchmarks of one idle machine without Ray, and write a record for each: `make bench`.
 
-The machine should be idle. What single ideas give (`ALONE`) is taken by its name only; the benchmarks of
-Ray, of learning and of settings need data or take longer, and are commands of their own.
+The benchmarks of single ideas (`ALONE`) run only when named. Those of Ray, of learning and of settings
+need data or take longer, and are commands of their own.
 
     python benchmarks/all.py [--only loss step]
 """

@@ -1,7 +1,7 @@
-"""What augmentation costs a process that draws clips: clips a second of one core, and memory.
+"""The cost of augmentation for a process that draws clips: clips per second of one core, and memory.
 
-Each preset of configs/dataset/augment draws the same clips in a process of its own; without augmentation
-that process has no torch. Without DATA the videos are generated, 256x192.
+Each preset of configs/dataset/augment draws the same clips in its own process. Without augmentation that
+process loads no torch. Without DATA the videos are generated, 256x192.
 
     python benchmarks/augment.py [DATA] [--clips 40] [--image-size 512] [--length 8] [--out FILE.md]
 """

@@ -1,8 +1,8 @@
-"""Two processes that train together over gloo against one: clips a second of a training.
+"""Clips per second of two processes that train together over gloo, against one process.
 
-Each process has one thread, each clip one object, so that the processes have the same to do. Beside it two
-trainings of one process at once that know nothing of each other: what the machine leaves of two. Then a step
-of each side by its parts, also on clips of one and of two objects, where one process waits for the other.
+Each process has one thread and each clip one object, so that both processes do the same work. Two
+independent runs at once show the limit of the machine. A profile then splits a step of each side into
+parts, also on clips of one and of two objects, where one process waits for the other.
 
     python benchmarks/ddp_overhead.py [--turns 5] [--frames 4] [--out FILE.md]
 """

@@ -1,7 +1,8 @@
-"""A training of `ddp_overhead.py`, which Lightning starts again for its second process.
+"""A training of `ddp_overhead.py`; Lightning starts it again for its second process.
 
-Prints clips a second after the first steps, and with `apart` where the time of its first process goes: the
-processes then wait for each other before they exchange gradients, so that both are seen.
+Prints clips per second after the first steps. With `apart` it also prints the time of each part of a step
+in the first process: the processes then wait for each other before they exchange gradients, so that both
+show.
 
     python benchmarks/ddp_worker.py together|apart <settings as of sam2vt train>
 """

@@ -1,9 +1,9 @@
-"""Random clips out of long video files: our reader against bare PyAV, OpenCV and torchcodec.
+"""Random clips from long video files: our reader against bare PyAV, OpenCV and torchcodec.
 
 Each reads the same clips of h264 files at full size, on one thread; the readers take turns. A peer opens the
-file for each clip, as a loader does that cannot hold thousands of files open, and gets a constant frame rate
-without surprises, for which its way to a frame is enough. What each reads is held against decoding
-the file in order. torchcodec is left out where it, or the FFmpeg that it needs, is not installed.
+file for each clip, as a loader must that cannot keep thousands of files open. The frame rate is constant, so
+that a peer's simple seek finds the right frame. Every result is compared with decoding the file in order.
+torchcodec is skipped where it, or the FFmpeg that it needs, is not installed.
 
     python benchmarks/decode.py [--clips 24] [--length 8] [--repeats 5] [--out FILE.md]
 """
@@ -185,7 +185,7 @@ def main() -> None:
     ]
     reached = "reached" if min(against_pyav) >= GOAL else "not reached"
     lines = [
-        f"# Clips out of video files, {date.today():%B %Y}",
+        f"# Reading clips from video files, {date.today():%B %Y}",
         "",
         f"Machine: {machine()}; PyAV {av.__version__}, OpenCV {cv2.__version__}, Python "
         f"{sys.version.split()[0]}; {date.today().isoformat()}.",

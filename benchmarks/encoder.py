@@ -1,4 +1,4 @@
-"""SAM 2's image encoder without work on padding: what each idea gains, in turn in one process.
+"""SAM 2's image encoder without work on padding: the gain of each idea, in turns in one process.
 
 python benchmarks/encoder.py [--sizes 256 512] [--repeats 7] [--out FILE.md]
 """

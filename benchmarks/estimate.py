@@ -1,7 +1,7 @@
-"""`sam2vt estimate` against the memory that `sam2vt train` takes with the same settings.
+"""`sam2vt estimate` against the memory that `sam2vt train` uses with the same settings.
 
-Measured is the highest resident size of the training's process over two steps on generated videos, with
-random weights and without validation.
+The measured value is the highest resident size of the training process over two steps on generated videos,
+with random weights and without validation.
 
     python benchmarks/estimate.py [--only tiny] [--out FILE.md]
 """

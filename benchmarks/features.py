@@ -1,7 +1,7 @@
 """A step of memory and decoder from cached features, against ours from images and SAM2Train: time and FLOPs.
 
 All have the same weights, clips, prompts and optimizer and a frozen encoder, and take turns in one process.
-Images and features lie in memory; what it takes to read a clip of either from disk stands beside.
+Images and features are in memory. The time to read a clip of either from disk is printed beside.
 
     python benchmarks/features.py [--repeats 5] [--device cpu] [--out FILE.md]
 """

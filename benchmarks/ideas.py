@@ -1,7 +1,8 @@
-"""What each idea gives that leaves a training step's result as it is: the step without it, beside the whole.
+"""The gain of each idea that does not change the result of a training step: the step without it, against the
+whole.
 
-Every idea is taken away alone; the steps take turns in one process. Kept for
-backward are the bytes of all storages that autograd holds between forward and backward, weights aside.
+Each idea is left out alone; the steps take turns in one process. Activations are the bytes of all
+storages that autograd keeps between forward and backward, without weights.
 
     python benchmarks/ideas.py [--repeats 5] [--out FILE.md]
 """
@@ -136,7 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     lines = [
-        f"# What each exact idea gives, {date.today():%B %Y}",
+        f"# The gain of each exact idea, {date.today():%B %Y}",
         "",
         f"Machine: {machine()}; {versions()}, {torch.get_num_threads()} threads; {date.today().isoformat()}.",
         f"Our step without one of the ideas; medians of {options.repeats} steps each, which take turns.",

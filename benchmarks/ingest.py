@@ -1,4 +1,4 @@
-"""Clips a second out of Ray Data against the raw decoder and against a torch DataLoader, in one run.
+"""Clips per second from Ray Data against the raw decoder and against a torch DataLoader, in one run.
 
 The three take turns over the same clips: a loop that draws them in this process; the stream as a worker
 reads it, with one decode actor; torch's DataLoader with one worker process. Bytes in the object store are

@@ -2,7 +2,7 @@
 
 Both see the same clips of one video in the same order, with the same network, random weights and
 optimizer; both are judged by the same evaluation, with SAM 2's object-score gate on, on the frames that
-they trained on. Prints J over the steps and seconds a step of both, and the baseline of repeating the
+they trained on. Prints J over the steps and seconds per step of both, and the baseline of repeating the
 first mask.
 
     python benchmarks/learning.py DATA [--steps 300] [--seeds 5] [--out FILE.md]

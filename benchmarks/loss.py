@@ -1,9 +1,9 @@
-"""The loss, ours against SAM 2's: seconds of forward and backward, bytes a pixel that are kept in between.
+"""The loss, ours against SAM 2's: seconds of forward and backward, bytes per pixel kept in between.
 
 Both get the decoder's three masks of each object at a quarter of the size, with the terms and weights of
 SAM 2's recipe: focal 20, dice 1, IoU head 1, presence 1. They take turns in one process.
 
-Beside it what the settings cost that measure less: `loss.resolution=low` and `loss.num_points=4096`.
+It also times the settings that measure fewer pixels: `loss.resolution=low` and `loss.num_points=4096`.
 
     python benchmarks/loss.py [--sizes 256 512 1024] [--threads 1 2] [--repeats 9] [--out FILE.md]
 """

@@ -1,4 +1,4 @@
-"""What a record says of the machine and the versions, and how it writes repeated figures."""
+"""The machine, the versions and the spread of repeated figures, as records print them."""
 
 from __future__ import annotations
 

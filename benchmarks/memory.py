@@ -1,7 +1,7 @@
-"""What lies in memory at the highest point of two training steps, by who made it, ours beside SAM2Train's.
+"""Memory at the peak of two training steps, by part of the network and operator, ours beside SAM2Train's.
 
-Counted is what PyTorch's profiler sees the steps allocate, the model's weights not among it: by the part of
-the network, and in it the operator. The cases are named as in `step.py`.
+It counts what PyTorch's profiler sees the steps allocate, without the weights of the model. The cases are
+named as in `step.py`.
 
     python benchmarks/memory.py [--only recomputed] [--out FILE.md]
 """
@@ -147,7 +147,7 @@ def main() -> None:
     ratios = [each["ours"].total() / each["SAM2Train"].total() for each in found.values()]
     text = "\n".join(
         [
-            f"# What lies in memory at its peak, {date.today():%B %Y}",
+            f"# Memory of a step at its peak, by operator, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}; {date.today().isoformat()}.",
             "At the highest point of two steps after the model was made; its weights do not count. `again`: "

@@ -1,4 +1,4 @@
-"""Where the time of a training step and of its loss goes, by operator, ours beside SAM 2's.
+"""Time of a training step and of its loss by operator, ours beside SAM 2's.
 
 The shares are those of each operator's own time under PyTorch's profiler; the steps are named as in
 `step.py`, the loss is that of `loss.py`.
@@ -127,7 +127,7 @@ def main() -> None:
             shares.append(products(found["ours"]))
     text = "\n".join(
         [
-            f"# Where the time of a training step and its loss goes, {date.today():%B %Y}",
+            f"# Time of a step and of the loss, by operator, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}, steps on one thread; {date.today().isoformat()}.",
             f"Own time of each operator under the profiler, the mean of {options.steps} steps and of "

@@ -1,7 +1,7 @@
-"""Settings that change a training's numbers: what they do to J, and to the time of a step.
+"""The effect of settings that change results on J and on the time of a step.
 
-J is of the nano network, trained from random weights on clips of one video and judged on the frames that it
-trained on, as in `learning.py`; the time is of the tiny network at 256 px, the settings taking turns.
+J comes from the nano network, trained from random weights on clips of one video and scored on the same
+frames, as in `learning.py`. The time comes from the tiny network at 256 px; the settings take turns.
 
     python benchmarks/options.py DATA [--steps 200] [--seeds 3] [--repeats 5] [--out FILE.md]
 """

@@ -1,9 +1,9 @@
-"""What Ray adds to a training step: one worker under Ray Train against plain Lightning.
+"""The overhead of Ray on a training step: one worker under Ray Train against plain Lightning.
 
-Both sides train the same configuration from the same random weights on the same clips in the same order,
-with as many threads, each repeat in a process of its own and the sides in turn. Times are those of warm
-steps, from the end of one to the end of the next, waits for data, logging and our callbacks included.
-Prints the medians, their ratio, and the share of the time that each side spends asking for its next batch.
+Both sides train the same configuration from the same random weights on the same clips in the same order, with
+the same number of threads. Each repeat runs in its own process, and the sides take turns. Times are those of
+warm steps, from the end of one to the end of the next, including waits for data, logging and our callbacks.
+Prints the medians, their ratio, and the share of the time that each side waits for its next batch.
 
     python benchmarks/ray_overhead.py [DATA] [--steps 150] [--skip 30] [--repeats 5] [--out FILE.md]
 """

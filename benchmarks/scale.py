@@ -1,9 +1,9 @@
-"""How the start and the step of the stream grow with the dataset: 10,000 and 1,000,000 videos.
+"""Start-up and step time of the stream for 10,000 and 1,000,000 videos.
 
-The metadata is that of so many videos of 20 frames, written as a record table; all of them refer to one
-small generated video, so that every clip can be decoded. Each size is measured in a process of its own:
-from its start to the first batch (modules, plan, Ray, Ray Data, a decode actor), then 50 batches; peaks of
-resident memory of the driver and of every process of Ray beside it.
+The metadata is a record table of that many videos of 20 frames. All of them refer to one small generated
+video, so that every clip can be decoded. Each size is measured in its own process: from its start to the
+first batch (modules, plan, Ray, Ray Data, a decode actor), then 50 batches. It also records the peak of
+resident memory of the driver and of every process of Ray.
 
     python benchmarks/scale.py --out benchmarks/scale_<machine>_<date>.md
 """

@@ -1,8 +1,8 @@
 """A training step, ours against SAM2Train with its loss: time, peak of memory, FLOPs and operations.
 
 Both have the same weights, clips, kinds of prompts, trained parts and optimizer, and take turns in one
-process. The peak of memory is of a process for each, above what it held after a step of nano. Operations are
-those that PyTorch dispatches.
+process. Peak memory is measured in a process for each, above what it uses after a step of nano.
+Operations are those that PyTorch dispatches.
 
     python benchmarks/step.py [--only tiny] [--repeats 5] [--device cpu] [--out FILE.md]
 """

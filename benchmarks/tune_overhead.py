@@ -1,8 +1,9 @@
-"""What Ray Tune adds to a trial: n trials one after the other in a sweep against n plain runs.
+"""The overhead of Ray Tune on a trial: n trials one after the other in a sweep against n plain runs.
 
-Both train the demo's network for the same steps on the same clips, each side in a process and on a Ray of its
-own; the sides take turns. A plain run is `sam2vt.distributed.launch.fit`. All runs of a side share one Ray,
-whose start and end do not count: what counts is from the first run's start to the last one's end.
+Both train the demo's network for the same steps on the same clips. Each side has its own process and its
+own Ray, and the sides take turns. A plain run is `sam2vt.distributed.launch.fit`. All runs of a side
+share one Ray. Time counts from the start of the first run to the end of the last one, without the start
+and end of Ray.
 
     python benchmarks/tune_overhead.py [DATA] [--steps 400] [--trials 2] [--repeats 3] [--out FILE.md]
 """

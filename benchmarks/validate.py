@@ -1,4 +1,4 @@
-"""How long `sam2vt validate` takes for many small videos: headers alone, and every mask.
+"""The time of `sam2vt validate` for many small videos: headers alone, and every mask.
 
 The videos are generated: frames as JPEG, label images as PNG.
 

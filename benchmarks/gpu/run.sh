@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A training step on a GPU against SAM2Train, correctness first; on a machine that has torch, and fetches nothing.
+# Compares a training step with SAM2Train on a GPU, correctness first. Needs torch there, and downloads nothing.
 #
 #   benchmarks/gpu/run.sh [--device cuda|cpu] [--minutes 7] [--out FILE.md]
 #
-# What the machine lacks (sam2, hydra-core, ...) is taken from benchmarks/gpu/wheels, which wheels.sh fills.
+# Missing packages (sam2, hydra-core, ...) come from benchmarks/gpu/wheels, which wheels.sh fills.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(dirname "$(dirname "$here")")"

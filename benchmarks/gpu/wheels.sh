@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fills benchmarks/gpu/wheels for a machine with Python 3.12 on Linux and torch: run it where packages can be had,
-# with PYTHON=.venv/bin/python or another Python that has torch, setuptools and wheel.
+# Fills benchmarks/gpu/wheels for a machine with Python 3.12 on Linux and torch. Run it where packages can be
+# downloaded, with PYTHON=.venv/bin/python or another Python that has torch, setuptools and wheel.
 set -euo pipefail
 wheels="$(cd "$(dirname "$0")" && pwd)/wheels"
 python="${PYTHON:-python3}"
