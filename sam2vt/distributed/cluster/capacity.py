@@ -1,9 +1,13 @@
-"""What the nodes of a cluster can hold, those that an autoscaler may start included."""
+"""The resources that the nodes of a cluster have, and those that its autoscaler may add.
+
+Ray's autoscaler tells nobody how far it may go, so the head's environment does: SAM2VT_CLUSTER_CONFIG
+holds its configuration or names the file.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,118 +17,101 @@ import yaml
 
 from sam2vt.errors import ConfigError
 
+CONFIG_VARIABLE = "SAM2VT_CLUSTER_CONFIG"
+
+Resources = Mapping[str, float]
+Labels = Mapping[str, str]
+_ANY: Labels = {}
+
 
 class Node(NamedTuple):
-    """A node that is there."""
+    """A node of the cluster."""
 
-    resources: Mapping[str, float]
-    labels: Mapping[str, str]
+    resources: Resources
+    labels: Labels
+
+
+class NodeType(NamedTuple):
+    """A kind of node that an autoscaler may start."""
+
+    name: str
+    resources: Resources  # of one node
+    labels: Labels
+    max_nodes: int
+
+
+class Autoscaler(NamedTuple):
+    """The nodes that may be started: so many of each type, and so many together."""
+
+    node_types: Sequence[NodeType]
+    max_nodes: int
+
+    def most(self, resource: str, labels: Labels = _ANY) -> float:
+        """Return the most there can be of a resource, on nodes that carry the labels."""
+        return self.most_of(lambda resources: resources.get(resource, 0), labels)
+
+    def most_of(self, count: Callable[[Resources], float], labels: Labels = _ANY) -> float:
+        """Return the largest sum of `count(resources of a node)`, on nodes that carry the labels."""
+        carrying = [kind for kind in self.node_types if _carries(kind, labels)]
+        left, total = self.max_nodes, 0.0
+        # The limit on all nodes is spent on those with the most.
+        for kind in sorted(carrying, key=lambda kind: -count(kind.resources)):
+            nodes = min(kind.max_nodes, left)
+            total, left = total + nodes * count(kind.resources), left - nodes
+        return total
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """The nodes, and how far the cluster may grow."""
+    """The nodes of a cluster, and how far it may grow."""
 
     nodes: Sequence[Node]
     autoscaler: Autoscaler | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)  # what a managed cluster says of its growth
+    limits: Resources = field(default_factory=dict)  # sums that a managed cluster may grow to
 
     @property
     def may_grow(self) -> bool:
+        """Whether nodes may be added while a run waits or trains."""
         return self.autoscaler is not None or bool(self.limits)
 
-    def now(self, resource: str, labels: Mapping[str, str] | None = None) -> float:
-        """How much of a resource there is, on nodes that carry the labels, if any are given."""
-        wanted = (labels or {}).items()
-        return sum(node.resources.get(resource, 0) for node in self.nodes if wanted <= node.labels.items())
+    def now(self, resource: str, labels: Labels = _ANY) -> float:
+        """Return how much of a resource there is, on nodes that carry the labels."""
+        return sum(node.resources.get(resource, 0) for node in self.nodes if _carries(node, labels))
 
-    def most(self, resource: str, labels: Mapping[str, str] | None = None) -> float:
-        """How much there is or, where the cluster grows by itself, may be. Labels of `limits` are unknown."""
+    def most(self, resource: str, labels: Labels = _ANY) -> float:
+        """Return how much of a resource there may be once the cluster has grown."""
         later = self.autoscaler.most(resource, labels) if self.autoscaler else 0
+        # A managed cluster says nothing of labels: its limit then counts for any of them.
         return max(self.now(resource, labels), later, self.limits.get(resource, 0))
 
-    def places_now(self, need: Mapping[str, float], labels: Mapping[str, str] | None = None) -> int:
-        """How many times the nodes hold `need`, each time on a single node that carries the labels."""
-        wanted = (labels or {}).items()
-        return sum(_places(node.resources, need) for node in self.nodes if wanted <= node.labels.items())
+    def places_now(self, need: Resources, labels: Labels = _ANY) -> int:
+        """Return how many times the nodes hold `need`, each time on a single node with the labels."""
+        return sum(_places(node.resources, need) for node in self.nodes if _carries(node, labels))
 
-    def most_places(self, need: Mapping[str, float], labels: Mapping[str, str] | None = None) -> int:
-        """The same once the cluster has grown as far as it may."""
-        if self.autoscaler is None:
-            return self.places_now(need, labels)
-        wanted = (labels or {}).items()
-        kinds = [kind for kind in self.autoscaler.node_types if wanted <= kind.labels.items()]
-        left, places = self.autoscaler.max_nodes, 0
-        for kind in sorted(kinds, key=lambda kind: -_places(kind.resources, need)):
-            nodes = min(kind.max_nodes, left)
-            places, left = places + nodes * _places(kind.resources, need), left - nodes
-        return max(places, self.places_now(need, labels))
+    def most_places(self, need: Resources, labels: Labels = _ANY) -> int:
+        """Return the same for a cluster that has grown as far as it may."""
+        later = self.autoscaler.most_of(lambda node: _places(node, need), labels) if self.autoscaler else 0
+        return max(int(later), self.places_now(need, labels))
 
 
 def cluster_capacity() -> Capacity:
-    """Of the cluster that this process is connected to."""
+    """Return the capacity of the cluster that this process is connected to."""
     nodes = [Node(node["Resources"], node.get("Labels") or {}) for node in ray.nodes() if node["Alive"]]
     autoscaler = known_autoscaler()
     return Capacity(nodes, autoscaler, {} if autoscaler else _managed_limits())
 
 
-def _places(resources: Mapping[str, float], need: Mapping[str, float]) -> int:
-    return int(min(resources.get(name, 0) // amount for name, amount in need.items() if amount > 0))
-
-
-def _managed_limits() -> Mapping[str, float]:
-    # Ray has no public call for what a managed cluster may add; Ray Train asks the same one.
-    from ray._private.state import state
-
-    limits: Any = getattr(state, "get_max_resources_from_cluster_config", None)
-    return (limits() if limits else None) or {}
-
-
-CONFIG_VARIABLE = "SAM2VT_CLUSTER_CONFIG"
-
-
-class NodeType(NamedTuple):
-    """Nodes that may be started."""
-
-    name: str
-    resources: dict[str, float]  # of one node
-    labels: dict[str, str]
-    max_nodes: int
-
-
-class Autoscaler(NamedTuple):
-    """What it may start: so many of each type, and so many in all."""
-
-    node_types: list[NodeType]
-    max_nodes: int
-
-    def most(self, resource: str, labels: Mapping[str, str] | None = None) -> float:
-        """The most there can ever be of a resource, on nodes that carry the labels, if any are given."""
-        wanted = (labels or {}).items()
-        types = [kind for kind in self.node_types if wanted <= kind.labels.items()]
-        left, total = self.max_nodes, 0.0
-        for kind in sorted(types, key=lambda kind: -kind.resources.get(resource, 0)):
-            nodes = min(kind.max_nodes, left)
-            total, left = total + nodes * kind.resources.get(resource, 0), left - nodes
-        return total
-
-    def resources(self, labels: Mapping[str, str] | None = None) -> dict[str, float]:
-        """`most` of every resource that some node type has."""
-        names = {name for kind in self.node_types for name in kind.resources}
-        return {name: self.most(name, labels) for name in sorted(names)}
-
-
 def known_autoscaler(environment: Mapping[str, str] = os.environ) -> Autoscaler | None:
-    """The autoscaler of the head that this driver runs on; None where nothing tells of one.
+    """Return the autoscaler of the head that this driver runs on, None if the environment names none.
 
-    Raises ConfigError where the variable is set and cannot be read.
+    Raises ConfigError if the variable is set and cannot be read.
     """
     source = environment.get(CONFIG_VARIABLE)
     if not source:
         return None
     try:
         config = _read(source)
-        head = config.get("head_node_type")
+        head = config.get("head_node_type")  # it is there already and never started again
         types = [_node_type(*item) for item in config["available_node_types"].items() if item[0] != head]
         at_most = int(config.get("max_workers", sum(kind.max_nodes for kind in types)))
         return Autoscaler(types, at_most)
@@ -145,3 +132,19 @@ def _read(source: str) -> dict[str, Any]:
 def _node_type(name: str, node: Mapping[str, Any]) -> NodeType:
     resources = {key: float(number) for key, number in node["resources"].items()}
     return NodeType(name, resources, dict(node.get("labels") or {}), int(node["max_workers"]))
+
+
+def _carries(node: Node | NodeType, labels: Labels) -> bool:
+    return labels.items() <= node.labels.items()
+
+
+def _places(resources: Resources, need: Resources) -> int:
+    return int(min(resources.get(name, 0) // amount for name, amount in need.items() if amount > 0))
+
+
+def _managed_limits() -> Resources:
+    # Ray has no public call for what a managed cluster may add; Ray Train asks the same one.
+    from ray._private.state import state
+
+    limits: Any = getattr(state, "get_max_resources_from_cluster_config", None)
+    return (limits() if limits else None) or {}

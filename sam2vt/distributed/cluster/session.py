@@ -1,4 +1,4 @@
-"""Ray itself: a cluster to connect to, or one of its own on this machine."""
+"""Connecting to a Ray cluster, or starting Ray on this machine; the signals that end a driver."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -20,15 +21,15 @@ log = logging.getLogger(__name__)
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    # By default a run can report only once in two seconds.
+    # By default a run can report only once per two seconds.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # After a loss Ray Train first asks for as many workers as before: its record of the machines, renewed
     # every 20 s, may still hold the lost one. It looks again after this wait, by default only after 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "25",
-    # What a stream that died had reserved is kept from others for so long, by default for three minutes.
+    # Others cannot use for so long what a stream that died had reserved; by default for three minutes.
     "RAY_DATA_AUTOSCALING_REQUEST_EXPIRE_TIME_S": "45",
 }
-# Nobody takes away the only machine with notice; watching for that takes a process of its own.
+# Watching for machines that are taken away with notice costs a process; the only one is not.
 LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
@@ -36,11 +37,11 @@ LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "
 def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
     """Connect to the configured cluster, or start Ray on this machine; both end with the block.
 
-    Where Ray is started here `dashboard` brings up its dashboard, on localhost: what cleans up after a run
-    that was ended from outside asks it which processes there are.
+    A Ray that this process is connected to already is used and left as it is. `dashboard` starts the
+    dashboard of a local Ray, on localhost: the clean-up after a trial that was ended from outside asks it
+    for the processes there are.
 
-    A Ray that this process is connected to already is used and left as it is. Raises ConfigError where
-    the cluster cannot be reached.
+    Raises ConfigError if the cluster cannot be reached.
     """
     if ray.is_initialized():
         yield
@@ -69,7 +70,7 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets what is not set, for as long as the block takes: the next session may be of another kind."""
+    """Set the variables that are not set, until the block ends: the next session may be of another kind."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -81,7 +82,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_before() -> Iterator[None]:
-    """Put back the handler of SIGTERM that `ray.init` replaces: its own would end the process with 15."""
+    """Restore the handler of SIGTERM that `ray.init` replaces: its own would end the process with code 15."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -95,47 +96,59 @@ EXIT_CODES = {signal.SIGTERM: SIGTERM_EXIT_CODE, signal.SIGINT: SIGINT_EXIT_CODE
 
 @dataclass
 class StopRequest:
-    """Which signal asked a run to stop, if one did."""
+    """The signal that asked a driver to stop, if one did."""
 
     signal: signal.Signals | None = None
 
     @property
     def exit_code(self) -> int:
-        """What the driver ends with once the run has saved and stopped."""
+        """The exit code of a driver that was asked to stop and has stopped."""
         return EXIT_CODES[self.signal or signal.SIGTERM]
 
     def stop_if_asked(self) -> None:
-        """End a driver that has nothing to save yet."""
+        """Raise SystemExit if a signal came; for a driver that has nothing to save yet."""
         if self.signal is not None:
             raise SystemExit(self.exit_code)
 
 
 @contextmanager
 def stopping_signals(board: Any) -> Iterator[StopRequest]:
-    """On SIGTERM or Ctrl-C the workers are told to save and stop; a second signal ends the driver at once.
+    """Tell the workers to save and stop at SIGTERM or Ctrl-C; a second signal ends the driver at once."""
+    with handling_signals(
+        board.stop.remote, "saving, then stopping; a second one: stopping at once"
+    ) as request:
+        yield request
 
-    Outside the main thread, where Python lets nobody handle signals, nothing changes.
+
+@contextmanager
+def handling_signals(
+    stop: Callable[[], Any], said: str, others: Mapping[signal.Signals, Any] = MappingProxyType({})
+) -> Iterator[StopRequest]:
+    """Call `stop` and log `said` at the first SIGTERM or Ctrl-C; raise SystemExit at the second.
+
+    `others` are handlers of further signals. A KeyboardInterrupt that ends the block after a signal becomes
+    SystemExit too. Nothing changes outside the main thread, where Python lets nobody handle signals.
     """
-    request, again = StopRequest(), list[signal.Signals]()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
 
-    def stop(number: int, *_: object) -> None:
-        if request.signal is not None:
-            again.append(signal.Signals(number))
-            raise KeyboardInterrupt  # `ray.get` goes on waiting after any other exception
-        request.signal = signal.Signals(number)
-        log.warning("%s: saving, then stopping; again: stop at once", request.signal.name)
-        board.stop.remote()
+    def handle(number: int, *_: object) -> None:
+        is_second, request.signal = request.signal is not None, signal.Signals(number)
+        if is_second:
+            raise KeyboardInterrupt  # after any other exception, `ray.get` continues to wait
+        log.warning("%s: %s", request.signal.name, said)
+        stop()
 
-    before = {number: signal.signal(number, stop) for number in EXIT_CODES}
+    handlers: dict[signal.Signals, Any] = {**dict.fromkeys(EXIT_CODES, handle), **others}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request
     except KeyboardInterrupt:
-        if not again:
+        if request.signal is None:
             raise
-        raise SystemExit(EXIT_CODES[again[0]]) from None
+        raise SystemExit(request.exit_code) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -147,11 +160,11 @@ def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"{setting}={address}: no Ray cluster can be reached there ({error}). Start one (`ray start "
-            f"--head`, `ray up`), give the address of one that runs, host:port or auto, or leave out both "
+            f"--head`, `ray up`), give the address of a running one, host:port or auto, or leave out both "
             f"ray.address and RAY_ADDRESS to have Ray started on this machine"
         ) from error
 
 
 def local_ray(num_cpus: int | None, dashboard: bool = False) -> dict[str, Any]:
-    """Arguments of `ray.init` for a small Ray of one's own, by default with this machine's CPUs."""
+    """Return the arguments of `ray.init` for Ray on this machine, by default with all its CPUs."""
     return {"num_cpus": num_cpus or os.cpu_count(), "include_dashboard": dashboard}

@@ -1,4 +1,4 @@
-"""Whether every node of the cluster writes to the very folder that the driver sees."""
+"""Check that every node of the cluster writes to the folder that the driver sees."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ class _Asked(NamedTuple):
 
 
 def write_marker(root: str, name: str) -> None:
-    """Write a small file into a folder, as a node is asked to."""
+    """Write a small file into the folder `root`; runs on the node that is asked."""
     Folder(root).write(name, b"sam2vt")
 
 
-def find_unreached(storage: RunStorage, timeout: float = 60.0, write: Write = write_marker) -> list[str]:
-    """Faults of nodes other than the driver's, each of which writes a small file into the run's storage.
+def find_unshared(storage: RunStorage, timeout: float = 60.0, write: Write = write_marker) -> list[str]:
+    """Return the faults of nodes that do not share the folder: each writes a small file, looked for here.
 
-    At most `_AT_ONCE` nodes are asked at a time, and given `timeout` seconds to answer.
+    The driver's own node is not asked. At most `_AT_ONCE` nodes write at a time, each within
+    `timeout` seconds.
     """
     own = ray.get_runtime_context().get_node_id()
     others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != own]
@@ -57,7 +58,8 @@ def _ask(storage: RunStorage, nodes: Sequence[Any], timeout: float, write: Write
 
 
 def _start(storage: RunStorage, node: Any, write: Write) -> _Asked:
-    marker = f".reached_{uuid4().hex}"
+    marker = f".shared_{uuid4().hex}"
+    # Without CPUs and without a second try: nodes may be full, and the answer is wanted once.
     here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     task: Any = ray.remote(num_cpus=0, max_retries=0)(write)
     answer = task.options(scheduling_strategy=here).remote(storage.root, marker)

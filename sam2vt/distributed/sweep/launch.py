@@ -1,4 +1,4 @@
-"""The driver of a sweep: from its configuration to a best checkpoint and a report."""
+"""The driver of a sweep: from its settings to a best checkpoint and a report."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import logging
 import math
 import os
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from ray import tune
@@ -21,7 +19,7 @@ from sam2vt.configuration.sweep import Sweep
 from sam2vt.distributed.cluster.capacity import cluster_capacity
 from sam2vt.distributed.cluster.needs import concurrent_trials
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
-from sam2vt.distributed.cluster.session import EXIT_CODES, ray_session
+from sam2vt.distributed.cluster.session import StopRequest, handling_signals, ray_session
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.stream.plan import plan_stream
@@ -42,18 +40,18 @@ from sam2vt.distributed.sweep.watch import Watch, remove_leftovers, remove_weigh
 from sam2vt.errors import ConfigError, TrainingError
 
 log = logging.getLogger(__name__)
-# A trial's own process runs no training: it starts its workers and listens. It stays on the head, which
-# goes last; a name that Ray gives that machine alone.
+# A trial's own process runs no training: it starts its workers and listens. It stays on the head, the last
+# machine to go, which alone has the resource of this name.
 HEAD = "node:__internal_head__"
 LEAST_OF_HEAD, MOST_OF_HEAD = 0.001, 0.9  # the most by all trials together, so that other sweeps find room
-_END_SECONDS = 15.0  # until the processes of stopped trials have let go of their files
+_END_SECONDS = 15.0  # in which the processes of stopped trials let go of their files
 
 
 def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> SweepResult:
-    """Run the sweep on a Ray cluster, or on a Ray of its own; each trial is a `trial_class`.
+    """Run the sweep on the configured Ray cluster or on this machine; each trial is a `trial_class`.
 
-    Raises ConfigError for what the user gave, TrainingError where no trial ran to its end. After SIGTERM or
-    Ctrl-C its state is kept, and SystemExit with code 143 or 130 is raised.
+    Raises ConfigError for what the user gave, TrainingError if no trial ran to its end. After SIGTERM or
+    Ctrl-C Tune stores its state, and SystemExit with code 143 or 130 is raised.
     """
     config = sweep.base.config({})
     check_config(config)
@@ -61,7 +59,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         check_data(config)
     storage = run_storage(config)
     record = what_is_asked(sweep, config)
-    goes_on = check_earlier(storage, config, record)
+    resumes = check_earlier(storage, config, record)
     absolute = with_absolute_paths(config, storage)
     quieten_tune(config)
     if sweep.settings.scheduler == "pbt":  # all trials have to be there before weights are exchanged
@@ -72,10 +70,9 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         job = trial_job(sweep, absolute, storage)
         write_record(storage, record)
         with stopping() as request:
-            tuner = (restored if goes_on else new)(sweep, job, storage, concurrent, trial_class)
+            tuner = (restored if resumes else new)(sweep, job, storage, concurrent, trial_class)
             grid = tuner.fit()
-            if request:
-                raise SystemExit(EXIT_CODES[request[0]])
+            request.stop_if_asked()
             result = final_result(sweep, storage, grid)
             clean_up(result, sweep, storage)
             write_outputs(result, sweep, storage)
@@ -86,7 +83,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
 
 
 def quieten_tune(config: Config) -> None:
-    """The table says how trials end and why; Tune would add its own, and a page of traceback for each."""
+    """Silence Tune, whose table and pages of traceback would repeat what `Watch` says in a line per trial."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     shown = config.log_level == "DEBUG"
     for name in ("ray.tune", "ray.air", "ray.train"):
@@ -95,12 +92,13 @@ def quieten_tune(config: Config) -> None:
 
 
 def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
-    """With paths that hold in any process."""
-    names = ["model.checkpoint_path", "model.config_path"]
+    """Return what all trials have in common, with paths that hold in any process."""
     data = ("data_path", "image_root", "datasets")
-    names += [f"{part}.{name}" for part in ("dataset", "valdataset") for name in data]
+    parts = {"model": ("checkpoint_path", "config_path"), "dataset": data, "valdataset": data}
     paths = {
-        name: getattr(getattr(absolute, part), field) for name in names for part, field in [name.split(".")]
+        f"{part}.{name}": getattr(getattr(absolute, part), name)
+        for part, names in parts.items()
+        for name in names
     }
     return TrialJob(
         base=sweep.base.changed(paths),
@@ -112,9 +110,9 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
 
 
 def check_data(config: Config) -> None:
-    """What would end every trial at its start: data that cannot be read, or that leaves too few steps.
+    """Raise ConfigError or DataError for data that would end every trial at its start.
 
-    Raises ConfigError or DataError.
+    They cannot be read, have nothing to score, or leave less steps than the warm-up takes.
     """
     from sam2vt.core.data.opening import find_records
     from sam2vt.core.training.preflight import check_scorable, check_warm_up
@@ -126,7 +124,10 @@ def check_data(config: Config) -> None:
 
 
 def how_many_at_once(sweep: Sweep, fit: int) -> int:
-    """Raises ConfigError for more than fit: their workers would take the CPUs that decode for them."""
+    """Return the number of trials to run at once, at most the `fit` that the cluster holds.
+
+    Raises ConfigError for more: their workers would take the CPUs that decode for them.
+    """
     wanted = sweep.settings.max_concurrent
     if wanted is not None and wanted > fit:
         raise ConfigError(
@@ -140,7 +141,7 @@ def how_many_at_once(sweep: Sweep, fit: int) -> int:
 def new(
     sweep: Sweep, job: TrialJob, storage: RunStorage, concurrent: int, trial_class: type[tune.Trainable]
 ) -> tune.Tuner:
-    """A sweep from its beginning."""
+    """Return the tuner of a sweep that begins."""
     first = job.objectives[0]
     space, arguments = search_arguments(sweep, job.objectives)
     return tune.Tuner(
@@ -160,7 +161,7 @@ def new(
             verbose=0,
             callbacks=[Watch(sweep, storage, num_trials(sweep), concurrent)],
             failure_config=tune.FailureConfig(max_failures=0),
-            # Weights lie in the trials' own folders; through Tune they go where pbt hands them on.
+            # Weights stay in the trials' own folders; only those that pbt hands on pass through Tune.
             checkpoint_config=tune.CheckpointConfig(num_to_keep=3, checkpoint_at_end=False),
         ),
     )
@@ -169,7 +170,7 @@ def new(
 def restored(
     sweep: Sweep, job: TrialJob, storage: RunStorage, concurrent: int, trial_class: type[tune.Trainable]
 ) -> tune.Tuner:
-    """A sweep where it was left: trials that ended stay as they are, the others go on."""
+    """Return the tuner of a sweep that is resumed: trials that ended stay as they are, the others resume."""
     log.info("%s: resuming the sweep that was begun there", storage.root)
     renew_state(storage)
     return tune.Tuner.restore(
@@ -178,14 +179,14 @@ def restored(
 
 
 def num_trials(sweep: Sweep) -> int:
-    """How many there will be."""
+    """Return how many trials the sweep will have."""
     if sweep.settings.algorithm == "grid":
         return 1 + sum(1 for _ in known_points(sweep))
     return sweep.settings.num_trials
 
 
 def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
-    """Delete what is not kept, again while processes that were stopped still write."""
+    """Delete what is not kept, repeatedly while processes that were stopped still write."""
     until = time.monotonic() + _END_SECONDS
     while remove_leftovers(result, storage, sweep.settings.keep_best) and time.monotonic() < until:
         time.sleep(1.0)
@@ -193,47 +194,30 @@ def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
 
 
 @contextmanager
-def stopping() -> Iterator[list[signal.Signals]]:
-    """Holds the signal that asked the sweep to stop, if one did; a second one ends it at once.
+def stopping() -> Iterator[StopRequest]:
+    """Have Tune stop and keep its state at SIGTERM or Ctrl-C; a second signal ends the sweep at once.
 
-    Tune stops, and keeps its state, at SIGUSR1, whatever handles the others.
+    Tune itself listens to SIGUSR1 while it runs, whatever handles the others.
     """
-    request: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        request.append(signal.Signals(number))
-        if len(request) > 1:
-            raise KeyboardInterrupt
-        log.warning("%s: stopping; go on later with resume=auto", request[0].name)
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    def stop_now(number: int, frame: FrameType | None) -> None:  # Tune is not there yet
+    def interrupt(*_: object) -> None:  # for a signal that comes before Tune listens
         raise KeyboardInterrupt
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGUSR1: stop_now}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+    said, others = "stopping; resume the sweep with resume=auto", {signal.SIGUSR1: interrupt}
+    with handling_signals(lambda: os.kill(os.getpid(), signal.SIGUSR1), said, others) as request:
         yield request
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_CODES[request[0] if request else signal.SIGINT]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int) -> Any:
-    """With what its process takes of the head.
+    """Return the trainable with the share of the head that its process takes.
 
-    Under pbt that is what bounds the trials that run: all of them take part, most of them paused, and Tune's
-    own bound counts those too.
+    Under pbt this share bounds the trials that run: all of them take part, most of them paused, and Tune's
+    own bound counts the paused ones too.
     """
     share = math.floor(MOST_OF_HEAD / concurrent * 1e4) / 1e4 if job.passes_weights else LEAST_OF_HEAD
     return tune.with_resources(tune.with_parameters(trial_class, job=job), {"CPU": 0, HEAD: share})
 
 
-def _name(trial: Any) -> str:
+def _name(trial: Any) -> str:  # pickled by this name, see `record`
     return trial_name(trial.config["point"]["number"])

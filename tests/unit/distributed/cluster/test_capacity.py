@@ -16,8 +16,9 @@ CPU = NodeType("cpu", {"CPU": 16}, {"pool": "data"}, 3)
 
 
 def test_the_limit_on_all_nodes_holds_too() -> None:
-    assert Autoscaler([GPU, CPU], 7).resources() == {"CPU": 4 * 8 + 3 * 16, "GPU": 4}
-    assert Autoscaler([GPU, CPU], 4).resources() == {"CPU": 3 * 16 + 8, "GPU": 4}
+    all_of, four = Autoscaler([GPU, CPU], 7), Autoscaler([GPU, CPU], 4)
+    assert (all_of.most("CPU"), all_of.most("GPU")) == (4 * 8 + 3 * 16, 4)
+    assert (four.most("CPU"), four.most("GPU")) == (3 * 16 + 8, 4)
 
 
 def test_labels_leave_only_the_nodes_that_carry_them() -> None:
@@ -31,7 +32,7 @@ def test_labels_leave_only_the_nodes_that_carry_them() -> None:
 def test_reads_the_clusters_of_this_repository(name: str) -> None:
     autoscaler = known_autoscaler({CONFIG_VARIABLE: str(REPO / name)})
     assert autoscaler is not None
-    assert autoscaler.resources() == {"CPU": 8 * 8 + 8 * 16, "GPU": 8}
+    assert (autoscaler.most("CPU"), autoscaler.most("GPU")) == (8 * 8 + 8 * 16, 8)
     assert autoscaler.most("CPU", {"pool": "data"}) == 8 * 16
 
 

@@ -20,7 +20,7 @@ from sam2vt.distributed.cluster.preflight import (
     find_storage_faults,
 )
 from sam2vt.distributed.cluster.session import sigterm_as_before
-from sam2vt.distributed.cluster.shared_folder import find_unreached
+from sam2vt.distributed.cluster.shared_folder import find_unshared
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.errors import ConfigError
 
@@ -151,7 +151,7 @@ def test_the_prefetch_must_fit_in_the_object_store() -> None:
     assert clip_bytes(config) == 8 * 1024 * 1024 * 3 + 8 * 1024 * 1024 * 3 // 8
     (fault,) = find_faults(config, nodes({"CPU": 16}))
     assert "(ray.num_workers=4 x ray.prefetch_batches=3 + ray.decode_actors=2 x 2 in flight)" in fault
-    assert "x dataset.batch_size=4 x 27.0 MiB a clip = 1728 MiB, but the cluster has 1024 MiB" in fault
+    assert "x dataset.batch_size=4 x 27.0 MiB per clip = 1728 MiB, but the cluster has 1024 MiB" in fault
     assert find_faults(config, nodes({"CPU": 16}, {"CPU": 1})) == []
 
 
@@ -160,7 +160,7 @@ def test_clips_of_features_must_fit_in_the_object_store_once_their_size_is_known
     assert find_faults(config, nodes({"CPU": 8})) == []
     assert find_clip_faults(config, nodes({"CPU": 8}), 2 * 2**20) == []
     (fault,) = find_clip_faults(config, nodes({"CPU": 8}), 11 * 2**20)
-    assert "x 55.5 MiB a clip" in fault
+    assert "x 55.5 MiB per clip" in fault
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_every_node_writes_where_the_driver_sees_it(tmp_path: Path) -> None:
                 if ray.get_runtime_context().get_node_id() == first:
                     raise OSError("read-only file system")
 
-            failed, unseen = sorted(find_unreached(storage, write=write))
+            failed, unseen = sorted(find_unshared(storage, write=write))
             assert "cannot write to" in failed
             assert "(read-only file system)" in failed
             assert "does not appear here, the folder is not shared" in unseen
@@ -266,7 +266,7 @@ def test_every_node_writes_where_the_driver_sees_it(tmp_path: Path) -> None:
 
                 time.sleep(600)
 
-            assert all("did not write" in fault for fault in find_unreached(storage, 3.0, hang))
+            assert all("did not write" in fault for fault in find_unshared(storage, 3.0, hang))
 
             with pytest.raises(ConfigError) as error:
                 check_cluster(Config(ray=RayConfig(num_workers=40, use_gpu=True)), RunStorage("nowhere://x"))
