@@ -33,6 +33,7 @@ from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.types import Batch
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.decode import ClipDecoder, quiet_ray_data
 from sam2vt.distributed.stream.loader import StreamLoader
@@ -85,7 +86,7 @@ def compare(config: Config, options: argparse.Namespace) -> dict[str, Any]:
 
     cv2.setNumThreads(0)  # the raw decoder gets one CPU, as a decode actor and a DataLoader's worker do
     torch.set_num_threads(1)
-    source = find_clips(config)
+    source = find_clips(config, run_storage(config))
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()
     ways: dict[str, Callable[[], Iterator[Any]]] = {

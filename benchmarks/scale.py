@@ -91,13 +91,15 @@ def measure(table: Path, split: str) -> dict[str, float]:
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # to another Ray, once this one has ended
     import ray
 
+    from sam2vt.distributed.cluster.storage import run_storage
     from sam2vt.distributed.source import find_clips
     from sam2vt.distributed.stream.decode import quiet_ray_data
     from sam2vt.distributed.stream.plan import Division
     from sam2vt.distributed.stream.start import Stream, StreamConfig
 
     with tempfile.TemporaryDirectory() as run_folder:
-        source = find_clips(config_for(table, split, run_folder))
+        config = config_for(table, split, run_folder)
+        source = find_clips(config, run_storage(config))
     planned = time.time()
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     quiet_ray_data()

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary
 
-        print(f"\n{summary(run_sweep(sweep), sweep)}")
+        print(f"\n{summary(run_sweep(sweep))}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from sam2vt.composing import HYDRA_VERSION_BASE, experiment_file
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
-from sam2vt.core.training.checkpoints.resume import resume_kwargs
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.errors import ConfigError, exit_on_error
 from sam2vt.settings import require
@@ -48,11 +47,13 @@ def train(config: Config) -> L.Trainer:
     import lightning as L
 
     from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
+    from sam2vt.core.training.checkpoints.restoring import resume_kwargs
     from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
     from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
     resume = checkpoint_to_resume(config)
+    path, content = (None, None) if resume is None else (resume.path, resume.content)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
     datamodule = SAM2LightningDataModule(config)
@@ -60,7 +61,7 @@ def train(config: Config) -> L.Trainer:
     if trainer.is_global_zero:
         write_config(config)
     with stop_on_interrupt(trainer), explain_out_of_memory(config):
-        trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
+        trainer.fit(module, datamodule=datamodule, **resume_kwargs(path, trainer, content))
     return trainer
 
 

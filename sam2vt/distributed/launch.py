@@ -18,13 +18,13 @@ from sam2vt.config import Config, ModelConfig, RayConfig
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.mixture import with_paths
 from sam2vt.core.data.frames.feature_cache import cache_root
-from sam2vt.core.training.checkpoints.resume import AUTO, newest_in, newest_of
+from sam2vt.core.training.checkpoints.resume import AUTO, find_checkpoint
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import Display, start_board
 from sam2vt.distributed.cluster.needs import worker_needs
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import ray_session, stopping_signals
-from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_storage, store_root
+from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_storage
 from sam2vt.distributed.feature_cache import fill_on_cluster
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.start import NextStream, StreamConfig
@@ -35,25 +35,30 @@ from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 TrainFn = Callable[[Job], Mapping[str, Any] | None]
 
 
-def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) -> RunSummary:
+def fit(
+    config: Config,
+    train_fn: TrainFn = train_on_worker,
+    board: Any = None,
+    storage: RunStorage | None = None,
+) -> RunSummary:
     """Train as configured on the workers of a Ray cluster; each worker runs `train_fn`.
 
-    Whoever wants to read along gives the `board` (`start_board`) that the run posts to.
+    Whoever wants to read along gives the `board` (`start_board`) that the run posts to, and whoever has
+    worked out the run's `storage` already gives that.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
     """
-    check_config(config)
-    storage = run_storage(config)
+    storage = storage or run_storage(config)
+    check_config(config, storage)
     config = with_absolute_paths(config, storage)
     try:
-        config = resumed(config, storage)
-    except (OSError, ValueError) as error:
-        if isinstance(error, Sam2vtError):
-            raise
+        found = find_checkpoint(config.resume, CheckpointStore(storage.checkpoints))
+    except OSError as error:
         raise ConfigError(f"ray.storage_path: cannot read {storage.root} ({error})") from error
+    config = replace(config, resume=None if found is None else found.path)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        finding = pool.submit(find_clips, config)  # while Ray starts
+        finding = pool.submit(find_clips, config, storage, found)  # while Ray starts
         with ray_session(config):
             check_cluster(config, storage)
             board = board or start_board()
@@ -62,7 +67,7 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) 
                 source = finding.result()
                 if (cache := source.job.spec.features) is not None:
                     fill_on_cluster(config, cache, source.records[0], request.stop_if_asked)
-                leave_later_steps(config, storage, source)
+                leave_later_steps(storage, source)
                 trainer = _create_trainer(config, storage, source, board, train_fn)
                 outcome = _run(trainer)
     if outcome["stopped"]:
@@ -73,13 +78,13 @@ def fit(config: Config, train_fn: TrainFn = train_on_worker, board: Any = None) 
 def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
     """Paths that hold in a worker's own working directory; the run folder is the storage's if local."""
     output_dir = str(Path(config.output_dir).absolute())
-    default_save_dir = config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
+    save_dir = os.path.join(output_dir, "checkpoints")
     if not storage.is_remote:
-        output_dir = storage.root
+        output_dir, save_dir = storage.root, storage.checkpoints
     return replace(
         config,
         output_dir=output_dir,
-        save_dir=os.path.join(output_dir, "checkpoints") if default_save_dir else _absolute(config.save_dir),
+        save_dir=save_dir,
         resume=config.resume if config.resume == AUTO else _absolute(config.resume),
         model=_with_absolute_model(config.model),
         dataset=_with_absolute_data(config.dataset),
@@ -87,21 +92,14 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
     )
 
 
-def resumed(config: Config, storage: RunStorage) -> Config:
-    """`resume` as a checkpoint file: `auto` is the run's newest, or none where it has not begun."""
-    if config.resume == AUTO:
-        return replace(config, resume=newest_of(CheckpointStore(store_root(config, storage))))
-    return replace(config, resume=config.resume and newest_in(config.resume))
+def leave_later_steps(storage: RunStorage, source: ClipSource) -> None:
+    """Delete checkpoints after the one that the run resumes from, where it is this very run's.
 
-
-def leave_later_steps(config: Config, storage: RunStorage, source: ClipSource) -> None:
-    """Delete checkpoints after the one that `config.resume` names, where it is this very run's.
-
-    Workers go on from the newest in the run's store. To be called when nothing else can be refused.
+    Workers resume from the newest in the run's store. To be called when nothing else can be refused.
     """
-    root = store_root(config, storage)
-    if config.resume and _folder(config.resume) == _folder(f"{root}/any"):
-        CheckpointStore(root).discard_after(source.resumed_step)
+    resumed = source.resumed
+    if resumed is not None and _folder(resumed.path) == _folder(f"{storage.checkpoints}/any"):
+        CheckpointStore(storage.checkpoints).discard_after(resumed.step)
 
 
 def _folder(path: str) -> str:
@@ -140,7 +138,7 @@ def _create_trainer(
         source.plan,
         source.start,
         settings.decode_actors,
-        store_root(config, storage),
+        storage.checkpoints,
         board,
     )
     job = Job(

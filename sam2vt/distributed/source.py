@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from sam2vt.config import Config
-from sam2vt.core.training.checkpoints.resume import check_training_checkpoint
-from sam2vt.distributed.cluster.storage import RunStorage, run_storage
+from sam2vt.core.training.checkpoints.resume import FoundCheckpoint, ResumePoint, resume_point
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.feature_cache import configured_cache
 from sam2vt.distributed.stream.decode import DecodeJob
 from sam2vt.distributed.stream.plan import StreamPlan, plan_stream
-from sam2vt.distributed.stream.start import DATA_STATE, Start
+from sam2vt.distributed.stream.start import Start
 
 if TYPE_CHECKING:
     from sam2vt.core.data.opening import Records
@@ -27,13 +27,14 @@ class ClipSource(NamedTuple):
     plan: StreamPlan
     start: Start  # after the checkpoint where `config.resume` names one
     records: tuple[Records, Records]  # for training and validation, read by row
-    resumed_step: int = 0  # optimizer steps done in the checkpoint of `start`
+    resumed: ResumePoint | None = None  # what `start` was made of
 
 
-def find_clips(config: Config) -> ClipSource:
+def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | None = None) -> ClipSource:
     """Find the videos and plan the stream over those to train on. Takes seconds: it loads torch.
 
-    Where the data is no record table yet, the records are written as one into the run's storage.
+    Where the data is no record table yet, the records are written as one into the run's storage. The stream
+    begins after the checkpoint that was `found`. Raises CheckpointError where the run cannot resume from it.
     """
     from sam2vt.core.data.dataset import clip_spec
     from sam2vt.core.data.opening import find_records
@@ -45,9 +46,13 @@ def find_clips(config: Config) -> ClipSource:
     check_scorable(config, records[1])
     if settings.feature_cache is not None:
         deque(videos_to_cache(records[0]), maxlen=0)  # refuses what cannot be cached
-    train, val = stored_records(records, run_storage(config))
-    resumed, step_done = _resumed(config)
-    plan = plan_stream(config, len(train), resumed["clips_per_step"] if resumed else None)
+    train, val = stored_records(records, storage)
+    resumed = None if found is None else resume_point(found, config)
+    position = None
+    if resumed is not None:
+        # Each worker reads the file itself; the driver needs no copy of it in memory.
+        position, resumed = resumed.position, replace(resumed, content=None)
+    plan = plan_stream(config, len(train), position["clips_per_step"] if position else None)
     spec = clip_spec(settings, config.seed, config.max_objects, records[0])
     if settings.feature_cache is not None:
         spec = spec.reading(configured_cache(config)[0])
@@ -58,25 +63,11 @@ def find_clips(config: Config) -> ClipSource:
         "shuffle": settings.shuffle,
     }
     start = Start(0, 0, None)
-    if resumed:
-        step = plan.step_at(resumed["epoch"], resumed["clips"])
-        start = Start(step, resumed["samples_seen"], config.resume)
+    if resumed is not None and position is not None:
+        step = plan.step_at(position["epoch"], position["clips"])
+        start = Start(step, position["samples_seen"], resumed.path)
     job = DecodeJob(train, spec, sampling, config.on_bad_sample == "quarantine")
-    return ClipSource(job, plan, start, (train, val), step_done)
-
-
-def _resumed(config: Config) -> tuple[Mapping[str, Any] | None, int]:
-    """The position in the clips and the number of steps that `config.resume` holds.
-
-    Raises CheckpointError for one of a run whose settings would have given another result.
-    """
-    if config.resume is None:
-        return None, 0
-    from sam2vt.core.model.checkpoints import read_checkpoint
-
-    content = read_checkpoint(config.resume)
-    check_training_checkpoint(config.resume, content, config)
-    return content.get(DATA_STATE), content.get("global_step", 0)
+    return ClipSource(job, plan, start, (train, val), resumed)
 
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:

@@ -19,6 +19,7 @@ from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip
 from sam2vt.core.data.clips.sampling import sample_at
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.source import find_clips
 from tests.fault.trace import Trace, fingerprints
 
@@ -111,7 +112,7 @@ def meanwhile(strike: Callable[[], None], *gates: Gate) -> Iterator[None]:
 
 def expected_clips(config: Config) -> dict[int, Counter[str]]:
     """What each step of an undisturbed run trains on, made without Ray."""
-    source = find_clips(config)
+    source = find_clips(config, run_storage(config))
     job, plan = source.job, source.plan
 
     def clip(row: int) -> str:

@@ -16,6 +16,7 @@ from sam2vt.core.data.clips.drawing import make_clip
 from sam2vt.core.data.clips.sampling import sample_at
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.source import find_clips
 from sam2vt.errors import DataError, TrainingError
@@ -80,7 +81,7 @@ class Bad(NamedTuple):
 
 def file_of(config: Config, row: int, kind: str) -> tuple[int, Bad]:
     """The first row from `row` on whose clip is made of such a file."""
-    source = find_clips(config)
+    source = find_clips(config, run_storage(config))
     job, plan = source.job, source.plan
     while True:
         key = sample_at(plan.position(row), **job.sampling)

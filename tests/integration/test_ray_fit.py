@@ -6,8 +6,9 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -21,6 +22,7 @@ from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.summary import RunSummary
+from sam2vt.distributed.worker.entry import Job, train_on_worker
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -98,14 +100,46 @@ def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, Ru
     assert not list((folder / "ray").rglob("*.ckpt"))
 
 
+def noting(who: str, log: Path, load: Callable[..., Any]) -> Callable[..., Any]:
+    """`load` that also writes down which file."""
+
+    def noted(file: Any, *arguments: Any, **named: Any) -> Any:
+        with log.open("a") as lines:
+            lines.write(f"{who} {getattr(file, 'name', file)}\n")
+        return load(file, *arguments, **named)
+
+    return noted
+
+
+def noting_worker(log: Path) -> Callable[[Job], Any]:
+    """A worker that writes down what it loads; it travels by value, tests are not imported there."""
+    noted = noting("worker", log, torch.load)
+
+    def work(job: Job) -> Any:
+        torch.load = noted
+        return train_on_worker(job)
+
+    return work
+
+
 def test_goes_on_with_half_the_workers(
-    finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path
+    finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step takes the same clips in two rounds; steps, rows and positions mean what they meant."""
-    run = tmp_path / "run"
+    """A step takes the same clips in two rounds; steps, rows and positions mean what they meant.
+
+    The worker alone loads the checkpoint, once.
+    """
+    run, log = tmp_path / "run", tmp_path / "loads"
     fit(config_of(videos, run, "trainer.max_steps=3"))
-    summary = fit(config_of(videos, run, "resume=auto", "ray.num_workers=1"))
+    resumed_from = run / "checkpoints" / "step_00000003.ckpt"
+    worker = noting_worker(log)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", noting("driver", log, torch.load))
+        summary = fit(config_of(videos, run, "resume=auto", "ray.num_workers=1"), worker)
     assert summary.steps == STEPS
+    assert [line for line in log.read_text().splitlines() if resumed_from.name in line] == [
+        f"worker {resumed_from}"
+    ]
     whole, resumed = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (finished[0], run)
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
 
 from sam2vt.config import Config
+from sam2vt.core.storage import fetching
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.checkpoints.store import CheckpointStore
@@ -173,3 +177,39 @@ def test_auto_goes_on_and_a_used_folder_is_not_taken_unasked(config) -> None:
     assert train(config).global_step == 2 * STEPS_PER_EPOCH
     assert (manifest.step, manifest.epoch, manifest.samples_seen) == (STEPS_PER_EPOCH, 1, STEPS_PER_EPOCH)
     assert CheckpointStore(str(config.checkpoint_dir)).newest().step == 2 * STEPS_PER_EPOCH
+
+
+@pytest.mark.parametrize("kind", ["auto", "a file", "of an older version", "without a manifest"])
+def test_a_resumed_run_reads_and_hashes_each_file_once(config, tmp_path, monkeypatch, kind) -> None:
+    """Whatever names the checkpoint; one without position and settings in its manifest is not read twice."""
+    base = tmp_path / "base.pt"
+    torch.save({"model": SAM2LightningModule(config).model.load("cpu").network.state_dict()}, base)
+    config.model.checkpoint_path = str(base)
+    config.trainer.max_epochs, config.trainer.limit_val_batches = 1, 0
+    train(config)
+    (manifest,) = CheckpointStore(str(config.checkpoint_dir)).manifests()
+    file, beside = config.checkpoint_dir / manifest.file, config.checkpoint_dir / manifest.name
+    if kind == "of an older version":
+        old = json.loads(beside.read_text())
+        assert old.pop("position")["samples_seen"] == STEPS_PER_EPOCH
+        assert old.pop("config")["model"]["checkpoint_path"] == str(base)
+        beside.write_text(json.dumps(old))
+    if kind == "without a manifest":
+        beside.unlink()
+    config.resume = "auto" if kind in ("auto", "of an older version") else str(file)
+    config.trainer.max_epochs = 2
+
+    done: list[tuple[str, str]] = []
+    load, sha256, of_folder = torch.load, fetching.file_sha256, Folder.sha256
+
+    def note(what: str, path: Any) -> None:
+        if (name := Path(getattr(path, "name", path)).name) in (base.name, file.name):
+            done.append((what, name))
+
+    monkeypatch.setattr(torch, "load", lambda path, **named: (note("load", path), load(path, **named))[1])
+    monkeypatch.setattr(fetching, "file_sha256", lambda path: (note("hash", path), sha256(path))[1])
+    monkeypatch.setattr(Folder, "sha256", lambda self, name: (note("hash", name), of_folder(self, name))[1])
+    fetching._sha256.cache_clear()
+    assert train(config).global_step == 2 * STEPS_PER_EPOCH
+    hashed = [] if kind == "without a manifest" else [("hash", file.name)]
+    assert sorted(done) == sorted([("load", base.name), ("hash", base.name), ("load", file.name), *hashed])

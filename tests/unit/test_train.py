@@ -20,7 +20,8 @@ from sam2vt import train
 from sam2vt.composing import compose_config
 from sam2vt.config import AugmentConfig, Config
 from sam2vt.configuration.loading import load_config, to_dict
-from sam2vt.core.training.checkpoints.resume import resume_kwargs
+from sam2vt.core.training.checkpoints.restoring import resume_kwargs
+from sam2vt.core.training.checkpoints.resume import FoundCheckpoint, resume_point
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.errors import CheckpointError, ConfigError
 
@@ -202,9 +203,9 @@ def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) ->
     with pytest.raises(
         CheckpointError, match=r"it has no hyper_parameters, loops, optimizer_states.*model\.checkpoint_path"
     ):
-        resume_kwargs(str(weights), trainer)
+        resume_point(FoundCheckpoint(str(weights)), config)
     full = write_checkpoint(config, tmp_path / "last.ckpt")
-    assert resume_kwargs(str(full), trainer, config)["ckpt_path"] == str(full)
+    assert resume_kwargs(str(full), trainer)["ckpt_path"] == str(full)
 
 
 def write_checkpoint(config: Config, path: Path) -> Path:
@@ -251,10 +252,9 @@ def test_another_run_s_checkpoint_is_refused_before_training(
     config: Config, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     path = write_checkpoint(config, tmp_path / "last.ckpt")
-    trainer = train.create_trainer(config, callbacks=[])
     change(config, changes)
     with pytest.raises(CheckpointError, match=message):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
 
 
 FREE = {
@@ -276,12 +276,11 @@ def test_what_a_resumed_run_may_change(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_checkpoint(config, tmp_path / "last.ckpt")
-    trainer = train.create_trainer(config, callbacks=[])
     change(config, FREE)
     config.model.trainable_modules = config.model.trainable_modules[::-1]
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
     assert not caplog.messages
 
 
@@ -289,11 +288,10 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_checkpoint(config, tmp_path / "last.ckpt")
-    trainer = train.create_trainer(config, callbacks=[])
     config.trainer.max_epochs, config.dataset.data_path = 20, "moved"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
     longer, moved = caplog.messages
     assert "trainer.max_epochs was 10, is 20: the cosine, whose scheduler.T_max is null, now ends" in longer
     assert "is moved: must hold the same data" in moved
@@ -302,7 +300,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     config.dataset.feature_cache = "features"
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
     (rounded,) = caplog.messages
     assert "dataset.feature_cache was null, is features: from here on features are rounded" in rounded
     caplog.clear()
@@ -310,7 +308,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     path = write_checkpoint(config, path)
     config.trainer.max_epochs, config.dataset.feature_cache = 30, "moved"
     with caplog.at_level(logging.WARNING, "sam2vt"):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
     assert not caplog.messages
 
 
@@ -330,9 +328,8 @@ def test_auto_in_a_folder_named_after_the_time_is_said_to_find_nothing(
 def test_a_checkpoint_without_a_configuration_is_refused(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}, "hyper_parameters": {}}, path)
-    trainer = train.create_trainer(config, callbacks=[])
     with pytest.raises(CheckpointError, match="holds no configuration"):
-        resume_kwargs(str(path), trainer, config)
+        resume_point(FoundCheckpoint(str(path)), config)
 
 
 def test_devices_that_the_cpu_does_not_take_are_a_config_error(config: Config) -> None:

@@ -34,7 +34,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
                 f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
                 f"when loaded, or is no checkpoint at all. Save it again with torch.save of a state_dict."
             ) from error
-        except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (RuntimeError, EOFError, ValueError, LookupError) as error:
             raise CheckpointError(
                 f"{path}: cannot be read as a PyTorch checkpoint; it may be cut off or another kind of "
                 f"file. ({first_line(error)})"

@@ -27,7 +27,7 @@ from sam2vt.core.training.checkpoints.position import (
     makes_a_step,
     rewind_loops,
 )
-from sam2vt.core.training.checkpoints.takeover import follow_settings
+from sam2vt.core.training.checkpoints.restoring import follow_settings
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.gradients import clip_gradients, updated_by

@@ -7,7 +7,6 @@ wait for it.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from sam2vt.distributed.cluster.needs import (
     worker_needs,
 )
 from sam2vt.distributed.cluster.shared_folder import find_unshared
-from sam2vt.distributed.cluster.storage import RunStorage, check_writable, run_storage, store_root
+from sam2vt.distributed.cluster.storage import RunStorage, check_writable, has_default_save_dir
 from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -34,16 +33,16 @@ _MIB = 2**20
 # Of the configuration alone
 
 
-def check_config(config: Config) -> None:
+def check_config(config: Config, storage: RunStorage) -> None:
     """Check the settings that Ray's own replace, and that the folder holds no other run; needs no Ray.
 
     Raises one ConfigError with all faults.
     """
-    faults = [*_replaced_settings(config), *_earlier_run(config)]
+    faults = [*_replaced_settings(config, storage), *_earlier_run(config, storage)]
     _raise_any("the configuration does not suit Ray:", faults)
 
 
-def _replaced_settings(config: Config) -> Iterator[str]:
+def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
     trainer = config.trainer
     if trainer.devices not in ("auto", 1):
         yield (
@@ -68,24 +67,22 @@ def _replaced_settings(config: Config) -> Iterator[str]:
             "videos as their number changes; leave it at 1.0, or 0 for none, and give fewer videos "
             "(valdataset.data_path)"
         )
-    if run_storage(config).is_remote and not _has_default_save_dir(config):
+    if storage.is_remote and not has_default_save_dir(config):
         yield (
             f"save_dir={config.save_dir} and ray.storage_path={config.ray.storage_path}: checkpoints are "
             "kept in the run's storage; leave save_dir at its default"
         )
 
 
-def _earlier_run(config: Config) -> list[str]:
+def _earlier_run(config: Config, storage: RunStorage) -> list[str]:
     """Return a fault if the run's storage holds checkpoints, and nothing says that this run resumes them."""
-    storage = run_storage(config)
-    own = storage.is_remote or _has_default_save_dir(config)
-    root = storage.join("checkpoints") if own else str(config.checkpoint_dir.absolute())
+    root = storage.checkpoints
     if config.resume == "auto" or _is_in(config.resume, (storage.root, root)):
         return []
     try:
         if not CheckpointStore(root, pauses=()).holds_any():
             return []
-    except (OSError, ValueError, NotImplementedError):
+    except OSError:
         return []  # `check_writable` says what is wrong with it
     return [
         f"{root} holds the checkpoints of an earlier run, which this one would replace; resume from them "
@@ -96,10 +93,6 @@ def _earlier_run(config: Config) -> list[str]:
 def _limits_validation(config: Config) -> bool:
     limit = config.trainer.limit_val_batches
     return limit != 0 and (isinstance(limit, int) or limit < 1.0)
-
-
-def _has_default_save_dir(config: Config) -> bool:
-    return config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
 
 
 def _is_in(path: str | None, folders: tuple[str, ...]) -> bool:
@@ -123,8 +116,8 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
     try:
         check_writable(storage)
         folders = {storage.root}
-        if (root := store_root(config, storage)) != storage.join("checkpoints"):
-            folders.add(root)
+        if storage.save_dir is not None:
+            folders.add(storage.save_dir)
         if (features := config.dataset.feature_cache) and "://" not in features:
             folders.add(features)
         faults += [fault for folder in sorted(folders) for fault in find_unshared(RunStorage(folder))]

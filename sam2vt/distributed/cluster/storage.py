@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,13 +17,19 @@ RAY_FOLDER = "ray"  # holds what Ray Train keeps of each attempt at the run
 
 @dataclass(frozen=True)
 class RunStorage:
-    """The run folder as users address it: `root` is a local path or a URI."""
+    """Where all of a run's files are; worked out once from its configuration, by `run_storage`."""
 
-    root: str
+    root: str  # the run folder: a local path or a URI
+    save_dir: str | None = None  # of the checkpoints, where the configuration keeps them elsewhere
 
     @property
     def is_remote(self) -> bool:
         return "://" in self.root
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the checkpoints that the run resumes from; every machine reaches it."""
+        return self.save_dir or self.join("checkpoints")
 
     def join(self, *parts: str) -> str:
         """Return the path or URI of something in the run folder."""
@@ -39,17 +46,20 @@ class RunStorage:
 
 
 def run_storage(config: Config) -> RunStorage:
-    """`ray.storage_path`/`ray.name`, which default to the parent and the name of `output_dir`."""
+    """Work out `ray.storage_path`/`ray.name`, which default to the parent and the name of `output_dir`."""
     output_dir = Path(config.output_dir).absolute()
     parent = config.ray.storage_path or str(output_dir.parent)
     if "://" not in parent:
         parent = str(Path(parent).expanduser().absolute())
-    return RunStorage(posixpath.join(parent, config.ray.name or output_dir.name))
+    storage = RunStorage(posixpath.join(parent, config.ray.name or output_dir.name))
+    if storage.is_remote or has_default_save_dir(config):
+        return storage
+    return replace(storage, save_dir=str(Path(config.save_dir).expanduser().absolute()))
 
 
-def store_root(config: Config, storage: RunStorage) -> str:
-    """Where the checkpoints lie that the run goes on from: every machine reaches them."""
-    return storage.join("checkpoints") if storage.is_remote else str(config.checkpoint_dir)
+def has_default_save_dir(config: Config) -> bool:
+    """Return whether checkpoints are kept in the run folder."""
+    return config.save_dir in ("", os.path.join(config.output_dir, "checkpoints"))
 
 
 def check_writable(storage: RunStorage) -> None:

@@ -17,9 +17,6 @@ from sam2vt.distributed.stream.decode import build_dataset, quiet_ray_data
 from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.errors import Sam2vtError
 
-# Under this name Lightning files the state of the data module, which holds the position in the clips.
-DATA_STATE = "SAM2LightningDataModule"
-
 
 class Start(NamedTuple):
     """The first step of a group of workers, and the checkpoint of the steps before it."""
@@ -55,7 +52,7 @@ class NextStream:
 
     def _start(self) -> Start:
         store = CheckpointStore(self.store)
-        newest = store.newest()
+        newest = store.newest(verified=self.given.checkpoint)  # by the driver, a moment ago
         if newest is None:
             return self.given
         steps = (newest.samples_seen - self.given.samples_seen) // self.plan.rows_per_step

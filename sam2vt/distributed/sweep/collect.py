@@ -71,6 +71,7 @@ def _result(sweep: Sweep, storage: RunStorage, trials: Sequence[Trial]) -> Sweep
         objectives=objectives_of(sweep),
         fields=space.fields,
         log_fields=frozenset(each.name for each in space.dimensions if each.is_log),
+        root=storage.root,
         defaults={name: space.defaults[name] for name in space.fields},
     )
 

@@ -54,10 +54,10 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     Ctrl-C Tune stores its state, and SystemExit with code 143 or 130 is raised.
     """
     config = sweep.base.config({})
-    check_config(config)
+    storage = run_storage(config)
+    check_config(config, storage)
     if issubclass(trial_class, RunTrial):
         check_data(config)
-    storage = run_storage(config)
     record = what_is_asked(sweep, config)
     resumes = check_earlier(storage, config, record)
     absolute = with_absolute_paths(config, storage)

@@ -13,7 +13,7 @@ from typing import Any
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.storage.folder import Folder, download
-from sam2vt.distributed.cluster.storage import RunStorage, run_storage
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.results import SweepResult, Trial
 from sam2vt.distributed.sweep.watch import format_trials, shown
@@ -88,9 +88,9 @@ def _overlays(trial: Trial) -> Sequence[tuple[str, bytes]]:
     return [(name, folder.read(name)) for name in sorted(folder.sizes()) if name.endswith(_PICTURES)]
 
 
-def summary(result: SweepResult, sweep: Sweep) -> str:
+def summary(result: SweepResult) -> str:
     """The trials, what tuning gained over the unswept configuration, and where everything lies."""
-    storage = run_storage(sweep.base.config({}))
+    storage = RunStorage(result.root)
     lines = [*format_trials(result), "", gain(result), ""]
     if len(result.objectives) > 1:
         lines += ["no trial is better in both: " + ", ".join(each.name for each in result.pareto()), ""]

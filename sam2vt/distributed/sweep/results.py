@@ -74,6 +74,7 @@ class SweepResult:
     fields: Sequence[str]  # all swept fields
     log_fields: frozenset[str] = frozenset()  # of them those searched on a logarithmic scale
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the swept fields, in the default trial
+    root: str = ""  # the sweep's folder: a local path or a URI
 
     @property
     def default(self) -> Trial | None:

@@ -23,7 +23,7 @@ from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import start_board
 from sam2vt.distributed.cluster.ray_trainer import abort_run
 from sam2vt.distributed.cluster.session import RAY_ENVIRONMENT
-from sam2vt.distributed.cluster.storage import run_storage, store_root
+from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep.results import Objective, trial_name, trial_number
 from sam2vt.errors import TrainingError
@@ -70,12 +70,13 @@ class RunTrial(tune.Trainable):
         for name, value in RAY_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._config = job.config(trial_number(self.trial_name), config["point"]["values"])
+        self._run_storage = run_storage(self._config)
         self._reporter = Reporter(job.objectives, best_so_far=not job.passes_weights)
         self._run: Run | None = None
         self._newest: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
-        self._run = self._run or Run(self._config)
+        self._run = self._run or Run(self._config, self._run_storage)
         row = self._run.next_validation()
         if row is not None:
             self._newest = self._reporter.result(row)
@@ -88,7 +89,7 @@ class RunTrial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The weights of the newest validation, for another trial or for this one after a pause."""
-        store = CheckpointStore(store_root(self._config, run_storage(self._config)))
+        store = CheckpointStore(self._run_storage.checkpoints)
         step, until = int(self._newest["step"]), time.monotonic() + _SAVE_SECONDS
         while not (found := [manifest for manifest in store.manifests() if manifest.step == step]):
             if time.monotonic() > until:
@@ -99,7 +100,7 @@ class RunTrial(tune.Trainable):
         download(store.path(found[-1]), Path(checkpoint_dir) / WEIGHTS)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self._config = take_over(self._config, Path(checkpoint) / WEIGHTS)
+        self._config = take_over(self._config, self._run_storage, Path(checkpoint) / WEIGHTS)
 
     def cleanup(self) -> None:
         if self._run is not None:
@@ -109,11 +110,11 @@ class RunTrial(tune.Trainable):
 class Run:
     """A run beside this process, which reads its validations."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, storage: RunStorage) -> None:
         self._board, self._began, self._seen = start_board(), time.monotonic(), 0
         self._waiting: list[dict[str, float]] = []
         self._fitting: Future[Any] = Future()
-        Thread(target=self._fit, args=(config,), name="fit", daemon=True).start()
+        Thread(target=self._fit, args=(config, storage), name="fit", daemon=True).start()
 
     def next_validation(self) -> dict[str, float] | None:
         """The numbers of the next one after a step, when it is there; None where the run has ended well.
@@ -142,9 +143,9 @@ class Run:
         # The model before any step is no result of a trial.
         return [{**row, "seconds": seconds} for row in rows if row["step"] > 0]
 
-    def _fit(self, config: Config) -> None:
+    def _fit(self, config: Config, storage: RunStorage) -> None:
         try:
-            self._fitting.set_result(fit(config, board=self._board))
+            self._fitting.set_result(fit(config, board=self._board, storage=storage))
         except BaseException as error:
             self._fitting.set_exception(error)
 
@@ -167,20 +168,19 @@ class Reporter:
         return {**row, **found}
 
 
-def take_over(config: Config, weights: Path) -> Config:
-    """The configuration of a run that goes on from `weights`, a checkpoint of this or another trial.
+def take_over(config: Config, storage: RunStorage, weights: Path) -> Config:
+    """Return the configuration of a run that resumes from `weights`, a checkpoint of this or another trial.
 
-    What the trial had stored itself is left: it goes on from there no more.
+    The trial's own checkpoints are deleted: it does not resume from them any more.
     """
     import torch
 
-    from sam2vt.core.training.checkpoints.takeover import inherit
+    from sam2vt.core.training.checkpoints.restoring import taken_over
 
-    storage = run_storage(config)
-    Folder(store_root(config, storage)).delete()
+    Folder(storage.checkpoints).delete()
     content = torch.load(weights, weights_only=True, map_location="cpu")
     with tempfile.TemporaryDirectory() as temporary:
         local = Path(temporary) / "inherited.ckpt"
-        torch.save(inherit(content, config), local)
+        torch.save(taken_over(content, config), local)
         storage.folder().upload(local, local.name)
     return replace(config, resume=storage.join("inherited.ckpt"))

@@ -9,10 +9,10 @@ import lightning as L
 from sam2vt.config import Config
 from sam2vt.core.data.opening import Records
 from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.training.checkpoints.store import DATA_STATE
 from sam2vt.core.training.data_module import SAM2LightningDataModule
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
-from sam2vt.distributed.stream.start import DATA_STATE
 from sam2vt.errors import ConfigError
 
 _COUNTERS = ("ready", "started", "processed", "completed")

@@ -23,15 +23,14 @@ from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
-from sam2vt.core.training.checkpoints.resume import resume_kwargs
-from sam2vt.core.training.checkpoints.store import BEST, LAST, CheckpointStore
+from sam2vt.core.training.checkpoints.restoring import resume_kwargs
+from sam2vt.core.training.checkpoints.store import BEST, DATA_STATE, LAST, CheckpointStore
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.board import show_logs
-from sam2vt.distributed.cluster.storage import RunStorage, store_root
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
-from sam2vt.distributed.stream.start import DATA_STATE
 from sam2vt.distributed.worker.data_module import CountRounds, StreamDataModule, divided_trainer_kwargs
 from sam2vt.distributed.worker.reporting import PostProgress, ReportMetrics, clips_per_second
 from sam2vt.distributed.worker.signals import RankZero, WatchSignals
@@ -85,7 +84,7 @@ def _train(
         write_config(config)
     try:
         with explain_out_of_memory(config):
-            trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer, config))
+            trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
         if not trainer.is_global_zero:
             return None
         return {**_outcome(trainer, module), "exported": _export(config, storage)}
@@ -140,7 +139,7 @@ def _strategy(world_size: int) -> dict[str, Any]:
 
 def _export(config: Config, storage: RunStorage) -> str | None:
     """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
-    folder = Folder(store_root(config, storage))
+    folder = Folder(storage.checkpoints)
     found = folder.has(BEST, LAST)
     if not found:
         return None
@@ -177,6 +176,6 @@ def _means(scores: Sequence[ObjectScore]) -> dict[str, float]:
 
 def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
     """The callback of every rank; rank 0 writes."""
-    store = CheckpointStore(store_root(config, storage), keep_best=config.trainer.keep_best)
+    store = CheckpointStore(storage.checkpoints, keep_best=config.trainer.keep_best)
     staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
     return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)

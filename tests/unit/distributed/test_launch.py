@@ -7,9 +7,10 @@ import ray.exceptions
 import ray.train
 
 from sam2vt.config import Config, DatasetConfig, ModelConfig, RayConfig
+from sam2vt.core.training.checkpoints.resume import ResumePoint
 from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore
 from sam2vt.distributed.cluster.storage import run_storage
-from sam2vt.distributed.launch import fit, leave_later_steps, own_error, resumed, with_absolute_paths
+from sam2vt.distributed.launch import fit, leave_later_steps, own_error, with_absolute_paths
 from sam2vt.distributed.source import ClipSource
 from sam2vt.distributed.stream.start import Start
 from sam2vt.errors import ConfigError, DataError
@@ -76,14 +77,9 @@ def put(store: CheckpointStore, step: int, tmp_path: Path, score: float | None =
     return store.path(store.put(file, CheckpointInfo(step, 0, 2 * step, 2, "interval", score)))
 
 
-def test_auto_is_the_runs_newest_checkpoint(tmp_path: Path) -> None:
-    config = Config(output_dir=str(tmp_path / "a"), resume="auto")
-    storage = run_storage(config)
-    config = with_absolute_paths(config, storage)
-    assert resumed(config, storage).resume is None
-    store = CheckpointStore(str(tmp_path / "a" / "checkpoints"))
-    newest = [put(store, step, tmp_path) for step in (4, 8)][-1]
-    assert resumed(config, storage).resume == newest
+def source_from(checkpoint: str) -> ClipSource:
+    """Of a run that resumes from step 4."""
+    return ClipSource(None, None, Start(4, 8, checkpoint), ([], []), ResumePoint(checkpoint, 4, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["step_00000004.ckpt", "best.ckpt", "../checkpoints/best.ckpt"])
@@ -94,21 +90,15 @@ def test_going_on_from_an_earlier_checkpoint_of_the_run_leaves_the_later_ones(
     store = CheckpointStore(str(folder))
     put(store, 4, tmp_path, score=0.9)
     put(store, 8, tmp_path, score=0.1)
-    config = Config(output_dir=str(tmp_path / "a"), resume=str(folder / name))
-    storage = run_storage(config)
-    config = resumed(with_absolute_paths(config, storage), storage)
-    assert len(store.manifests()) == 2  # nothing goes before all else is checked
-    source = ClipSource(None, None, Start(4, 8, config.resume), ([], []), resumed_step=4)  # type: ignore[arg-type]
-    leave_later_steps(config, storage, source)
+    storage = run_storage(Config(output_dir=str(tmp_path / "a")))
+    leave_later_steps(storage, source_from(str(folder / name)))
     assert [manifest.step for manifest in store.manifests()] == [4]
 
 
 def test_going_on_from_another_run_leaves_its_checkpoints_alone(tmp_path: Path) -> None:
     store = CheckpointStore(str(tmp_path / "old" / "checkpoints"))
     earlier, _ = [put(store, step, tmp_path) for step in (4, 8)]
-    config = Config(output_dir=str(tmp_path / "a"), resume=earlier)
-    source = ClipSource(None, None, Start(4, 8, earlier), ([], []), resumed_step=4)  # type: ignore[arg-type]
-    leave_later_steps(config, run_storage(config), source)
+    leave_later_steps(run_storage(Config(output_dir=str(tmp_path / "a"))), source_from(earlier))
     assert len(store.manifests()) == 2
 
 
@@ -118,11 +108,3 @@ def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
     config.dataset.data_path = str(tmp_path)
     with pytest.raises(ConfigError, match=r"ray.storage_path: cannot read nowhere://bucket/a"):
         fit(config)
-
-
-def test_another_runs_folder_means_its_newest_checkpoint(tmp_path: Path) -> None:
-    store = CheckpointStore(str(tmp_path / "old" / "checkpoints"))
-    newest = [put(store, step, tmp_path) for step in (4, 8)][-1]
-    config = Config(output_dir=str(tmp_path / "a"), resume=str(tmp_path / "old"))
-    assert resumed(config, run_storage(config)).resume == newest
-    assert len(store.manifests()) == 2

@@ -22,7 +22,13 @@ from sam2vt.core.training.checkpoints.position import (
     is_validated_next,
     makes_a_step,
 )
-from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore, Manifest
+from sam2vt.core.training.checkpoints.store import (
+    DATA_STATE,
+    CheckpointInfo,
+    CheckpointManifest,
+    CheckpointStore,
+    as_json,
+)
 from sam2vt.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -45,7 +51,7 @@ class SaveCheckpoints(Checkpoint):
         self._score: tuple[int, float] | None = None  # (step, val/J&F of its weights)
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
-        self._stored: Manifest | None = None
+        self._stored: CheckpointManifest | None = None
         self._failure: BaseException | None = None  # why the last save was not stored
 
     @property
@@ -65,7 +71,7 @@ class SaveCheckpoints(Checkpoint):
         if not trainer.is_global_zero:
             return
         self.wait()
-        info = self._info(trainer, reason)
+        info = self._info(trainer, checkpoint, reason)
         try:
             local = self._write(checkpoint, info.step)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a disk is full
@@ -162,9 +168,9 @@ class SaveCheckpoints(Checkpoint):
             return f"This process has stored no checkpoint in {self.store.root} yet"
         return f"The last good checkpoint is {self.store.path(self._stored)}"
 
-    def _info(self, trainer: L.Trainer, reason: str) -> CheckpointInfo:
+    def _info(self, trainer: L.Trainer, checkpoint: dict[str, Any], reason: str) -> CheckpointInfo:
         data: Any = getattr(trainer, "datamodule", None)
-        position = data.state_dict() if data is not None else {}
+        position = checkpoint.get(type(data).__qualname__, {})
         step = trainer.global_step
         validated = self._score is not None and self._score[0] == step and math.isfinite(self._score[1])
         return CheckpointInfo(
@@ -174,6 +180,8 @@ class SaveCheckpoints(Checkpoint):
             world_size=trainer.world_size,
             reason=reason,
             score=self._score[1] if self._score is not None and validated else None,
+            position=as_json(checkpoint.get(DATA_STATE)),
+            config=as_json(checkpoint.get("hyper_parameters", {}).get("config")),
         )
 
 

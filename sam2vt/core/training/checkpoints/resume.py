@@ -1,112 +1,144 @@
-"""Which checkpoint a run goes on from, and whether its folder is free for it."""
+"""Choose the checkpoint that a run resumes from, and check that the run may resume from it."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.resume import differences, remarks
-from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.core.storage.fetching import expand_user
+from sam2vt.core.training.checkpoints.store import DATA_STATE, CheckpointManifest, CheckpointStore
 from sam2vt.errors import CheckpointError, ConfigError
-
-if TYPE_CHECKING:
-    import lightning as L
 
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
 
 
-def checkpoint_to_resume(config: Config) -> str | None:
-    """The checkpoint file that `config.resume` means; None to start anew.
+class FoundCheckpoint(NamedTuple):
+    """A checkpoint file, and its manifest if it has one; the file is then what the manifest says."""
 
-    `auto` is the newest complete one of this run's own checkpoints, if there is one. A folder, a run's or
-    its checkpoints, means the newest complete one in it; a file is taken as it is. Raises ConfigError where
-    another run's checkpoints lie where this run's would, CheckpointError where a folder holds none.
+    path: str  # local path or URI
+    manifest: CheckpointManifest | None = None
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint that a run may resume from, with all that is needed to plan the rest of the run."""
+
+    path: str  # local path or URI
+    step: int  # optimizer steps done
+    position: Mapping[str, Any] | None  # state of our data module; None where another one was used
+    # Of the file, where it had no manifest to read the above from: nobody has to read it again.
+    content: dict[str, Any] | None = field(default=None, repr=False)
+
+
+def checkpoint_to_resume(config: Config) -> ResumePoint | None:
+    """Return where a local run of `config` resumes; None to start anew.
+
+    Raises ConfigError where the run's folder holds another run's checkpoints, CheckpointError as
+    `find_checkpoint` and `resume_point` do.
     """
     own = CheckpointStore(str(config.checkpoint_dir))
-    if config.resume == AUTO:
-        return newest_of(own)
-    found = None if config.resume is None else newest_in(config.resume)
-    if config.trainer.enable_checkpointing and own.holds_any() and not _lies_in(found, config.checkpoint_dir):
+    try:
+        found = find_checkpoint(config.resume, own)
+        is_own = config.resume == AUTO or _lies_in(found, config.checkpoint_dir)
+        is_taken = config.trainer.enable_checkpointing and not is_own and own.holds_any()
+    except OSError as error:
+        raise CheckpointError(
+            f"resume={config.resume!r}, save_dir={str(config.checkpoint_dir)!r}: checkpoints cannot be read: "
+            f"{error}; see that the storage answers, or give other folders"
+        ) from error
+    if is_taken:
         raise ConfigError(
             f"save_dir={str(config.checkpoint_dir)!r}: holds the checkpoints of another run, which this one "
             f"would replace. To go on with that run give resume=auto; for a new one another output_dir"
         )
-    return found
+    return None if found is None else resume_point(found, config)
 
 
-def newest_in(path: str) -> str:
-    """A checkpoint file: `path` itself, or the newest complete one of a run folder or its checkpoints."""
-    is_file = path.endswith((".ckpt", ".pt")) if "://" in path else not Path(path).expanduser().is_dir()
+def find_checkpoint(resume: str | None, own: CheckpointStore) -> FoundCheckpoint | None:
+    """Return the checkpoint that the setting `resume` means; None to start anew. The choice is logged.
+
+    `auto` is the newest complete checkpoint of the run's `own`, if there is one. A folder, a run's or its
+    checkpoints, means the newest complete one in it; a file is taken as it is. Raises CheckpointError for a
+    folder without one, OSError where the storage fails.
+    """
+    if resume is None:
+        return None
+    if resume == AUTO:
+        if (newest := _newest(own, resume)) is None:
+            log.warning("resume=auto: %s holds no complete checkpoint; starting from step 0", own.root)
+        return newest
+    is_file = resume.endswith((".ckpt", ".pt")) if "://" in resume else not Path(resume).expanduser().is_dir()
     if is_file:
-        return path
-    for place in (path, f"{path.rstrip('/')}/checkpoints"):
-        store = CheckpointStore(place)
-        newest = store.newest()
-        if newest is not None:
-            log.info("resume=%s: %s, step %d", path, store.path(newest), newest.step)
-            return store.path(newest)
+        return FoundCheckpoint(resume, _manifest_of(expand_user(resume)))
+    for place in (resume, f"{resume.rstrip('/')}/checkpoints"):
+        if (newest := _newest(CheckpointStore(place), resume)) is not None:
+            return newest
     raise CheckpointError(
-        f"resume={path!r}: no complete checkpoint lies in this folder or in its checkpoints; name a run's "
+        f"resume={resume!r}: no complete checkpoint lies in this folder or in its checkpoints; name a run's "
         f"folder, or a checkpoint file"
     )
 
 
-def newest_of(store: CheckpointStore) -> str | None:
-    """What `resume=auto` goes on from in a run's own store; logged."""
-    newest = store.newest()
-    if newest is None:
-        log.warning("resume=auto: %s holds no complete checkpoint; starting from step 0", store.root)
-        return None
-    log.info("resume=auto: %s, step %d", store.path(newest), newest.step)
-    return store.path(newest)
+def resume_point(found: FoundCheckpoint, config: Config) -> ResumePoint:
+    """Check that a run of `config` may resume from a checkpoint, and return what its planning needs.
 
-
-def _lies_in(path: str | None, folder: Path) -> bool:
-    return (
-        path is not None
-        and "://" not in path
-        and Path(path).expanduser().resolve().parent == folder.resolve()
-    )
-
-
-def resume_kwargs(path: str | None, trainer: L.Trainer, config: Config | None = None) -> dict[str, Any]:
-    """Arguments of `Trainer.fit` that go on from a training checkpoint; none where `path` is None.
-
-    Raises CheckpointError for a file that is not one, or that holds more than plain tensors, and with
-    `config`, the run's, for one of a run whose settings would have given another result.
+    The manifest answers that. The file is read only where it has none, or one of an older version. Raises
+    CheckpointError for a file that is no training checkpoint, that holds more than plain tensors, or whose
+    run had settings that would have given another result.
     """
-    if path is None:
-        return {}
-    from sam2vt.core.model.checkpoints import expand_user, read_checkpoint
+    path, manifest = found
+    if manifest is not None and manifest.config is not None:
+        _check_same_run(path, manifest.config, config)
+        return ResumePoint(path, manifest.step, manifest.position)
+    from sam2vt.core.model.checkpoints import read_checkpoint  # loads torch
 
-    check_training_checkpoint(path, read_checkpoint(path), config)
-    known = inspect.signature(trainer.fit).parameters  # older Lightning has no weights_only
-    return {"ckpt_path": expand_user(path), **({"weights_only": True} if "weights_only" in known else {})}
-
-
-def check_training_checkpoint(path: str, content: Mapping[str, Any], config: Config | None = None) -> None:
-    """Raise CheckpointError where a run, that of `config` if given, cannot go on from a file's content."""
+    content = read_checkpoint(path)
     missing = {"state_dict", "optimizer_states", "loops", "hyper_parameters"} - content.keys()
     if missing:
         raise CheckpointError(
             f"resume={path!r}: not a training checkpoint, it has no {', '.join(sorted(missing))}; give "
             f"weights alone as model.checkpoint_path"
         )
-    if config is not None:
-        _check_same_run(path, content["hyper_parameters"], to_dict(config))
+    known = content["hyper_parameters"]
+    _check_same_run(path, known.get("config") if isinstance(known, Mapping) else None, config)
+    return ResumePoint(path, content.get("global_step", 0), content.get(DATA_STATE), content)
 
 
-def _check_same_run(path: str, hyper_parameters: Any, now: dict[str, Any]) -> None:
-    was = hyper_parameters.get("config") if isinstance(hyper_parameters, Mapping) else None
+def _newest(store: CheckpointStore, resume: str) -> FoundCheckpoint | None:
+    newest = store.newest()
+    if newest is None:
+        return None
+    log.info("resume=%s: %s, step %d", resume, store.path(newest), newest.step)
+    return FoundCheckpoint(store.path(newest), newest)
+
+
+def _manifest_of(path: str) -> CheckpointManifest | None:
+    folder, _, name = path.rpartition("/")
+    try:
+        return CheckpointStore(folder or ".", pauses=()).describe(name)
+    except OSError as error:  # a place where single files can be read, and no folder can be listed
+        log.debug("%s: taken without a manifest: %s", path, error)
+        return None
+
+
+def _lies_in(found: FoundCheckpoint | None, folder: Path) -> bool:
+    if found is None or "://" in found.path:
+        return False
+    return Path(found.path).expanduser().resolve().parent == folder.resolve()
+
+
+def _check_same_run(path: str, was: Any, config: Config) -> None:
     if not isinstance(was, Mapping):
         raise CheckpointError(f"resume={path!r}: holds no configuration; it was not written by sam2vt train")
+    now = to_dict(config)
     different = differences(was, now)
     if different:
         raise CheckpointError(

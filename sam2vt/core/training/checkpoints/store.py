@@ -7,8 +7,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,8 @@ from sam2vt.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+# Under this name Lightning files the state of our data module, which holds the position in the clips.
+DATA_STATE = "SAM2LightningDataModule"
 _OURS = re.compile(r"step_\d{8}(-\d+)?\.(ckpt|json)")
 # Others write into the folder at the same time.
 _OURS_UNFINISHED = re.compile(
@@ -39,10 +41,13 @@ class CheckpointInfo:
     world_size: int
     reason: str  # interval, validation, epoch, preemption, sigterm or end
     score: float | None  # val/J&F of these very weights, where they were validated
+    # Copies of what the file holds, so that a resumed run need not read it to plan; None in older manifests.
+    position: Mapping[str, Any] | None = None  # state of our data module
+    config: Mapping[str, Any] | None = None  # the run's configuration as plain containers
 
 
-@dataclass(frozen=True)
-class Manifest(CheckpointInfo):
+@dataclass(frozen=True, kw_only=True)
+class CheckpointManifest(CheckpointInfo):
     """The JSON beside a checkpoint, written after it: without one a checkpoint does not count."""
 
     file: str
@@ -83,7 +88,7 @@ class CheckpointStore:
         self._pauses = pauses
         self._best_alias = ""  # file that best.ckpt was made of by this process
 
-    def put(self, local: Path, info: CheckpointInfo) -> Manifest:
+    def put(self, local: Path, info: CheckpointInfo) -> CheckpointManifest:
         """Move a local checkpoint file into the store; its manifest comes last, so that it counts whole.
 
         Raises OSError where it cannot be stored; earlier checkpoints are then as they were.
@@ -92,7 +97,7 @@ class CheckpointStore:
         size = local.stat().st_size
         digest = self._try(lambda: self._folder.put(local, file))
         written = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        manifest = Manifest(**asdict(info), file=file, size=size, sha256=digest, written=written)
+        manifest = CheckpointManifest(**asdict(info), file=file, size=size, sha256=digest, written=written)
         content = json.dumps(asdict(manifest), indent=1).encode()
         self._try(lambda: self._folder.write(manifest.name, content))
         try:
@@ -101,11 +106,14 @@ class CheckpointStore:
             log.warning("%s is stored, but older ones could not be tidied up: %s", self.path(manifest), error)
         return manifest
 
-    def newest(self, *, at_most_step: int | None = None) -> Manifest | None:
-        """The newest checkpoint whose size and SHA-256 are its manifest's; others are logged and left out.
+    def newest(
+        self, *, at_most_step: int | None = None, verified: str | None = None
+    ) -> CheckpointManifest | None:
+        """Return the newest checkpoint whose size and SHA-256 are its manifest's; None where there is none.
 
-        None where there is none. Raises CheckpointError where none is found and some could not be read,
-        and OSError where the storage cannot be listed.
+        Others are logged and left out. The file at the path `verified` is not hashed again. Raises
+        CheckpointError where none is found and some could not be read, OSError where the storage cannot be
+        listed.
         """
         sizes, unread = self._try(self._folder.sizes), []
         for name in _unfinished(sizes):
@@ -115,7 +123,7 @@ class CheckpointStore:
                 manifest = self._read(name)
                 if at_most_step is not None and manifest.step > at_most_step:
                     continue
-                self._check(manifest, sizes)
+                self._check(manifest, sizes, hashed=self.path(manifest) == verified)
                 return manifest
             except _TornError as error:
                 log.warning("%s: left out, %s", self._folder.address(name), error)
@@ -129,11 +137,32 @@ class CheckpointStore:
             )
         return None
 
-    def best(self) -> Manifest | None:
+    def describe(self, name: str) -> CheckpointManifest | None:
+        """Return the manifest of a file in the store, a checkpoint or a copy of one; None where it has none.
+
+        A checkpoint that is not what its manifest says has none; that is logged. Raises OSError where the
+        storage fails.
+        """
+        sizes = self._try(self._folder.sizes)
+        if not _OURS.fullmatch(name):  # last.ckpt, best.ckpt, or a name that somebody gave
+            same_size = [manifest for manifest in self.manifests() if manifest.size == sizes.get(name)]
+            digest = self._try(lambda: self._folder.sha256(name)) if same_size else None
+            return next((manifest for manifest in same_size if manifest.sha256 == digest), None)
+        try:
+            manifest = self._read(_manifest_of(name))
+            self._check(manifest, sizes)
+        except FileNotFoundError:
+            return None
+        except _TornError as error:  # torn, or written anew by its owner: whoever reads the file will see
+            log.warning("%s: is not what the manifest beside it says: %s", self._folder.address(name), error)
+            return None
+        return manifest
+
+    def best(self) -> CheckpointManifest | None:
         """The checkpoint with the highest score, the earliest of equals; not checked for being intact."""
         return next(iter(_by_score(self.manifests())), None)
 
-    def manifests(self) -> list[Manifest]:
+    def manifests(self) -> list[CheckpointManifest]:
         """Of all checkpoints that look complete by their size, the oldest first."""
         sizes = self._try(self._folder.sizes)
         found = []
@@ -155,11 +184,11 @@ class CheckpointStore:
         names = [name for name in self._try(self._folder.sizes) if _OURS.fullmatch(name)]
         self._delete(name for name in names if _order(name)[0] > step)
 
-    def path(self, manifest: Manifest) -> str:
+    def path(self, manifest: CheckpointManifest) -> str:
         """Local path or URI of the checkpoint, as `read_checkpoint` takes it."""
         return self._folder.address(manifest.file)
 
-    def _tidy(self, newest: Manifest) -> None:
+    def _tidy(self, newest: CheckpointManifest) -> None:
         self.discard_after(newest.step)
         self._try(lambda: self._folder.alias(newest.file, LAST))
         manifests = [m for m in self.manifests() if m.step < newest.step] + [newest]
@@ -178,21 +207,25 @@ class CheckpointStore:
         for name in sorted(names, key=_is_manifest, reverse=True):
             self._try(lambda name=name: self._folder.delete(name))  # type: ignore[misc]
 
-    def _read(self, name: str) -> Manifest:
+    def _read(self, name: str) -> CheckpointManifest:
         content = self._try(lambda: self._folder.read(name))
         try:
             values = json.loads(content)
-            known = {field.name: values[field.name] for field in fields(Manifest)}
+            # Fields with a default are those that older versions did not write.
+            known = {
+                field.name: values[field.name] if field.default is MISSING else values.get(field.name)
+                for field in fields(CheckpointManifest)
+            }
         except (ValueError, KeyError, TypeError) as error:
             raise _TornError("its manifest is damaged") from error
-        return Manifest(**known)
+        return CheckpointManifest(**known)
 
-    def _check(self, manifest: Manifest, sizes: dict[str, int]) -> None:
+    def _check(self, manifest: CheckpointManifest, sizes: dict[str, int], hashed: bool = False) -> None:
         if manifest.file not in sizes:
             raise _TornError(f"{manifest.file} is missing")
         if sizes[manifest.file] != manifest.size:
             raise _TornError(f"{manifest.file} has {sizes[manifest.file]} bytes of {manifest.size}")
-        digest = self._try(lambda: self._folder.sha256(manifest.file))
+        digest = manifest.sha256 if hashed else self._try(lambda: self._folder.sha256(manifest.file))
         if digest != manifest.sha256:
             raise _TornError(f"{manifest.file} has sha256 {digest[:12]}..., not {manifest.sha256[:12]}...")
 
@@ -206,7 +239,7 @@ class CheckpointStore:
         for pause in self._pauses:
             try:
                 return action()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # the same again at the next try
                 raise
             except OSError as error:
                 log.info("%s: %s; trying again in %s s", self.root, error, pause)
@@ -214,11 +247,19 @@ class CheckpointStore:
         return action()
 
 
+def as_json(value: Any) -> Any:
+    """Return a value as a manifest holds it; None for one that JSON cannot hold."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):  # a module of the user's own may save anything
+        return None
+
+
 class _TornError(Exception):
     """A checkpoint that must not be taken, and why."""
 
 
-def _by_score(manifests: Iterable[Manifest]) -> list[Manifest]:
+def _by_score(manifests: Iterable[CheckpointManifest]) -> list[CheckpointManifest]:
     """Those with a score, the highest first, the earliest of equals."""
     scored = [m for m in manifests if m.score is not None and not math.isnan(m.score)]
     return sorted(scored, key=lambda m: (-(m.score or 0.0), m.step))

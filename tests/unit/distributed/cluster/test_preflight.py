@@ -92,18 +92,18 @@ def test_a_limit_of_each_workers_validation_needs_their_number(
     limit: float, workers: dict[str, int], tmp_path: Path
 ) -> None:
     config = Config(output_dir=str(tmp_path), trainer=TrainerConfig(limit_val_batches=limit))
-    check_config(config)
+    check_config(config, run_storage(config))
     config.ray.num_workers = workers
     with pytest.raises(ConfigError, match=f"trainer.limit_val_batches={limit} and ray.num_workers"):
-        check_config(config)
+        check_config(config, run_storage(config))
 
 
 def test_checkpoints_of_a_remote_run_lie_in_its_storage(tmp_path: Path) -> None:
     config = Config(output_dir=str(tmp_path / "a"), save_dir=str(tmp_path / "kept"))
-    check_config(config)
+    check_config(config, run_storage(config))
     config.ray.storage_path = f"file://{tmp_path}/remote"
     with pytest.raises(ConfigError, match="save_dir=.*leave save_dir at its default"):
-        check_config(config)
+        check_config(config, run_storage(config))
 
 
 def test_a_worker_needs_its_resources_on_one_node() -> None:
@@ -173,28 +173,28 @@ def test_clips_of_features_must_fit_in_the_object_store_once_their_size_is_known
 )
 def test_refuses_what_ray_replaces(trainer: TrainerConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_config(Config(trainer=trainer))
+        check_config(Config(trainer=trainer), run_storage(Config()))
 
 
 @pytest.mark.parametrize("accelerator", ["auto", "cpu"])
 def test_accepts_what_agrees(accelerator: str) -> None:
-    check_config(Config(trainer=TrainerConfig(accelerator=accelerator)))
+    check_config(Config(trainer=TrainerConfig(accelerator=accelerator)), run_storage(Config()))
 
 
 def test_refuses_a_folder_that_holds_another_run(tmp_path: Path) -> None:
     config = Config(output_dir=str(tmp_path / "run"))
-    check_config(config)
+    check_config(config, run_storage(config))
     checkpoint = tmp_path / "run" / "checkpoints" / "step_00000004.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"")
     with pytest.raises(ConfigError, match="run/checkpoints holds the checkpoints of an earlier run"):
-        check_config(config)
+        check_config(config, run_storage(config))
     for resume in ("auto", str(checkpoint), str(tmp_path / "run")):
         config.resume = resume
-        check_config(config)
+        check_config(config, run_storage(config))
     config.resume = str(tmp_path / "run2")
     with pytest.raises(ConfigError, match="earlier run"):
-        check_config(config)
+        check_config(config, run_storage(config))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from sam2vt.config import Config, RayConfig
 from sam2vt.core.storage.folder import download
-from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, check_writable, run_storage, store_root
+from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, check_writable, run_storage
 from sam2vt.errors import ConfigError
 
 
@@ -50,9 +50,15 @@ def test_downloads_what_was_uploaded(tmp_path: Path) -> None:
 
 
 def test_checkpoints_lie_where_every_machine_reaches_them(tmp_path: Path) -> None:
-    config = Config(output_dir=str(tmp_path / "a"), save_dir=str(tmp_path / "kept"))
-    assert store_root(config, RunStorage(str(tmp_path / "a"))) == str(tmp_path / "kept")
-    assert store_root(config, RunStorage("s3://bucket/a")) == "s3://bucket/a/checkpoints"
+    folder = str(tmp_path / "a")
+    for save_dir in ("", f"{folder}/checkpoints"):
+        assert (
+            run_storage(Config(output_dir=folder, save_dir=save_dir)).checkpoints == f"{folder}/checkpoints"
+        )
+    kept = Config(output_dir=folder, save_dir=str(tmp_path / "kept"))
+    assert run_storage(kept).checkpoints == str(tmp_path / "kept")
+    kept.ray.storage_path = "s3://bucket"
+    assert run_storage(kept).checkpoints == "s3://bucket/a/checkpoints"
 
 
 def test_says_where_it_cannot_write(tmp_path: Path) -> None:

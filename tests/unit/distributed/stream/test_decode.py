@@ -18,6 +18,7 @@ from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.records.table import RecordTable, write_records
 from sam2vt.core.types import Batch, LabelImage, VideoRecord
+from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.source import find_clips
 from sam2vt.distributed.stream.decode import ClipDecoder, DecodeJob
 from sam2vt.distributed.stream.plan import Division, plan_stream
@@ -95,11 +96,11 @@ def test_records_found_lie_in_the_run(
     config.trainer.limit_val_batches = 0  # split=time leaves too few frames to score
     write_records(records, tmp_path / "t.parquet")
     config.dataset.data_path = str(tmp_path / "t.parquet")
-    given = find_clips(config)
+    given = find_clips(config, run_storage(config))
     assert not (tmp_path / "run").exists()
     config.dataset.data_path = str(tmp_path / "data")
     _as_tree(records, tmp_path / "data")
-    found = find_clips(config)
+    found = find_clips(config, run_storage(config))
     assert (found.plan, found.job.sampling) == (given.plan, given.job.sampling)
     assert found.job.quarantine
     assert found.job.records is found.records[0]
@@ -120,7 +121,7 @@ def test_what_validation_cannot_score_is_refused_by_the_driver(
     write_records(alone, tmp_path / "t.parquet")
     config.dataset.data_path, config.output_dir = str(tmp_path / "t.parquet"), str(tmp_path / "run")
     with pytest.raises(DataError, match="J and F count no frame"):
-        find_clips(config)
+        find_clips(config, run_storage(config))
     assert not (tmp_path / "run").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from sam2vt.configuration.loading import to_dict
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.training.checkpoints.takeover import INHERITED
+from sam2vt.core.training.checkpoints.restoring import TAKEN_OVER
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
 from sam2vt.distributed.launch import with_absolute_paths
 from sam2vt.distributed.sweep.collect import reason_of
@@ -75,11 +75,11 @@ def test_taken_weights_replace_what_the_trial_had(sweep_of: SweepOf, tmp_path: P
     old.touch()
     content = {"state_dict": {"a": torch.ones(2)}, "hyper_parameters": {"config": {}}}
     torch.save(content, tmp_path / "weights.ckpt")
-    taken = take_over(config, tmp_path / "weights.ckpt")
+    taken = take_over(config, run_storage(config), tmp_path / "weights.ckpt")
     assert not old.exists()
     assert taken.resume == f"{config.output_dir}/inherited.ckpt"
     found = torch.load(taken.resume, weights_only=True)
-    assert found[INHERITED]
+    assert found[TAKEN_OVER]
     assert found["hyper_parameters"]["config"] == to_dict(config)
     assert torch.equal(found["state_dict"]["a"], torch.ones(2))
 

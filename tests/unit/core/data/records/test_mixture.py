@@ -152,6 +152,7 @@ def test_each_set_is_divided(data, split):
 
 
 def test_ray_decodes_what_torch_draws(data, tmp_path):
+    from sam2vt.distributed.cluster.storage import run_storage
     from sam2vt.distributed.source import find_clips
 
     config = configured(data, {"data_path": "one", "weight": 3}, {"data_path": "pack", "weight": 1})
@@ -159,7 +160,7 @@ def test_ray_decodes_what_torch_draws(data, tmp_path):
     config.output_dir = str(tmp_path / "run")
     records, _ = find_records(config)
     dataset = dataset_from_config(config.dataset, records=records, seed=config.seed, max_objects=3)
-    job = pickle.loads(pickle.dumps(find_clips(config).job))
+    job = pickle.loads(pickle.dumps(find_clips(config, run_storage(config)).job))
     assert len(job.records) == len(dataset) == 8
     for position in range(16):
         key = sample_at(position, **job.sampling)

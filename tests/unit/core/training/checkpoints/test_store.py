@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore, Manifest
+from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointManifest, CheckpointStore
 from sam2vt.errors import CheckpointError
 
 
-def put(store: CheckpointStore, folder: Path, step: int, score: float | None = None) -> Manifest:
+def put(store: CheckpointStore, folder: Path, step: int, score: float | None = None) -> CheckpointManifest:
     local = folder / "state"
     local.write_bytes(f"state of step {step}".encode())
     info = CheckpointInfo(step, 0, 2 * step, 1, "interval" if score is None else "validation", score)
@@ -260,4 +260,4 @@ def test_a_manifest_is_readable_json(store, tmp_path) -> None:
     assert content["score"] == 0.25
     assert content["file"] == "step_00000007.ckpt"
     assert content["size"] == len(b"state of step 7")
-    assert Manifest(**content) == manifest
+    assert CheckpointManifest(**content) == manifest

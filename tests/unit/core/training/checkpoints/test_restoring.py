@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sam2vt.config import Config, OptimizerConfig, SchedulerConfig
-from sam2vt.core.training.checkpoints.takeover import INHERITED, follow_settings, inherit
+from sam2vt.core.training.checkpoints.restoring import TAKEN_OVER, AlreadyRead, follow_settings, taken_over
 from sam2vt.core.training.optim import build_optimizer, build_scheduler
 
 
@@ -45,7 +45,7 @@ NOW = OptimizerConfig(lr=4e-3, weight_decay=0.3)
 def test_rates_are_those_of_a_run_that_had_them_from_the_start() -> None:
     torch.manual_seed(0)
     network = Network()
-    content = inherit(checkpoint_of(*trained(network, WAS)), Config(optimizer=NOW))
+    content = taken_over(checkpoint_of(*trained(network, WAS)), Config(optimizer=NOW))
     follow_settings(content, network, NOW)
     optimizer, scheduler = trained(Network(), NOW)  # of which only the rates count
     expected = checkpoint_of(optimizer, scheduler)
@@ -60,7 +60,7 @@ def test_rates_are_those_of_a_run_that_had_them_from_the_start() -> None:
 def test_moments_are_kept() -> None:
     network = Network()
     optimizer, scheduler = trained(network, WAS)
-    content = inherit(checkpoint_of(optimizer, scheduler), Config(optimizer=NOW))
+    content = taken_over(checkpoint_of(optimizer, scheduler), Config(optimizer=NOW))
     follow_settings(content, network, NOW)
     state = content["optimizer_states"][0]["state"]
     assert state
@@ -80,9 +80,18 @@ def test_a_run_s_own_checkpoint_stays_as_it_is() -> None:
 
 def test_the_checkpoint_says_that_it_is_of_the_new_configuration() -> None:
     given = {"hyper_parameters": {"config": {"seed": 1}, "other": 2}, "state_dict": {"a": 1}}
-    taken = inherit(given, Config(seed=9))
+    taken = taken_over(given, Config(seed=9))
     assert taken["hyper_parameters"]["config"]["seed"] == 9
     assert taken["hyper_parameters"]["other"] == 2
     assert taken["state_dict"] == {"a": 1}
-    assert taken[INHERITED]
-    assert INHERITED not in given
+    assert taken[TAKEN_OVER]
+    assert TAKEN_OVER not in given
+
+
+def test_content_that_was_read_is_loaded_once_and_then_files(tmp_path) -> None:
+    torch.save({"of": "the file"}, tmp_path / "a.ckpt")
+    given = {"of": "memory"}
+    io = AlreadyRead(given)
+    assert io.load_checkpoint(tmp_path / "a.ckpt", weights_only=True) == {"of": "memory"}
+    assert given == {}  # Lightning alone holds it now
+    assert io.load_checkpoint(tmp_path / "a.ckpt", weights_only=True) == {"of": "the file"}
