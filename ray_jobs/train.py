@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sam2vt.composing import compose_config
-from sam2vt.configuration.loading import load_config
+from sam2vt.composing import load_overrides
 from sam2vt.errors import exit_on_error
 from sam2vt.train import setup_logging
 
@@ -19,7 +18,7 @@ from sam2vt.train import setup_logging
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compose on the driver, since workers change their folder; train; print what came of it."""
     with exit_on_error():
-        config = load_config(compose_config(sys.argv[1:] if arguments is None else arguments))
+        config = load_overrides(sys.argv[1:] if arguments is None else arguments)
         setup_logging(config.log_level)
         from sam2vt.distributed.launch import fit  # a bad configuration need not wait for Ray
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from sam2vt.composing import compose_config
+from sam2vt.composing import load_overrides
 from sam2vt.configuration.sweep import load_sweep
 from sam2vt.errors import exit_on_error
 from sam2vt.train import setup_logging
@@ -19,7 +19,7 @@ from sam2vt.train import setup_logging
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compose and check on the driver; run the sweep; print what came of it."""
     with exit_on_error():
-        sweep = load_sweep(compose_config(sys.argv[1:] if arguments is None else arguments))
+        sweep = load_overrides(sys.argv[1:] if arguments is None else arguments, load=load_sweep)
         setup_logging(sweep.base.config({}).log_level)
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import HYDRA_VERSION_BASE, experiment_file
+from sam2vt.composing import HYDRA_VERSION_BASE, literal, load_overrides, usable_overrides
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
@@ -55,13 +55,13 @@ def train(config: Config) -> L.Trainer:
     resume = checkpoint_to_resume(config)
     path, content = (None, None) if resume is None else (resume.path, resume.content)
     L.seed_everything(config.seed, workers=True, verbose=False)
+    data = SAM2LightningDataModule(config)
     module = SAM2LightningModule(config)
-    datamodule = SAM2LightningDataModule(config)
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
     with stop_on_interrupt(trainer), explain_out_of_memory(config):
-        trainer.fit(module, datamodule=datamodule, **resume_kwargs(path, trainer, content))
+        trainer.fit(module, datamodule=data, **resume_kwargs(path, trainer, content))
     return trainer
 
 
@@ -166,9 +166,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = command[1:] if arguments is None else list(arguments)
     run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
     try:
-        with exit_on_error(), experiment_file(given) as known:
+        with exit_on_error(), usable_overrides(given) as (known, faults):
+            if faults:
+                load_overrides(given)  # raises, with the faults of the rest
             sys.argv = [command[0], *known]
-            _make_output_dir(known)
+            _make_output_dir(given)
             run(task)()
     except SystemExit as end:
         # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
@@ -177,12 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.argv = command
 
 
-def _make_output_dir(overrides: Sequence[str]) -> None:
+def _make_output_dir(arguments: Sequence[str]) -> None:
     """Make the run folder that was asked for; Hydra would show a traceback where it cannot be made."""
-    for override in overrides:
-        name, _, value = override.partition("=")
-        if name == "output_dir" and value and "$" not in value:
-            Path(value.strip("'\"")).mkdir(parents=True, exist_ok=True)
+    for each in arguments:
+        name, _, value = each.partition("=")
+        if name == "output_dir" and value and "${" not in value:
+            Path(literal(value)).mkdir(parents=True, exist_ok=True)
 
 
 # DDP bears parameters that a batch's kinds of prompt leave unused; gradients lie in its buckets alone.

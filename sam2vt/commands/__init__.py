@@ -1,1 +1,1 @@
-"""The verbs of `sam2vt`, one file each."""
+"""The verbs of the command line, one per file: its arguments beside what it does."""

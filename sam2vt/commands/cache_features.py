@@ -1,21 +1,26 @@
-"""A frozen encoder's features of the training videos, computed ahead: `sam2vt cache-features`"""
+"""`sam2vt cache-features`: a frozen encoder's features of the training videos, computed ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 
-from sam2vt.composing import compose_config
-from sam2vt.configuration.loading import load_config
+from sam2vt.commands.arguments import add_overrides
+from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
 from sam2vt.train import setup_logging
 
 
-def cache_features(overrides: Sequence[str] = ()) -> str:
-    """Fills the cache that `sam2vt train` would read with these overrides; returns its folder.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    add_overrides(parser, "dataset.feature_cache=auto, which has to be given")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fill the cache that `sam2vt train` would read with these overrides, and print its folder.
 
     Raises ConfigError, DataError or CheckpointError for what cannot be used.
     """
-    config = load_config(compose_config(overrides))
+    config = load_overrides(options.overrides)
     setup_logging(config.log_level)
     if config.dataset.feature_cache is None:
         raise ConfigError("dataset.feature_cache=null: say where features go: a folder, a URI, or auto")
@@ -26,4 +31,4 @@ def cache_features(overrides: Sequence[str] = ()) -> str:
     data.setup()
     module.setup()
     module.to(resolve_device("cpu" if config.trainer.accelerator == "cpu" else config.model.device))
-    return data.use_features(module.model)
+    print(f"features: {data.use_features(module.model)}")

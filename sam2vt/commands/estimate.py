@@ -1,12 +1,13 @@
-"""`sam2vt estimate`: what a training needs in memory, and what would make it fit."""
+"""`sam2vt estimate`: the memory that a training needs, and what would make it fit."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import compose_config
-from sam2vt.configuration.loading import load_config
+from sam2vt.commands.arguments import add_overrides
+from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,15 +17,24 @@ MB, GB = 1e6, 1e9
 UNITS = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    add_overrides(parser, "model=base_plus max_objects=3")
+    parser.add_argument("--limit", help="what it has to fit into, such as 8GB; else names what would help")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the estimate; exit code 1 where it exceeds the limit."""
+    if not print_estimate(options.overrides, options.limit):
+        raise SystemExit(1)
+
+
 def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
     """Print what a training needs; False where that exceeds a `limit` such as 8GB, with what would help."""
     from sam2vt.core.training.footprint.estimate import estimate
 
     limit_bytes = None if limit is None else parse_size(limit)
-    composed = compose_config(overrides)
-    if not composed.dataset.datasets:
-        composed.dataset.data_path = composed.dataset.data_path or "."  # data is not looked at
-    config = load_config(composed)
+    config = load_overrides(overrides, _without_data)
     found = estimate(config)
     print("\n".join(_table(found)))
     if limit_bytes is None:
@@ -45,8 +55,14 @@ def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
     return False
 
 
+def _without_data(composed: Any) -> None:
+    """Let a configuration without data pass: no file of it is read here."""
+    if not composed.dataset.datasets:
+        composed.dataset.data_path = composed.dataset.data_path or "."
+
+
 def parse_size(text: str) -> float:
-    """Bytes of a size such as 8GB or 7.5GiB; raises ConfigError."""
+    """Return the bytes of a size such as 8GB or 7.5GiB. Raises ConfigError for other texts."""
     for unit, factor in UNITS.items():
         number = text.removesuffix(unit).strip()
         if text.endswith(unit) and number.replace(".", "", 1).isdecimal() and float(number) > 0:
@@ -60,5 +76,5 @@ def _table(found: Estimate) -> list[str]:
     lines.append(f"{'in all, ' + where:<20}{found.device_bytes / GB:9.2f} GB")
     lines += [f"{'host: ' + name:<20}{value / GB:9.2f} GB" for name, value in found.on_host.items()]
     if found.frame_features:
-        lines.append(f"{'disk: feature cache':<20}{found.frame_features / MB:9.2f} MB a frame")
+        lines.append(f"{'disk: feature cache':<20}{found.frame_features / MB:9.2f} MB per frame")
     return lines

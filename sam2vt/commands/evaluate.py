@@ -1,15 +1,17 @@
-"""J and F of a checkpoint on a dataset, beside repeating each object's first mask: `sam2vt evaluate`."""
+"""`sam2vt evaluate`: J and F of a checkpoint on whole videos, beside repeating each object's first mask."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sam2vt.commands.arguments import add_data, count, records_of
 from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import ConfigError
+from sam2vt.train import setup_logging
 
 if TYPE_CHECKING:
     from sam2vt.core.evaluation.jf import ObjectScore
@@ -19,70 +21,49 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How whole videos are read, prompted and scored."""
-
-    prompt: str = "mask"
-    num_points: int = 1  # positive points of a point prompt
-    seed: int = 0
-    score_first_and_last: bool = False  # DAVIS leaves them out
-    dataset_type: str = "auto"
-    identity: str = "error"
-    image_root: str | None = None
-    allow_absolute_paths: bool = False
-    colours: dict[str, tuple[int, int, int]] | None = None
-    num_overlay_videos: int = 4
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found and wrote."""
-
-    table: str
-    folder: Path
-    scores: list[ObjectScore] = field(default_factory=list)
-    baseline: list[ObjectScore] = field(default_factory=list)  # repeating each object's first mask
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("checkpoint", help="a training checkpoint, exported or Meta's weights; path or URI")
+    add_data(parser)
+    parser.add_argument("--out", default="runs/evaluate", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--prompt", default="mask", help="mask, box or point (default: %(default)s)")
+    parser.add_argument("--points", type=count, default=1, help="positive points of a point prompt")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
+    parser.add_argument("--network", help="the network's YAML, for weights alone")
+    parser.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
+    parser.add_argument("--base", help="where the weights that the training started from are now, if moved")
+    parser.add_argument("--all-frames", action="store_true", help="score first and last frames too")
+    parser.add_argument("--overlays", type=count, default=4, help="videos to draw (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="of the prompts drawn")
 
 
-def evaluate_checkpoint(
-    checkpoint: str,
-    data: str,
-    out: str | Path,
-    settings: EvaluationSettings | None = None,
-    *,
-    device: str = "auto",
-    config_path: str | None = None,
-    image_size: int | None = None,
-    base: str | None = None,
-) -> Evaluation:
-    """Track every video of `data` from its first prompts; write `scores.csv` and `overlays/` below `out`.
+def run(options: argparse.Namespace) -> None:
+    """Track every video from its first prompts; print the scores, write them and the overlays.
 
-    `checkpoint` is a training checkpoint, or weights for `load_model`. Raises DataError, CheckpointError
-    and ConfigError for what cannot be used.
+    Raises DataError, CheckpointError and ConfigError for what cannot be used.
     """
-    from sam2vt.core.data.formats import load_records
     from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
-    settings, folder = settings or EvaluationSettings(), Path(out)
+    setup_logging()
+    folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
         ) from error
-    records = load_records(
-        settings.dataset_type,
-        data,
-        identity=settings.identity,
-        image_root=settings.image_root,
-        allow_absolute_paths=settings.allow_absolute_paths,
-        colours=settings.colours,
+    records = records_of(options)
+    model = load_model(
+        options.checkpoint,
+        device=options.device,
+        config_path=options.network,
+        image_size=options.image_size,
+        base=options.base,
     )
-    model = load_model(checkpoint, device=device, config_path=config_path, image_size=image_size, base=base)
-    scores, baseline = _score_videos(model, records, settings, folder / "overlays")
+    scores, baseline = _score_videos(model, records, options)
     write_scores_csv(folder / "scores.csv", scores, baseline)
-    return Evaluation(format_scores(scores, baseline), folder, scores, baseline)
+    print(format_scores(scores, baseline))
+    print(f"scores and overlays: {folder}")
 
 
 def load_model(
@@ -93,11 +74,11 @@ def load_model(
     image_size: int | None = None,
     base: str | None = None,
 ) -> SAM2Model:
-    """The model of a checkpoint, in eval mode.
+    """Return the model of a checkpoint, in eval mode.
 
     A training checkpoint knows its network; weights alone take `config_path`, or the YAML of their name
     beside them, as `sam2vt export` writes it. `image_size` replaces the size it was trained or made for;
-    `base` is where the checkpoint that the training started from lies now, if it was moved.
+    `base` is where the checkpoint that the training started from is now, if it was moved.
     """
     from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
     from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -127,14 +108,14 @@ def _yaml_beside(checkpoint: str) -> str:
     beside = Path(checkpoint).with_suffix(".yaml")
     if "://" in checkpoint or not beside.is_file():
         raise ConfigError(
-            f"{checkpoint} holds weights alone and no {beside.name} lies beside it: name the network's YAML, "
-            f"such as configs/sam2.1/sam2.1_hiera_t.yaml"
+            f"{checkpoint} holds weights alone and there is no {beside.name} beside it: name the network's "
+            f"YAML, such as configs/sam2.1/sam2.1_hiera_t.yaml"
         )
     return str(beside)
 
 
 def _sizes_of(config_path: str) -> tuple[int, int]:
-    """`image_size` and `num_maskmem` of a network's YAML."""
+    """Return `image_size` and `num_maskmem` of a network's YAML."""
     from omegaconf import OmegaConf
 
     from sam2vt.core.model.build import network_yaml
@@ -145,18 +126,18 @@ def _sizes_of(config_path: str) -> tuple[int, int]:
 
 
 def _score_videos(
-    model: SAM2Model, records: Sequence[VideoRecord], settings: EvaluationSettings, overlays: Path
+    model: SAM2Model, records: Sequence[VideoRecord], options: argparse.Namespace
 ) -> tuple[list[ObjectScore], list[ObjectScore]]:
     from sam2vt.core.data.clips.prompts import PromptGenerator
     from sam2vt.core.evaluation.overlays import OverlayRecorder
     from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 
-    generator = PromptGenerator([settings.prompt], num_of_pos_points=settings.num_points)
-    common = (model.image_size, generator, settings.seed, settings.score_first_and_last)
+    generator = PromptGenerator([options.prompt], num_of_pos_points=options.points)
+    common = (model.image_size, generator, options.seed, options.all_frames)
     scores: list[ObjectScore] = []
     baseline: list[ObjectScore] = []
     for number, record in enumerate(records, start=1):
-        recorder = OverlayRecorder(record) if number <= settings.num_overlay_videos else None
+        recorder = OverlayRecorder(record) if number <= options.overlays else None
         result = evaluate_video(model, record, *common, on_frame=recorder)
         held = hold_first_mask(record, *common)
         scores += result.scores
@@ -165,5 +146,5 @@ def _score_videos(
         speed = result.num_frames / max(result.seconds, 1e-9)
         log.info("%d of %d, %s: %s; %.1f frames/s", number, len(records), record.video_id, note, speed)
         if recorder is not None:
-            recorder.save(overlays, note)
+            recorder.save(Path(options.out) / "overlays", note)
     return scores, baseline

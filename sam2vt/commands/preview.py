@@ -1,51 +1,68 @@
-"""A picture of clips as training draws them: `sam2vt preview`"""
+"""`sam2vt preview`: a picture of clips as training draws them."""
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import compose_config
-from sam2vt.config import Config
-from sam2vt.configuration.loading import load_config
+from sam2vt.commands.arguments import add_overrides, positive
+from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
+from sam2vt.train import setup_logging
+
+if TYPE_CHECKING:
+    from sam2vt.config import Config
+    from sam2vt.core.types import Clip
 
 
-def preview(data: str, out: str, overrides: Sequence[str] = (), num_clips: int = 4) -> Path:
-    """Draws the first clips of a training on `data` and writes them as a PNG, a row a clip.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("data", help="whatever dataset.data_path may be")
+    add_overrides(parser, "dataset/augment=strong")
+    parser.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
+    parser.add_argument("--clips", type=positive, default=4, help="how many (default: %(default)s)")
 
-    `overrides` are those of `sam2vt train`. Raises ConfigError or DataError for what cannot be used.
+
+def run(options: argparse.Namespace) -> None:
+    """Draw the first clips of a training and write them as a PNG, one row per clip.
+
+    Raises ConfigError or DataError for what cannot be used.
     """
-    from sam2vt.core.data.clips.sampling import sample_at
-    from sam2vt.core.data.dataset import dataset_from_config
-    from sam2vt.core.data.opening import find_records
     from sam2vt.core.evaluation.clip_sheet import draw_sheet
 
-    path = Path(out)
+    setup_logging()
+    path = Path(options.out)
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: has to end in .png")
-    config = _compose(data, overrides)
-    records, _ = find_records(config)
-    dataset = dataset_from_config(
-        config.dataset, records=records, seed=config.seed, max_objects=config.max_objects
-    )
-    per_video = max(config.dataset.clips_per_video, -(-num_clips // len(records)))
-    keys = [
-        sample_at(place, len(records), per_video, config.seed, config.dataset.shuffle)
-        for place in range(num_clips)
-    ]
-    sheet = draw_sheet([dataset[key] for key in keys])
+        raise ConfigError(f"--out {options.out}: has to end in .png")
+
+    def on_data(composed: Any) -> None:
+        # A path is taken as it is, while OmegaConf would look for ${name}.
+        composed.dataset.data_path = re.sub(r"(\\*)\$\{", r"\1\1\\${", options.data)
+
+    config = load_overrides(options.overrides, on_data)
+    sheet = draw_sheet(_first_clips(config, options.clips))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, format="PNG")
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}; name another file") from None
-    return path
+        text = f"--out {options.out}: cannot be written: {error.strerror}; name another file"
+        raise ConfigError(text) from None
+    print(path)
 
 
-def _compose(data: str, overrides: Sequence[str]) -> Config:
-    composed = compose_config(overrides)
-    # Beside the overrides, whose grammar a path need not follow; OmegaConf would still look for ${name}.
-    composed.dataset.data_path = re.sub(r"(\\*)\$\{", r"\1\1\\${", data)
-    return load_config(composed)
+def _first_clips(config: Config, number: int) -> list[Clip]:
+    from sam2vt.core.data.clips.sampling import sample_at
+    from sam2vt.core.data.dataset import dataset_from_config
+    from sam2vt.core.data.opening import find_records
+
+    records, _ = find_records(config)
+    dataset = dataset_from_config(
+        config.dataset, records=records, seed=config.seed, max_objects=config.max_objects
+    )
+    per_video = max(config.dataset.clips_per_video, -(-number // len(records)))
+    return [
+        dataset[sample_at(place, len(records), per_video, config.seed, config.dataset.shuffle)]
+        for place in range(number)
+    ]

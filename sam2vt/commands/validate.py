@@ -1,57 +1,73 @@
-"""Everything that is wrong with a dataset in one pass, and what it holds: `sam2vt validate`"""
+"""`sam2vt validate`: a dataset's content, and everything that is wrong with it, in one pass."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sam2vt.config import DatasetConfig
-from sam2vt.core.data.checking.dataset import DatasetFindings, check_dataset
-from sam2vt.core.data.checking.findings import Fault
-from sam2vt.core.data.checking.summary import format_summary, summarise
-from sam2vt.core.data.checking.video import VideoCheck
-from sam2vt.core.data.opening import open_records
+from sam2vt.commands.arguments import add_data, dataset_of, positive
+from sam2vt.train import setup_logging
+
+if TYPE_CHECKING:
+    from sam2vt.core.data.checking.dataset import DatasetFindings
+    from sam2vt.core.data.checking.findings import Fault
 
 _MOST_FAULTS = 50  # in the terminal; --json has all
+# Each depth reads what those before it read, and more.
+_DEPTHS = ("headers", "masks", "all")
 
 
-def validate(
-    settings: DatasetConfig,
-    check: VideoCheck,
-    *,
-    image_size: int = 512,
-    workers: int | None = None,
-    as_json: bool = False,
-    report: str | None = None,
-) -> bool:
-    """Print what a dataset holds and all its faults; whether it has none.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    add_data(parser)
+    depths = "headers; masks: every mask, and a clip per video; all: every frame, too (default: %(default)s)"
+    parser.add_argument("--read", default="masks", choices=_DEPTHS, help=depths)
+    parser.add_argument("--clip-length", type=positive, default=5, help="frames (default: %(default)s)")
+    parser.add_argument("--frame-stride", type=positive, default=1, help="frames (default: %(default)s)")
+    parser.add_argument("--image-size", type=positive, default=512, help="pixels (default: %(default)s)")
+    parser.add_argument("--workers", type=positive, help="processes (default: the number of CPUs)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--report", help="an HTML page to write, with pictures of random clips")
 
-    `settings` say where it lies and how it is read. Raises ConfigError for those that cannot be.
+
+def run(options: argparse.Namespace) -> None:
+    """Print the dataset's content and all its faults; exit code 1 where there are any.
+
+    Raises ConfigError for settings that cannot be used.
     """
-    data = settings.data_path
+    from sam2vt.core.data.checking.dataset import check_dataset
+    from sam2vt.core.data.checking.summary import format_summary, summarise
+    from sam2vt.core.data.checking.video import VideoCheck
+    from sam2vt.core.data.opening import open_records
+
+    setup_logging()
+    settings = dataset_of(options)
+    check = VideoCheck(options.read, options.clip_length, options.frame_stride)
     found, records = check_dataset(
-        data,
+        options.data,
         lambda faults, notes: open_records(settings, faults, notes),
         check,
-        image_size=image_size,
-        workers=workers,
+        image_size=options.image_size,
+        workers=options.workers,
     )
     numbers = summarise(found)
-    if report:
+    if options.report:
         from sam2vt.core.evaluation.dataset_page import write_page
 
-        write_page(Path(report), found, numbers, records, check)
-    if as_json:
-        print(json.dumps(to_dict(found, numbers), indent=1))
+        write_page(Path(options.report), found, numbers, records, check)
+    if options.json:
+        print(json.dumps(_to_dict(found, numbers), indent=1))
     else:
-        print("\n".join([*format_summary(data, numbers, check.depth), *_closing(found)]))
-    return not found.faults
+        print("\n".join([*format_summary(options.data, numbers, check.depth), *_closing(found)]))
+    if found.faults:
+        raise SystemExit(1)
 
 
-def to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
-    """The keys of --json."""
+def _to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of --json."""
     faults = [fault.to_dict() for fault in found.faults]
     return {"path": found.path, "summary": numbers, "notes": found.notes, "faults": faults}
 

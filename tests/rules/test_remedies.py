@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sam2vt.cli import build_parser
+from sam2vt.cli import parser_of
 
 DATA = Path(__file__).resolve().parents[2] / "sam2vt" / "core" / "data"
 
 
 def reading_options() -> set[str]:
-    """The settings of a dataset that `sam2vt pack` takes as options."""
-    (verbs,) = (each for each in build_parser()._actions if isinstance(each, argparse._SubParsersAction))
-    common = [{action.dest for action in verbs.choices[verb]._actions} for verb in ("pack", "index")]
+    """The settings of a dataset that verbs take as options."""
+    common = [{action.dest for action in parser_of(verb)._actions} for verb in ("pack", "index")]
     return set.intersection(*common) - {"help", "data", "out"}
 
 
