@@ -14,8 +14,6 @@ if TYPE_CHECKING:  # decoders know these types and do without torch, which takes
     from typing_extensions import NotRequired
 
 PROMPT_TYPES = ("point", "box", "mask")
-STILL = "still"  # in a record's `extra`: one image, whose clips are drawn by a motion of the camera
-SET = "set"  # in `extra` of a record: the number of its set in a mixture
 
 
 class Prompt(TypedDict, total=False):
@@ -72,46 +70,80 @@ class Batch(BatchExtras):
     quarantined: NotRequired[list[dict[str, Any]]]  # of the clips that could not be made; absent if none
 
 
+class FrameAnnotation:
+    """A reference to the masks of one frame. Each subclass is a kind, with a row in `masks.loading.KINDS`."""
+
+    def files(self) -> tuple[str, ...]:
+        """Return the paths of all files that hold its masks."""
+        return ()
+
+    def object_ids(self) -> frozenset[int] | None:
+        """Return the ids of its objects; None where only reading the masks tells them."""
+        return None
+
+
 @dataclass(frozen=True)
-class LabelImage:
-    """All masks of a frame in one image; `coding` says what its pixel values mean (core/data/codings.py)."""
+class LabelImage(FrameAnnotation):
+    """All masks of a frame in one image; `coding` names the meaning of its pixels (masks/codings.py)."""
 
     path: str
     coding: str = "ids"  # object ids; or "mots", "colours", "ctc"
     markers: str | None = None  # of "ctc": the image whose values name the objects
 
+    def files(self) -> tuple[str, ...]:
+        return (self.path,) if self.markers is None else (self.path, self.markers)
+
 
 @dataclass(frozen=True)
-class ObjectImages:
-    """One binary PNG an object."""
+class ObjectImages(FrameAnnotation):
+    """One binary PNG per object."""
 
     paths: dict[int, str]
 
+    def files(self) -> tuple[str, ...]:
+        return tuple(self.paths.values())
+
+    def object_ids(self) -> frozenset[int]:
+        return frozenset(self.paths)
+
 
 @dataclass(frozen=True)
-class Segmentations:
-    """COCO segmentations (RLE dicts or lists of polygons) an object; several are united."""
+class Segmentations(FrameAnnotation):
+    """COCO segmentations (RLE dicts or lists of polygons) per object; several are united."""
 
     objects: dict[int, list[Any]]
 
+    def object_ids(self) -> frozenset[int]:
+        return frozenset(self.objects)
+
 
 @dataclass(frozen=True)
-class MaskletFrame:
-    """A frame's place in SA-V masklet files, which are read when its masks are asked for.
+class Figures(FrameAnnotation):
+    """Supervisely's figures (bitmaps and polygons with holes) per object; several are united."""
 
-    An object's number is its masklet's and one; those of a further file count on.
+    objects: dict[int, list[dict[str, Any]]]
+
+    def object_ids(self) -> frozenset[int]:
+        return frozenset(self.objects)
+
+
+@dataclass(frozen=True)
+class MaskletFrame(FrameAnnotation):
+    """The place of a frame in SA-V masklet files, which are read when its masks are asked for.
+
+    An object's id is its masklet's plus one; those of a further file count on.
     """
 
     paths: tuple[str, ...]  # of JSON files
     place: int  # among the annotated frames
 
+    def files(self) -> tuple[str, ...]:
+        return self.paths
+
 
 @dataclass(frozen=True)
-class PackedMasks:
-    """A frame whose masks lie in the row of `VideoRecord.packed` that holds the frame."""
-
-
-FrameAnnotation = LabelImage | ObjectImages | Segmentations | MaskletFrame | PackedMasks
+class PackedMasks(FrameAnnotation):
+    """A frame whose masks are stored in the row of `VideoRecord.packed` that holds the frame."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +164,11 @@ class PackedVideo:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """Where one video and its masks lie. Holds references, never frames or masks.
+    """References to one video and its masks; holds neither frames nor masks.
 
-    Frames come from `frame_paths` (an image a frame), from `video_path` (a video file) or from `packed`
-    (rows of shards); exactly one is set. `annotations` maps frame indices, which always count from the start
-    of the whole video, to where their masks lie; a frame without an entry is not annotated. `frame_range`
+    Frames come from `frame_paths` (one image per frame), from `video_path` (a video file) or from `packed`
+    (rows of shards); exactly one is set. `annotations` maps frame indices to references to masks. Indices
+    always count from the start of the whole video; a frame without an entry is not annotated. `frame_range`
     limits what may be used to frames start <= i < stop, so that two splits of one video never share a frame.
     """
 
@@ -150,8 +182,15 @@ class VideoRecord:
     object_ids: tuple[int, ...] | None = None  # all ids, where the layout knows them without scanning
     frame_range: tuple[int, int] | None = None
     source: str = ""  # the folder or JSON it was read from, for messages
-    extra: dict[str, Any] = field(default_factory=dict)
     packed: PackedVideo | None = None
+    is_still: bool = False  # one image, whose clips a moving camera draws
+    member: int | None = None  # the number of its dataset in a mixture
+    object_names: dict[int, Any] = field(default_factory=dict)  # object id -> its class, or name
+    object_list: str | None = None  # the file that lists the objects, for messages
+    intensity_range: tuple[float, float] | None = None  # values of frames above 8 bits that become 0 and 255
+    classes: dict[int, str] | None = None  # of the coding "mots": class number -> name
+    colours: dict[str, tuple[int, int, int]] | None = None  # of the coding "colours": class -> RGB
+    parents: dict[int, int] | None = None  # of cell tracking: object id -> the cell that it was part of
 
     def __post_init__(self) -> None:
         sources = (self.frame_paths, self.video_path, self.packed)
@@ -160,11 +199,11 @@ class VideoRecord:
 
     @property
     def from_coco(self) -> bool:
-        """Whether its masks come from a COCO JSON; Supervisely's come from a JSON beside a video file."""
+        """Whether its masks come from a COCO JSON; CVAT's segmentations come from an XML."""
         if self.packed is not None:
             return self.packed.coco
         first = next(iter(self.annotations.values()), None)
-        return isinstance(first, Segmentations) and self.source.endswith(".json") and not self.video_path
+        return isinstance(first, Segmentations) and self.source.endswith(".json")
 
     @property
     def frames(self) -> range:

@@ -18,7 +18,7 @@ from sam2vt.core.data.clips.drawing import draw_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.evaluation.drawing import draw_masks
-from sam2vt.core.types import STILL, SampleKey, VideoRecord
+from sam2vt.core.types import SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 _CLIPS, _FRAMES, _SIDE = 8, 6, 192
@@ -95,10 +95,10 @@ def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str
         except DataError as error:
             yield f"<figure><figcaption>{escape(record.video_id)}: {escape(str(error))}</figcaption></figure>"
             continue
-        names = record.extra.get("object_names", {})
+        names = record.object_names
         objects = ", ".join(str(names.get(each, each)) for each in clip["object_ids"])
         first, last = clip["frame_indices"][0], clip["frame_indices"][-1]
-        shown = "a still" if record.extra.get(STILL) else f"frames {first} to {last}"
+        shown = "a still" if record.is_still else f"frames {first} to {last}"
         caption = f"{record.video_id}, {shown}, objects {objects}"
         text = escape(caption)
         yield f'<figure><img alt="{text}" src="{_picture(clip)}"><figcaption>{text}</figcaption></figure>'

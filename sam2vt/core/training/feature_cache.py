@@ -13,7 +13,7 @@ import torch
 from sam2vt.core.data.frames.feature_cache import FeatureCache, as_bits
 from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.data.videos import video_frames
-from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def cache_of(model: SAM2Model, root: str) -> FeatureCache:
 def videos_to_cache(records: Records) -> Iterator[VideoRecord]:
     """Each video once. Raises ConfigError for a still, whose frames are drawn anew for every clip."""
     for record in records.once() if isinstance(records, Mixture) else records:
-        if record.extra.get(STILL):
+        if record.is_still:
             raise ConfigError(
                 f"dataset.feature_cache: {record.video_id} ({record.source}) is a still, which every clip "
                 "shows by another motion of the camera; set dataset.feature_cache=null, or leave stills out"

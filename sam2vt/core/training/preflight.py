@@ -8,7 +8,7 @@ from dataclasses import fields
 from sam2vt.config import Config, SchedulerConfig, TrainerConfig
 from sam2vt.core.data.clips.sampling import usable_clips
 from sam2vt.core.evaluation.video import can_be_scored
-from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 
@@ -82,7 +82,7 @@ def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: boo
     for record in records:
         if can_be_scored(record, config.valdataset.score_first_and_last):
             return
-        all_stills = all_stills and bool(record.extra.get(STILL))
+        all_stills = all_stills and record.is_still
     what = "each is a still" if all_stills else "none has enough annotated frames"
     raise DataError(
         f"validation: J and F count no frame of the videos at {_source(config)}: {what}. An object needs an "

@@ -16,7 +16,7 @@ from sam2vt.core.data.frames.reading import check_frames
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.masks.loading import load_masks, void_hint
 from sam2vt.core.data.packed.reader import first_bytes
-from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _FINGERPRINT_BYTES = 1 << 20
@@ -43,7 +43,7 @@ class VideoCheck:
             width=record.width,
             num_clips=self._num_clips(len(record.frames), annotated),
             fingerprint=_fingerprint(record),
-            is_still=bool(record.extra.get(STILL)),
+            is_still=record.is_still,
         )
         found.faults += _header_faults(record)
         if self.depth != "headers":
@@ -90,7 +90,7 @@ def _header_faults(record: VideoRecord) -> Iterator[Fault]:
 
 
 def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
-    names = record.extra.get("object_names", {})
+    names = record.object_names
     for frame in record.annotated_frames:
         errors: list[DataError] = []
         try:

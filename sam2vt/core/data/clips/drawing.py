@@ -19,7 +19,7 @@ from sam2vt.core.data.frames.feature_cache import from_bits
 from sam2vt.core.data.frames.images import resize_mask
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.data.masks.loading import known_objects
-from sam2vt.core.types import STILL, Clip, SampleKey, VideoRecord
+from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def _draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
     window = choose_window(record, spec, rng)
     frames, visible = window
     object_ids = choose_objects(window, spec, rng)
-    if record.extra.get(STILL):
+    if record.is_still:
         return frames, _draw_still(record, visible[frames[0]], object_ids, spec, rng)
     masks = _stack_masks(frames, visible, object_ids, spec)
     valid = _stack_valid(record, frames, object_ids, spec)
@@ -189,7 +189,7 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
     told = set()
     for record in islice(records, _LOOKED_AT):
         own = spec.of(record)
-        if len(record.frames) < own.span and not record.extra.get(STILL) and record.video_id not in told:
+        if len(record.frames) < own.span and not record.is_still and record.video_id not in told:
             told.add(record.video_id)  # a mixture may have it several times
             log.warning(
                 "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "

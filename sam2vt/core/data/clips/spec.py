@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from sam2vt.config import AugmentConfig, Config, DatasetConfig
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.frames.feature_cache import FeatureCache
-from sam2vt.core.types import SET, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError
 from sam2vt.settings import require, settings_of, wrong_values
 
@@ -52,7 +52,7 @@ class ClipSpec:
 
     def of(self, record: VideoRecord) -> ClipSpec:
         """How clips of this video are drawn."""
-        return self.sets[record.extra[SET]] if self.sets else self
+        return self if record.member is None or not self.sets else self.sets[record.member]
 
     def reading(self, features: FeatureCache) -> ClipSpec:
         """The same clips with features in place of images."""

@@ -100,7 +100,7 @@ def _record(
         frame_paths=tuple(paths),
         object_ids=tuple(ids),
         source=json_path,
-        extra={"object_names": object_names} if object_names else {},
+        object_names=object_names,
     )
 
 

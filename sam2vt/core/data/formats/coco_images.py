@@ -21,7 +21,7 @@ from sam2vt.core.data.formats.coco_json import (
     read_json,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.types import STILL, Segmentations, VideoRecord
+from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
 ROBOFLOW = "_annotations.coco.json"
@@ -74,7 +74,8 @@ def _record(
         frame_paths=tuple(paths),
         object_ids=tuple(objects),
         source=json_path,
-        extra={STILL: True, "object_names": {key: name for key, name in shown.items() if name}},
+        is_still=True,
+        object_names={key: name for key, name in shown.items() if name},
     )
 
 

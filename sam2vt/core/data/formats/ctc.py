@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,8 @@ def _sequence(root: str, name: str) -> VideoRecord:
         frame_paths=frames,
         object_ids=tuple(sorted(tracks)),
         source=folder,
-        extra={"parents": {track: parent for track, parent in tracks.items() if parent}, **_range(frames)},
+        intensity_range=_intensity_range(frames),
+        parents={track: parent for track, parent in tracks.items() if parent},
     )
 
 
@@ -132,14 +132,14 @@ def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
     return tracks
 
 
-def _range(frames: tuple[str, ...]) -> dict[str, Any]:
-    """What scales 16 bit frames to 8 bits, one range for the video; nothing for frames of 8 bits.
+def _intensity_range(frames: tuple[str, ...]) -> tuple[float, float] | None:
+    """What scales 16 bit frames to 8 bits, one range for the video; None for frames of 8 bits.
 
     The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
     """
     with located(file=frames[0], frame=0), open_image(frames[0], "frame") as image:
         if not is_deep(image):
-            return {}
+            return None
     places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
     lows, highs = [], []
     for place in places:
@@ -148,7 +148,7 @@ def _range(frames: tuple[str, ...]) -> dict[str, Any]:
         low, high = np.percentile(pixels, (0.1, 99.9))
         lows.append(float(low))
         highs.append(float(high))
-    return {"intensity_range": [min(lows), max(highs)]}
+    return min(lows), max(highs)
 
 
 def _gray(path: str) -> np.ndarray:

@@ -59,7 +59,7 @@ def _record(folder: str) -> VideoRecord:
         video_path=frames.video,
         object_ids=tuple(sorted(names)),
         source=path,
-        extra={"object_names": names},
+        object_names=names,
     )
 
 

@@ -143,12 +143,7 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
 
 def check_first_mask(annotations: dict[int, FrameAnnotation], size: tuple[int, int], frames: str) -> None:
     """Holds the first mask's size, by its header, to the frames' (height, width)."""
-    first = annotations[min(annotations)]
-    if isinstance(first, LabelImage):
-        path = first.path
-    else:
-        assert isinstance(first, ObjectImages)
-        path = next(iter(first.paths.values()))
+    path = annotations[min(annotations)].files()[0]
     mask_size = image_size(path, "mask")
     if mask_size != size:
         raise DataError(

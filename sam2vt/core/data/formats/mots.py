@@ -9,7 +9,6 @@ and pedestrian.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
@@ -26,10 +25,10 @@ _LABELS = "labels.txt"
 
 def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     """A record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
-    extra = {"classes": read_classes(os.path.join(mask_root, _LABELS))}
+    classes = read_classes(os.path.join(mask_root, _LABELS))
     if files_in(mask_root, (".png",)):
         name = os.path.basename(os.path.dirname(mask_root))
-        return _records([name], {name: frame_root}, {name: mask_root}, extra, options)
+        return _records([name], {name: frame_root}, {name: mask_root}, classes, options)
     frames, masks = (by_name(root, subfolders(root)) for root in (frame_root, mask_root))
     for has, lacks, root in ((frames, masks, mask_root), (masks, frames, frame_root)):
         lonely = [name for name in has if name not in lacks]
@@ -46,19 +45,19 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     if not masks:
         raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
 
-    return _records([name for name in masks if name in frames], frames, masks, extra, options)
+    return _records([name for name in masks if name in frames], frames, masks, classes, options)
 
 
 def _records(
     names: list[str],
     frames: dict[str, str],
     masks: dict[str, str],
-    extra: dict[str, Any],
+    classes: dict[int, str],
     options: ReadOptions,
 ) -> list[VideoRecord]:
     def build(name: str) -> VideoRecord:
         record = record_from_frames(name, frames[name], masks[name], options.look)
-        return with_coding(record, "mots", extra)
+        return with_coding(record, "mots", classes=classes)
 
     return options.records(build, names, lambda name: {"video": name})
 

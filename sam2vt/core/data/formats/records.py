@@ -9,7 +9,6 @@ from typing import Any
 
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
-    MaskFolder,
     check_first_mask,
     match_frame_names,
     match_frame_numbers,
@@ -56,7 +55,7 @@ def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look:
         frame_paths=paths,
         object_ids=masks.object_ids,
         source=frame_folder,
-        extra=_extra(masks),
+        object_names=masks.object_names,
     )
 
 
@@ -76,21 +75,25 @@ def record_from_video(video_id: str, video_path: str, mask_folder: str, look: bo
         video_path=video_path,
         object_ids=masks.object_ids,
         source=video_path,
-        extra=_extra(masks),
+        object_names=masks.object_names,
     )
 
 
-def with_coding(record: VideoRecord, coding: str, extra: dict[str, Any]) -> VideoRecord:
-    """The record with label images of another coding, and what that coding needs in `extra`."""
+def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
+    """Return the record with label images of another coding, and with the fields that this coding needs.
+
+    Raises DataError where a frame has an image per object.
+    """
     coded: dict[int, FrameAnnotation] = {}
     for index, annotation in record.annotations.items():
-        if not isinstance(annotation, LabelImage):
+        if annotation.object_ids() is not None:
             raise DataError(
                 f"{record.source}: video {record.video_id} has a folder of masks an object; with masks of "
                 f"the kind {coding} it must have one image a frame: put the masks of a frame into one image"
             )
-        coded[index] = replace(annotation, coding=coding)
-    return replace(record, annotations=coded, extra={**record.extra, **extra})
+        (path,) = annotation.files()
+        coded[index] = LabelImage(path, coding)
+    return replace(record, annotations=coded, **fields)
 
 
 def with_colours(record: VideoRecord, colours: dict[str, tuple[int, int, int]] | None) -> VideoRecord:
@@ -98,9 +101,5 @@ def with_colours(record: VideoRecord, colours: dict[str, tuple[int, int, int]] |
     if not colours:
         return record
     names = class_colours(colours)
-    described = with_coding(record, "colours", {"colours": dict(colours), "object_names": names})
-    return replace(described, object_ids=tuple(names))
-
-
-def _extra(masks: MaskFolder) -> dict[str, object]:
-    return {"object_names": masks.object_names} if masks.object_names else {}
+    ids = tuple(names)
+    return with_coding(record, "colours", colours=dict(colours), object_names=names, object_ids=ids)

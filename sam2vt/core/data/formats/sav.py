@@ -98,7 +98,7 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
         video_path=video_path,
         object_ids=tuple(sorted(numbers)),
         source=paths[0],
-        extra={"object_names": dict(zip(numbers, names))},
+        object_names=dict(zip(numbers, names)),
     )
 
 

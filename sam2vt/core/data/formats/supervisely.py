@@ -13,8 +13,8 @@ from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.json_files import field, load_json
-from sam2vt.core.data.masks.supervisely import FIGURE
-from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.core.data.masks.figures import FIGURE
+from sam2vt.core.types import Figures, FrameAnnotation, VideoRecord
 from sam2vt.errors import DataError, located
 
 _VIDEOS, _ANNOTATIONS = "video", "ann"
@@ -77,7 +77,7 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
             what = "is there twice" if index in annotations else f"is not one of {count} frames"
             raise DataError(f"{path}: frames[{place}]: index {index} {what}; export the annotation again")
         with located(frame=index):
-            annotations[index] = Segmentations(_figures(frame, numbers, f"{path}: frame {index}"))
+            annotations[index] = Figures(_figures(frame, numbers, f"{path}: frame {index}"))
     if not annotations:
         raise DataError(f"{path}: no frame has a figure; annotate an object or leave the video out")
     return VideoRecord(
@@ -89,7 +89,7 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
         video_path=video,
         object_ids=tuple(names),
         source=path,
-        extra={"object_names": names},
+        object_names=names,
     )
 
 

@@ -115,7 +115,7 @@ def _record(
         frame_paths=tuple(paths),
         object_ids=tuple(range(1, len(annotations) + 1)),
         source=json_path,
-        extra={"object_names": _object_names(annotations, names)},
+        object_names=_object_names(annotations, names),
     )
 
 

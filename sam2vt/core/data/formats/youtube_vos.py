@@ -10,7 +10,7 @@ from typing import Any
 
 from sam2vt.core.data.formats.listing import alike, some, stem
 from sam2vt.core.data.json_files import field, load_json, shown
-from sam2vt.core.types import LabelImage, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 META = "meta.json"
@@ -59,14 +59,14 @@ def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
             )
     if not categories:
         raise DataError(f"{where}: objects is empty; list the video's objects or remove its folder")
-    if not all(isinstance(each, LabelImage) for each in record.annotations.values()):
+    if any(each.object_ids() is not None for each in record.annotations.values()):
         strange = set(record.object_ids or ()) - set(categories)
         if strange:
             raise DataError(
                 f"{where}: object {min(strange)} has masks but is not listed; add it to meta.json"
             )
-    extra = {**record.extra, "object_names": categories, "meta": path}
-    return replace(record, object_ids=tuple(sorted(categories)), extra=extra)
+    ids = tuple(sorted(categories))
+    return replace(record, object_ids=ids, object_names=categories, object_list=path)
 
 
 def _frames(described: dict[str, Any], where: str) -> list[str]:

@@ -99,7 +99,7 @@ def _frames_of(
 
 
 def _images_of(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
-    depth, paths = record.extra.get("intensity_range"), record.frame_paths
+    depth, paths = record.intensity_range, record.frame_paths
     images: Iterator[tuple[int, str, bytes | None]]
     if paths is None:
         images = iterate_images(record, targets)

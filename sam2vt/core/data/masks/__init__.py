@@ -1,1 +1,1 @@
-"""Masks from references, one file for each kind of annotation."""
+"""Masks from references: one file per kind of annotation; `loading.KINDS` lists them."""

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from sam2vt.core.data.frames.images import open_image, read_pixels
-from sam2vt.core.data.masks.label_images import (
-    VOID,
-    Labels,
-    _check_size,
-    _read_checked,
-    _where,
-    object_values,
-    read_labels,
-)
+from sam2vt.core.data.masks.labels import read_labels
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -32,7 +23,7 @@ class Decoded(NamedTuple):
 
     masks: dict[int, np.ndarray]  # object id -> its pixels
     void: np.ndarray
-    known: frozenset[int] | None = None  # see `masks.known_objects`
+    known: frozenset[int] | None = None  # see `known_objects`
 
 
 def decode_labels(record: VideoRecord, annotation: LabelImage) -> Decoded:
@@ -67,7 +58,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
             f"{annotation.path}: the mask has 8 bits a pixel; MOTS masks are 16 bit gray PNGs whose values "
             "are class * 1000 + instance: export the masks as 16 bit PNG"
         )
-    classes = record.extra["classes"]
+    classes = record.classes or {}
     void = np.zeros(labels.pixels.shape, dtype=bool)
     masks = {}
     for value in labels.values:
@@ -88,7 +79,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
 
 def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
     """An object a class. Black that the table does not name is background."""
-    table = record.extra["colours"]
+    table = record.colours or {}
     pixels = _read_colours(annotation.path).astype(np.uint32)
     packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     by_name = {
@@ -165,48 +156,3 @@ _CODINGS: dict[str, Callable[[VideoRecord, LabelImage], Decoded]] = {
     "colours": _colours,
     "ctc": _ctc,
 }
-
-
-def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> Decoded:
-    try:
-        _check_size(record, annotation.path)
-        return decode_labels(record, annotation)
-    except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
-
-
-def _label_objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
-    """Object id -> pixel value of a label image that shows several objects."""
-    alone = labels.values == (VOID,) and not labels.coloured
-    try:
-        return object_values(labels, path, _is_binary(record) if alone else None)
-    except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
-
-
-def _label_masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dict[int, np.ndarray]:
-    if annotation.coding != "ids":
-        return _decoded(record, frame_index, annotation).masks
-    labels = _read_checked(record, frame_index, annotation.path)
-    objects = _label_objects(record, frame_index, annotation.path, labels)
-    strange = sorted(set(objects) - set(record.object_ids)) if record.object_ids is not None else []
-    if strange:
-        raise DataError(
-            f"{annotation.path}: the mask shows object {strange[0]}, which "
-            f"{record.extra.get('meta', 'the record')} does not list ({_where(record, frame_index)}); "
-            "add it there or correct the mask",
-            object=strange[0],
-        )
-    return {key: labels.pixels == value for key, value in objects.items()}
-
-
-def _is_binary(record: VideoRecord) -> bool:
-    """Whether 255 is the object of this video: its first annotated frame has no other id."""
-    first = record.annotations[min(record.annotations)]
-    assert isinstance(first, LabelImage)
-    return _values(first.path) in ((), (VOID,))
-
-
-@lru_cache(maxsize=4096)
-def _values(path: str) -> tuple[int, ...]:
-    return read_labels(path).values

@@ -1,139 +1,82 @@
-"""PNG masks: what their pixel values mean, and which files are no label images at all.
-
-- A palette image holds object ids; 255 is void (DAVIS, YouTube-VOS), also where it stands alone: an area
-  that belongs to no object and counts nowhere. A palette that is a plain gray ramp is read as a gray image.
-- A gray image holds object ids, too. One whose only value besides 0 is 255 is a binary mask: object 1.
-  255 beside other ids is void.
-- A 16 bit gray image holds object ids, without void.
-- Colour images are refused, and so are anti-aliased ones (see `is_anti_aliased`).
-"""
+"""The kind `LabelImage`: all objects of a frame in one image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache, partial
 
-import cv2
 import numpy as np
-from PIL import Image
 
-from sam2vt.core.data.frames.images import image_size, open_image, read_pixels
-from sam2vt.core.types import VideoRecord
+from sam2vt.core.data.masks.codings import Decoded, decode_labels
+from sam2vt.core.data.masks.kind import Part, frame_name, naming_frame
+from sam2vt.core.data.masks.labels import (
+    VOID,
+    Labels,
+    check_size,
+    object_values,
+    read_checked,
+    read_labels,
+    void_pixels,
+)
+from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import DataError
 
-VOID = 255
-_LABEL_MODES = ("P", "L", "1", "I", "I;16", "I;16B", "I;16L", "I;16N")
-# Ids of gray images are small numbers; values from here on beside 255 are shades, not ids beside void.
-_SMALLEST_SHADE = 100
-# A mask that is worth smoothing is drawn with at least this value.
-_SMALLEST_SMOOTHED = 32
+
+def load(record: VideoRecord, frame_index: int, annotation: LabelImage) -> list[Part]:
+    """Return one part, of all objects: an image that cannot be read shows none of them."""
+    return [Part({"file": annotation.path}, partial(_masks, record, frame_index, annotation))]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """A label image as read: its pixels, the values besides 0, and whether its palette is coloured."""
+def void(record: VideoRecord, frame_index: int, annotation: LabelImage) -> np.ndarray | None:
+    """Return the void pixels, bool [height, width], or None."""
+    if annotation.coding != "ids":
+        return _decoded(record, frame_index, annotation).void
+    labels = read_checked(record, frame_index, annotation.path)
+    return void_pixels(labels, _objects(record, frame_index, annotation.path, labels))
 
-    pixels: np.ndarray  # integers [height, width]
-    values: tuple[int, ...]  # ascending
-    coloured: bool
+
+def known(record: VideoRecord, frame_index: int, annotation: LabelImage) -> frozenset[int] | None:
+    """Return the known objects: with markers, an object may have a marker but no mask, and is unknown."""
+    if annotation.markers is None:
+        return None
+    return _decoded(record, frame_index, annotation).known
 
 
-def read_labels(path: str) -> Labels:
-    """The label image of a PNG. Raises DataError naming the file for one that holds no labels."""
-    with open_image(path, "mask") as image:
-        if image.mode not in _LABEL_MODES:
-            raise DataError(
-                f"{path}: the mask is a {image.mode} image; allowed are palette (P) and gray (L, 1, I;16) "
-                "images whose pixel values are object ids: save the ids, not their colours, or say with "
-                "dataset.colours (--colours) which colour is which class"
-            )
-        pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
-        coloured = image.mode == "P" and not _is_gray_ramp(image)
-    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-    if pixels.ndim != 2 or pixels.min() < 0:
-        raise DataError(f"{path}: the mask has negative values; allowed are object ids from 0 on: save ids")
-    values = tuple(value for value in _distinct(pixels) if value)
-    if pixels.dtype == np.uint8 and not coloured and is_anti_aliased(pixels, values):
+def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> Decoded:
+    with naming_frame(record, frame_index):
+        check_size(record, annotation.path)
+        return decode_labels(record, annotation)
+
+
+def _objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
+    """Object id -> pixel value."""
+    alone = labels.values == (VOID,) and not labels.coloured
+    with naming_frame(record, frame_index):
+        return object_values(labels, path, _is_binary(record) if alone else None)
+
+
+def _masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dict[int, np.ndarray]:
+    if annotation.coding != "ids":
+        return _decoded(record, frame_index, annotation).masks
+    labels = read_checked(record, frame_index, annotation.path)
+    objects = _objects(record, frame_index, annotation.path, labels)
+    strange = sorted(set(objects) - set(record.object_ids)) if record.object_ids is not None else []
+    if strange:
         raise DataError(
-            f"{path}: the mask looks anti-aliased: {len(values)} values ({_some(values)}), most of them only "
-            "along edges, where no object has such an id; allowed are pixel values that are object ids. "
-            "Save masks without smoothing and resize them by nearest neighbour"
+            f"{annotation.path}: the mask shows object {strange[0]}, which "
+            f"{record.object_list or 'the record'} does not list ({frame_name(record, frame_index)}); "
+            "add it there or correct the mask",
+            object=strange[0],
         )
-    return Labels(pixels, values, coloured)
+    return {key: labels.pixels == value for key, value in objects.items()}
 
 
-def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict[int, int]:
-    """Object id -> pixel value, of the objects in a label image.
-
-    `binary` says whether a gray image in which 255 stands alone shows an object (then its id is 1) or only
-    void; None: an object.
-    """
-    if VOID not in labels.values or labels.pixels.dtype != np.uint8:
-        return {value: value for value in labels.values}
-    others = [value for value in labels.values if value != VOID]
-    if others or labels.coloured:
-        if others and not labels.coloured and others[-1] >= _SMALLEST_SHADE:
-            raise DataError(
-                f"{path}: the gray mask has the values {_some(labels.values)}: 255 beside ids is void, but "
-                f"{others[-1]} looks like a shade, so 255 may be an object, too; allowed are object ids "
-                f"below {_SMALLEST_SHADE} beside 255 as void, or 0 and 255 alone: number objects 1, 2, 3"
-            )
-        return {value: value for value in others}
-    return {} if binary is False else {1: VOID}
+def _is_binary(record: VideoRecord) -> bool:
+    """Whether 255 is the object of this video: its first annotated frame has no other id."""
+    first = record.annotations[min(record.annotations)]
+    return _values(first.files()[0]) in ((), (VOID,))
 
 
-def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
-    """Whether a gray image is a smoothed mask instead of a label image.
-
-    Smoothing puts between two areas pixels of intermediate values, so a value counts as a shade when at
-    least four fifths of its pixels have both a lower and a higher value among their 8 neighbours. An
-    object that thin may happen, and two; an image is refused when at least 3 of its values are shades and
-    they are at least as many as its other values besides 0. Images whose values stay below 32 are never
-    refused: numbers that low are ids.
-    """
-    if len(values) < 4 or values[-1] < _SMALLEST_SMOOTHED:
-        return False
-    padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
-    kernel = np.ones((3, 3), dtype=np.uint8)
-    lower = cv2.erode(padded, kernel)[1:-1, 1:-1] < pixels
-    higher = cv2.dilate(padded, kernel)[1:-1, 1:-1] > pixels
-    totals = np.bincount(pixels.ravel(), minlength=256)
-    between = np.bincount(pixels[lower & higher], minlength=256)
-    num_shades = sum(between[value] >= 0.8 * totals[value] for value in values)
-    return bool(num_shades >= 3 and num_shades >= len(values) - num_shades)
-
-
-def _is_gray_ramp(image: Image.Image) -> bool:
-    palette = np.array(image.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
-    return bool((palette == np.arange(len(palette))[:, None]).all())
-
-
-def _distinct(pixels: np.ndarray) -> list[int]:
-    if pixels.dtype == np.uint8:
-        return np.flatnonzero(np.bincount(pixels.ravel(), minlength=256)).tolist()
-    return np.unique(pixels).tolist()
-
-
-def _some(values: tuple[int, ...]) -> str:
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-
-
-def _where(record: VideoRecord, frame_index: int) -> str:
-    return f"video {record.video_id}, frame {frame_index}"
-
-
-def _read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
-    """The label image, of its frame's size."""
-    try:
-        _check_size(record, path)
-        return read_labels(path)
-    except DataError as error:
-        raise DataError(f"{error} ({_where(record, frame_index)})", **error.place) from None
-
-
-def _check_size(record: VideoRecord, path: str) -> None:
-    height, width = image_size(path, "mask")
-    if (height, width) != (record.height, record.width):
-        raise DataError(
-            f"{path}: the mask is {width}x{height} (width x height), its frame is {record.width}x"
-            f"{record.height}; both must have one size: resize the mask by nearest neighbour"
-        )
+# Every frame of a video asks for its first mask.
+@lru_cache(maxsize=4096)
+def _values(path: str) -> tuple[int, ...]:
+    return read_labels(path).values

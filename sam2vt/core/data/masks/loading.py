@@ -1,28 +1,17 @@
 """Masks of an annotated frame, each checked when it is loaded.
 
-An object that is not visible has no entry in what `load_masks` returns; whether that means that it is
-known to be absent is `known_objects`' matter.
+An object that is not visible has no entry in what `load_masks` returns; `known_objects` tells whether that
+means that it is known to be absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 
-from sam2vt.core.data.masks.codings import _decoded, _label_masks, _label_objects
-from sam2vt.core.data.masks.label_images import (
-    VOID,
-    _read_checked,
-    object_values,
-)
-from sam2vt.core.data.masks.object_images import _object_mask
-from sam2vt.core.data.masks.packed import _packed_segmentations, _packed_void
-from sam2vt.core.data.masks.segmentations import _segmentations, _united
-from sam2vt.core.data.packed.reader import place_of, read_masks
+from sam2vt.core.data.masks import figures, label_images, masklets, object_images, packed, segmentations
+from sam2vt.core.data.masks.kind import Kind
 from sam2vt.core.types import (
+    Figures,
     FrameAnnotation,
     LabelImage,
     MaskletFrame,
@@ -33,18 +22,28 @@ from sam2vt.core.types import (
 )
 from sam2vt.errors import DataError
 
+KINDS: dict[type[FrameAnnotation], Kind] = {
+    LabelImage: Kind(label_images.load, label_images.void, label_images.known),
+    ObjectImages: Kind(object_images.load, object_images.void, object_images.known),
+    Segmentations: Kind(segmentations.load),
+    Figures: Kind(figures.load),
+    MaskletFrame: Kind(masklets.load),
+    PackedMasks: Kind(packed.load, packed.void, packed.known),
+}
+
 
 def load_masks(
     record: VideoRecord, frame_index: int, faults: list[DataError] | None = None
 ) -> dict[int, np.ndarray]:
-    """The visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
+    """Return the visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
 
     Masks of different objects may overlap where each has a mask of its own. Void is no object. Raises
     DataError naming file, frame and object for a mask that is missing, damaged, of another size than its
-    frame, or no mask at all; with `faults` it is told there, and the frame's other masks are read.
+    frame, or no mask at all. With `faults` the error is appended there, and the other masks are read.
     """
+    annotation = _annotation(record, frame_index)
     masks = {}
-    for place, load in _loaders(record, frame_index):
+    for place, load in KINDS[type(annotation)].load(record, frame_index, annotation):
         try:
             masks.update(load())
         except DataError as error:
@@ -55,65 +54,17 @@ def load_masks(
     return {key: masks[key] for key in sorted(masks) if masks[key].any()}
 
 
-def _loaders(
-    record: VideoRecord, frame_index: int
-) -> list[tuple[dict[str, Any], Callable[[], dict[int, np.ndarray]]]]:
-    """What reads a frame's masks, each of which may fail on its own, with the file and object of each."""
-    annotation = _annotation(record, frame_index)
-    if isinstance(annotation, LabelImage):
-        return [({"file": annotation.path}, partial(_label_masks, record, frame_index, annotation))]
-    if isinstance(annotation, ObjectImages):
-        return [
-            ({"file": path, "object": key}, partial(_object_mask, record, frame_index, key, path))
-            for key, path in annotation.paths.items()
-        ]
-    if isinstance(annotation, PackedMasks):
-        objects, shard = _packed_segmentations(record, frame_index), place_of(record, frame_index).file
-    else:
-        objects, shard = _segmentations(record, annotation), None
-    return [
-        ({"file": shard or path, "object": key}, partial(_united, record, frame_index, key, path, found))
-        for key, (path, found) in objects.items()
-    ]
-
-
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
-    """Where an annotated frame is void, bool [height, width]; None where nothing is."""
+    """Return where an annotated frame is void, bool [height, width]; None where nothing is."""
     annotation = _annotation(record, frame_index)
-    if isinstance(annotation, (Segmentations, MaskletFrame)):
-        return None
-    if isinstance(annotation, PackedMasks):
-        return _packed_void(record, frame_index)
-    if isinstance(annotation, LabelImage):
-        if annotation.coding != "ids":
-            void = _decoded(record, frame_index, annotation).void
-            return void if void.any() else None
-        paths = [annotation.path]
-    else:
-        paths = [annotation.paths[key] for key in sorted(annotation.paths)]
-    void = np.zeros((record.height, record.width), dtype=bool)
-    for path in paths:
-        labels = _read_checked(record, frame_index, path)
-        if isinstance(annotation, LabelImage):
-            objects = _label_objects(record, frame_index, path, labels)
-        else:
-            objects = object_values(labels, path)
-        if labels.pixels.dtype == np.uint8 and VOID in labels.values and VOID not in objects.values():
-            void |= labels.pixels == VOID
-    return void if void.any() else None
+    void = KINDS[type(annotation)].void(record, frame_index, annotation)
+    return void if void is not None and void.any() else None
 
 
 def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | None:
-    """The objects of which an annotated frame tells whether they are visible; None: all of them.
-
-    With a file an object, only objects that have a file for the frame are known there.
-    """
+    """Return the objects of which an annotated frame tells whether they are visible; None: all of them."""
     annotation = _annotation(record, frame_index)
-    if isinstance(annotation, LabelImage) and annotation.coding == "ctc":
-        return _decoded(record, frame_index, annotation).known
-    if isinstance(annotation, PackedMasks):
-        return read_masks(record, frame_index).known
-    return frozenset(annotation.paths) if isinstance(annotation, ObjectImages) else None
+    return KINDS[type(annotation)].known(record, frame_index, annotation)
 
 
 def find_object_ids(record: VideoRecord) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""SA-V masklet files: a JSON of a video's objects with an RLE for each on every annotated frame."""
+"""The kind `MaskletFrame`: SA-V's JSON files of a video, an RLE per object and annotated frame."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam2vt.core.data.json_files import load_json, shown
+from sam2vt.core.data.masks.kind import Part, union_parts
+from sam2vt.core.data.masks.rle import segmentation_to_mask
+from sam2vt.core.types import MaskletFrame, VideoRecord
 from sam2vt.errors import DataError
 
 _MOST = 2**53  # of a masklet's number, a count or a size; a video's files count on from each other's numbers
@@ -22,6 +25,23 @@ class Masklets:
     num_video_frames: int
     height: int
     width: int
+
+
+def load(record: VideoRecord, frame_index: int, annotation: MaskletFrame) -> list[Part]:
+    """Return a part per object of all files."""
+    files = [read_masklets(path) for path in annotation.paths]
+    found = ((file.path, [rle]) for file in files for rle in _rles_of(file, annotation.place))
+    return union_parts(record, frame_index, dict(zip(number_objects(files), found)), segmentation_to_mask)
+
+
+def _rles_of(file: Masklets, place: int) -> list[dict[str, Any]]:
+    if place >= len(file.frames):
+        raise DataError(
+            f"{file.path}: annotates {len(file.frames)} frames, not the one of place {place}: the file has "
+            "changed; read the dataset anew",
+            file=file.path,
+        )
+    return file.frames[place]
 
 
 def number_objects(files: Sequence[Masklets]) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from sam2vt.core.data.records.serialization import encode_record
 from sam2vt.core.storage.folder import Folder
-from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 
@@ -33,13 +33,9 @@ def frames_fingerprint(record: VideoRecord) -> str:
 
     Its id and its masks do not count. Raises DataError naming a file that is missing.
     """
-    seen = (
-        record.num_frames,
-        record.height,
-        record.width,
-        record.frames,
-        record.extra.get("intensity_range"),
-    )
+    # As a list: names of cached features depend on its text.
+    values = record.intensity_range and list(record.intensity_range)
+    seen = (record.num_frames, record.height, record.width, record.frames, values)
     digest = hashlib.sha256(repr(seen).encode())
     for path in _frame_files(record):
         digest.update(f"{os.path.abspath(path)} {_size_and_time(path, record)}\n".encode())
@@ -70,12 +66,8 @@ def _frame_files(record: VideoRecord) -> Iterator[str]:
 
 def _files(record: VideoRecord) -> Iterator[str]:
     yield from _frame_files(record)
-    masklets: set[str] = set()
+    seen: set[str] = set()  # frames may share files
     for annotation in record.annotations.values():
-        if isinstance(annotation, LabelImage):
-            yield annotation.path
-        elif isinstance(annotation, ObjectImages):
-            yield from sorted(annotation.paths.values())
-        elif isinstance(annotation, MaskletFrame):
-            masklets.update(annotation.paths)
-    yield from sorted(masklets)
+        new = sorted(set(annotation.files()) - seen)
+        seen.update(new)
+        yield from new

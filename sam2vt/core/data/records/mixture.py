@@ -9,7 +9,7 @@ import numpy as np
 
 from sam2vt.configuration.mixture import Member
 from sam2vt.core.data.records.table import RecordsByRow
-from sam2vt.core.types import SET, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError
 
 _MOST_VISITS = 1 << 27  # an epoch's order is held in memory
@@ -56,7 +56,7 @@ class Mixture(RecordsByRow):
         return replace(
             record,
             video_id=f"{self.members[number].name}/{record.video_id}",
-            extra={**record.extra, SET: number},
+            member=number,
             packed=packed,
         )
 

@@ -1,7 +1,7 @@
-"""A record as compact text and back, exactly: what a row of a record table holds.
+"""A record as compact text and back, exactly: the content of a row of a record table.
 
-Paths that count up in one folder, as frames and masks nearly always do, become a pattern; everything
-else is JSON.
+Paths that count up in one folder, as those of frames and masks nearly always do, become a pattern; all else
+is JSON. What this module writes must stay readable: change no tag and no key, add new ones.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from sam2vt.core.types import (
+    Figures,
     FrameAnnotation,
     LabelImage,
     MaskletFrame,
@@ -25,10 +26,21 @@ from sam2vt.core.types import (
 from sam2vt.errors import DataError
 
 _LAST_NUMBER = re.compile(r"(.*?)([0-9]+)([^0-9]*)", re.DOTALL)
+# The field of each key of `extra`. Fingerprints depend on the text, so the order of keys is kept, too.
+_EXTRA = {
+    "still": "is_still",
+    "parents": "parents",
+    "intensity_range": "intensity_range",
+    "classes": "classes",
+    "colours": "colours",
+    "object_names": "object_names",
+    "meta": "object_list",
+    "set": "member",
+}
 
 
 def encode_record(record: VideoRecord) -> str:
-    """Raises DataError for a record that holds what JSON cannot say, such as an array."""
+    """Return the record as text. Raises DataError where it holds what JSON cannot say, such as an array."""
     fields: dict[str, Any] = {
         "video_id": record.video_id,
         "num_frames": record.num_frames,
@@ -41,7 +53,7 @@ def encode_record(record: VideoRecord) -> str:
         "video": record.video_path,
         "object_ids": None if record.object_ids is None else list(record.object_ids),
         "range": None if record.frame_range is None else list(record.frame_range),
-        "extra": plain(record.extra) if record.extra else None,
+        "extra": encode_extra(record) or None,
         "packed": None if record.packed is None else _encode_packed(record.packed),
     }
     fields.update({name: value for name, value in optional.items() if value is not None})
@@ -55,6 +67,7 @@ def encode_record(record: VideoRecord) -> str:
 
 
 def decode_record(text: str) -> VideoRecord:
+    """Return the record of a text that `encode_record` returned."""
     fields = json.loads(text)
     frames, ids, bounds = (fields.get(name) for name in ("frames", "object_ids", "range"))
     height, width = fields["size"]
@@ -69,9 +82,28 @@ def decode_record(text: str) -> VideoRecord:
         object_ids=None if ids is None else tuple(ids),
         frame_range=None if bounds is None else (bounds[0], bounds[1]),
         source=fields["source"],
-        extra=_restore(fields.get("extra", {})),
         packed=_decode_packed(fields["packed"]) if "packed" in fields else None,
+        **_decode_extra(fields.get("extra", {})),
     )
+
+
+def encode_extra(record: VideoRecord) -> dict[str, Any]:
+    """Return, in a form that JSON has, the fields of a record that only some layouts set."""
+    values = {key: getattr(record, name) for key, name in _EXTRA.items()}
+    if record.intensity_range is not None:
+        values["intensity_range"] = list(record.intensity_range)
+    unset = {key for key, value in values.items() if value is None or value is False}
+    # Stills have always named their objects, even none of them.
+    if not record.object_names and not record.is_still:
+        unset.add("object_names")
+    return {key: _plain(value) for key, value in values.items() if key not in unset}
+
+
+def _decode_extra(encoded: dict[str, Any]) -> dict[str, Any]:
+    found = {name: _restore(encoded[key]) for key, name in _EXTRA.items() if key in encoded}
+    if "intensity_range" in found:
+        found["intensity_range"] = tuple(found["intensity_range"])
+    return found
 
 
 def _encode_packed(packed: PackedVideo) -> list[Any]:
@@ -86,82 +118,129 @@ def _decode_packed(encoded: list[Any]) -> PackedVideo:
     return PackedVideo(root, segment_frames, places, file and (file[0], file[1]), coco, *video_id)
 
 
+class _Codec(NamedTuple):
+    """How frames with one kind of annotation are written: groups of [tag, *content]."""
+
+    tag: str
+    encode: Callable[[dict[int, Any]], Iterator[list[Any]]]  # annotations by frame -> content of each group
+    decode: Callable[..., Iterator[tuple[int, FrameAnnotation]]]  # *content -> (frame, annotation)
+
+
 def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
-    """Groups of frames with the same kind of masks, in the order of the frames given."""
-    labels: dict[str, dict[int, LabelImage]] = {}  # by coding
-    images: dict[int, dict[int, str]] = {}
-    segmented = []
-    masklets: dict[tuple[str, ...], dict[int, int]] = {}
-    packed = []
-    for index, annotation in annotations.items():
-        if isinstance(annotation, MaskletFrame):
-            masklets.setdefault(annotation.paths, {})[index] = annotation.place
-        elif isinstance(annotation, PackedMasks):
-            packed.append(index)
-        elif isinstance(annotation, LabelImage):
-            labels.setdefault(annotation.coding, {})[index] = annotation
-        elif isinstance(annotation, ObjectImages):
-            images.setdefault(index, {})  # a frame may show that no object has a file
-            for object_id, path in annotation.paths.items():
-                images[index][object_id] = path
-        else:
-            segmented.append([index, [[key, plain(each)] for key, each in annotation.objects.items()]])
+    """Groups of frames with the same kind of masks; within a group in the order of the frames given."""
     groups: list[Any] = []
-    groups += [_encode_labels(coding, each) for coding, each in labels.items()]
-    if images:
-        groups.append(["images", _encode_numbers(list(images)), _encode_objects(images)])
-    if packed:
-        groups.append(["packed", _encode_numbers(packed)])
-    for paths, places in masklets.items():
-        numbers = [_encode_numbers(list(each)) for each in (places, places.values())]
-        groups.append(["masklets", list(paths), *numbers])
-    return [*groups, ["segmented", segmented]] if segmented else groups
+    for kind, codec in _CODECS.items():
+        frames = {index: each for index, each in annotations.items() if type(each) is kind}
+        if frames:
+            groups += [[codec.tag, *content] for content in codec.encode(frames)]
+    return groups
 
 
-def _encode_labels(coding: str, labels: dict[int, LabelImage]) -> list[Any]:
-    group = ["labels", _encode_numbers(list(labels)), _encode_paths([each.path for each in labels.values()])]
-    if coding == "ids":
-        return group
-    markers = [each.markers for each in labels.values()]
-    named = [path for path in markers if path is not None]
-    return [*group, coding, _encode_paths(named) if len(named) == len(markers) else markers]
+def _decode_annotations(groups: list[Any]) -> dict[int, FrameAnnotation]:
+    by_tag = {codec.tag: codec for codec in _CODECS.values()}
+    annotations: dict[int, FrameAnnotation] = {}
+    for tag, *content in groups:
+        annotations.update(by_tag[tag].decode(*content))
+    return dict(sorted(annotations.items()))
 
 
-def _encode_objects(images: dict[int, dict[int, str]]) -> list[Any]:
-    """[object id, its frames, its paths] of every object."""
+def _encode_labels(labels: dict[int, LabelImage]) -> Iterator[list[Any]]:
+    """A group per coding: frames, paths and, for codings other than ids, the coding and its markers."""
+    for coding in dict.fromkeys(each.coding for each in labels.values()):
+        chosen = {index: each for index, each in labels.items() if each.coding == coding}
+        group = [_encode_numbers(list(chosen)), _encode_paths([each.path for each in chosen.values()])]
+        if coding != "ids":
+            markers = [each.markers for each in chosen.values()]
+            named = [path for path in markers if path is not None]
+            group += [coding, _encode_paths(named) if len(named) == len(markers) else markers]
+        yield group
+
+
+def _decode_labels(
+    frames: Any, paths: Any, coding: str = "ids", markers: Any = None
+) -> Iterator[tuple[int, LabelImage]]:
+    numbers = _decode_numbers(frames)
+    found = [None] * len(numbers) if markers is None else _decode_paths(markers)
+    for index, path, marker in zip(numbers, _decode_paths(paths), found):
+        yield index, LabelImage(path, coding, marker)
+
+
+def _encode_images(images: dict[int, ObjectImages]) -> Iterator[list[Any]]:
+    """One group: all frames, and [object id, its frames, its paths] of every object."""
     by_object: dict[int, dict[int, str]] = {}
-    for index, paths in images.items():
-        for object_id, path in paths.items():
+    for index, annotation in images.items():
+        for object_id, path in annotation.paths.items():
             by_object.setdefault(object_id, {})[index] = path
-    return [
-        [object_id, _encode_numbers(list(paths)), _encode_paths(list(paths.values()))]
-        for object_id, paths in by_object.items()
+    # All frames are listed: one may show that no object has a file.
+    yield [
+        _encode_numbers(list(images)),
+        [
+            [object_id, _encode_numbers(list(paths)), _encode_paths(list(paths.values()))]
+            for object_id, paths in by_object.items()
+        ],
     ]
 
 
-def _decode_annotations(groups: Iterable[Any]) -> dict[int, FrameAnnotation]:
-    annotations: dict[int, FrameAnnotation] = {}
-    for kind, *content in groups:
-        if kind == "labels":
-            numbers, paths = _decode_numbers(content[0]), _decode_paths(content[1])
-            coding, markers = (content[2], _decode_paths(content[3])) if content[2:] else ("ids", None)
-            labelled = zip(numbers, paths, markers or [None] * len(paths))  # type: ignore[list-item]
-            annotations.update({i: LabelImage(path, coding, marker) for i, path, marker in labelled})
-        elif kind == "images":
-            found: dict[int, dict[int, str]] = {i: {} for i in _decode_numbers(content[0])}
-            for object_id, indices, encoded in content[1]:
-                for index, path in zip(_decode_numbers(indices), _decode_paths(encoded)):
-                    found[index][object_id] = path
-            annotations.update({i: ObjectImages(each) for i, each in found.items()})
-        elif kind == "packed":
-            annotations.update(dict.fromkeys(_decode_numbers(content[0]), PackedMasks()))
-        elif kind == "masklets":
-            files, (indices, places) = tuple(content[0]), map(_decode_numbers, content[1:])
-            annotations.update({i: MaskletFrame(files, place) for i, place in zip(indices, places)})
-        else:
-            for index, objects in content[0]:
-                annotations[index] = Segmentations({key: _restore(each) for key, each in objects})
-    return dict(sorted(annotations.items()))
+def _decode_images(frames: Any, objects: list[Any]) -> Iterator[tuple[int, ObjectImages]]:
+    found: dict[int, dict[int, str]] = {index: {} for index in _decode_numbers(frames)}
+    for object_id, indices, encoded in objects:
+        for index, path in zip(_decode_numbers(indices), _decode_paths(encoded)):
+            found[index][object_id] = path
+    return ((index, ObjectImages(paths)) for index, paths in found.items())
+
+
+def _encode_packed_masks(packed: dict[int, PackedMasks]) -> Iterator[list[Any]]:
+    yield [_encode_numbers(list(packed))]
+
+
+def _decode_packed_masks(frames: Any) -> Iterator[tuple[int, PackedMasks]]:
+    return ((index, PackedMasks()) for index in _decode_numbers(frames))
+
+
+def _encode_masklets(masklets: dict[int, MaskletFrame]) -> Iterator[list[Any]]:
+    """A group per set of files: the files, frames and their places in the files."""
+    for paths in dict.fromkeys(each.paths for each in masklets.values()):
+        places = {index: each.place for index, each in masklets.items() if each.paths == paths}
+        yield [list(paths), _encode_numbers(list(places)), _encode_numbers(list(places.values()))]
+
+
+def _decode_masklets(paths: list[str], frames: Any, places: Any) -> Iterator[tuple[int, MaskletFrame]]:
+    for index, place in zip(_decode_numbers(frames), _decode_numbers(places)):
+        yield index, MaskletFrame(tuple(paths), place)
+
+
+def _encode_objects(frames: dict[int, Segmentations | Figures]) -> Iterator[list[Any]]:
+    """One group: [frame, [object id, its segmentations] of every object] of every frame."""
+    found = {index: each.objects.items() for index, each in frames.items()}
+    yield [[[index, [[key, _plain(each)] for key, each in objects]] for index, objects in found.items()]]
+
+
+def _decode_segmentations(frames: list[Any]) -> Iterator[tuple[int, FrameAnnotation]]:
+    """Figures had no tag of their own at first: a group with any figure holds figures only."""
+    found = dict(_decode_objects(frames))
+    each_one = (each for objects in found.values() for several in objects.values() for each in several)
+    kind = Figures if any(isinstance(each, dict) and "figure" in each for each in each_one) else Segmentations
+    return ((index, kind(objects)) for index, objects in found.items())
+
+
+def _decode_figures(frames: list[Any]) -> Iterator[tuple[int, Figures]]:
+    return ((index, Figures(objects)) for index, objects in _decode_objects(frames))
+
+
+def _decode_objects(frames: list[Any]) -> Iterator[tuple[int, dict[int, list[Any]]]]:
+    for index, objects in frames:
+        yield index, {key: _restore(each) for key, each in objects}
+
+
+# The order is that of the groups in the text.
+_CODECS: dict[type[FrameAnnotation], _Codec] = {
+    LabelImage: _Codec("labels", _encode_labels, _decode_labels),
+    ObjectImages: _Codec("images", _encode_images, _decode_images),
+    PackedMasks: _Codec("packed", _encode_packed_masks, _decode_packed_masks),
+    MaskletFrame: _Codec("masklets", _encode_masklets, _decode_masklets),
+    Segmentations: _Codec("segmented", _encode_objects, _decode_segmentations),
+    Figures: _Codec("figures", _encode_objects, _decode_figures),
+}
 
 
 def _encode_numbers(numbers: list[int]) -> Any:
@@ -206,16 +285,16 @@ def _decode_paths(encoded: Any) -> list[str]:
     return [f"{before}{number:0{digits}d}{after}" for number in _decode_numbers(encoded["numbers"])]
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """Keys that are no text, tuples and bytes in a form that JSON has; `_restore` undoes it."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: plain(each) for key, each in value.items()}
-        return {"$items": [[plain(key), plain(each)] for key, each in value.items()]}
+            return {key: _plain(each) for key, each in value.items()}
+        return {"$items": [[_plain(key), _plain(each)] for key, each in value.items()]}
     if isinstance(value, tuple):
-        return {"$tuple": [plain(each) for each in value]}
+        return {"$tuple": [_plain(each) for each in value]}
     if isinstance(value, list):
-        return [plain(each) for each in value]
+        return [_plain(each) for each in value]
     return {"$bytes": value.decode("latin-1")} if isinstance(value, bytes) else value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sam2vt.config import Config
 from sam2vt.core.data.records.table import RecordsByRow, RecordTable
-from sam2vt.core.types import ObjectImages, Segmentations, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 from sam2vt.settings import require
 
@@ -129,13 +129,8 @@ def _between(record: VideoRecord, start: int, stop: int) -> VideoRecord:
         return part
     present: set[int] = set()
     for index in part.annotated_frames:
-        annotation = record.annotations[index]
-        if isinstance(annotation, ObjectImages):
-            present.update(annotation.paths)
-        elif isinstance(annotation, Segmentations):
-            present.update(annotation.objects)
-        else:
-            present.update(record.object_ids)
+        known = record.annotations[index].object_ids()
+        present.update(record.object_ids if known is None else known)
     return replace(part, object_ids=tuple(each for each in record.object_ids if each in present))
 
 

@@ -28,7 +28,7 @@ _NO_NAME = "object"
 def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
     """A video's frames, and its entries, whose ids are given when all videos are there."""
     files = write_frames(record, folder / FRAMES / name, frame_stems(record), options.encoding, options.link)
-    names = record.extra.get("object_names", {})
+    names = record.object_names
     images = [
         {
             "file_name": f"{FRAMES}/{name}/{file}",

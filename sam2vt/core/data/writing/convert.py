@@ -16,7 +16,7 @@ from sam2vt.core.data.writing.frames import folder_names
 from sam2vt.core.data.writing.losses import Losses
 from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.data.writing.sav import write_sav
-from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 
@@ -70,7 +70,7 @@ def _check(record: VideoRecord, losses: Losses) -> None:
         raise DataError(
             f"{where} is limited to frames {record.frame_range}; convert the data before its split"
         )
-    if record.extra.get(STILL):
+    if record.is_still:
         losses.tell(
             where,
             "it is a still image",

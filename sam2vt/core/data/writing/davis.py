@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sam2vt.core.data.formats.tree import FRAMES, MASKS
-from sam2vt.core.data.masks.label_images import VOID
+from sam2vt.core.data.masks.labels import VOID
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
 from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import frame_stems, write_frames

@@ -51,7 +51,7 @@ def write_frames(
     Frames of 16 bits become PNGs of 8 bits, as a training sees them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not has_images(record) or "intensity_range" in record.extra:
+    if not has_images(record) or record.intensity_range is not None:
         encoding = encoding if not has_images(record) else Encoding("png")
         frames = encoded_frames(record, range(record.num_frames), encoding)
         return [

@@ -82,7 +82,7 @@ def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict
         masks = masks_without_void(record, frame, losses)
         masklet.append([_rle(masks[key]) if key in masks else empty for key in objects])
         areas[place] = [int(np.count_nonzero(masks[key])) if key in masks else 0 for key in objects]
-    number, names = len(objects), record.extra.get("object_names", {})
+    number, names = len(objects), record.object_names
     sizes = [_mean_area(column) for column in areas.T]
     return {
         "video_id": name,

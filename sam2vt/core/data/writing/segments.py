@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,13 +15,11 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.frames.video import VideoSource, frame_index, video_source
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
 from sam2vt.core.data.packed.reader import slice_bytes
-from sam2vt.core.data.records.serialization import decode_record, encode_record, plain
+from sam2vt.core.data.records.serialization import decode_record, encode_extra, encode_record
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, is_kept
 from sam2vt.core.types import PackedMasks, PackedVideo, VideoRecord
 
 Row = dict[str, Any]  # by the columns of a shard
-# What a record's `extra` says of files on disk.
-_OF_FILES = ("meta",)
 
 
 class SegmentTask(NamedTuple):
@@ -60,15 +59,12 @@ def packed_record(
     """The record of what these rows hold; its shards lie where its table does."""
     source = video_source(record) if encoding.kind == "keep" else None
     file = None if source is None else (_ending(source), _num_bytes(source))
-    return VideoRecord(
-        video_id=record.video_id,
-        num_frames=record.num_frames,
-        height=record.height,
-        width=record.width,
+    return replace(
+        _without_files(record, encoding),
         annotations={index: PackedMasks() for index in record.annotations},
-        object_ids=record.object_ids,
-        frame_range=record.frame_range,
-        extra=_extra(record, encoding),
+        frame_paths=None,
+        video_path=None,
+        source="",
         packed=PackedVideo("", segment_frames, rows, file, record.from_coco),
     )
 
@@ -125,15 +121,15 @@ def _metadata(record: VideoRecord, encoding: Encoding) -> str:
         "annotated_frames": len(record.annotations),
         "object_ids": record.object_ids and list(record.object_ids),
         "video_file": None if source is None else _ending(source),
-        "extra": plain(_extra(record, encoding)),
+        "extra": encode_extra(_without_files(record, encoding)),
     }
     return json.dumps(fields, ensure_ascii=False)
 
 
-def _extra(record: VideoRecord, encoding: Encoding) -> dict[str, Any]:
-    # A frame written anew has 8 bits.
-    gone = _OF_FILES if is_kept(record, encoding) else (*_OF_FILES, "intensity_range")
-    return {name: value for name, value in record.extra.items() if name not in gone}
+def _without_files(record: VideoRecord, encoding: Encoding) -> VideoRecord:
+    # A frame that is encoded anew has 8 bits.
+    intensity_range = record.intensity_range if is_kept(record, encoding) else None
+    return replace(record, object_list=None, intensity_range=intensity_range)
 
 
 def _index(source: VideoSource) -> dict[str, Any]:

@@ -315,7 +315,7 @@ def test_a_category_beyond_all_ids(coco):
 def test_odd_track_ids_are_names(coco, name):
     (record,) = load_records("coco", coco(of_annotation(track_id=name)))
     assert record.object_ids == (1, 2)
-    assert set(record.extra["object_names"].values()) == {"6", name}
+    assert set(record.object_names.values()) == {"6", name}
 
 
 def test_names_with_characters_beyond_16_bits(coco):
@@ -323,7 +323,7 @@ def test_names_with_characters_beyond_16_bits(coco):
     path = coco(of_annotation(track_id="\U0001f600"))
     assert "\\ud83d\\ude00" in path.read_text()
     (record,) = load_records("coco", path)
-    assert "\U0001f600" in record.extra["object_names"].values()
+    assert "\U0001f600" in record.object_names.values()
 
 
 def test_a_folder_of_masks_named_beyond_all_ids(dataset):

@@ -20,7 +20,7 @@ from sam2vt.core.data.clips import drawing as clips
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.training import feature_cache
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.core.types import STILL, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 from sam2vt.train import create_trainer
 
@@ -118,7 +118,7 @@ def test_the_log_says_what_it_costs(config, tmp_path, caplog):
 
 
 def test_a_still_is_refused_before_the_model_is_built():
-    still = VideoRecord("s", 1, 4, 4, {}, frame_paths=("s.png",), extra={STILL: True})
+    still = VideoRecord("s", 1, 4, 4, {}, frame_paths=("s.png",), is_still=True)
     with pytest.raises(ConfigError, match=r"s .* is a still.*feature_cache=null"):
         list(feature_cache.videos_to_cache([still]))
 

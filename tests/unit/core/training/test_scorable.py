@@ -10,14 +10,14 @@ from PIL import Image
 from sam2vt.config import Config
 from sam2vt.core.training.preflight import check_scorable
 from sam2vt.core.training.trainer import SAM2LightningModule
-from sam2vt.core.types import STILL, Segmentations, VideoRecord
+from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError
 from sam2vt.train import train
 
 
 def video(num_annotated: int, still: bool = False) -> VideoRecord:
     annotations = {i: Segmentations({1: []}) for i in range(num_annotated)}
-    return VideoRecord("v", 9, 8, 8, annotations, frame_paths=("",) * 9, extra={STILL: True} if still else {})
+    return VideoRecord("v", 9, 8, 8, annotations, frame_paths=("",) * 9, is_still=still)
 
 
 STILLS = [video(1, still=True)] * 2

@@ -8,7 +8,7 @@ from sam2vt.core.data.clips.drawing import draw_clip, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.clips.stills import MAX_SHIFT, draw_motion, move, move_mask
-from sam2vt.core.types import STILL, SampleKey, Segmentations, VideoRecord
+from sam2vt.core.types import SampleKey, Segmentations, VideoRecord
 
 SIDE, BACKGROUND, COLOUR = 64, (20, 40, 60), (230, 10, 10)
 
@@ -31,7 +31,7 @@ def still(tmp_path):
         80,
         {0: Segmentations({7: [polygon]})},
         frame_paths=(str(tmp_path / "a.png"),),
-        extra={STILL: True},
+        is_still=True,
     )
 
 

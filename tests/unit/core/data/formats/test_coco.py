@@ -249,7 +249,7 @@ def test_real_keyframes(shared_data):
     (record,) = load_records("auto", shared_data / "endoscapes_coco", identity="category")
     assert (record.video_id, record.num_frames, record.height, record.width) == ("4", 120, 480, 854)
     assert record.annotated_frames == [29, 59, 89, 119]
-    assert record.extra["object_names"][6] == "tool"
+    assert record.object_names[6] == "tool"
     data = json.loads((shared_data / "endoscapes_coco/sample_annotations.json").read_text())
     frames = {image["id"]: image["order_in_video"] for image in data["images"]}
     expected: dict[int, dict[int, np.ndarray]] = {}

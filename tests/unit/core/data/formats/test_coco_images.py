@@ -11,7 +11,7 @@ from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks
-from sam2vt.core.types import STILL, SampleKey
+from sam2vt.core.types import SampleKey
 
 POLYGON = [[4, 4, 20, 4, 20, 16, 4, 16]]
 JSON = "_annotations.coco.json"
@@ -45,7 +45,8 @@ def images(tmp_path, frame):
 def test_each_annotated_image_is_a_still(images):
     first, second = load_records("auto", images())
     assert (first.video_id, second.video_id) == ("image 0", "image 1")
-    assert first.extra == {STILL: True, "object_names": {1: "cell", 2: "cell"}}
+    assert first.is_still
+    assert first.object_names == {1: "cell", 2: "cell"}
     assert sorted(load_masks(first, 0)) == [1, 2]
     clip = draw_clip([first, second], SampleKey(0, 0), ClipSpec((32, 32), 4, PromptGenerator(["mask"])))
     assert clip["images"].shape == (4, 3, 32, 32)

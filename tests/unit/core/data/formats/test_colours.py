@@ -37,7 +37,7 @@ def coloured(tmp_path, frame):
 
 def test_an_object_a_class(coloured):
     (record,) = load_records("auto", coloured, colours=TABLE)
-    assert record.extra["object_names"] == {1: "tool", 2: "tissue"}
+    assert record.object_names == {1: "tool", 2: "tissue"}
     for frame in range(2):
         pixels = np.asarray(Image.open(coloured / f"Annotations/a/{frame}.png").convert("RGB"))
         masks = load_masks(record, frame)

@@ -53,7 +53,7 @@ def test_outlines_take_the_number_of_their_marker(ctc, truth):
     (record,) = load_records("auto", ctc(truth=truth))
     assert (record.video_id, record.num_frames, record.object_ids) == ("01", NUM_FRAMES, (1, 2, 3))
     assert sorted(record.annotations) == [0, 2]
-    assert record.extra["parents"] == {3: 2}
+    assert record.parents == {3: 2}
     for frame, right in ((0, 2), (2, 3)):
         masks = load_masks(record, frame)
         assert sorted(masks) == [1, right]
@@ -68,7 +68,8 @@ def test_outlines_take_the_number_of_their_marker(ctc, truth):
 
 def test_frames_of_16_bits_are_scaled_alike(ctc):
     (record,) = load_records("auto", ctc())
-    low, high = record.extra["intensity_range"]
+    assert record.intensity_range is not None
+    low, high = record.intensity_range
     assert (low, high) == (1000.0, 1100.0)
     frames = read_frames(record, range(NUM_FRAMES))
     assert frames[0][0, 0].tolist() == [0, 0, 0]
@@ -78,7 +79,7 @@ def test_frames_of_16_bits_are_scaled_alike(ctc):
 
 def test_frames_of_8_bits_stay_as_they_are(ctc):
     (record,) = load_records("ctc", ctc(np.uint8))
-    assert "intensity_range" not in record.extra
+    assert record.intensity_range is None
     assert read_frames(record, [0])[0, 0, 0].tolist() == [100, 100, 100]
 
 

@@ -74,7 +74,7 @@ def test_tracks_are_objects(cvat):
     (record,) = load_records("auto", cvat())
     assert (record.num_frames, record.height, record.width) == (NUM_FRAMES, *SIZE)
     assert record.object_ids == (1, 5)
-    assert record.extra["object_names"] == {1: "car", 5: "bike"}
+    assert record.object_names == {1: "car", 5: "bike"}
     assert [sorted(load_masks(record, i)) for i in range(NUM_FRAMES)] == [[1], [1, 5], [1, 5], [5]]
     expected = np.zeros(SIZE, bool)
     expected[5:7, 10:13] = BOX

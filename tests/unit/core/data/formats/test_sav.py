@@ -74,7 +74,7 @@ def test_both_files_are_one_video(sav):
     assert (record.video_id, record.num_frames, record.height, record.width) == ("clip", NUM_FRAMES, *SIZE)
     assert list(record.annotations) == [0, 4, 8]
     assert record.object_ids == (1, 2, 3)
-    assert record.extra["object_names"] == {1: "manual 0", 2: "manual 1", 3: "auto 0"}
+    assert record.object_names == {1: "manual 0", 2: "manual 1", 3: "auto 0"}
     first, second = load_masks(record, 0), load_masks(record, 4)
     assert sorted(first) == [1, 3]  # the second masklet is known to be absent
     assert sorted(second) == [1, 2, 3]

@@ -77,7 +77,7 @@ def project(tmp_path):
 def test_figures_are_objects(project):
     (record,) = load_records("auto", project())
     assert (record.video_id, record.num_frames, list(record.annotations)) == ("clip", NUM_FRAMES, [0, 2])
-    assert record.extra["object_names"] == {1: "tool", 2: "organ"}
+    assert record.object_names == {1: "tool", 2: "organ"}
     expected = np.zeros(SIZE, bool)
     expected[5:7, 10:13] = BITMAP
     first, last = load_masks(record, 0), load_masks(record, 2)

@@ -89,7 +89,7 @@ def test_objects_with_names_are_numbered_from_one(tmp_path, frame, mask):
         mask(tmp_path / f"Annotations/a/{name}/0.png")
     (record,) = load_records("auto", tmp_path)
     assert record.object_ids == (1, 2)
-    assert record.extra["object_names"] == {1: "gallbladder", 2: "tool"}
+    assert record.object_names == {1: "gallbladder", 2: "tool"}
 
 
 def test_a_video_file_stands_for_its_frames(tree, tmp_path):

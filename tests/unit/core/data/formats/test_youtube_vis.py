@@ -49,7 +49,7 @@ def test_frames_are_found_where_the_datasets_keep_them(vis, frames):
     (record,) = load_records("auto", vis(frames=frames) / JSON)
     assert (record.video_id, record.num_frames, record.height, record.width) == ("clip", 3, *SIZE)
     assert record.object_ids == (1, 2)
-    assert record.extra["object_names"] == {1: "fish", 2: "category 9"}
+    assert record.object_names == {1: "fish", 2: "category 9"}
 
 
 def test_null_is_known_to_be_absent(vis):

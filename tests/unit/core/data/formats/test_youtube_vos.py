@@ -39,7 +39,7 @@ def test_objects_have_names_and_gaps_are_no_gaps(vos, above):
     (record,) = load_records("auto", vos(above=above))
     assert (record.num_frames, list(record.annotations)) == (4, [0, 1, 2, 3])
     assert record.object_ids == (1, 2)
-    assert record.extra["object_names"] == {1: "penguin", 2: "seal"}
+    assert record.object_names == {1: "penguin", 2: "seal"}
     assert sorted(load_masks(record, 3)) == [1, 2]
 
 

@@ -81,7 +81,7 @@ def _objects(root: Path) -> VideoRecord:
         frame_paths=frames,
         object_ids=(3, 4, 9),
         source=str(root / "objects"),
-        extra={"object_names": {3: "cat", 4: "ünder", 9: "gone"}},
+        object_names={3: "cat", 4: "ünder", 9: "gone"},
     )
 
 
@@ -135,5 +135,5 @@ def _deep(root: Path) -> VideoRecord:
         dict(masks),
         frame_paths=tuple(paths),
         source=str(folder),
-        extra={"intensity_range": (100, 8000)},
+        intensity_range=(100, 8000),
     )

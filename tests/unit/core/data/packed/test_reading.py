@@ -62,7 +62,7 @@ def test_nothing_is_lost(sources, packed):
     found = load_records("auto", packed)
     assert len(found) == len(sources)
     for source, record in zip(sources, found):
-        for name in ("video_id", "num_frames", "height", "width", "object_ids", "extra"):
+        for name in ("video_id", "num_frames", "height", "width", "object_ids", "object_names"):
             assert getattr(record, name) == getattr(source, name)
         assert record.source == packed
         assert_equal_masks(source, record)
@@ -179,7 +179,7 @@ def test_encoded_anew(sources, tmp_path, encode, exact):
     pack(sources, str(tmp_path / "pack"), PackOptions(encode=encode), workers=1)
     for source, record in zip(sources, open_packed(str(tmp_path / "pack"))):
         assert record.packed.file is None
-        assert "intensity_range" not in record.extra
+        assert record.intensity_range is None
         assert_equal_masks(source, record)
         pairs = list(zip(iterate_frames(source), iterate_frames(record), strict=True))
         assert all(np.array_equal(a, b) for a, b in pairs) == exact

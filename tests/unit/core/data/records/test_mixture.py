@@ -115,7 +115,7 @@ def test_each_set_has_its_own_settings(data):
         clip, record = dataset[place], train[place]
         name = clip["video_id"].split("/")[0]
         assert clip["video_id"] == record.video_id
-        assert name == {0: "one", 1: "two", 2: "packed"}[record.extra["set"]]
+        assert name == {0: "one", 1: "two", 2: "packed"}[record.member]
         first, second = clip["frame_indices"][:2]
         assert second - first == (2 if name == "one" else 1)
         if name == "one":

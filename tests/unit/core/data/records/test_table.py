@@ -15,6 +15,7 @@ from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.records import table as record_table
 from sam2vt.core.data.records.table import RecordTable, write_records
 from sam2vt.core.types import (
+    Figures,
     LabelImage,
     ObjectImages,
     PackedMasks,
@@ -69,7 +70,16 @@ ODD = {
         annotations={3: PackedMasks(), 4: LabelImage("/m")},
         packed=PackedVideo("/d", 16, (("shard-00000.parquet", 0, 1),), (".mp4", 12_345), coco=True),
     ),
-    "extra": record(extra={"object_names": {1: "cat", 2: None}, "$tuple": [1], "box": (1, (2.5, "a"), True)}),
+    "still": record(is_still=True, member=0, object_names={1: "cat", 2: None}, object_list="/d/meta.json"),
+    "codings": record(
+        classes={1: "car"}, colours={"a": (1, 2, 3)}, intensity_range=(0.5, 4095), parents={3: 1}, member=2
+    ),
+    "figures": record(
+        annotations={
+            0: Figures({2: [{"figure": "bitmap", "data": "eJw=", "origin": [1, 2]}], 3: []}),
+            4: Figures({}),
+        }
+    ),
 }
 
 
@@ -139,7 +149,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
     path = tmp_path / "t.parquet"
     write_records([record("old")], path)
     with pytest.raises(DataError, match="video new cannot be written .* allowed are numbers, text"):
-        write_records([record("a"), record("new", extra={"x": np.zeros(2)})], path)
+        write_records([record("a"), record("new", object_names={1: np.zeros(2)})], path)
     with pytest.raises(DataError, match="there is no record to write"):
         write_records([], path)
     assert [each.video_id for each in RecordTable(path)] == ["old"]

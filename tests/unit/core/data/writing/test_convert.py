@@ -20,7 +20,7 @@ from sam2vt.core.data.writing import convert as converting
 from sam2vt.core.data.writing.convert import Target, convert
 from sam2vt.core.data.writing.frames import folder_names
 from sam2vt.core.data.writing.options import ConvertOptions
-from sam2vt.core.types import STILL, ObjectImages, Segmentations
+from sam2vt.core.types import ObjectImages, Segmentations
 from sam2vt.errors import ConfigError, DataError
 
 
@@ -64,7 +64,7 @@ CANNOT = {
     "unknown as davis": ("davis", unknown, ["frame 4", "object 2"], "davis-objects"),
     "unknown as coco": ("coco", unknown, ["frame 4", "object 2"], "davis-objects"),
     "unknown as sav": ("sav", unknown, ["frame 4", "object 2"], "davis-objects"),
-    "still": ("davis", lambda v: replace(v, extra={STILL: True}), ["video a", "still"], "COCO images"),
+    "still": ("davis", lambda v: replace(v, is_still=True), ["video a", "still"], "COCO images"),
     "object 0 as davis": ("davis", lambda v: segmented(v, {0: (0, 0)}), ["frame 4", "object 0"], "coco"),
     "object 70000 as davis": ("davis", lambda v: segmented(v, {70_000: (0, 0)}), ["object 70000"], "coco"),
     "object 0 as sav": ("sav", lambda v: segmented(v, {0: (0, 0)}), ["object 0", "video a"], "coco"),

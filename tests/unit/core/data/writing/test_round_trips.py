@@ -172,7 +172,7 @@ def test_frames_of_16_bits_become_what_a_training_sees(tmp_path, davis):
     paths = tuple(str(tmp_path / f"{i}.tif") for i in range(10))
     for i, path in enumerate(paths):
         Image.fromarray(np.full((48, 64), 500 * i, np.uint16)).save(path)
-    deep = replace(source, frame_paths=paths, extra={"intensity_range": (0, 4500)})
+    deep = replace(source, frame_paths=paths, intensity_range=(0, 4500))
     (found,) = through([deep], ("davis",), tmp_path)
     for a, b in zip(iterate_frames(deep), iterate_frames(found), strict=True):
         assert np.array_equal(a, b)
@@ -181,7 +181,7 @@ def test_frames_of_16_bits_become_what_a_training_sees(tmp_path, davis):
 def test_coco_entries(davis, tmp_path):
     """As COCO's own tools take them, with names of objects as categories."""
     records = load_records("auto", davis(IRREGULAR))
-    named = [replace(records[0], extra={"object_names": {1: "dog", 2: "cat", 5: "dog"}}), records[1]]
+    named = [replace(records[0], object_names={1: "dog", 2: "cat", 5: "dog"}), records[1]]
     convert(named, str(tmp_path / "coco"), "coco")
     content = json.loads((tmp_path / "coco/annotations.json").read_text())
     names = {each["id"]: each["name"] for each in content["categories"]}

@@ -22,7 +22,7 @@ from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.dataset import create_dataloader
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.types import STILL, SampleKey
+from sam2vt.core.types import SampleKey
 from sam2vt.errors import ConfigError, DataError
 
 EVERYTHING: dict[str, Any] = {
@@ -249,7 +249,7 @@ def test_stills_are_augmented_too(records):
         num_frames=1,
         frame_paths=first.frame_paths[:1],
         annotations={0: first.annotations[0]},
-        extra={STILL: True},
+        is_still=True,
     )
     plain, changed = draw([still]), draw([still], degrees=20.0)
     assert not np.array_equal(plain["images"], changed["images"])

@@ -1,4 +1,4 @@
-"""Supervisely's figures as masks: bitmaps in base64 and zlib, polygons with holes, each checked first."""
+"""The kind `Figures`: Supervisely's bitmaps in base64 and zlib, and polygons with holes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from sam2vt.core.data.masks.kind import Part, union_parts
 from sam2vt.core.data.masks.rle import check_polygon, decode_counts, paint
+from sam2vt.core.types import Figures, VideoRecord
 from sam2vt.errors import DataError
 
 FIGURE = "figure"  # in a segmentation: "bitmap" or "polygon"
 _MAX_PNG_BYTES = 1 << 26  # of a mask, unpacked
 
 
-def figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+def load(record: VideoRecord, frame_index: int, annotation: Figures) -> list[Part]:
+    """Return a part per object."""
+    objects = {key: (record.source, each) for key, each in annotation.objects.items()}
+    return union_parts(record, frame_index, objects, _figure_to_mask)
+
+
+def _figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
     """The mask bool [height, width] of a figure as `formats.supervisely` made it. Raises DataError."""
     if figure[FIGURE] == "bitmap":
         return _bitmap(figure["data"], figure["origin"], height, width, where)

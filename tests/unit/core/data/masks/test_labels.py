@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sam2vt.core.data.masks.label_images import is_anti_aliased, object_values, read_labels
+from sam2vt.core.data.masks.labels import is_anti_aliased, object_values, read_labels
 from sam2vt.errors import DataError
 
 # 256 entries: with fewer, Pillow writes fewer bits a pixel and 255 is lost.

@@ -1,0 +1,76 @@
+"""The interface of a kind of annotation: what a file of this room defines, and a row of `KINDS` lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+
+class Part(NamedTuple):
+    """Masks of a frame that fail on their own: one file, or one object."""
+
+    place: dict[str, Any]  # "file" and, where the part is one object, "object", for errors
+    load: Callable[[], dict[int, np.ndarray]]  # object id -> bool [height, width]
+
+
+def _no_void(record: VideoRecord, frame_index: int, annotation: Any) -> None:
+    return None
+
+
+def _knows_all(record: VideoRecord, frame_index: int, annotation: Any) -> None:
+    return None
+
+
+class Kind(NamedTuple):
+    """How one kind of annotation is read. Each function takes (record, frame index, annotation)."""
+
+    load: Callable[[VideoRecord, int, Any], list[Part]]
+    void: Callable[[VideoRecord, int, Any], np.ndarray | None] = _no_void  # see `load_void`
+    known: Callable[[VideoRecord, int, Any], frozenset[int] | None] = _knows_all  # see `known_objects`
+
+
+def frame_name(record: VideoRecord, frame_index: int) -> str:
+    """Return the words that name a frame in messages."""
+    return f"video {record.video_id}, frame {frame_index}"
+
+
+@contextmanager
+def naming_frame(record: VideoRecord, frame_index: int) -> Iterator[None]:
+    """Add the frame's name to the message of a DataError that the block raises."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error} ({frame_name(record, frame_index)})", **error.place) from None
+
+
+def union_parts(
+    record: VideoRecord,
+    frame_index: int,
+    objects: Mapping[int, tuple[str, list[Any]]],
+    to_mask: Callable[[Any, int, int, str], np.ndarray],
+    file: str | None = None,
+) -> list[Part]:
+    """Return a part per object, whose mask is the union of its segmentations.
+
+    `objects`: object id -> (where they are, its segmentations). `to_mask` takes (segmentation, height, width,
+    where). `file` is that of all objects where it differs from where they are.
+    """
+
+    def unite(object_id: int, where: str, segmentations: list[Any]) -> dict[int, np.ndarray]:
+        where = f"{where}: {frame_name(record, frame_index)}, object {object_id}"
+        mask = np.zeros((record.height, record.width), dtype=bool)
+        for segmentation in segmentations:
+            mask |= to_mask(segmentation, record.height, record.width, where)
+        return {object_id: mask}
+
+    return [
+        Part({"file": file or where, "object": key}, partial(unite, key, where, found))
+        for key, (where, found) in objects.items()
+    ]
