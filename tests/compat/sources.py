@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-
 from sam2vt.core.data.writing.video_file import write_video
 
 SIZE = (24, 32)

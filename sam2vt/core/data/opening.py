@@ -10,7 +10,7 @@ from sam2vt.configuration.mixture import members
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.listing import check_text
 from sam2vt.core.data.formats.packed import open_packed, pack_at
-from sam2vt.core.data.packed.schema import MANIFEST
+from sam2vt.core.data.packed.manifest import MANIFEST
 from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.data.records.splits import split_records
 from sam2vt.core.data.records.table import SUFFIX, RecordTable

@@ -1,13 +1,17 @@
-"""Processes that read data: what each does first, and a pool of them."""
+"""Long passes over data: worker processes, and a progress bar."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TypeVar
 
 import cv2
+
+Item = TypeVar("Item")
 
 ENDED = (
     "one of the {workers} processes was ended from outside, as the system does where memory is short; give "
@@ -33,3 +37,13 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
 
 def _one_thread() -> None:
     cv2.setNumThreads(0)
+
+
+def with_progress(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
+    """The items as they come; `done` of the total were there before."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, total=total, unit=unit, initial=done, leave=False)

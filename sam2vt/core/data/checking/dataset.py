@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from sam2vt.core.data.checking.findings import Fault, VideoFindings
 from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats.listing import some
-from sam2vt.core.data.progress import with_progress
-from sam2vt.core.data.workers import ENDED, process_pool
+from sam2vt.core.data.workers import ENDED, process_pool, with_progress
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.clips.augment.content import Content
+from sam2vt.core.data.clips.content import Content, draw_content
 from sam2vt.core.data.clips.spec import ClipSpec
-from sam2vt.core.data.clips.stills import draw_motion, move, move_mask
-from sam2vt.core.data.clips.windows import FrameMasks, choose_objects, choose_window
 from sam2vt.core.data.frames.feature_cache import from_bits
-from sam2vt.core.data.frames.images import resize_mask
-from sam2vt.core.data.frames.reading import read_frames
-from sam2vt.core.data.masks.loading import known_objects
 from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import DataError
 
@@ -52,7 +46,7 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     record, sequence = records[place], [spec.seed, key.epoch, key.index]
     whole, spec = spec, spec.of(record)
     rng = np.random.default_rng(np.random.SeedSequence(sequence))
-    frames, content = _draw_content(record, spec, rng)
+    frames, content = draw_content(record, spec, rng)
     if spec.augment != AugmentConfig():
         # Random numbers of its own: window, objects and kinds of prompts are those of the clip as it is.
         own = np.random.default_rng(np.random.SeedSequence(sequence, spawn_key=(_AUGMENT_STREAM,)))
@@ -71,21 +65,6 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     }
 
 
-def _draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:
-    """The frames that are drawn of a video, and what they show."""
-    window = choose_window(record, spec, rng)
-    frames, visible = window
-    object_ids = choose_objects(window, spec, rng)
-    if record.is_still:
-        return frames, _draw_still(record, visible[frames[0]], object_ids, spec, rng)
-    masks = _stack_masks(frames, visible, object_ids, spec)
-    valid = _stack_valid(record, frames, object_ids, spec)
-    if spec.features is not None:
-        features = [_padded(level, spec) for level in spec.features.read(record, frames)]
-        return frames, Content(np.empty(0, np.uint8), masks, valid, object_ids, features)
-    return frames, Content(_read_images(record, frames, spec), masks, valid, object_ids)
-
-
 def _augment(
     content: Content, records: Sequence[VideoRecord], place: int, spec: ClipSpec, rng: np.random.Generator
 ) -> Content:
@@ -95,7 +74,7 @@ def _augment(
         """Of another video, where there is one; a mixture may have the same video there."""
         other = records[(place + int(rng.integers(1, max(len(records), 2)))) % len(records)]
         try:
-            return _draw_content(other, spec.of(other), rng)[1]
+            return draw_content(other, spec.of(other), rng)[1]
         except DataError as error:
             raise DataError(
                 f"{error} (it was to go into a clip of video {records[place].video_id} by mosaic or paste)"
@@ -104,19 +83,6 @@ def _augment(
     record = records[place]
     settings = spec.of(record).augment
     return augment(content, settings, rng, draw_other, record.width / record.height, spec.max_objects)
-
-
-def _draw_still(
-    record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
-) -> Content:
-    """What a clip of one image shows; where an object has left it, it is absent."""
-    assert spec.features is None, "a moved image has no features"
-    maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
-    (image,) = read_frames(record, [0], size=spec.image_size)
-    moved = [move_mask(resize_mask(masks[each], spec.image_size), maps) for each in object_ids]
-    images = np.ascontiguousarray(move(image, maps).transpose(0, 3, 1, 2))
-    valid = np.ones((spec.clip_length, len(object_ids)), dtype=bool)
-    return Content(images, np.stack(moved, axis=1), valid, object_ids)
 
 
 def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
@@ -203,29 +169,6 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
             )
 
 
-def _stack_masks(
-    frames: list[int], visible: dict[int, FrameMasks], object_ids: list[int], spec: ClipSpec
-) -> np.ndarray:
-    """bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
-    masks = np.zeros((spec.clip_length, len(object_ids), *spec.image_size), dtype=bool)
-    for t, frame in enumerate(frames):
-        for n, object_id in enumerate(object_ids):
-            mask = visible.get(frame, {}).get(object_id)
-            if mask is not None:
-                masks[t, n] = resize_mask(mask, spec.image_size)
-    return masks
-
-
-def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], spec: ClipSpec) -> np.ndarray:
-    """bool [T, N]: where an object's mask is known, be it there or absent."""
-    valid = np.zeros((spec.clip_length, len(object_ids)), dtype=bool)
-    for t, frame in enumerate(frames):
-        if frame in record.annotations:
-            known = known_objects(record, frame)
-            valid[t] = [known is None or object_id in known for object_id in object_ids]
-    return valid
-
-
 def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Each object's prompt on its first visible frame, in slot order, then those on further frames.
 
@@ -252,19 +195,3 @@ def _prompt(
     prompt["object_index"] = n
     prompt["frame_index"] = t
     return prompt
-
-
-def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.ndarray:
-    """uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
-    read = read_frames(record, frames, size=spec.image_size)
-    images = np.empty((spec.clip_length, 3, *spec.image_size), dtype=np.uint8)
-    for frame, image in zip(read, images):
-        cv2.split(frame, list(image))  # into its channels, several times as fast as a transposed copy
-    images[len(read) :] = images[len(read) - 1]
-    return images
-
-
-def _padded(read: np.ndarray, spec: ClipSpec) -> np.ndarray:
-    """The last frame stands in for those that the video lacks."""
-    lacking = spec.clip_length - len(read)
-    return np.concatenate([read, np.repeat(read[-1:], lacking, axis=0)]) if lacking else read

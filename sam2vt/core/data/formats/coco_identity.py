@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from sam2vt.core.data.formats.coco_json import track_of
+from sam2vt.core.data.formats.layout import check_object_id, is_object_id
 from sam2vt.core.data.formats.listing import natural_key
 from sam2vt.core.data.masks.rle import segmentation_to_mask
-from sam2vt.core.data.records.object_ids import check_object_id, is_object_id
 from sam2vt.errors import DataError, located
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from sam2vt.core.data.formats.layout import ReadOptions
+from sam2vt.core.data.formats.layout import ReadOptions, check_object_id
 from sam2vt.core.data.formats.listing import check_text, names_in, some
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masks.masklets import is_masklet_file
-from sam2vt.core.data.records.object_ids import check_object_id
 from sam2vt.errors import DataError
 
 Entry = dict[str, Any]

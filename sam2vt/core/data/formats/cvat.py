@@ -14,8 +14,7 @@ from contextlib import closing
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from sam2vt.core.data.formats.cvat_frames import XML, Frames, find_frames
-from sam2vt.core.data.formats.cvat_task import Task, check_single, read_task
+from sam2vt.core.data.formats.cvat_task import XML, Frames, Task, check_single, find_frames, read_task
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import some, subfolders
 from sam2vt.core.data.masks.rle import ROWS

@@ -13,6 +13,7 @@ from sam2vt.errors import DataError
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+_LEAST_ID, _MOST_ID = -(2**63), 2**63 - 1  # int64, which every file and tensor holds
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,17 @@ class Layout(NamedTuple):
 def only(places: Sequence[Item]) -> Item | None:
     """The video, file or frame of a fault that is about one or several; None where there are several."""
     return places[0] if len(places) == 1 else None
+
+
+def is_object_id(value: int) -> bool:
+    return _LEAST_ID <= value <= _MOST_ID
+
+
+def check_object_id(value: int, what: str) -> int:
+    """The value itself. Raises DataError that begins with `what`: the place, and what the number is there."""
+    if not is_object_id(value):
+        raise DataError(
+            f"{what} {str(value)[:40]}, which is too large for an object's id; allowed are whole numbers "
+            f"from {_LEAST_ID} to {_MOST_ID}: number the objects from 1 on"
+        )
+    return value

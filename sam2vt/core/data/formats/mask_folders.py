@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from sam2vt.core.data.formats.layout import check_object_id
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     MASK_EXTENSIONS,
@@ -16,7 +17,6 @@ from sam2vt.core.data.formats.listing import (
     subfolders,
 )
 from sam2vt.core.data.frames.images import image_size
-from sam2vt.core.data.records.object_ids import check_object_id
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
 from sam2vt.errors import DataError
 

@@ -6,10 +6,18 @@ import os
 from collections.abc import Iterator
 
 from sam2vt.core.data.formats.layout import Found, Layout
-from sam2vt.core.data.packed.manifest import Manifest, PackedPart, read_manifest
-from sam2vt.core.data.packed.schema import FORMAT, MANIFEST, PROGRESS, RECORDS, shard_name
-from sam2vt.core.data.progress import with_progress
+from sam2vt.core.data.packed.manifest import (
+    FORMAT,
+    MANIFEST,
+    PROGRESS,
+    RECORDS,
+    Manifest,
+    PackedPart,
+    read_manifest,
+    shard_name,
+)
 from sam2vt.core.data.records.table import RecordTable
+from sam2vt.core.data.workers import with_progress
 from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import DataError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from sam2vt.core.data.frames.images import read_rgb, resize_frame
-from sam2vt.core.data.frames.video import cached_index, pixels_of, video_source
+from sam2vt.core.data.frames.video import frame_index, pixels_of, video_source
 from sam2vt.core.data.packed.reader import iterate_images, place_of
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError, located
@@ -51,7 +51,7 @@ def _decodable_from(record: VideoRecord, damaged: int) -> int:
     source = video_source(record)
     if source is None:
         return damaged + 1
-    index = cached_index(source).index
+    index, _ = frame_index(source)
     key = index.key_place(damaged) + 1
     return (
         index.first_frame(key)

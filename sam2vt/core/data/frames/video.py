@@ -1,4 +1,4 @@
-"""Frames out of video files and image folders, exactly by their index.
+"""Frames of video files, exactly by their index.
 
 Frame i is the i-th frame that decoding the whole file in order yields, whatever its times are: B-frames,
 uneven frame times, start offsets and frames that an edit list discards change nothing. To reach it
@@ -26,17 +26,13 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from sam2vt.core.data.frames.containers import VideoSource, open_video
-from sam2vt.core.data.frames.frame_index import FrameIndex
+from sam2vt.core.data.frames.video_index import FrameIndex, VideoSource, list_packets, open_video
 from sam2vt.core.data.packed.reader import PackedFile
 from sam2vt.core.storage.disk import unreadable
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError, located
 
 _Frames = Generator[tuple[int, av.VideoFrame], None, None]
-
-# Codecs that may send a frame which is never shown as a packet of its own.
-_HIDDEN_FRAME_CODECS = {"vp8"}
 _ROTATIONS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 # Opening the file and seeking costs about as much as decoding this many frames.
 _FRAMES_WORTH_A_SEEK = 8
@@ -85,7 +81,7 @@ def _probe(path: str) -> VideoProbe:
     height, width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
     with open_video(path) as (_, stream):
         codec = stream.codec_context.name
-    num_frames = cached_index(path).index.num_frames
+    num_frames = _cached(path).index.num_frames
     return VideoProbe(path, num_frames, height, width, 90 * quarter_turns, codec)
 
 
@@ -98,13 +94,24 @@ def video_source(record: VideoRecord) -> VideoSource | None:
 
 def frame_index(source: VideoSource) -> tuple[FrameIndex, bool]:
     """The index of a video file, and whether its times are those of decoded frames, not of packets."""
-    cached = cached_index(source)
+    cached = _cached(source)
     return cached.index, cached.exact
+
+
+def pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
+    """Yield (index, file, pixels uint8 RGB [h, w, 3]) of ascending frames of a video file, upright.
+
+    Raises DataError naming the first frame that cannot be decoded.
+    """
+    converter = VideoReformatter()  # keeps what it computes for a size and format
+    with located(file=str(source) if isinstance(source, str) else None):
+        for index, frame in _exact_frames(source, targets):
+            yield index, str(source), _upright(frame, converter, source, index)
 
 
 def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
     """(index, frame) of ascending frame indices of a video file."""
-    cached = cached_index(path)
+    cached = _cached(path)
     done = 0
     while done < len(targets):
         try:
@@ -256,7 +263,7 @@ def _upright(frame: av.VideoFrame, converter: VideoReformatter, path: VideoSourc
     return cv2.rotate(pixels, _ROTATIONS[quarter_turns]) if quarter_turns else pixels
 
 
-def cached_index(path: VideoSource) -> _CachedIndex:
+def _cached(path: VideoSource) -> _CachedIndex:
     """The file's index from the cache of this process; a file that changed is indexed anew."""
     if isinstance(path, PackedFile):
         return _packed_index(path)
@@ -269,7 +276,7 @@ def cached_index(path: VideoSource) -> _CachedIndex:
 
 @lru_cache(maxsize=4096)
 def _index_file(path: VideoSource, mtime_ns: int, num_bytes: int) -> _CachedIndex:
-    index, trusted = _list_packets(path)
+    index, trusted = list_packets(path)
     if not trusted:
         index = _scan(path, index)
     if index.num_frames == 0:
@@ -279,39 +286,8 @@ def _index_file(path: VideoSource, mtime_ns: int, num_bytes: int) -> _CachedInde
 
 @lru_cache(maxsize=4096)
 def _packed_index(source: PackedFile) -> _CachedIndex:
-    return _CachedIndex(*source.frame_index())
-
-
-def _list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
-    """The index that the packets announce, and whether they can be trusted to give one frame each."""
-    times: list[int] = []
-    keys: list[tuple[int, int]] = []
-    num_packets, odd = 0, False
-    with open_video(path) as (container, stream):
-        announced, codec = stream.frames, stream.codec_context.name
-        try:
-            for packet in container.demux(stream):
-                if packet.size == 0 and packet.pts is None and packet.dts is None:
-                    continue  # the end of the file
-                num_packets += 1
-                odd |= packet.pts is None or packet.size == 0 or packet.is_corrupt
-                if packet.pts is not None and packet.is_keyframe:
-                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-                if packet.pts is not None and not packet.is_discard:
-                    times.append(packet.pts)
-        except av.FFmpegError:
-            odd = True  # decoding will tell where
-    times.sort()
-    keys.sort()
-    unique = len(set(times)) == len(times)
-    trusted = unique and not odd and codec not in _HIDDEN_FRAME_CODECS and announced in (0, num_packets)
-    index = FrameIndex(
-        num_frames=len(times),
-        times=np.array(times, dtype=np.int64),
-        key_times=np.array([time for time, _ in keys], dtype=np.int64),
-        key_seeks=np.array([seek for _, seek in keys], dtype=np.int64),
-    )
-    return index, trusted
+    row = source.index_row()
+    return _CachedIndex(FrameIndex.from_row(row), row["exact"])
 
 
 def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
@@ -321,10 +297,3 @@ def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
         times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]
     rising = all(a is not None and b is not None and a < b for a, b in pairwise([*times, inf]))
     return replace(listed, num_frames=len(times), times=np.array(times, dtype=np.int64) if rising else None)
-
-
-def pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
-    converter = VideoReformatter()  # keeps what it computes for a size and format
-    with located(file=str(source) if isinstance(source, str) else None):
-        for index, frame in _exact_frames(source, targets):
-            yield index, str(source), _upright(frame, converter, source, index)

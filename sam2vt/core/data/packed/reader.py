@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from sam2vt.core.data.frames.frame_index import FrameIndex
-from sam2vt.core.data.packed.schema import DATA_COLUMNS, FORMAT, INDEX_COLUMNS, MASK_COLUMNS, VERSION
+from sam2vt.core.data.packed.manifest import DATA_COLUMNS, FORMAT, INDEX_COLUMNS, MASK_COLUMNS, VERSION
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import PackedVideo, VideoRecord
 from sam2vt.errors import DataError, located
@@ -122,17 +119,15 @@ class PackedFile:
     def open(self) -> SlicedFile:
         return SlicedFile(self)
 
-    def frame_index(self) -> tuple[FrameIndex, bool]:
-        """As `decoding` made it when the file was packed, and whether its times are decoded frames'."""
+    def index_row(self) -> dict[str, Any]:
+        """Return the index of its frames that was packed with it. Raises DataError where it has none."""
         place = _place(self.video_id, self.packed, 0)
         index = _read(place, INDEX_COLUMNS)["index"].as_py()
         if index is None:
             raise DataError(
                 f"{place} lacks the times of the video's frames; pack the dataset again", file=place.file
             )
-        keys = (np.array(index[name], dtype=np.int64) for name in ("key_times", "key_seeks"))
-        times = None if index["times"] is None else np.array(index["times"], dtype=np.int64)
-        return FrameIndex(index["num_frames"], times, *keys), index["exact"]
+        return index
 
 
 class SlicedFile(io.RawIOBase):

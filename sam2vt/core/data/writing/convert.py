@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sam2vt.core.data.progress import with_progress
 from sam2vt.core.data.records.fingerprint import fingerprint
+from sam2vt.core.data.workers import with_progress
 from sam2vt.core.data.writing.coco import join_parts, write_part
+from sam2vt.core.data.writing.conversion import ConvertOptions, Losses
 from sam2vt.core.data.writing.davis import write_labels, write_objects
 from sam2vt.core.data.writing.folder import work_folder
 from sam2vt.core.data.writing.frames import folder_names
-from sam2vt.core.data.writing.losses import Losses
-from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.data.writing.sav import write_sav
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError

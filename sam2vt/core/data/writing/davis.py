@@ -11,10 +11,15 @@ from PIL import Image
 from sam2vt.core.data.formats.tree import FRAMES, MASKS
 from sam2vt.core.data.masks.labels import VOID
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.writing.conversion import (
+    ConvertOptions,
+    Losses,
+    all_object_ids,
+    frame_where,
+    masks_all_known,
+)
 from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import frame_stems, write_frames
-from sam2vt.core.data.writing.losses import Losses, all_object_ids, frame_where, masks_all_known
-from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 

@@ -11,24 +11,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from sam2vt.core.data.packed.manifest import (
+    MANIFEST,
+    PROGRESS,
+    RECORDS,
     Manifest,
     PackedPart,
     Progress,
     read_progress,
+    shard_name,
+    shard_schema,
     write_manifest,
     write_progress,
 )
-from sam2vt.core.data.packed.schema import (
-    MANIFEST,
-    PROGRESS,
-    RECORDS,
-    shard_name,
-    shard_schema,
-)
-from sam2vt.core.data.progress import with_progress
 from sam2vt.core.data.records.fingerprint import fingerprint
 from sam2vt.core.data.records.table import write_records
-from sam2vt.core.data.workers import ENDED, process_pool
+from sam2vt.core.data.workers import ENDED, process_pool, with_progress
 from sam2vt.core.data.writing.encoding import parse_encoding
 from sam2vt.core.data.writing.segments import (
     Row,

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.storage.disk import unwritable
 from sam2vt.errors import ConfigError, DataError
 

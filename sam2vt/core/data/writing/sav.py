@@ -12,11 +12,10 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.formats.sav import annotation_stride
 from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.data.frames.video import probe_video, video_source
+from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, all_object_ids, masks_without_void
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import link_or_copy
-from sam2vt.core.data.writing.losses import Losses, all_object_ids, masks_without_void
-from sam2vt.core.data.writing.options import ConvertOptions
-from sam2vt.core.data.writing.video_file import write_video
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError

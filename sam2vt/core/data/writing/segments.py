@@ -134,13 +134,7 @@ def _without_files(record: VideoRecord, encoding: Encoding) -> VideoRecord:
 
 def _index(source: VideoSource) -> dict[str, Any]:
     index, exact = frame_index(source)
-    return {
-        "num_frames": index.num_frames,
-        "times": None if index.times is None else index.times.tolist(),
-        "key_times": index.key_times.tolist(),
-        "key_seeks": index.key_seeks.tolist(),
-        "exact": exact,
-    }
+    return {**index.to_row(), "exact": exact}
 
 
 def _slice(source: VideoSource, segment: int, number: int) -> bytes:

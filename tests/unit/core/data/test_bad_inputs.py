@@ -14,7 +14,7 @@ from PIL import Image
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.frames.reading import iterate_frames, read_frames
 from sam2vt.core.data.masks.loading import find_object_ids, load_masks
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.errors import DataError
 
 SIZE = (24, 32)

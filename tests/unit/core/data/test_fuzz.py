@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.masks.rle import segmentation_to_mask
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.errors import DataError, Sam2vtError
 
 SIZE = (12, 16)

@@ -1,20 +1,27 @@
-"""A clip altered as its settings say: other clips, geometry, colours, then each frame of its own"""
+"""A clip altered as its settings say: other clips, geometry, colours, then each frame by itself."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import torch
+from torchvision.transforms.v2 import functional as F
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.clips.augment.colours import Change, draw_colours
-from sam2vt.core.data.clips.augment.content import Content
-from sam2vt.core.data.clips.augment.frames import draw_spoils
 from sam2vt.core.data.clips.augment.geometry import move
-from sam2vt.core.data.clips.augment.mosaic import make_mosaic
-from sam2vt.core.data.clips.augment.paste import paste_object
+from sam2vt.core.data.clips.augment.mixing import make_mosaic, paste_object
+from sam2vt.core.data.clips.content import Content
+
+Change = Callable[[torch.Tensor], torch.Tensor]  # of a frame, float [3, H, W] from 0 to 1
+_ADJUST: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "brightness": F.adjust_brightness,
+    "contrast": F.adjust_contrast,
+    "saturation": F.adjust_saturation,
+}
 
 
 def augment(
@@ -70,3 +77,63 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
+    """What changes the colours of all frames of a clip, in order."""
+    changes = draw_jitter(settings, rng)
+    if settings.hue:
+        changes.append(_by(F.adjust_hue, rng.uniform(-settings.hue, settings.hue)))
+    if rng.random() < settings.grayscale_probability:
+        changes.append(lambda frame: F.rgb_to_grayscale(frame, num_output_channels=3))
+    return changes
+
+
+def draw_jitter(settings: AugmentConfig, rng: np.random.Generator, prefix: str = "") -> list[Change]:
+    """Brightness, contrast and saturation by factors around 1, as the settings of this prefix say."""
+    limits = [(adjust, getattr(settings, prefix + name)) for name, adjust in _ADJUST.items()]
+    return [_by(adjust, rng.uniform(1 - most, 1 + most)) for adjust, most in limits if most]
+
+
+def _by(adjust: Callable[[torch.Tensor, float], torch.Tensor], factor: float) -> Change:
+    return lambda frame: adjust(frame, factor)
+
+
+def draw_spoils(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
+    """What changes one frame of a clip beside its other frames, in order."""
+    changes = draw_jitter(settings, rng, "frame_")
+    for probability, limits, spoil in (
+        (settings.blur_probability, settings.blur_sigma, _blur),
+        (settings.noise_probability, settings.noise_std, _add_noise),
+        (settings.jpeg_probability, settings.jpeg_quality, _compress),
+    ):
+        if rng.random() < probability:
+            changes.append(spoil(rng.uniform(*limits), rng))
+    return changes
+
+
+def _blur(sigma: float, rng: np.random.Generator) -> Change:
+    size = 2 * math.ceil(3 * sigma) + 1
+    return lambda frame: F.gaussian_blur(frame, [size, size], [sigma, sigma])
+
+
+def _add_noise(std: float, rng: np.random.Generator) -> Change:
+    def add(frame: torch.Tensor) -> torch.Tensor:
+        noise = torch.from_numpy(rng.standard_normal(tuple(frame.shape), dtype=np.float32))
+        return (frame + noise * std).clamp_(0, 1)
+
+    return add
+
+
+def _compress(quality: float, rng: np.random.Generator) -> Change:
+    """By OpenCV: torchvision's own is to be removed."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
+
+    def compress(frame: torch.Tensor) -> torch.Tensor:
+        pixels = (frame * 255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
+        _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return torch.from_numpy(np.ascontiguousarray(decoded[..., ::-1])).permute(2, 0, 1) / 255
+
+    return compress

@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.clips.augment.content import Content, are_kept, prompted_frames
+from sam2vt.core.data.clips.content import Content, are_kept, prompted_frames
 
 MAX_TRIES = 8  # motions that are drawn until one loses no object
 FILL = (124, 116, 104)  # beyond the frame: the mean colour, about zero for the model

@@ -12,7 +12,7 @@ from PIL import Image
 from sam2vt.core.data.checking.dataset import DatasetFindings, check_dataset
 from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 
 SIZE = (24, 32)
 SQUARE = [[2, 2, 10, 2, 10, 10, 2, 10]]

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.packed.schema import shard_schema
+from sam2vt.core.data.packed.manifest import shard_schema
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.data.writing.pack import PackOptions, pack
-from sam2vt.core.data.writing.video_file import write_video
 
 SHARD, OTHER = "shard-00000.parquet", "other/shard-00000.parquet"
 COPY = "copy it again, or pack the dataset again"

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import find_object_ids, load_masks, load_void
 from sam2vt.core.data.records.serialization import decode_record, encode_record
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.errors import DataError
 
 SIZE, NUM_FRAMES = (32, 48), 9

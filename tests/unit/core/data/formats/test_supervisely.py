@@ -15,7 +15,7 @@ from PIL import Image
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.records.serialization import decode_record, encode_record
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 
 SIZE, NUM_FRAMES = (24, 32), 3
 BITMAP = np.array([[0, 1, 1], [1, 1, 0]], bool)

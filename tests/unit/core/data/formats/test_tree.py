@@ -6,7 +6,7 @@ import pytest
 
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import find_object_ids, known_objects, load_masks
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.types import LabelImage
 from sam2vt.errors import DataError
 

@@ -8,7 +8,7 @@ from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.video_files import _find_masks
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.data.masks.loading import find_object_ids
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.errors import DataError
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from sam2vt.core.data.frames import video as decoding
 from sam2vt.core.data.frames.reading import iterate_frames, read_frames
 from sam2vt.core.data.frames.video import probe_video
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -166,7 +166,7 @@ def test_a_wrong_index_is_found_out_and_replaced(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     encode(path, "libx264", {"x264-params": "keyint=10"})
     expected = in_order(path, range(50))
-    listed = decoding._list_packets
+    listed = decoding.list_packets
 
     def wrong(path):
         index, _ = listed(path)
@@ -174,7 +174,7 @@ def test_a_wrong_index_is_found_out_and_replaced(tmp_path, monkeypatch):
         times[20:] += 1
         return decoding.replace(index, times=times), True
 
-    monkeypatch.setattr(decoding, "_list_packets", wrong)
+    monkeypatch.setattr(decoding, "list_packets", wrong)
     record = as_record(path)
     assert np.array_equal(read_frames(record, [5])[0], expected[5])
     assert np.array_equal(read_frames(record, [30])[0], expected[30])

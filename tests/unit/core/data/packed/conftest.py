@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages, Segmentations, VideoRecord
 
 HEIGHT, WIDTH = 48, 64

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.masks.loading import load_masks
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.types import VideoRecord
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 64, 10

@@ -17,9 +17,9 @@ from sam2vt import cli
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.writing import convert as converting
+from sam2vt.core.data.writing.conversion import ConvertOptions
 from sam2vt.core.data.writing.convert import Target, convert
 from sam2vt.core.data.writing.frames import folder_names
-from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.types import ObjectImages, Segmentations
 from sam2vt.errors import ConfigError, DataError
 

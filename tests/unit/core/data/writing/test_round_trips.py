@@ -15,9 +15,8 @@ from sam2vt.core.data.formats.packed import open_packed
 from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.masks.loading import find_object_ids, known_objects, load_masks, load_void
+from sam2vt.core.data.writing.conversion import ConvertOptions, Losses
 from sam2vt.core.data.writing.convert import convert
-from sam2vt.core.data.writing.losses import Losses
-from sam2vt.core.data.writing.options import ConvertOptions
 from sam2vt.core.data.writing.pack import PackOptions, pack
 from sam2vt.core.data.writing.sav import _content
 from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2vt.core.data.clips.augment.content import Content
+from sam2vt.core.data.clips.content import Content
 
 SIDE, LENGTH = 128, 4
 BACKGROUND, COLOURS = (40, 90, 60), ((250, 20, 20), (20, 20, 250))

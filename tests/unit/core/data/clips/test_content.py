@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vt.core.data.clips.content import MAX_SHIFT, draw_motion, move, move_mask
 from sam2vt.core.data.clips.drawing import draw_clip, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
-from sam2vt.core.data.clips.stills import MAX_SHIFT, draw_motion, move, move_mask
 from sam2vt.core.types import SampleKey, Segmentations, VideoRecord
 
 SIDE, BACKGROUND, COLOUR = 64, (20, 40, 60), (230, 10, 10)

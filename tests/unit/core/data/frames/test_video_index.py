@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.frames.containers import open_video
 from sam2vt.core.data.frames.images import MAX_PIXELS
 from sam2vt.core.data.frames.video import probe_video
-from sam2vt.core.data.writing.video_file import write_video
+from sam2vt.core.data.frames.video_index import FrameIndex, open_video
+from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.errors import DataError
 
 LISTS = {
@@ -91,7 +91,7 @@ def test_a_video_that_grows(tmp_path, monkeypatch):
     path = tmp_path / "grows.mpg"
     path.write_bytes((tmp_path / "small.mpg").read_bytes() + (tmp_path / "large.mpg").read_bytes())
     cap = {"max_pixels": str(128 * 128)}
-    monkeypatch.setattr("sam2vt.core.data.frames.containers._CAP", cap)
+    monkeypatch.setattr("sam2vt.core.data.frames.video_index._CAP", cap)
     with pytest.raises(DataError, match=r"grows\.mpg: frame \d+ cannot be decoded"):
         probe_video(path)
 
@@ -104,3 +104,34 @@ def test_the_dataset_names_the_file(tmp_path, shared_data):
     video.write_text(LISTS["concat"])
     with pytest.raises(DataError, match=rf"{video.name}.*not lists of files"):
         load_records("auto", str(tmp_path / "data"))
+
+
+def index(times, keys):
+    keys = np.array(keys, dtype=np.int64)
+    return FrameIndex(len(times), np.array(times, dtype=np.int64), keys, keys - 2)
+
+
+@pytest.mark.parametrize(("frame", "key"), [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2), (8, 2)])
+def test_a_frame_is_decoded_from_the_key_frame_at_or_before_it(frame, key):
+    assert index(range(0, 90, 10), [0, 30, 60]).key_place(frame) == key
+
+
+def test_the_first_complete_frame_of_a_key_frame():
+    found = index([5, 10, 20, 30, 45], [5, 20, 45])
+    assert [found.first_frame(key) for key in range(3)] == [0, 2, 4]
+
+
+def test_discarded_key_frames_lie_before_the_first_frame():
+    found = index([0, 10, 20], [-30, -10, 10])
+    assert [found.key_place(i) for i in range(3)] == [1, 2, 2]
+    assert [found.first_frame(key) for key in range(3)] == [0, 0, 1]
+
+
+def test_without_times_everything_is_read_from_the_start():
+    found = FrameIndex(9, None, np.array([0, 30]), np.array([0, 30]))
+    assert (found.key_place(8), found.first_frame(1)) == (0, 0)
+
+
+def test_only_known_key_frames_up_to_the_wanted_one_are_found():
+    found = index(range(0, 90, 10), [0, 30, 60])
+    assert [found.key_of(time, 1) for time in (30, 60, 0, 35, None)] == [1, None, None, None, None]

@@ -1,0 +1,131 @@
+"""Video files: opened safely, and the index of their frames as the packets announce it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+
+from sam2vt.core.data.frames.images import MAX_PIXELS
+from sam2vt.core.data.packed.reader import PackedFile
+from sam2vt.errors import DataError
+
+VideoSource = str | PackedFile  # a path, or a video file in the rows of shards
+
+# Codecs that may send a frame which is never shown as a packet of its own.
+_HIDDEN_FRAME_CODECS = {"vp8"}
+# FFmpeg also knows lists of other files, whatever their name ends with.
+_CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,h264,hevc,m4v,ivf"
+_CAP = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg refuses larger frames before it allocates one
+_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", **_CAP}
+
+
+@contextmanager
+def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream, decoding in one thread: workers are the parallelism."""
+    try:
+        container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"{path}: cannot be opened as a video: {error.strerror}; allowed are single videos, not lists of "
+            f"files, in the containers {_CONTAINERS}"
+        ) from None
+    with container:
+        # Cover pictures are video streams, too.
+        pictures = av.stream.Disposition.attached_pic
+        streams = [each for each in container.streams.video if not each.disposition & pictures]
+        if not streams:
+            kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
+            raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
+        codec = streams[0].codec_context
+        if not codec.width or not codec.height:
+            raise DataError(
+                f"{path}: the file does not tell how large its frames are, or they have more than the "
+                f"{MAX_PIXELS} pixels that are allowed: scale the video down or re-encode it"
+            )
+        codec.thread_count, codec.options = 1, {**codec.options, **_CAP}
+        yield container, streams[0]
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Presentation times of the F frames, in order, and of the K key frames, with where to seek.
+
+    `times` is None where times do not tell frames apart: frames are then counted from the start.
+    """
+
+    num_frames: int
+    times: np.ndarray | None  # int64 [F], strictly rising, in the stream's time base
+    key_times: np.ndarray  # int64 [K], rising
+    key_seeks: np.ndarray  # int64 [K], decoding times: containers are searched by them
+
+    def to_row(self) -> dict[str, Any]:
+        """Return it as plain numbers, as a shard stores it."""
+        return {
+            "num_frames": self.num_frames,
+            "times": None if self.times is None else self.times.tolist(),
+            "key_times": self.key_times.tolist(),
+            "key_seeks": self.key_seeks.tolist(),
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> FrameIndex:
+        """Return the index of what `to_row` returned; other fields are passed over."""
+        keys = (np.array(row[name], dtype=np.int64) for name in ("key_times", "key_seeks"))
+        times = None if row["times"] is None else np.array(row["times"], dtype=np.int64)
+        return cls(row["num_frames"], times, *keys)
+
+    def key_place(self, target: int) -> int:
+        """Which key frame to decode from to get frame `target`; 0: from the start of the file."""
+        if self.times is None:
+            return 0
+        return max(0, int(np.searchsorted(self.key_times, self.times[target], side="right")) - 1)
+
+    def first_frame(self, key: int) -> int:
+        """The first frame that is complete when decoding begins at this key frame."""
+        if self.times is None or key == 0:
+            return 0
+        return int(np.searchsorted(self.times, self.key_times[key]))
+
+    def key_of(self, time: int | None, last: int) -> int | None:
+        """Which of the key frames 1 to `last` has this time; None: none of them."""
+        for key in range(last, 0, -1):
+            if self.key_times[key] == time:
+                return key
+        return None
+
+
+def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
+    """The index that the packets announce, and whether they can be trusted to give one frame each."""
+    times: list[int] = []
+    keys: list[tuple[int, int]] = []
+    num_packets, odd = 0, False
+    with open_video(path) as (container, stream):
+        announced, codec = stream.frames, stream.codec_context.name
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0 and packet.pts is None and packet.dts is None:
+                    continue  # the end of the file
+                num_packets += 1
+                odd |= packet.pts is None or packet.size == 0 or packet.is_corrupt
+                if packet.pts is not None and packet.is_keyframe:
+                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+                if packet.pts is not None and not packet.is_discard:
+                    times.append(packet.pts)
+        except av.FFmpegError:
+            odd = True  # decoding will tell where
+    times.sort()
+    keys.sort()
+    unique = len(set(times)) == len(times)
+    trusted = unique and not odd and codec not in _HIDDEN_FRAME_CODECS and announced in (0, num_packets)
+    index = FrameIndex(
+        num_frames=len(times),
+        times=np.array(times, dtype=np.int64),
+        key_times=np.array([time for time, _ in keys], dtype=np.int64),
+        key_seeks=np.array([seek for _, seek in keys], dtype=np.int64),
+    )
+    return index, trusted
