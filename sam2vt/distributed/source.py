@@ -37,12 +37,12 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
     begins after the checkpoint that was `found`. Raises CheckpointError where the run cannot resume from it.
     """
     from sam2vt.core.data.dataset import clip_spec
-    from sam2vt.core.data.opening import find_records
+    from sam2vt.core.data.opening import open_train_val
     from sam2vt.core.training.feature_cache import videos_to_cache
     from sam2vt.core.training.preflight import check_scorable
 
     settings = config.dataset
-    records = find_records(config)
+    records = open_train_val(config)
     check_scorable(config, records[1])
     if settings.feature_cache is not None:
         deque(videos_to_cache(records[0]), maxlen=0)  # refuses what cannot be cached

@@ -1,1 +1,7 @@
-"""Records to clips to batches; nothing here knows the model."""
+"""Records to clips to batches; nothing here knows the model.
+
+Each room imports only from those before it: json_files, workers -> records (references to videos) ->
+packed (rows of shards) -> frames (pixels) -> masks -> formats (layouts on disk to records) -> clips (record
+to clip to batch) -> checking, writing -> opening, videos, dataset. All up to and with formats, and drawing
+clips without augmentation, load no torch: decode actors and the planning of a split do without it.
+"""

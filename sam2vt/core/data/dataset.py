@@ -20,9 +20,9 @@ from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.clips.spec import DRAWN_AS_CONFIGURED, ClipSpec
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.coco import in_order, list_videos
-from sam2vt.core.data.formats.coco_json import Entry, find_json, group_by_image, read_json
+from sam2vt.core.data.formats.coco_json import JsonObject, find_json, group_by_image, read_json
 from sam2vt.core.data.formats.layout import ReadOptions
-from sam2vt.core.data.opening import open_dataset
+from sam2vt.core.data.opening import open_records
 from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.data.records.table import RecordsByRow
 from sam2vt.core.data.workers import init_worker
@@ -164,22 +164,22 @@ class COCODataset(ClipDataset):
         return read_json(self._json_path)
 
     @property
-    def images(self) -> list[Entry]:
+    def images(self) -> list[JsonObject]:
         return self._json["images"]
 
     @property
-    def annotations(self) -> list[Entry]:
+    def annotations(self) -> list[JsonObject]:
         return self._json["annotations"]
 
     @cached_property
-    def video_to_images(self) -> dict[int | str, list[Entry]]:
+    def video_to_images(self) -> dict[int | str, list[JsonObject]]:
         videos = list_videos(self._json_path, self.images)
         return {
             video: in_order(images, f"{self._json_path}: video {video}") for video, images in videos.items()
         }
 
     @cached_property
-    def image_id_to_annotations(self) -> dict[Any, list[Entry]]:
+    def image_id_to_annotations(self) -> dict[Any, list[JsonObject]]:
         return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 
@@ -195,7 +195,7 @@ def dataset_from_config(
     `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
     """
     if records is None:
-        records = open_dataset(cfg)
+        records = open_records(cfg)
     if not records:
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
     if isinstance(records, Mixture):

@@ -1,4 +1,9 @@
-"""The videos that a configuration names, for training and for validation."""
+"""From settings to records.
+
+- `load_records(dataset_type, data_path, ...)`, in formats: a layout on disk, recognised and read whole.
+- `open_records(settings)`: the data of one `DatasetConfig`, by row where it is a table or a pack.
+- `open_train_val(config)`: both sides of a run, as its `valdataset` or its `split` says.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +27,14 @@ log = logging.getLogger(__name__)
 Records = Sequence[VideoRecord]
 
 
-def find_records(config: Config) -> tuple[Records, Records]:
-    """(train, validation): the two settings' data, or that of `dataset` divided by `split`.
+def open_train_val(config: Config) -> tuple[Records, Records]:
+    """Open (training records, validation records): two datasets, or one divided by `split`.
 
-    Records of a table are read by row, whatever the split. Of a mixture each set is divided.
+    Of a mixture each dataset is divided; validation sees each of its videos once.
     """
-    records = open_dataset(config.dataset)
+    records = open_records(config.dataset)
     if config.valdataset.is_given:
-        return records, open_dataset(config.valdataset)
+        return records, open_records(config.valdataset)
     split = (config.split, config.val_fraction, config.seed)
     if not isinstance(records, Mixture):
         return split_records(records, *split)
@@ -39,20 +44,20 @@ def find_records(config: Config) -> tuple[Records, Records]:
     ).once()
 
 
-def open_dataset(settings: DatasetConfig) -> Records:
-    """The videos at `data_path`, or the mixture of `datasets`."""
-    if not settings.datasets:
-        return open_records(settings)
-    found = members(settings)
-    mixture = Mixture(found, [open_records(member.settings) for member in found])
-    log.info("%s", mixture)
-    return mixture
-
-
 def open_records(
     settings: DatasetConfig, faults: list[DataError] | None = None, notes: list[str] | None = None
 ) -> Records:
-    """The videos at `data_path`, by row of a record table or packed shards, else as `load_records`."""
+    """Open the videos at `data_path` of these settings, or the mixture of their `datasets`.
+
+    Record tables and packed shards are read by row, anything else by `load_records`, which takes `faults` and
+    `notes`. Raises ConfigError for settings that mean nothing to what is there, DataError
+    for data that cannot be used.
+    """
+    if settings.datasets:
+        found = members(settings)
+        mixture = Mixture(found, [open_records(member.settings, faults, notes) for member in found])
+        log.info("%s", mixture)
+        return mixture
     path, kind = check_text(settings.data_path), settings.dataset_type
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)

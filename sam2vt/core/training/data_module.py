@@ -19,7 +19,7 @@ from sam2vt.configuration.loading import from_dict
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.dataset import ClipDataset, dataset_from_config
-from sam2vt.core.data.opening import Records, find_records
+from sam2vt.core.data.opening import Records, open_train_val
 from sam2vt.core.data.records.mixture import num_videos
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.checkpoints.position import Position, ResumableSampler, batches_since_step
@@ -71,7 +71,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if self.train_dataset is not None:
             return
         config = self.config
-        self.train_records, self.val_records = self._found or find_records(config)
+        self.train_records, self.val_records = self._found or open_train_val(config)
         log.info(
             "%d videos to train on, %d to validate on",
             num_videos(self.train_records),

@@ -114,10 +114,10 @@ def check_data(config: Config) -> None:
 
     They cannot be read, have nothing to score, or leave less steps than the warm-up takes.
     """
-    from sam2vt.core.data.opening import find_records
+    from sam2vt.core.data.opening import open_train_val
     from sam2vt.core.training.preflight import check_scorable, check_warm_up
 
-    train, val = find_records(config)
+    train, val = open_train_val(config)
     check_scorable(config, val, can_skip=False)
     plan = plan_stream(config, len(train))
     check_warm_up(config.scheduler, math.ceil(plan.total_steps / config.trainer.accumulate_grad_batches))

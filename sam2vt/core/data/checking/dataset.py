@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
-from sam2vt.core.data.checking.findings import Fault, VideoFindings
+from sam2vt.core.data.checking.findings import DataFault, VideoFindings
 from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.workers import ENDED, process_pool, with_progress
@@ -26,7 +26,7 @@ class DatasetFindings:
 
     path: str
     videos: list[VideoFindings] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)  # of the dataset, then of each video
+    faults: list[DataFault] = field(default_factory=list)  # of the dataset, then of each video
     notes: list[str] = field(default_factory=list)
 
 
@@ -48,7 +48,7 @@ def check_dataset(
         records = _load(load, errors, notes)
     except DataError as error:
         records, errors = [], [*errors, error]
-    found = DatasetFindings(path, faults=[Fault.of(error) for error in errors])
+    found = DatasetFindings(path, faults=[DataFault.of(error) for error in errors])
     found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
     found.faults += [fault for video in found.videos for fault in video.faults]
     found.notes = [*notes, *_notes(found.videos, check, image_size)]

@@ -1,4 +1,4 @@
-"""What a validation finds: faults, with their places, and the numbers of a video."""
+"""The findings of a check: faults with their places, and the numbers of a video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sam2vt.errors import DataError
 
 
 @dataclass(frozen=True)
-class Fault:
+class DataFault:
     """Something that has to be mended before this data can be trained on."""
 
     message: str  # what was got, what is allowed, what to do
@@ -25,7 +25,7 @@ class Fault:
         return f"{unsaid}: {self.message}" if unsaid else self.message
 
     @classmethod
-    def of(cls, error: DataError) -> Fault:
+    def of(cls, error: DataError) -> DataFault:
         return cls(str(error), **error.place)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class VideoFindings:
     fingerprint: str  # of its first frame's file; the same for two videos that begin alike
     is_still: bool = False  # one image, whose clips are drawn by a motion of the camera
     objects: dict[int, ObjectNumbers] = field(default_factory=dict)  # empty where no mask was read
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[DataFault] = field(default_factory=list)
     decoded_frames: int = 0
     decode_seconds: float = 0.0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam2vt.core.data.checking.findings import Fault, ObjectNumbers, VideoFindings
+from sam2vt.core.data.checking.findings import DataFault, ObjectNumbers, VideoFindings
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.frames.reading import check_frames
 from sam2vt.core.data.frames.video import probe_video
@@ -65,22 +65,22 @@ class VideoCheck:
         return sum(0 <= start < num_starts for start in starts)
 
 
-def _header_faults(record: VideoRecord) -> Iterator[Fault]:
+def _header_faults(record: VideoRecord) -> Iterator[DataFault]:
     """Of frame files, or of the video file; masks are opened when they are read."""
     if record.video_path is not None:
         try:
             probe_video(record.video_path)
         except DataError as error:
-            yield Fault.of(error.at(video=record.video_id))
+            yield DataFault.of(error.at(video=record.video_id))
     size = (record.height, record.width)
     for frame, path in enumerate(record.frame_paths or ()):
         try:
             found = image_size(path, "frame")
         except DataError as error:
-            yield Fault(str(error), record.video_id, frame, file=path)
+            yield DataFault(str(error), record.video_id, frame, file=path)
             continue
         if found != size:
-            yield Fault(
+            yield DataFault(
                 f"{path}: the frame is {found[1]}x{found[0]} (width x height), the video's first is "
                 f"{size[1]}x{size[0]}; all frames of a video have one size: resize it with its mask",
                 record.video_id,
@@ -97,13 +97,13 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
             masks = load_masks(record, frame, errors)
         except DataError as error:  # what all masks of the frame need
             masks, errors = {}, [error]
-        found.faults += [Fault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
+        found.faults += [DataFault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
         for object_id, mask in masks.items():
             numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
             numbers.add(frame, int(np.count_nonzero(mask)))
     if not found.objects and not found.faults:
         found.faults.append(
-            Fault(
+            DataFault(
                 f"{record.source}: no object is visible on any of its {found.num_annotated} annotated "
                 f"frames; leave the video out, or check its masks{void_hint(record)}",
                 record.video_id,
@@ -121,7 +121,7 @@ def _decode(record: VideoRecord, found: VideoFindings, frames: range) -> None:
         if error is None:
             found.decoded_frames += 1
         else:
-            found.faults.append(Fault.of(error.at(video=record.video_id)))
+            found.faults.append(DataFault.of(error.at(video=record.video_id)))
     found.decode_seconds = time.perf_counter() - began
 
 

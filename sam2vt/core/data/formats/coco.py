@@ -19,7 +19,7 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
 from sam2vt.core.data.formats.coco_json import (
-    Entry,
+    JsonObject,
     Place,
     category_names,
     find_json,
@@ -54,7 +54,7 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     )
 
 
-def _places(json_path: str, images: list[Entry]) -> Callable[[Any], Place]:
+def _places(json_path: str, images: list[JsonObject]) -> Callable[[Any], Place]:
     """Image id -> its video and frame, as far as the JSON tells; worked out for the first fault."""
 
     @cache
@@ -72,8 +72,8 @@ def _places(json_path: str, images: list[Entry]) -> Callable[[Any], Place]:
 def _record(
     json_path: str,
     video_id: int | str,
-    frames: list[Entry],
-    by_image: dict[Any, list[Entry]],
+    frames: list[JsonObject],
+    by_image: dict[Any, list[JsonObject]],
     names: dict[Any, Any],
     roots: list[str],
     options: ReadOptions,
@@ -104,14 +104,14 @@ def _record(
     )
 
 
-def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Entry]]:
+def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
     """Video id, as the JSON has it, or the folder where no image has one -> its images.
 
     Raises DataError where only some images have one, and where a number and a text read alike.
     """
     if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video
         return _by_folder(images)
-    videos: dict[int | str, list[Entry]] = {}
+    videos: dict[int | str, list[JsonObject]] = {}
     for place, image in enumerate(images):
         video_id = image.get("video_id")
         if isinstance(video_id, bool) or not isinstance(video_id, (int, str)) or video_id == "":
@@ -128,16 +128,16 @@ def list_videos(json_path: str, images: list[Entry]) -> dict[int | str, list[Ent
     return videos
 
 
-def _by_folder(images: list[Entry]) -> dict[int | str, list[Entry]]:
+def _by_folder(images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
     """Images without a video_id: those of a folder are a video, named by it."""
-    videos: dict[int | str, list[Entry]] = {}
+    videos: dict[int | str, list[JsonObject]] = {}
     for image in images:
         folder = os.path.dirname(with_slashes(str(image.get("file_name") or image.get("path") or "")))
         videos.setdefault(folder or "video", []).append(image)
     return videos
 
 
-def in_order(frames: list[Entry], where: str) -> list[Entry]:
+def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
     """A video's images by their order field, else by name; DataError where that is not clear."""
     for field in _ORDER_FIELDS:
         values = [frame.get(field) for frame in frames]
@@ -162,7 +162,7 @@ def _repeats(values: list[Any]) -> bool:
     return len(set(values)) < len(values)
 
 
-def _names(frame: Entry, where: str) -> list[str]:
+def _names(frame: JsonObject, where: str) -> list[str]:
     names = [str(frame[field]) for field in ("path", "file_name") if frame.get(field)]
     if not names:
         raise DataError(f"{where}: image {frame['id']} has neither path nor file_name")
@@ -184,7 +184,7 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
     return [*given, folder, *filter(os.path.isdir, beside)]
 
 
-def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadOptions) -> list[str]:
+def find_files(frames: list[JsonObject], roots: list[str], where: str, options: ReadOptions) -> list[str]:
     """The file of each image. Raises DataError naming those that are missing."""
     absolute = options.allow_absolute_paths
     paths = []
@@ -203,7 +203,7 @@ def find_files(frames: list[Entry], roots: list[str], where: str, options: ReadO
     return [path for path in paths if path is not None]
 
 
-def common_size(frames: list[Entry], paths: list[str], where: str) -> tuple[int, int]:
+def common_size(frames: list[JsonObject], paths: list[str], where: str) -> tuple[int, int]:
     """(height, width) of the first file, which every image of the video must have."""
     with located(frame=0):
         size = image_size(paths[0], "frame")
@@ -218,7 +218,7 @@ def common_size(frames: list[Entry], paths: list[str], where: str) -> tuple[int,
     return size
 
 
-def _is_annotated(frame: Entry, by_image: dict[Any, list[Entry]]) -> bool:
+def _is_annotated(frame: JsonObject, by_image: dict[Any, list[JsonObject]]) -> bool:
     return bool(by_image[frame["id"]]) or any(frame.get(flag) is True for flag in _FLAGS)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco import common_size, find_files, image_roots
 from sam2vt.core.data.formats.coco_json import (
-    Entry,
+    JsonObject,
     Place,
     category_names,
     find_json,
@@ -54,8 +54,8 @@ def _place(image_id: Any) -> Place:
 
 def _record(
     json_path: str,
-    image: Entry,
-    annotations: list[Entry],
+    image: JsonObject,
+    annotations: list[JsonObject],
     names: dict[Any, Any],
     roots: list[str],
     options: ReadOptions,

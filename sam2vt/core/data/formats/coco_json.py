@@ -12,7 +12,7 @@ from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.data.masks.masklets import is_masklet_file
 from sam2vt.errors import DataError
 
-Entry = dict[str, Any]
+JsonObject = dict[str, Any]
 Place = dict[str, Any]  # of a DataError: video, frame
 
 
@@ -52,7 +52,7 @@ def json_kind(path: str) -> str:
     return "images" if images and not in_videos and not tracked else "coco"
 
 
-def stated_track(annotation: Entry) -> Any:
+def stated_track(annotation: JsonObject) -> Any:
     """Which object an annotation says that it shows, whatever that may be; None: it does not say it."""
     attributes = annotation.get("attributes")
     candidates = [annotation.get("track_id"), annotation.get("instance_id")]
@@ -60,7 +60,7 @@ def stated_track(annotation: Entry) -> Any:
     return next((each for each in candidates if each is not None and each != ""), None)
 
 
-def track_of(annotation: Entry, where: str) -> int | str | None:
+def track_of(annotation: JsonObject, where: str) -> int | str | None:
     """The number or name of the object; whole numbers may be written as 7.0, as tables do."""
     track = stated_track(annotation)
     if isinstance(track, float) and track.is_integer():
@@ -122,7 +122,7 @@ def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
     return {each["id"]: each.get("name") for each in categories if isinstance(each.get("id"), (int, str))}
 
 
-def name_of(annotation: Entry, names: dict[Any, Any]) -> str | None:
+def name_of(annotation: JsonObject, names: dict[Any, Any]) -> str | None:
     """The category of an annotation, where it has one and the category a name."""
     category = annotation.get("category_id")
     name = names.get(category) if isinstance(category, (int, str)) else None
@@ -135,17 +135,17 @@ def _is_masklet_file(path: str) -> bool:
 
 def group_by_image(
     json_path: str,
-    images: list[Entry],
-    annotations: list[Entry],
+    images: list[JsonObject],
+    annotations: list[JsonObject],
     options: ReadOptions,
     place_of: Callable[[Any], Place] = lambda image_id: {},
-) -> dict[Any, list[Entry]]:
+) -> dict[Any, list[JsonObject]]:
     """Image id -> its annotations; every image has an entry. An annotation that is a fault is left out.
 
     So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
     `place_of` tells the video and frame of an image, for faults.
     """
-    by_image: dict[Any, list[Entry]] = {image_id: [] for image_id in _image_ids(json_path, images)}
+    by_image: dict[Any, list[JsonObject]] = {image_id: [] for image_id in _image_ids(json_path, images)}
     num_crowd = 0
     for place, annotation in enumerate(annotations):
         lacking = _lacking(annotation, by_image)
@@ -168,7 +168,7 @@ def group_by_image(
     return by_image
 
 
-def _image_ids(json_path: str, images: list[Entry]) -> Iterator[Any]:
+def _image_ids(json_path: str, images: list[JsonObject]) -> Iterator[Any]:
     """Of each image in turn. Raises DataError for one that has none, or that of another."""
     seen = set()
     for place, image in enumerate(images):
@@ -193,7 +193,7 @@ class _Lacking(NamedTuple):
     is_listed: bool
 
 
-def _lacking(annotation: Entry, by_image: dict[Any, list[Entry]]) -> _Lacking | None:
+def _lacking(annotation: JsonObject, by_image: dict[Any, list[JsonObject]]) -> _Lacking | None:
     image_id = annotation.get("image_id")
     if not isinstance(image_id, (int, str)) or image_id not in by_image:
         return _Lacking(f"belongs to image {image_id}, which images does not list; add the image", False)
@@ -206,5 +206,5 @@ def _lacking(annotation: Entry, by_image: dict[Any, list[Entry]]) -> _Lacking | 
     )
 
 
-def _is_crowd(annotation: Entry) -> bool:
+def _is_crowd(annotation: JsonObject) -> bool:
     return bool(annotation.get("iscrowd")) and stated_track(annotation) is None

@@ -11,8 +11,8 @@ from sam2vt.core.data.packed.manifest import (
     MANIFEST,
     PROGRESS,
     RECORDS,
-    Manifest,
     PackedPart,
+    PackManifest,
     read_manifest,
     shard_name,
 )
@@ -61,7 +61,7 @@ def open_packed(path: str) -> RecordTable:
     return RecordTable(f"{folder.root}/{RECORDS}")
 
 
-def verify(path: str) -> tuple[Manifest, list[DataError]]:
+def verify(path: str) -> tuple[PackManifest, list[DataError]]:
     """The manifest, and what is wrong with the files, each of which is read and held to its checksum."""
     folder = Folder(path, raises=DataError)
     if not is_packed(path):
@@ -87,7 +87,7 @@ def _holds(folder: Folder) -> str:
     return f"holds {', '.join(names[:5])}, but no {MANIFEST}" if names else "is empty, or does not exist"
 
 
-def _complete(folder: Folder) -> Manifest:
+def _complete(folder: Folder) -> PackManifest:
     names = folder.sizes()
     if MANIFEST not in names:
         how = "was interrupted: run the same command again" if PROGRESS in names else f"lacks it: {_COPY}"
@@ -95,7 +95,7 @@ def _complete(folder: Folder) -> Manifest:
     return read_manifest(folder)
 
 
-def _part_faults(folder: Folder, manifest: Manifest) -> Iterator[tuple[PackedPart, DataError]]:
+def _part_faults(folder: Folder, manifest: PackManifest) -> Iterator[tuple[PackedPart, DataError]]:
     """Files that are missing or of another size, by one look at the folder."""
     sizes = folder.sizes()
     for part in manifest.parts:

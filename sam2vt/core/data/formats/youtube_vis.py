@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sam2vt.core.data.formats.coco import image_roots
-from sam2vt.core.data.formats.coco_json import Entry, category_names, find_json, json_kind, name_of
+from sam2vt.core.data.formats.coco_json import JsonObject, category_names, find_json, json_kind, name_of
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import some, stem
 from sam2vt.core.data.formats.paths import find_inside, with_slashes
@@ -43,7 +43,7 @@ def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
     )
 
 
-def _entries(json_path: str, data: Any, key: str) -> list[Entry]:
+def _entries(json_path: str, data: Any, key: str) -> list[JsonObject]:
     entries = data.get(key)
     if not isinstance(entries, list):
         raise DataError(
@@ -57,10 +57,10 @@ def _entries(json_path: str, data: Any, key: str) -> list[Entry]:
 
 
 def _group(
-    json_path: str, videos: list[Entry], annotations: list[Entry], options: ReadOptions
-) -> dict[Any, list[Entry]]:
+    json_path: str, videos: list[JsonObject], annotations: list[JsonObject], options: ReadOptions
+) -> dict[Any, list[JsonObject]]:
     """Video id -> its annotations. One that is of no video is left out as a fault."""
-    by_video: dict[Any, list[Entry]] = {}
+    by_video: dict[Any, list[JsonObject]] = {}
     for place, video in enumerate(videos):
         if not isinstance(video.get("id"), (int, str)):
             raise DataError(
@@ -85,8 +85,8 @@ def _group(
 
 def _record(
     json_path: str,
-    video: Entry,
-    annotations: list[Entry],
+    video: JsonObject,
+    annotations: list[JsonObject],
     names: dict[Any, Any],
     roots: list[str],
     options: ReadOptions,
@@ -119,7 +119,7 @@ def _record(
     )
 
 
-def _objects(annotations: list[Entry], num_frames: int, where: str) -> list[dict[int, list[Any]]]:
+def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list[dict[int, list[Any]]]:
     """Of each frame: object id -> its segmentation, where it is visible."""
     objects: list[dict[int, list[Any]]] = [{} for _ in range(num_frames)]
     for object_id, annotation in enumerate(annotations, start=1):
@@ -131,7 +131,7 @@ def _objects(annotations: list[Entry], num_frames: int, where: str) -> list[dict
     return objects
 
 
-def _video_ids(videos: list[Entry]) -> dict[Any, str]:
+def _video_ids(videos: list[JsonObject]) -> dict[Any, str]:
     """Id -> the name of the folder of frames; where several have one name its path, or the id."""
     folders = {video["id"]: _folder(video) for video in videos}
     short = Counter(map(os.path.basename, folders.values()))
@@ -144,14 +144,14 @@ def _video_ids(videos: list[Entry]) -> dict[Any, str]:
     return found
 
 
-def _folder(video: Entry) -> str:
+def _folder(video: JsonObject) -> str:
     """As the JSON writes it; empty where it names none."""
     files = video.get("file_names")
     first = files[0] if isinstance(files, list) and files else None
     return os.path.dirname(with_slashes(first)) if isinstance(first, str) else ""
 
 
-def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOptions) -> list[str]:
+def _frame_paths(video: JsonObject, where: str, roots: list[str], options: ReadOptions) -> list[str]:
     files = video.get("file_names")
     if not isinstance(files, list) or not files or not all(isinstance(each, str) and each for each in files):
         raise DataError(f"{where}: file_names is {shown(files)}; it must list the video's frames in order")
@@ -174,7 +174,7 @@ def _frame_paths(video: Entry, where: str, roots: list[str], options: ReadOption
     return [path for path in paths if path is not None]
 
 
-def _segmentations(annotation: Entry, num_frames: int, where: str) -> list[Any]:
+def _segmentations(annotation: JsonObject, num_frames: int, where: str) -> list[Any]:
     segmentations = annotation.get("segmentations")
     if not isinstance(segmentations, list) or len(segmentations) != num_frames:
         got = f"{len(segmentations)}" if isinstance(segmentations, list) else shown(segmentations)
@@ -185,7 +185,7 @@ def _segmentations(annotation: Entry, num_frames: int, where: str) -> list[Any]:
     return segmentations
 
 
-def _object_names(annotations: list[Entry], names: dict[Any, Any]) -> dict[int, str]:
+def _object_names(annotations: list[JsonObject], names: dict[Any, Any]) -> dict[int, str]:
     return {
         number: name_of(each, names) or f"category {each.get('category_id')}"
         for number, each in enumerate(annotations, start=1)

@@ -34,7 +34,7 @@ class PackedPart:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class PackManifest:
     """What a complete pack holds."""
 
     videos: int
@@ -53,7 +53,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Progress:
+class PackProgress:
     """What an unfinished pack is made from, how, and which shards are done."""
 
     source: str  # SHA-256 of the records and of the sizes and times of their files
@@ -63,15 +63,15 @@ class Progress:
     version: int = VERSION
 
 
-def write_manifest(folder: Folder, manifest: Manifest) -> None:
+def write_manifest(folder: Folder, manifest: PackManifest) -> None:
     folder.write(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
 
 
-def write_progress(folder: Folder, progress: Progress) -> None:
+def write_progress(folder: Folder, progress: PackProgress) -> None:
     folder.write(PROGRESS, json.dumps(asdict(progress), indent=1).encode())
 
 
-def read_manifest(folder: Folder) -> Manifest:
+def read_manifest(folder: Folder) -> PackManifest:
     """Raises DataError naming what is missing or wrong in it."""
     where = f"{folder.root}/{MANIFEST}"
     fields = _read(folder, MANIFEST, where)
@@ -80,7 +80,7 @@ def read_manifest(folder: Folder) -> Manifest:
         raise DataError(f"{where}: lists no shards and records; {_REMEDY}")
     try:
         parts = [PackedPart(**each) for each in (*shards, records)]
-        manifest = Manifest(**{**fields, "shards": parts[:-1], "records": parts[-1]})
+        manifest = PackManifest(**{**fields, "shards": parts[:-1], "records": parts[-1]})
     except TypeError as error:
         raise DataError(f"{where}: a field is missing or not known: {error}; {_REMEDY}") from None
     for part in parts:
@@ -93,12 +93,12 @@ def read_manifest(folder: Folder) -> Manifest:
     return manifest
 
 
-def read_progress(folder: Folder) -> Progress:
+def read_progress(folder: Folder) -> PackProgress:
     """Raises DataError where it cannot be read, or is no pack's."""
     where = f"{folder.root}/{PROGRESS}"
     fields = _read(folder, PROGRESS, where)
     try:
-        return Progress(**{**fields, "shards": [PackedPart(**each) for each in fields["shards"]]})
+        return PackProgress(**{**fields, "shards": [PackedPart(**each) for each in fields["shards"]]})
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: a field is missing or not known: {error}; remove the folder") from None
 

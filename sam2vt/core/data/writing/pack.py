@@ -14,9 +14,9 @@ from sam2vt.core.data.packed.manifest import (
     MANIFEST,
     PROGRESS,
     RECORDS,
-    Manifest,
     PackedPart,
-    Progress,
+    PackManifest,
+    PackProgress,
     read_progress,
     shard_name,
     shard_schema,
@@ -63,7 +63,7 @@ class PackOptions:
 
 def pack(
     records: Sequence[VideoRecord], out: str, options: PackOptions = PackOptions(), workers: int | None = None
-) -> Manifest:
+) -> PackManifest:
     """Write shards of these records to `out`, an empty folder, a URI, or what an earlier call left there.
 
     Shards that are done are not written again, and whatever was interrupted, the same records and options
@@ -71,7 +71,7 @@ def pack(
     folder that holds something else or is packed from other data.
     """
     folder = Folder(out, raises=DataError)
-    progress = _begin(folder, Progress(fingerprint(records), asdict(options)))
+    progress = _begin(folder, PackProgress(fingerprint(records), asdict(options)))
     total = sum(num_segments(record, options.segment_frames) for record in records)
     done = sum(part.rows for part in progress.shards)
     rows = with_progress(_rows(records, options, done, workers), total, "segment", done)
@@ -83,7 +83,7 @@ def pack(
     return manifest
 
 
-def _begin(folder: Folder, wanted: Progress) -> Progress:
+def _begin(folder: Folder, wanted: PackProgress) -> PackProgress:
     """What there is of this pack; anything else in the folder is an error."""
     sizes = folder.sizes()
     if MANIFEST in sizes:
@@ -182,7 +182,7 @@ def _row_bytes(row: Row) -> int:
 
 def _finish(
     folder: Folder, records: Sequence[VideoRecord], options: PackOptions, shards: list[PackedPart]
-) -> Manifest:
+) -> PackManifest:
     """Write which rows are which video, and the manifest."""
     encoding, seen = parse_encoding(options.encode), Counter[str]()
 
@@ -198,7 +198,7 @@ def _finish(
     write_records(packed(), f"{folder.root}/{RECORDS}")
     size = folder.sizes()[RECORDS]
     part = PackedPart(RECORDS, size, folder.sha256(RECORDS), seen["videos"])
-    manifest = Manifest(
+    manifest = PackManifest(
         videos=seen["videos"],
         frames=seen["frames"],
         annotated_frames=seen["annotated_frames"],

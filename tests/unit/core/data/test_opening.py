@@ -9,7 +9,7 @@ import pytest
 from sam2vt.config import Config
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.opening import find_records
+from sam2vt.core.data.opening import open_train_val
 from sam2vt.core.data.records.table import RecordTable, write_records
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.data_module import SAM2LightningDataModule
@@ -35,10 +35,10 @@ def configured(folder, name, split="none") -> Config:
 @pytest.mark.parametrize("split", ["none", "video", "time"])
 def test_a_table_stands_for_what_it_was_written_from(folder, split, caplog) -> None:
     with caplog.at_level(logging.INFO):
-        found = find_records(configured(folder, "videos.parquet", split))
+        found = open_train_val(configured(folder, "videos.parquet", split))
     assert "videos.parquet: recognised as a record table" in caplog.text
     assert "3 videos" in caplog.text
-    expected = find_records(configured(folder, "data", split))
+    expected = open_train_val(configured(folder, "data", split))
     assert [list(side) for side in found] == [list(side) for side in expected]
     clips, same = (
         dataset_from_config(configured(folder, name).dataset)[1] for name in ("videos.parquet", "data")
@@ -51,7 +51,7 @@ def test_a_table_of_its_own_to_validate_on(folder, tmp_path) -> None:
     write_records(load_records("auto", folder / "data")[1:2], tmp_path / "val.parquet")
     config = configured(folder, "videos.parquet")
     config.valdataset.data_path = str(tmp_path / "val.parquet")
-    train, val = find_records(config)
+    train, val = open_train_val(config)
     assert (len(train), [record.video_id for record in val]) == (3, ["sample_01"])
 
 
@@ -59,7 +59,7 @@ def test_settings_that_the_table_has_answered(folder) -> None:
     config = configured(folder, "videos.parquet")
     config.dataset.identity = "iou"
     with pytest.raises(ConfigError, match="identity=iou, .*videos.parquet is a record table"):
-        find_records(config)
+        open_train_val(config)
 
 
 def test_records_found_before_are_not_looked_for_again(folder) -> None:

@@ -19,7 +19,7 @@ from sam2vt.core.data.clips.drawing import draw_clip
 from sam2vt.core.data.clips.sampling import sample_at
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.opening import find_records
+from sam2vt.core.data.opening import open_train_val
 from sam2vt.core.data.records.mixture import Mixture, num_videos
 from sam2vt.core.data.records.table import RecordTable, write_records
 from sam2vt.core.data.videos import ground_truth, video_frames
@@ -108,7 +108,7 @@ def test_each_set_has_its_own_settings(data):
         {"data_path": "pack", "weight": 1, "name": "packed"},
     )
     assert load_config(to_dict(config)) == config
-    train, val = find_records(config)
+    train, val = open_train_val(config)
     assert num_videos(train) == len(val) == 7
     dataset = dataset_from_config(config.dataset, records=train, seed=3)
     for place in range(len(train)):
@@ -130,7 +130,7 @@ def test_clips_of_a_pack_in_a_mixture_equal_those_of_its_source(data):
     drawn = []
     for name in ("three", "pack"):
         config = configured(data, {"data_path": "one"}, {"data_path": name, "name": "same"})
-        records, _ = find_records(config)
+        records, _ = open_train_val(config)
         drawn.append(dataset_from_config(config.dataset, records=records, seed=1))
     for place in range(len(drawn[0])):
         one, two = (dataset[place] for dataset in drawn)
@@ -142,7 +142,7 @@ def test_clips_of_a_pack_in_a_mixture_equal_those_of_its_source(data):
 @pytest.mark.parametrize("split", ["video", "time"])
 def test_each_set_is_divided(data, split):
     config = configured(data, {"data_path": "one", "repeat": 3}, {"data_path": "two"}, split=split)
-    train, val = find_records(config)
+    train, val = open_train_val(config)
     sides = [Counter((record.video_id, record.frame_range) for record in side) for side in (train, val)]
     assert not sides[0].keys() & sides[1].keys()
     assert all(number == 1 for number in sides[1].values())
@@ -158,7 +158,7 @@ def test_ray_decodes_what_torch_draws(data, tmp_path):
     config = configured(data, {"data_path": "one", "weight": 3}, {"data_path": "pack", "weight": 1})
     config.dataset.clips_per_video, config.ray.num_workers = 2, 1
     config.output_dir = str(tmp_path / "run")
-    records, _ = find_records(config)
+    records, _ = open_train_val(config)
     dataset = dataset_from_config(config.dataset, records=records, seed=config.seed, max_objects=3)
     job = pickle.loads(pickle.dumps(find_clips(config, run_storage(config)).job))
     assert len(job.records) == len(dataset) == 8
@@ -173,7 +173,7 @@ def test_ray_decodes_what_torch_draws(data, tmp_path):
 def test_mosaic_takes_clips_of_all_sets(data):
     everywhere = {"augment": {"mosaic_probability": 1.0}}
     config = configured(data, {"data_path": "one", **everywhere}, {"data_path": "two", **everywhere})
-    records, _ = find_records(config)
+    records, _ = open_train_val(config)
     dataset = dataset_from_config(config.dataset, records=records)
     for index in range(6):
         one, two = (dataset[SampleKey(0, index)] for _ in range(2))
@@ -256,7 +256,7 @@ def test_a_fault_in_a_set_names_its_path(data, tmp_path):
     config = configured(data, {"data_path": "one"})
     config.dataset.datasets.append({"data_path": str(tmp_path / "empty")})
     with pytest.raises(DataError, match="empty"):
-        find_records(config)
+        open_train_val(config)
 
 
 def test_what_an_entry_leaves_out_is_the_wholes():
