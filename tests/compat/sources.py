@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sam2vt.core.data.writing.video_file import write_video
+
+from sam2vt.core.data.writing.encoding import write_video
 
 SIZE = (24, 32)
 LEFT, RIGHT, LOWER = np.s_[2:10, 2:10], np.s_[2:10, 20:28], np.s_[14:22, 8:16]

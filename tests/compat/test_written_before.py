@@ -12,6 +12,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.packed import verify
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
-from sam2vt.core.data.opening import open_dataset, open_records
+from sam2vt.core.data.opening import open_records
 from sam2vt.core.data.records.fingerprint import fingerprint
 from sam2vt.core.data.writing.convert import convert
 from sam2vt.core.data.writing.pack import PackOptions, pack
@@ -36,7 +37,7 @@ from sam2vt.core.training.callbacks.results_csv import read_rows
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.feature_cache import cache_of
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.core.types import SampleKey
+from sam2vt.core.types import SampleKey, VideoRecord
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.sweep.collect import objectives_of
@@ -98,9 +99,32 @@ def test_the_files_are_those_that_were_written() -> None:
 # Records, masks and clips
 
 
+# The fields that were keys of a record's `extra`, in the order in which they were set.
+OF_EXTRA = {
+    "is_still": "still",
+    "parents": "parents",
+    "intensity_range": "intensity_range",
+    "classes": "classes",
+    "colours": "colours",
+    "object_names": "object_names",
+    "object_list": "meta",
+    "member": "set",
+}
+
+
+def as_before(record: VideoRecord) -> Any:
+    """A record as `described` told it when these fields were one dict."""
+    fields = asdict(record)
+    values = {key: fields.pop(name) for name, key in OF_EXTRA.items()}
+    values["intensity_range"] = values["intensity_range"] and list(values["intensity_range"])
+    packed = fields.pop("packed")
+    given = {key: value for key, value in values.items() if value not in (None, False, {})}
+    return described({**fields, "extra": given, "packed": packed})
+
+
 def assert_records_are(expected: list[Any], path: str) -> None:
     records = open_records(DatasetConfig(data_path=path))
-    assert [described(record) for record in records] == [record for record, _ in expected]
+    assert [as_before(record) for record in records] == [record for record, _ in expected]
     masks = [described_masks(record, load_masks, load_void, known_objects) for record in records]
     assert masks == [each for _, each in expected]
 
@@ -116,7 +140,10 @@ def test_the_table_of_a_mixture(here: Path) -> None:
 
 def test_odd_records(here: Path) -> None:
     records = open_records(DatasetConfig(data_path="tables/odd.parquet"))
-    assert [described(record) for record in records] == GOLDEN["tables"]["odd"]
+    expected = json.loads(json.dumps(GOLDEN["tables"]["odd"]))
+    extra = dict(expected[-1]["dict"])["extra"]["dict"]
+    extra[:] = [pair for pair in extra if pair[0] not in ("$tuple", "box")]  # no keys of ours: passed over
+    assert [as_before(record) for record in records] == expected
 
 
 @pytest.mark.parametrize("name", ["pack", "pack_kinds"])
@@ -180,7 +207,7 @@ def test_the_feature_cache_is_found_and_read(here: Path) -> None:
     module.setup()
     cache = cache_of(module.model, f"{HERE}/features")
     assert (cache.encoder, cache.folder) == (GOLDEN["features"]["encoder"], GOLDEN["features"]["folder"])
-    (record,) = open_dataset(DatasetConfig(data_path=f"{HERE}/kinds/davis"))
+    (record,) = open_records(DatasetConfig(data_path=f"{HERE}/kinds/davis"))
     assert list(cache.missing([record])) == []
     assert [digest(level) for level in cache.read(record, [1, 3])] == GOLDEN["features"]["levels"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from sam2vt.distributed.sweep.trials import JF
 
 from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import Sweep, load_sweep

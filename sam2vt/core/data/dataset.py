@@ -60,18 +60,21 @@ class ClipDataset(Dataset[Clip]):
 
     @property
     def image_size(self) -> tuple[int, int]:
+        """(H, W) of the clips, in pixels."""
         return self.spec.image_size
 
     @property
     def video_clip_length(self) -> int:
+        """T, the number of frames of a clip."""
         return self.spec.clip_length
 
     @property
     def prompt_generator(self) -> PromptGenerator:
+        """The generator of its clips' prompts."""
         return self.spec.prompts
 
     def set_epoch(self, epoch: int) -> None:
-        """For `dataset[i]` only: the keys of a `ClipSampler` carry their own epoch."""
+        """Choose the epoch of `dataset[i]`; the keys of a `ClipSampler` carry their own epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -116,9 +119,8 @@ class COCODataset(ClipDataset):
     """A COCO video JSON. Objects are told apart by track ids, or as `identity` says.
 
     Further keywords as for `VideoDataset`; `image_root` is where file names start, and files elsewhere are
-    refused without `allow_absolute_paths`. The JSON's content is
-    read again when one of `images` (list), `annotations` (list), `video_to_images` (the JSON's video id ->
-    images in order) and `image_id_to_annotations` is first asked for.
+    refused without `allow_absolute_paths`. The JSON is read again when one of the four attributes below is
+    first asked for.
     """
 
     def __init__(
@@ -165,21 +167,24 @@ class COCODataset(ClipDataset):
 
     @property
     def images(self) -> list[JsonObject]:
+        """The JSON's images, as they are there."""
         return self._json["images"]
 
     @property
     def annotations(self) -> list[JsonObject]:
+        """The JSON's annotations, as they are there."""
         return self._json["annotations"]
 
     @cached_property
     def video_to_images(self) -> dict[int | str, list[JsonObject]]:
-        videos = list_videos(self._json_path, self.images)
-        return {
-            video: in_order(images, f"{self._json_path}: video {video}") for video, images in videos.items()
-        }
+        """The JSON's video id -> its images in order."""
+        path = self._json_path
+        videos = list_videos(path, self.images).items()
+        return {video: in_order(images, f"{path}: video {video}") for video, images in videos}
 
     @cached_property
     def image_id_to_annotations(self) -> dict[Any, list[JsonObject]]:
+        """The id of an image -> its annotations."""
         return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 
@@ -190,7 +195,7 @@ def dataset_from_config(
     seed: int = 0,
     max_objects: int | None = None,
 ) -> ClipDataset:
-    """The dataset of a configuration, over `records` where they are given: a `VideoDataset` or `COCODataset`.
+    """Return the `VideoDataset` or `COCODataset` of a configuration, over `records` where they are given.
 
     `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
     """
@@ -220,7 +225,7 @@ def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: in
 def clip_spec(
     cfg: DatasetConfig, seed: int, max_objects: int | None, records: Sequence[VideoRecord]
 ) -> ClipSpec:
-    """How the configuration's dataset over these records draws its clips, for other engines."""
+    """Return how the configuration's dataset over these records draws its clips, for other engines."""
     return dataset_from_config(cfg, records=records, seed=seed, max_objects=max_objects).spec
 
 
@@ -234,16 +239,11 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
 
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
-_SET_HERE = (
-    "self",
-    "dataset",
-    "batch_size",
-    "shuffle",
-    "sampler",
-    "batch_sampler",
-    "num_workers",
+# Parameters of torch's DataLoader that are set here.
+_SET_HERE = {
+    *("self", "dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers"),
     "collate_fn",
-)
+}
 
 
 def create_dataloader(
@@ -258,20 +258,23 @@ def create_dataloader(
     num_of_neg_points: int = 0,
     **kwargs: Any,
 ) -> DataLoader[Any]:
-    """Batches of a dataset, the same for any number of workers.
+    """Return a loader of a dataset's batches, the same for any number of workers.
 
-    Further keywords: the settings of `DatasetConfig` that say how videos are read and clips drawn;
-    records, seed and max_objects; rank, world_size and epoch
-    of the `ClipSampler`; and those of torch's DataLoader. An epoch is chosen by
-    `loader.sampler.set_epoch`. With shuffle, clips that fill no batch are left out at an epoch's end;
-    without it the last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
+    Further keywords: the settings of `DatasetConfig` by their names; records, seed, max_objects; rank,
+    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. `loader.sampler.set_epoch`
+    chooses the epoch. With shuffle, clips that fill no batch are left out at an epoch's end; without it the
+    last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
     """
-    kwargs = dict(kwargs)
+    taken = _config_options()
     options, draw, sampling = (
         {name: kwargs.pop(name) for name in names if name in kwargs}
-        for names in (_config_options(), _DRAW_OPTIONS, _SAMPLER_OPTIONS)
+        for names in (taken, _DRAW_OPTIONS, _SAMPLER_OPTIONS)
     )
-    _check_loader_options(kwargs)
+    loader_options = [name for name in signature(DataLoader.__init__).parameters if name not in _SET_HERE]
+    unknown = [name for name in kwargs if name not in loader_options]
+    if unknown:
+        allowed = [*taken, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
+        raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
     cfg = DatasetConfig(
         dataset_type=dataset_type,
         data_path=dataset_path,
@@ -284,28 +287,14 @@ def create_dataloader(
         include_center_point=include_center,
         **options,
     )
-    return _loader(dataset_from_config(cfg, **draw), cfg, sampling, kwargs)
-
-
-def _loader(
-    dataset: ClipDataset, cfg: DatasetConfig, sampling: dict[str, Any], options: dict[str, Any]
-) -> DataLoader[Any]:
+    dataset = dataset_from_config(cfg, **draw)
+    together = batch_size if shuffle else 1
     sampler = ClipSampler(
-        len(dataset),
-        cfg.clips_per_video,
-        dataset.spec.seed,
-        cfg.shuffle,
-        **sampling,
-        batch_size=cfg.batch_size if cfg.shuffle else 1,
+        len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling, batch_size=together
     )
-    options["worker_init_fn"] = partial(init_worker, then=options.get("worker_init_fn"))
+    kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
     return DataLoader(
-        dataset,
-        cfg.batch_size,
-        sampler=sampler,
-        num_workers=cfg.num_workers,
-        collate_fn=collate_fn,
-        **options,
+        dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **kwargs
     )
 
 
@@ -314,11 +303,3 @@ def _config_options() -> list[str]:
     named = {*signature(create_dataloader).parameters, "data_path", "include_center_point"}
     of_a_run = {"datasets", "feature_cache"}  # a mixture and a cache belong to a whole configuration
     return [each.name for each in fields(DatasetConfig) if each.name not in named | of_a_run]
-
-
-def _check_loader_options(options: dict[str, Any]) -> None:
-    loader_options = [name for name in signature(DataLoader.__init__).parameters if name not in _SET_HERE]
-    unknown = [name for name in options if name not in loader_options]
-    if unknown:
-        allowed = [*_config_options(), *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
-        raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
