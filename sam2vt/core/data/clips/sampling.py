@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +39,7 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
     return total - total % together
 
 
+@dataclass(eq=False)
 class ClipSampler:
     """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.
 
@@ -46,31 +48,22 @@ class ClipSampler:
     travels inside each key. With shuffle the order is a permutation seeded by (seed, epoch).
     """
 
-    def __init__(
-        self,
-        num_videos: int,
-        clips_per_video: int,
-        seed: int,
-        shuffle: bool,
-        rank: int = 0,
-        world_size: int = 1,
-        epoch: int = 0,
-        *,
-        batch_size: int = 1,
-    ) -> None:
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"rank={rank}: must be at least 0 and below world_size={world_size}")
-        self.num_videos = num_videos
-        self.clips_per_video = clips_per_video
-        self.seed = seed
-        self.shuffle = shuffle
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = epoch
-        self.batch_size = batch_size
-        self._usable = usable_clips(num_videos, clips_per_video, world_size, batch_size)
+    num_videos: int
+    clips_per_video: int
+    seed: int
+    shuffle: bool
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+    batch_size: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise ConfigError(f"rank={self.rank}: must be at least 0 and below world_size={self.world_size}")
+        self._usable = usable_clips(self.num_videos, self.clips_per_video, self.world_size, self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
         self.epoch = epoch
 
     def __len__(self) -> int:

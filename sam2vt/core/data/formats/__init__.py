@@ -142,11 +142,9 @@ def _unique(path: str, records: list[VideoRecord], options: ReadOptions) -> list
         if first is not record:
             here, there = (each.video_path or each.source for each in (record, first))
             options.fault(
-                DataError(
-                    f"{path}: two videos have the id {record.video_id}: {there} and {here}; rename one",
-                    video=record.video_id,
-                    file=here,
-                )
+                f"{path}: two videos have the id {record.video_id}: {there} and {here}; rename one",
+                video=record.video_id,
+                file=here,
             )
     return list(kept.values())
 

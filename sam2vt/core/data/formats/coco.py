@@ -27,9 +27,9 @@ from sam2vt.core.data.formats.coco_json import (
     json_kind,
     read_json,
 )
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
-from sam2vt.core.data.formats.listing import natural_key, some, stem
-from sam2vt.core.data.formats.paths import find_inside, with_slashes
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import natural_key, stem
+from sam2vt.core.data.formats.paths import find_files, with_slashes
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
@@ -80,7 +80,7 @@ def _record(
 ) -> VideoRecord:
     where = f"{json_path}: video {video_id}"
     frames = in_order(frames, where)
-    paths = find_files(frames, roots, where, options)
+    paths = find_images(frames, roots, where, options)
     height, width = common_size(frames, paths, where)
     known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
     objects, object_names = assign_object_ids(known, options.identity, names, (height, width), where)
@@ -184,23 +184,9 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
     return [*given, folder, *filter(os.path.isdir, beside)]
 
 
-def find_files(frames: list[JsonObject], roots: list[str], where: str, options: ReadOptions) -> list[str]:
-    """The file of each image. Raises DataError naming those that are missing."""
-    absolute = options.allow_absolute_paths
-    paths = []
-    for place, frame in enumerate(frames):
-        with located(frame=place):
-            paths.append(find_inside(_names(frame, where), roots, where, absolute))
-    places = [place for place, path in enumerate(paths) if path is None]
-    missing = [_names(frames[place], where)[0] for place in places]
-    if missing:
-        raise DataError(
-            f"{where}: {len(missing)} of {len(frames)} image files do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)} by path and file_name. Put the files there, or set dataset.image_root "
-            "(--image-root)",
-            frame=only(places),
-        )
-    return [path for path in paths if path is not None]
+def find_images(frames: list[JsonObject], roots: list[str], where: str, options: ReadOptions) -> list[str]:
+    """Return the file of each image. Raises DataError naming those that are missing."""
+    return find_files([_names(frame, where) for frame in frames], roots, where, options)
 
 
 def common_size(frames: list[JsonObject], paths: list[str], where: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sam2vt.core.data.formats.coco import common_size, find_files, image_roots
+from sam2vt.core.data.formats.coco import common_size, find_images, image_roots
 from sam2vt.core.data.formats.coco_json import (
     JsonObject,
     Place,
@@ -61,7 +61,7 @@ def _record(
     options: ReadOptions,
 ) -> VideoRecord:
     where = f"{json_path}: image {image['id']}"
-    paths = find_files([image], roots, where, options)
+    paths = find_images([image], roots, where, options)
     height, width = common_size([image], paths, where)
     objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
     shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}

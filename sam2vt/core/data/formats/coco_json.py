@@ -154,7 +154,7 @@ def group_by_image(
             where = place_of(annotation["image_id"]) if lacking.is_listed else {}
             track = stated_track(annotation) if options.identity == "error" else None
             number = track if type(track) is int else None  # which is then the object's
-            options.fault(DataError(f"{name} {lacking.what}", file=json_path, object=number, **where))
+            options.fault(f"{name} {lacking.what}", file=json_path, object=number, **where)
         elif _is_crowd(annotation):
             num_crowd += 1
         else:

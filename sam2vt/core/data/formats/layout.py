@@ -33,8 +33,12 @@ class ReadOptions:
         """Whether to look into a few files at once; whoever collects faults reads them all."""
         return self.faults is None
 
-    def fault(self, error: DataError) -> None:
-        """What is wrong with some of the videos, while the others can be read."""
+    def fault(self, error: DataError | str, **place: Any) -> None:
+        """Collect what is wrong with some of the videos while others can be read, or raise it as DataError.
+
+        `place` is where a fault that is a text is, by the keywords of DataError.
+        """
+        error = DataError(error, **place) if isinstance(error, str) else error
         if self.faults is None:
             raise error
         self.faults.append(error)

@@ -12,7 +12,7 @@ import os
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
-from sam2vt.core.data.formats.records import record_from_frames, with_coding
+from sam2vt.core.data.formats.records import read_video, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
 from sam2vt.core.data.masks.codings import MOTS_CLASSES
 from sam2vt.core.types import VideoRecord
@@ -34,13 +34,11 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
         lonely = [name for name in has if name not in lacks]
         if lonely:
             options.fault(
-                DataError(
-                    f"{root}: {len(lonely)} of {len(has)} sequences have no folder here: {some(lonely)}; "
-                    f"a sequence needs frames in {frame_root} and masks in {mask_root}: add them, or "
-                    "remove the sequence",
-                    video=only(lonely),
-                    file=root,
-                )
+                f"{root}: {len(lonely)} of {len(has)} sequences have no folder here: {some(lonely)}; "
+                f"a sequence needs frames in {frame_root} and masks in {mask_root}: add them, or "
+                "remove the sequence",
+                video=only(lonely),
+                file=root,
             )
     if not masks:
         raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
@@ -56,7 +54,7 @@ def _records(
     options: ReadOptions,
 ) -> list[VideoRecord]:
     def build(name: str) -> VideoRecord:
-        record = record_from_frames(name, frames[name], masks[name], options.look)
+        record = read_video(name, frames[name], masks[name], options.look)
         return with_coding(record, "mots", classes=classes)
 
     return options.records(build, names, lambda name: {"video": name})

@@ -6,9 +6,30 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from sam2vt.errors import DataError
+from sam2vt.core.data.formats.layout import ReadOptions, only
+from sam2vt.core.data.formats.listing import some
+from sam2vt.errors import DataError, located
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
+
+
+def find_files(
+    names: Sequence[list[str]], roots: Sequence[str], where: str, options: ReadOptions
+) -> list[str]:
+    """Return the file of each frame, the first of its names that is one. Raises DataError for missing files."""
+    found = []
+    for place, each in enumerate(names):
+        with located(frame=place):
+            found.append(find_inside(each, roots, where, options.allow_absolute_paths))
+    missing = [place for place, path in enumerate(found) if path is None]
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing)} of {len(names)} image files do not exist: "
+            f"{some(names[place][0] for place in missing)}; looked in {', '.join(roots)} by path and "
+            "file_name. Put the files there, or set dataset.image_root (--image-root)",
+            frame=only(missing),
+        )
+    return [path for path in found if path is not None]
 
 
 def find_inside(

@@ -21,62 +21,48 @@ from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 
 
-def record_from_frames(video_id: str, frame_folder: str, mask_folder: str, look: bool = True) -> VideoRecord:
-    """A folder of images, one a frame in natural order, and a folder of masks.
+def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) -> VideoRecord:
+    """Return the record of a folder of frames in natural order, or a video file, and a folder of masks.
 
     With `look` the first mask has to be of the frames' size; whoever reads all masks finds that out later.
+    Raises DataError naming the folder or file.
     """
-    names = files_in(frame_folder, IMAGE_EXTENSIONS)
-    if not names:
-        raise DataError(
-            f"{frame_folder}: no frame is in it; allowed are {', '.join(IMAGE_EXTENSIONS)} files, one a "
-            "frame",
-            file=frame_folder,
-        )
-    stems = [alike(stem(name)) for name in names]
-    if len(set(stems)) < len(stems):
-        twice = Counter(stems).most_common(1)[0][0]
-        raise DataError(
-            f"{frame_folder}: two frames are named {twice}; remove one of the files", file=frame_folder
-        )
-    paths = tuple(os.path.join(frame_folder, name) for name in names)
+    paths, path = (None, source) if os.path.isfile(source) else (_frame_paths(source), None)
     masks = read_mask_folder(mask_folder)
-    annotations = match_frame_names(masks, stems)
-    with located(frame=0):
-        height, width = image_size(paths[0], "frame")
+    if paths is None:
+        probe = probe_video(source)
+        num_frames, size = probe.num_frames, (probe.height, probe.width)
+        annotations = match_frame_numbers(masks, num_frames, source)
+    else:
+        num_frames = len(paths)
+        annotations = match_frame_names(masks, [stem(os.path.basename(each)) for each in paths])
+        with located(frame=0):
+            size = image_size(paths[0], "frame")
     if look:
-        check_first_mask(annotations, (height, width), paths[0])
+        check_first_mask(annotations, size, paths[0] if paths else source)
     return VideoRecord(
-        video_id=video_id,
-        num_frames=len(paths),
-        height=height,
-        width=width,
-        annotations=annotations,
+        video_id,
+        num_frames,
+        *size,
+        annotations,
         frame_paths=paths,
+        video_path=path,
         object_ids=masks.object_ids,
-        source=frame_folder,
+        source=source,
         object_names=masks.object_names,
     )
 
 
-def record_from_video(video_id: str, video_path: str, mask_folder: str, look: bool = True) -> VideoRecord:
-    """A video file and a folder of masks; `look` as for frames."""
-    masks = read_mask_folder(mask_folder)
-    probe = probe_video(video_path)
-    annotations = match_frame_numbers(masks, probe.num_frames, video_path)
-    if look:
-        check_first_mask(annotations, (probe.height, probe.width), video_path)
-    return VideoRecord(
-        video_id=video_id,
-        num_frames=probe.num_frames,
-        height=probe.height,
-        width=probe.width,
-        annotations=annotations,
-        video_path=video_path,
-        object_ids=masks.object_ids,
-        source=video_path,
-        object_names=masks.object_names,
-    )
+def _frame_paths(folder: str) -> tuple[str, ...]:
+    """The images of a folder, none of which are named alike."""
+    names = files_in(folder, IMAGE_EXTENSIONS)
+    if not names:
+        allowed = ", ".join(IMAGE_EXTENSIONS)
+        raise DataError(f"{folder}: no frame is in it; allowed are {allowed} files, one a frame", file=folder)
+    (name, count), *_ = Counter(alike(stem(each)) for each in names).most_common(1)
+    if count > 1:
+        raise DataError(f"{folder}: two frames are named {name}; remove one of the files", file=folder)
+    return tuple(os.path.join(folder, each) for each in names)
 
 
 def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:

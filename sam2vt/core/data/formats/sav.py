@@ -26,12 +26,10 @@ def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRec
     if missing:
         folder = os.path.dirname(files[missing[0]][0])
         options.fault(
-            DataError(
-                f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
-                f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files",
-                video=only([os.path.basename(name) for name in missing]),
-                file=only([files[name][0] for name in missing]),
-            )
+            f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
+            f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files",
+            video=only([os.path.basename(name) for name in missing]),
+            file=only([files[name][0] for name in missing]),
         )
 
     def build(name: str) -> VideoRecord:

@@ -9,7 +9,7 @@ import os
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, files_in
-from sam2vt.core.data.formats.records import record_from_frames, with_colours
+from sam2vt.core.data.formats.records import read_video, with_colours
 from sam2vt.core.data.formats.tree import find_tree
 from sam2vt.core.types import VideoRecord
 
@@ -18,7 +18,7 @@ def load_single_clip(frame_root: str, mask_root: str, options: ReadOptions) -> l
     video_id = os.path.basename(os.path.dirname(frame_root))
 
     def build(root: str) -> VideoRecord:
-        record = record_from_frames(video_id, root, mask_root, options.look)
+        record = read_video(video_id, root, mask_root, options.look)
         return with_colours(record, options.colours)
 
     return options.records(build, [frame_root], lambda _: {"video": video_id})

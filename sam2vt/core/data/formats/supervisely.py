@@ -49,12 +49,10 @@ def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
     ):
         if lonely:
             options.fault(
-                DataError(
-                    f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
-                    "with both, or remove what is alone",
-                    video=only(lonely),
-                    file=dataset,
-                )
+                f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
+                "with both, or remove what is alone",
+                video=only(lonely),
+                file=dataset,
             )
     return [(path, files[name]) for name, path in videos.items() if name in files]
 

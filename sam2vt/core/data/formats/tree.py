@@ -22,7 +22,7 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.formats.records import record_from_frames, record_from_video, with_colours
+from sam2vt.core.data.formats.records import read_video, with_colours
 from sam2vt.core.data.formats.youtube_vos import read_meta
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -68,8 +68,7 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     _note_lists(os.path.join(os.path.dirname(above), _LISTS), len(sources), options)
 
     def build(name: str) -> VideoRecord:
-        read = record_from_frames if os.path.isdir(sources[name]) else record_from_video
-        record = read(name, sources[name], masks[name], options.look)
+        record = read_video(name, sources[name], masks[name], options.look)
         return with_colours(describe(record), options.colours)
 
     return options.records(build, (name for name in sources if name in masks), lambda name: {"video": name})
@@ -117,21 +116,17 @@ def _check_both(
     without_frames = [name for name in masks if name not in videos]
     if without_masks:
         options.fault(
-            DataError(
-                f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of "
-                f"masks: {some(without_masks)}; add their masks or remove their frames",
-                video=only(without_masks),
-                file=mask_root,
-            )
+            f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of "
+            f"masks: {some(without_masks)}; add their masks or remove their frames",
+            video=only(without_masks),
+            file=mask_root,
         )
     if without_frames:
         options.fault(
-            DataError(
-                f"{frame_root}: {len(without_frames)} videos have masks but no frames: "
-                f"{some(without_frames)}; add their frames or remove their masks",
-                video=only(without_frames),
-                file=frame_root,
-            )
+            f"{frame_root}: {len(without_frames)} videos have masks but no frames: "
+            f"{some(without_frames)}; add their frames or remove their masks",
+            video=only(without_frames),
+            file=frame_root,
         )
 
 

@@ -15,9 +15,8 @@ from sam2vt.core.data.formats.coco_json import find_json
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, alike, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
-from sam2vt.core.data.formats.records import record_from_video, with_colours
+from sam2vt.core.data.formats.records import read_video, with_colours
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import DataError
 
 _VIDEO_FOLDERS = ("", "videos", "Videos")
 _MASK_FOLDERS = ("Annotations", "annotations", "masks", "Masks", "")
@@ -46,7 +45,7 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
     pairs = _unshared(pairs, options)
 
     def build(video: str) -> VideoRecord:
-        record = record_from_video(_video_id(video), video, pairs[video], options.look)
+        record = read_video(_video_id(video), video, pairs[video], options.look)
         return with_colours(record, options.colours)
 
     return options.records(build, pairs, lambda video: {"video": _video_id(video), "file": video})
@@ -65,14 +64,12 @@ def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions
     lonely = [video for video in videos if video not in found]
     if lonely:
         options.fault(
-            DataError(
-                f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: "
-                f"{some(map(os.path.basename, lonely))}; looked for a folder of the file's name in {root}, "
-                "Annotations/ and masks/, found "
-                f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}",
-                video=only([_video_id(video) for video in lonely]),
-                file=only(lonely) or root,
-            )
+            f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: "
+            f"{some(map(os.path.basename, lonely))}; looked for a folder of the file's name in {root}, "
+            "Annotations/ and masks/, found "
+            f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}",
+            video=only([_video_id(video) for video in lonely]),
+            file=only(lonely) or root,
         )
     return found
 
@@ -83,11 +80,9 @@ def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
     for folder in (folder for folder, count in uses.items() if count > 1):
         names = [os.path.basename(video) for video, masks in pairs.items() if masks == folder]
         options.fault(
-            DataError(
-                f"{folder}: several video files share this folder of masks: {some(names)}; name each folder "
-                "of masks as its video",
-                file=folder,
-            )
+            f"{folder}: several video files share this folder of masks: {some(names)}; name each folder "
+            "of masks as its video",
+            file=folder,
         )
     return {video: folder for video, folder in pairs.items() if uses[folder] == 1}
 
@@ -99,11 +94,9 @@ def _check_used(
     unused = [os.path.relpath(folder, root) for folder in folders if folder not in used]
     if unused and path == root:
         options.fault(
-            DataError(
-                f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them "
-                "as their videos, add the videos or remove the masks",
-                file=only([os.path.join(root, each) for each in unused]) or root,
-            )
+            f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them "
+            "as their videos, add the videos or remove the masks",
+            file=only([os.path.join(root, each) for each in unused]) or root,
         )
 
 

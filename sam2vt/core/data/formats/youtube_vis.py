@@ -12,9 +12,9 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco import image_roots
 from sam2vt.core.data.formats.coco_json import JsonObject, category_names, find_json, json_kind, name_of
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
-from sam2vt.core.data.formats.listing import some, stem
-from sam2vt.core.data.formats.paths import find_inside, with_slashes
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import stem
+from sam2vt.core.data.formats.paths import find_files, with_slashes
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.json_files import load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
@@ -72,14 +72,13 @@ def _group(
     for place, annotation in enumerate(annotations):
         video_id = annotation.get("video_id")
         if not isinstance(video_id, (int, str)) or video_id not in by_video:
-            error = DataError(
+            options.fault(
                 f"{json_path}: annotations[{place}] (id {annotation.get('id')}) belongs to video "
                 f"{shown(video_id)}, which videos does not list; add the video or remove the annotation",
                 file=json_path,
             )
-            options.fault(error)
-            continue
-        by_video[video_id].append(annotation)
+        else:
+            by_video[video_id].append(annotation)
     return by_video
 
 
@@ -158,20 +157,7 @@ def _frame_paths(video: JsonObject, where: str, roots: list[str], options: ReadO
     length = video.get("length", len(files))
     if length != len(files):
         raise DataError(f"{where}: length is {shown(length)}, but file_names has {len(files)}; correct one")
-    paths = []
-    for place, name in enumerate(files):
-        with located(frame=place):
-            paths.append(find_inside([name], roots, where, options.allow_absolute_paths))
-    places = [place for place, path in enumerate(paths) if path is None]
-    missing = [files[place] for place in places]
-    if missing:
-        raise DataError(
-            f"{where}: {len(missing)} of {len(files)} frames do not exist: {some(missing)}; looked in "
-            f"{', '.join(roots)}. Put the files there, or set dataset.image_root "
-            "(--image-root)",
-            frame=only(places),
-        )
-    return [path for path in paths if path is not None]
+    return find_files([[name] for name in files], roots, where, options)
 
 
 def _segmentations(annotation: JsonObject, num_frames: int, where: str) -> list[Any]:
