@@ -19,7 +19,7 @@ _HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # as characters beyond 16 bi
 
 
 def load_json(path: str) -> Any:
-    """The content of a JSON file; it is shared between callers and must not be changed.
+    """Return the content of a JSON file; it is shared between callers and must not be changed.
 
     Raises DataError naming the file for one that cannot be read, is no UTF-8, is nested too deeply, holds
     a number that is none (NaN, Infinity), a field twice or a text that is no Unicode.
@@ -67,7 +67,7 @@ def _parsed(path: str, mtime_ns: int, num_bytes: int) -> Any:
 
 
 def _texts(content: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text, fields' names too, with the place where it is, such as images[0].file_name."""
+    """Yield every text, fields' names too, with the place where it is, such as images[0].file_name."""
     if isinstance(content, str):
         yield place, content
     elif isinstance(content, list):
@@ -101,7 +101,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def field(entry: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
-    """A field of an object, of this type. Raises DataError naming both."""
+    """Return a field of an object, of this type. Raises DataError naming both."""
     if not isinstance(entry, dict):
         raise DataError(f"{where}: is {shown(entry)}; allowed is an object with the field {name}")
     value = entry.get(name)
@@ -112,5 +112,5 @@ def field(entry: Any, name: str, kind: type | tuple[type, ...], where: str) -> A
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value, for a message."""
+    """Return the beginning of a value, for a message."""
     return f"{str(value)[:40]!r}"

@@ -87,5 +87,5 @@ def open_records(
 
 
 def _colour_table(colours: dict[str, list[int]] | None) -> dict[str, tuple[int, int, int]] | None:
-    """The colours of a configuration, whose lists are checked by the reader."""
+    """Return the colours of a configuration, whose lists are checked by the reader."""
     return {name: tuple(colour) for name, colour in colours.items()} if colours else None  # type: ignore[misc]

@@ -21,7 +21,7 @@ def first_prompts(
     generator: PromptGenerator,
     rng: np.random.Generator,
 ) -> tuple[list[Prompt], list[int]]:
-    """Each object's prompt on its first visible frame, and the objects' ids in order.
+    """Return each object's prompt on its first visible frame, and the objects' ids in order.
 
     `frame_index` of a prompt counts from `record.frames.start`, its coordinates are those of the model's
     input. Masks are read until all objects that the record names have been seen, one frame at a time.
@@ -49,13 +49,16 @@ def first_prompts(
 
 
 def video_frames(record: VideoRecord, image_size: int | tuple[int, int]) -> Iterator[torch.Tensor]:
-    """The frames of `record.frames` in order, uint8 [3, H, W] at the model's size, in constant memory."""
+    """Yield the frames of `record.frames` in order, uint8 [3, H, W] at the model's size, in constant
+    memory.
+    """
     for frame in iterate_frames(record, size=_size(image_size)):
         yield torch.from_numpy(frame).permute(2, 0, 1).contiguous()
 
 
 def ground_truth(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
-    """The visible objects of an annotated frame: object id -> bool [height, width] at the video's size.
+    """Return the visible objects of an annotated frame: object id -> bool [height, width] at the video's
+    size.
 
     `frame_index` counts from the start of the whole video. Raises DataError if it is not annotated.
     """

@@ -40,7 +40,7 @@ def _one_thread() -> None:
 
 
 def with_progress(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
-    """The items as they come; `done` of the total were there before."""
+    """Yield the items as they come; `done` of the total were there before."""
     if not sys.stderr.isatty():
         yield from items
         return

@@ -38,7 +38,7 @@ def check_dataset(
     image_size: int = 512,
     workers: int | None = None,
 ) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
-    """All faults of a dataset, and the records of the videos that can be read at all.
+    """Return all faults of a dataset, and the records of the videos that can be read at all.
 
     `load` is given the lists that collect the faults of single videos, and notes.
     """
@@ -123,7 +123,7 @@ def _alike(videos: list[VideoFindings]) -> Iterator[str]:
 
 
 def _unread(videos: list[VideoFindings], check: VideoCheck) -> Iterator[str]:
-    """What was not looked at, so that nobody takes it for sound."""
+    """Yield what was not looked at, so that nobody takes it for sound."""
     decoded, total = sum(v.decoded_frames for v in videos), sum(v.num_frames for v in videos)
     if check.depth == "all" or decoded == total:
         return

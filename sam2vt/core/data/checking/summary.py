@@ -10,7 +10,7 @@ from sam2vt.core.data.checking.dataset import DatasetFindings
 
 
 def summarise(found: DatasetFindings) -> dict[str, Any]:
-    """What `sam2vt validate --json` prints beside faults and notes."""
+    """Return what `sam2vt validate --json` prints beside faults and notes."""
     videos = found.videos
     objects = [numbers for video in videos for numbers in video.objects.values()]
     num_frames = sum(video.num_frames for video in videos)

@@ -31,7 +31,7 @@ class VideoCheck:
     frame_stride: int = 1
 
     def __call__(self, record: VideoRecord) -> VideoFindings:
-        """All findings of one video. Reads each mask once."""
+        """Return all findings of one video. Reads each mask once."""
         annotated = record.annotated_frames
         found = VideoFindings(
             video=record.video_id,

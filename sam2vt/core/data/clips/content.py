@@ -51,12 +51,12 @@ def draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
 
 
 def prompted_frames(masks: np.ndarray) -> np.ndarray:
-    """The first frame on which each object is visible, [N]; 0 where it never is."""
+    """Return the first frame on which each object is visible, [N]; 0 where it never is."""
     return masks.any(axis=(2, 3)).argmax(axis=0)
 
 
 def are_kept(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether no object is lost; bool [N, H, W] each, the objects on their prompted frames.
+    """Return whether no object is lost; bool [N, H, W] each, the objects on their prompted frames.
 
     An object that had fewer than `FEW_PIXELS` before must not have become smaller.
     """
@@ -67,7 +67,7 @@ def are_kept(before: np.ndarray, after: np.ndarray) -> bool:
 def _stack_masks(
     frames: list[int], visible: dict[int, FrameMasks], object_ids: list[int], spec: ClipSpec
 ) -> np.ndarray:
-    """bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
+    """Return bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
     masks = np.zeros((spec.clip_length, len(object_ids), *spec.image_size), dtype=bool)
     for t, frame in enumerate(frames):
         for n, object_id in enumerate(object_ids):
@@ -78,7 +78,7 @@ def _stack_masks(
 
 
 def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], spec: ClipSpec) -> np.ndarray:
-    """bool [T, N]: where an object's mask is known, be it there or absent."""
+    """Return bool [T, N]: where an object's mask is known, be it there or absent."""
     valid = np.zeros((spec.clip_length, len(object_ids)), dtype=bool)
     for t, frame in enumerate(frames):
         if frame in record.annotations:
@@ -88,7 +88,7 @@ def _stack_valid(record: VideoRecord, frames: list[int], object_ids: list[int], 
 
 
 def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.ndarray:
-    """uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
+    """Return uint8 [T, 3, H, W]; the last frame stands in for those that the video lacks."""
     read = read_frames(record, frames, size=spec.image_size)
     images = np.empty((spec.clip_length, 3, *spec.image_size), dtype=np.uint8)
     for frame, image in zip(read, images):
@@ -106,7 +106,7 @@ def _padded(read: np.ndarray, spec: ClipSpec) -> np.ndarray:
 def _draw_still(
     record: VideoRecord, masks: FrameMasks, object_ids: list[int], spec: ClipSpec, rng: np.random.Generator
 ) -> Content:
-    """What a clip of one image shows; where an object has left it, it is absent."""
+    """Return what a clip of one image shows; where an object has left it, it is absent."""
     assert spec.features is None, "a moved image has no features"
     maps = draw_motion(spec.clip_length, spec.image_size[0], rng)
     (image,) = read_frames(record, [0], size=spec.image_size)
@@ -131,20 +131,24 @@ def draw_motion(num_frames: int, side: int, rng: np.random.Generator) -> np.ndar
 
 
 def move(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """An image uint8 [H, W, 3] as the camera shows it, [T, H, W, 3]; beyond its edge it is mirrored."""
+    """Return an image uint8 [H, W, 3] as the camera shows it, [T, H, W, 3]; beyond its edge it is
+    mirrored.
+    """
     size = image.shape[1::-1]
     frames = [cv2.warpAffine(image, each, size, borderMode=cv2.BORDER_REFLECT_101) for each in maps]
     return np.stack(frames)
 
 
 def move_mask(mask: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """A mask bool [H, W] alike, [T, H, W]; mirrored parts are no object's, as nothing tells them apart."""
+    """Return a mask bool [H, W] alike, [T, H, W]; mirrored parts are no object's, as nothing tells
+    them apart.
+    """
     size, values = mask.shape[::-1], mask.astype(np.uint8)
     return np.stack([cv2.warpAffine(values, each, size, flags=cv2.INTER_NEAREST) for each in maps]) > 0
 
 
 def _draw_pose(rng: np.random.Generator) -> np.ndarray:
-    """(turn in degrees, logarithm of the zoom, shift right, shift down)."""
+    """Return (turn in degrees, logarithm of the zoom, shift right, shift down)."""
     limits = np.array([MAX_DEGREES, math.log(MAX_ZOOM), MAX_SHIFT, MAX_SHIFT])
     return rng.uniform(-limits, limits)
 

@@ -27,7 +27,7 @@ ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as deco
 def make_clip(
     records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec, quarantine: bool = False
 ) -> Clip:
-    """The clip of one draw, from video `key.index % len(records)`.
+    """Return the clip of one draw, from video `key.index % len(records)`.
 
     Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
     The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
@@ -107,7 +107,7 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
 
 
 def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
-    """A clip that counts nowhere: in the place of one that there is not, or that cannot be made.
+    """Return a clip that counts nowhere: in the place of one that there is not, or that cannot be made.
 
     Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
     last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
@@ -137,7 +137,7 @@ def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
 
 
 def _as_tensors(value: Any) -> Any:
-    """The same clip with tensors in place of its arrays; they share memory."""
+    """Return the same clip with tensors in place of its arrays; they share memory."""
     import torch
 
     if isinstance(value, np.ndarray):
@@ -148,7 +148,7 @@ def _as_tensors(value: Any) -> Any:
 
 
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
-    """Logs a warning for each video that is shorter than a clip, among the first thousand.
+    """Log a warning for each video that is shorter than a clip, among the first thousand.
 
     For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
     """
@@ -170,7 +170,7 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
 
 
 def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Each object's prompt on its first visible frame, in slot order, then those on further frames.
+    """Return each object's prompt on its first visible frame, in slot order, then those on further frames.
 
     Further frames are drawn for the clip, not for each object, so that objects share their conditioning
     frames; an object keeps its kind of prompt.

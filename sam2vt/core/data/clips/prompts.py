@@ -18,7 +18,7 @@ _ALIASES = {"bbox": "box"}
 
 
 def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...]:
-    """The kinds of prompt by their proper names, repeats kept as weights; None means all of them.
+    """Return the kinds of prompt by their proper names, repeats kept as weights; None means all of them.
 
     Raises ConfigError for an unknown kind and for an empty list.
     """
@@ -71,7 +71,7 @@ class PromptGenerator:
         rng: np.random.Generator | None = None,
         prompt_type: str | None = None,
     ) -> Prompt:
-        """The prompt for one mask: bool or 0/1 [H, W].
+        """Return the prompt for one mask: bool or 0/1 [H, W].
 
         The same mask and state of `rng` give the same prompt; without `rng` each call differs.
         `prompt_type` sets the kind instead of drawing it. Points are pixel centres as (x, y), all
@@ -143,7 +143,7 @@ def _as_bool_image(mask: torch.Tensor | np.ndarray) -> np.ndarray:
 
 
 def _deepest_pixel(pixels: np.ndarray) -> int:
-    """The flat index of the pixel farthest from the outside; beyond the image's edge is outside."""
+    """Return the flat index of the pixel farthest from the outside; beyond the image's edge is outside."""
     padded = np.pad(pixels.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     return int(np.argmax(distance))

@@ -15,7 +15,9 @@ _SHUFFLE_STREAM = 1  # keeps the order's random numbers apart from those of the 
 
 
 def sample_at(position: int, num_videos: int, clips_per_video: int, seed: int, shuffle: bool) -> SampleKey:
-    """The draw at a position counted over all epochs; an epoch is num_videos x clips_per_video long."""
+    """Return the draw at a position counted over all epochs; an epoch is num_videos x clips_per_video
+    long.
+    """
     epoch, place = divmod(position, num_videos * clips_per_video)
     if not shuffle:
         return SampleKey(epoch, place)
@@ -23,7 +25,8 @@ def sample_at(position: int, num_videos: int, clips_per_video: int, seed: int, s
 
 
 def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_size: int) -> int:
-    """How many clips of an epoch are visited: what does not divide by world_size x batch_size is dropped.
+    """Return how many clips of an epoch are visited: what does not divide by world_size x batch_size is
+    dropped.
 
     Dropped at the epoch's end, never repeated, so that every rank gets equally many full batches.
     Raises ConfigError where an epoch has not even one batch for each rank.

@@ -51,11 +51,11 @@ class ClipSpec:
             raise ConfigError(f"augment.{name}={value!r}: {text}")
 
     def of(self, record: VideoRecord) -> ClipSpec:
-        """How clips of this video are drawn."""
+        """Return how clips of this video are drawn."""
         return self if record.member is None or not self.sets else self.sets[record.member]
 
     def reading(self, features: FeatureCache) -> ClipSpec:
-        """The same clips with features in place of images."""
+        """Return the same clips with features in place of images."""
         return replace(self, features=features, sets=tuple(each.reading(features) for each in self.sets))
 
     @property

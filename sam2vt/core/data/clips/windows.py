@@ -43,7 +43,7 @@ def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
 
 
 def choose_objects(window: Window, spec: ClipSpec, rng: np.random.Generator) -> list[int]:
-    """The ids of the clip's objects in order, at most `max_objects`.
+    """Return the ids of the clip's objects in order, at most `max_objects`.
 
     An object that only appears on the last frame leaves nothing to track: it is taken only when there is
     no other. So is one smaller than `min_object_pixels` wherever it is visible. Where objects are too many,
@@ -61,7 +61,7 @@ def choose_objects(window: Window, spec: ClipSpec, rng: np.random.Generator) -> 
 
 
 def _shares(window: Window, candidates: list[int], areas: dict[int, int], sampling: str) -> np.ndarray | None:
-    """How likely each object is drawn; None: alike."""
+    """Return how likely each object is drawn; None: alike."""
     if sampling == "uniform":
         return None
     frames = {each: sum(each in masks for masks in window.visible.values()) for each in candidates}
@@ -74,7 +74,7 @@ def _needs_areas(spec: ClipSpec) -> bool:
 
 
 def _largest_areas(window: Window, object_ids: list[int]) -> dict[int, int]:
-    """Object id -> pixels of the video that it covers where it is largest."""
+    """Return object id -> pixels of the video that it covers where it is largest."""
     areas = dict.fromkeys(object_ids, 0)
     for masks in window.visible.values():
         for object_id in areas.keys() & masks.keys():
@@ -115,7 +115,7 @@ def _try_windows(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
 
 
 def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
-    """The first frames of all windows that hold an annotated frame.
+    """Return the first frames of all windows that hold an annotated frame.
 
     In a video shorter than a clip, one window for each phase of the stride.
     """

@@ -61,7 +61,7 @@ def load_records(
     faults: list[DataError] | None = None,
     notes: list[str] | None = None,
 ) -> list[VideoRecord]:
-    """Every video of a dataset, sorted by video_id; paths are absolute.
+    """Return every video of a dataset, sorted by video_id; paths are absolute.
 
     `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised; the keywords are those
     of `ReadOptions`; with `faults` videos that cannot be used are left out and told there, with `notes` what
@@ -184,7 +184,7 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
 
 
 def _nearest(path: str) -> str:
-    """The closest folder that does exist, and what is in it."""
+    """Return the closest folder that does exist, and what is in it."""
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)

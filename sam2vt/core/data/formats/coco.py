@@ -39,7 +39,7 @@ _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
 
 
 def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
-    """A record of every video of a JSON. Raises DataError naming the image or annotation."""
+    """Return a record of every video of a JSON. Raises DataError naming the image or annotation."""
     with located(file=json_path):
         data = read_json(json_path)
         images, annotations = data["images"], data["annotations"]
@@ -55,7 +55,7 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
 
 
 def _places(json_path: str, images: list[JsonObject]) -> Callable[[Any], Place]:
-    """Image id -> its video and frame, as far as the JSON tells; worked out for the first fault."""
+    """Return image id -> its video and frame, as far as the JSON tells; worked out for the first fault."""
 
     @cache
     def table() -> dict[Any, Place]:
@@ -138,7 +138,7 @@ def _by_folder(images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
 
 
 def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
-    """A video's images by their order field, else by name; DataError where that is not clear."""
+    """Return a video's images by their order field, else by name; DataError where that is not clear."""
     for field in _ORDER_FIELDS:
         values = [frame.get(field) for frame in frames]
         if all(value is None for value in values):
@@ -170,7 +170,7 @@ def _names(frame: JsonObject, where: str) -> list[str]:
 
 
 def image_roots(json_path: str, options: ReadOptions) -> list[str]:
-    """Where the files of a JSON's images are looked for.
+    """Return where the files of a JSON's images are looked for.
 
     Of annotations/instances_train.json also in images/train and images, beside annotations/.
     """
@@ -190,7 +190,7 @@ def find_images(frames: list[JsonObject], roots: list[str], where: str, options:
 
 
 def common_size(frames: list[JsonObject], paths: list[str], where: str) -> tuple[int, int]:
-    """(height, width) of the first file, which every image of the video must have."""
+    """Return (height, width) of the first file, which every image of the video must have."""
     with located(frame=0):
         size = image_size(paths[0], "frame")
     for place, frame in enumerate(frames):

@@ -35,7 +35,8 @@ def assign_object_ids(
     size: tuple[int, int],
     where: str,
 ) -> tuple[Objects, dict[int, str]]:
-    """The segmentations of each object on each annotated frame, and the objects' names, where they have any.
+    """Return the segmentations of each object on each annotated frame, and the objects' names, where they
+    have any.
 
     `size` is (height, width) of the frames. Raises DataError naming the annotation without identity.
     """
@@ -78,7 +79,7 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
 
 
 def _is_number(text: str) -> bool:
-    """Whether a track id is an object's number; a longer row of digits is a name."""
+    """Return whether a track id is an object's number; a longer row of digits is a name."""
     return re.fullmatch(r"-?[0-9]{1,19}", text) is not None and is_object_id(int(text))
 
 
@@ -134,7 +135,7 @@ def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> 
 
 
 def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np.ndarray]]) -> dict[int, int]:
-    """Place of a mask -> the object that it continues: the best pair first, each used once."""
+    """Return place of a mask -> the object that it continues: the best pair first, each used once."""
     overlaps = []
     for place, (category, mask) in enumerate(masks):
         for object_id, other_category, other in previous:

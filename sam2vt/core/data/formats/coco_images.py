@@ -29,7 +29,7 @@ _SPLITS = ("train", "valid", "val", "test")
 
 
 def load_images(json_path: str, options: ReadOptions) -> list[VideoRecord]:
-    """A record of every image that has an annotation. Raises DataError naming image or annotation."""
+    """Return a record of every image that has an annotation. Raises DataError naming image or annotation."""
     with located(file=json_path):
         data = read_json(json_path)
         by_image = group_by_image(json_path, data["images"], data["annotations"], options, _place)

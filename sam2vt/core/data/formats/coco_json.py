@@ -17,7 +17,9 @@ Place = dict[str, Any]  # of a DataError: video, frame
 
 
 def find_json(path: str) -> str | None:
-    """The JSON of a dataset: `path`, or the only one in its folder or annotations/; None: there is none."""
+    """Return the JSON of a dataset: `path`, or the only one in its folder or annotations/; None: there
+    is none.
+    """
     if os.path.isfile(path):
         return path if path.lower().endswith(".json") else None
     folders = [path, os.path.join(path, "annotations")]
@@ -35,7 +37,7 @@ def find_json(path: str) -> str | None:
 
 
 def json_kind(path: str) -> str:
-    """What a dataset's JSON is by its content: "masklets", "youtube_vis", "images" or "coco"."""
+    """Return what a dataset's JSON is by its content: "masklets", "youtube_vis", "images" or "coco"."""
     data = load_json(path)
     if not isinstance(data, dict):
         return "coco"  # whose reader says what is wrong
@@ -53,7 +55,9 @@ def json_kind(path: str) -> str:
 
 
 def stated_track(annotation: JsonObject) -> Any:
-    """Which object an annotation says that it shows, whatever that may be; None: it does not say it."""
+    """Return which object an annotation says that it shows, whatever that may be; None: it does not
+    say it.
+    """
     attributes = annotation.get("attributes")
     candidates = [annotation.get("track_id"), annotation.get("instance_id")]
     candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
@@ -61,7 +65,7 @@ def stated_track(annotation: JsonObject) -> Any:
 
 
 def track_of(annotation: JsonObject, where: str) -> int | str | None:
-    """The number or name of the object; whole numbers may be written as 7.0, as tables do."""
+    """Return the number or name of the object; whole numbers may be written as 7.0, as tables do."""
     track = stated_track(annotation)
     if isinstance(track, float) and track.is_integer():
         track = int(track)
@@ -80,7 +84,9 @@ def _is_list(data: dict[str, Any], key: str) -> bool:
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """The content of a COCO JSON: images, annotations and categories, each a list of objects of fields."""
+    """Return the content of a COCO JSON: images, annotations and categories, each a list of objects of
+    fields.
+    """
     data = load_json(path)
     if is_masklet_file(data):
         raise DataError(
@@ -110,7 +116,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
-    """Category id -> name. Raises DataError for a category that is no object of fields."""
+    """Return category id -> name. Raises DataError for a category that is no object of fields."""
     categories = data.get("categories") or []
     if not isinstance(categories, list):
         raise DataError(f"{path}: categories is a {type(categories).__name__}; it must be a list of objects")
@@ -123,7 +129,7 @@ def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
 
 
 def name_of(annotation: JsonObject, names: dict[Any, Any]) -> str | None:
-    """The category of an annotation, where it has one and the category a name."""
+    """Return the category of an annotation, where it has one and the category a name."""
     category = annotation.get("category_id")
     name = names.get(category) if isinstance(category, (int, str)) else None
     return str(name) if name else None
@@ -140,7 +146,8 @@ def group_by_image(
     options: ReadOptions,
     place_of: Callable[[Any], Place] = lambda image_id: {},
 ) -> dict[Any, list[JsonObject]]:
-    """Image id -> its annotations; every image has an entry. An annotation that is a fault is left out.
+    """Return image id -> its annotations; every image has an entry. An annotation that is a fault is left
+    out.
 
     So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
     `place_of` tells the video and frame of an image, for faults.

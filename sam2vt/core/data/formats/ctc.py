@@ -25,7 +25,7 @@ _FRAMES_LOOKED_AT = 16  # for the range of intensities
 
 
 def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """A record of every sequence. Raises DataError for 3D data and for sequences without outlines."""
+    """Return a record of every sequence. Raises DataError for 3D data and for sequences without outlines."""
     return options.records(lambda name: _sequence(root, name), sequences, lambda name: {"video": name})
 
 
@@ -67,7 +67,7 @@ def _sequence(root: str, name: str) -> VideoRecord:
 
 
 def _by_number(folder: str, prefix: str) -> dict[int, str]:
-    """The TIFFs of a folder whose name is the prefix and a number."""
+    """Return the TIFFs of a folder whose name is the prefix and a number."""
     found: dict[int, str] = {}
     for name in files_in(folder, _TIFF):
         number = last_number(os.path.splitext(name)[0])
@@ -84,7 +84,7 @@ def _by_number(folder: str, prefix: str) -> dict[int, str]:
 
 
 def _segments(root: str, name: str) -> dict[int, str]:
-    """Frame number -> its outlines: gold truth before silver."""
+    """Return frame number -> its outlines: gold truth before silver."""
     found: dict[int, str] = {}
     for kind in ("ST", "GT"):
         folder = os.path.join(root, f"{name}_{kind}", "SEG")
@@ -104,7 +104,7 @@ def _segments(root: str, name: str) -> dict[int, str]:
 
 
 def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
-    """Track -> its parent, 0 for none."""
+    """Return track -> its parent, 0 for none."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = [(place, line.split()) for place, line in enumerate(file, start=1) if line.strip()]
@@ -133,7 +133,7 @@ def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
 
 
 def _intensity_range(frames: tuple[str, ...]) -> tuple[float, float] | None:
-    """What scales 16 bit frames to 8 bits, one range for the video; None for frames of 8 bits.
+    """Return what scales 16 bit frames to 8 bits, one range for the video; None for frames of 8 bits.
 
     The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
     """

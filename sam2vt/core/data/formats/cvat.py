@@ -29,7 +29,7 @@ Shapes = dict[int, dict[int, list[Any]]]  # frame -> object id -> segmentations
 
 
 def load_cvat(folders: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """A record of each folder's task. Raises DataError naming track and frame, or what is missing."""
+    """Return a record of each folder's task. Raises DataError naming track and frame, or what is missing."""
     return options.records(
         _record,
         folders,
@@ -80,14 +80,14 @@ def _check_shapes(path: str, shapes: Shapes, frames: Frames, task: Task) -> None
 
 
 def _read_task(path: str) -> Task:
-    """What the XML says of the task."""
+    """Return what the XML says of the task."""
     with closing(_elements(path)) as elements:
         metas = (element for element in elements if element.tag == "meta")
         return next((read_task(meta, path) for meta in metas), Task())
 
 
 def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
-    """The shapes of all tracks, and the label of each."""
+    """Return the shapes of all tracks, and the label of each."""
     shapes, names = Shapes(), dict[int, str]()
     tasks: dict[str, None] = {}
     places = {number: place for place, number in enumerate(frames.numbers)}
@@ -116,7 +116,7 @@ def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
 
 
 def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tuple[int, Any]]:
-    """The frame and segmentation of each shape that is not outside."""
+    """Yield the frame and segmentation of each shape that is not outside."""
     found = {shape.tag for shape in track}
     if not found & set(_SHAPES):
         what = f"only {some(sorted(found))} shapes" if found else "no shape"

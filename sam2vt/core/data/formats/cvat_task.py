@@ -40,7 +40,7 @@ class Task:
         return self.mode == _OF_IMAGES
 
     def covers(self, number: int) -> bool:
-        """Whether somebody was to annotate this frame."""
+        """Return whether somebody was to annotate this frame."""
         if self.frames is not None and number not in self.frames:
             return False
         return not self.jobs or any(first <= number <= last for first, last in self.jobs)
@@ -67,7 +67,7 @@ def read_task(meta: Element, path: str) -> Task:
 
 
 def check_single(tasks: list[str], path: str) -> None:
-    """Refuses several tasks in one XML."""
+    """Refuse several tasks in one XML."""
     if len(tasks) > 1:
         raise DataError(
             f"{path}: holds {len(tasks)} tasks of a project ({some(tasks)}), numbered through as if "
@@ -121,7 +121,7 @@ class Frames(NamedTuple):
 
 
 def find_frames(folder: str, task: Task) -> Frames:
-    """Raises DataError where there are none, or nothing says which is which."""
+    """Raise DataError where there are none, or nothing says which is which."""
     images = _image_folder(folder)
     if images is not None:
         names = files_in(images, IMAGE_EXTENSIONS)

@@ -56,7 +56,9 @@ class ReadOptions:
         items: Iterable[Item],
         place: Callable[[Item], Mapping[str, Any]],
     ) -> list[VideoRecord]:
-        """The record of each item that has no fault; `place` is where a fault is, if it does not know it."""
+        """Return the record of each item that has no fault; `place` is where a fault is, if it does
+        not know it.
+        """
         built = []
         for item in items:
             try:
@@ -66,7 +68,7 @@ class ReadOptions:
         return built
 
     def given(self) -> dict[str, object]:
-        """What differs from the default, by its name in a configuration."""
+        """Return what differs from the default, by its name in a configuration."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
         return {name: value for name, value in values.items() if value != getattr(ReadOptions, name)}
 
@@ -88,7 +90,9 @@ class Layout(NamedTuple):
 
 
 def only(places: Sequence[Item]) -> Item | None:
-    """The video, file or frame of a fault that is about one or several; None where there are several."""
+    """Return the video, file or frame of a fault that is about one or several; None where there are
+    several.
+    """
     return places[0] if len(places) == 1 else None
 
 
@@ -97,7 +101,9 @@ def is_object_id(value: int) -> bool:
 
 
 def check_object_id(value: int, what: str) -> int:
-    """The value itself. Raises DataError that begins with `what`: the place, and what the number is there."""
+    """Return the value itself. Raises DataError that begins with `what`: the place, and what the
+    number is there.
+    """
     if not is_object_id(value):
         raise DataError(
             f"{what} {str(value)[:40]}, which is too large for an object's id; allowed are whole numbers "

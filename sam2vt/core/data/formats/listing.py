@@ -24,13 +24,13 @@ _MOST_DIGITS = 640  # Python may refuse to read longer numbers
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sorts names by the numbers in them: frame_2 before frame_10."""
+    """Sort names by the numbers in them: frame_2 before frame_10."""
     parts = _DIGITS.split(name)
     return [(0, int(part)) if _is_number(part) else (1, part) for part in parts], name
 
 
 def last_number(name: str) -> int | None:
-    """The last number in a name: 7 for frame_0007."""
+    """Return the last number in a name: 7 for frame_0007."""
     numbers = _DIGITS.findall(name)
     return int(numbers[-1]) if numbers and _is_number(numbers[-1]) else None
 
@@ -40,7 +40,7 @@ def _is_number(text: str) -> bool:
 
 
 def subfolders(folder: str) -> list[str]:
-    """Names of the folders in a folder, empty if there is no such folder.
+    """Return the names of the folders in a folder, empty if there is no such folder.
 
     Hidden ones are left out, and what macOS adds to archives.
     """
@@ -48,7 +48,7 @@ def subfolders(folder: str) -> list[str]:
 
 
 def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
-    """Names of the files with one of these extensions, hidden ones left out, in natural order.
+    """Return the names of the files with one of these extensions, hidden ones left out, in natural order.
 
     Raises DataError for a pipe, a broken link and the like, and for a folder that is named as an image.
     """
@@ -78,7 +78,7 @@ def _no_file(entry: os.DirEntry[str], is_folder: bool) -> DataError:
 
 
 def names_in(folder: str) -> list[str]:
-    """Every name in a folder, hidden ones too."""
+    """Return every name in a folder, hidden ones too."""
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
@@ -86,7 +86,7 @@ def names_in(folder: str) -> list[str]:
 
 
 def check_text(path: str) -> str:
-    """The path itself. Raises DataError where it is not UTF-8: no table or JSON could hold it."""
+    """Return the path itself. Raises DataError where it is not UTF-8: no table or JSON could hold it."""
     if printable(path) != path:
         raise DataError(
             f"{printable(path)}: the name is not UTF-8 text; allowed are names in UTF-8: rename it, or all "
@@ -107,7 +107,7 @@ def printable(text: str) -> str:
 
 
 def alike(name: str) -> str:
-    """A name as it is compared: macOS writes é as e and an accent, others as one letter."""
+    """Return a name as it is compared: macOS writes é as e and an accent, others as one letter."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -125,7 +125,7 @@ def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def some(names: Iterable[object], limit: int = 5) -> str:
-    """The first names of a list, for a message."""
+    """Return the first names of a list, for a message."""
     texts = [printable(str(name)) for name in names]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more

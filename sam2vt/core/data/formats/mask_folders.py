@@ -32,14 +32,14 @@ class MaskFolder:
 
 
 def holds_masks(folder: str) -> bool:
-    """Whether a folder has mask images in it, or in its subfolders."""
+    """Return whether a folder has mask images in it, or in its subfolders."""
     return bool(files_in(folder, MASK_EXTENSIONS)) or any(
         files_in(os.path.join(folder, name), MASK_EXTENSIONS) for name in subfolders(folder)
     )
 
 
 def read_mask_folder(folder: str) -> MaskFolder:
-    """Lists the masks in a folder, opening none. Raises DataError if there is none."""
+    """List the masks in a folder, opening none. Raises DataError if there is none."""
     files = files_in(folder, MASK_EXTENSIONS)
     objects = [name for name in subfolders(folder) if files_in(os.path.join(folder, name), MASK_EXTENSIONS)]
     if files and objects:
@@ -142,7 +142,7 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
 
 
 def check_first_mask(annotations: dict[int, FrameAnnotation], size: tuple[int, int], frames: str) -> None:
-    """Holds the first mask's size, by its header, to the frames' (height, width)."""
+    """Hold the first mask's size, by its header, to the frames' (height, width)."""
     path = annotations[min(annotations)].files()[0]
     mask_size = image_size(path, "mask")
     if mask_size != size:

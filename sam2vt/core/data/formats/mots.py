@@ -24,7 +24,7 @@ _LABELS = "labels.txt"
 
 
 def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
-    """A record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
+    """Return a record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
     classes = read_classes(os.path.join(mask_root, _LABELS))
     if files_in(mask_root, (".png",)):
         name = os.path.basename(os.path.dirname(mask_root))
@@ -61,7 +61,7 @@ def _records(
 
 
 def read_classes(path: str) -> dict[int, str]:
-    """Class number -> name."""
+    """Return class number -> name."""
     if not os.path.isfile(path):
         return dict(MOTS_CLASSES)
     try:

@@ -23,7 +23,7 @@ from sam2vt.errors import DataError
 
 
 def pack_at(path: str) -> str | None:
-    """The folder or URI of a pack, which may be named by its manifest; None: there is none."""
+    """Return the folder or URI of a pack, which may be named by its manifest; None: there is none."""
     folder = os.path.dirname(path) if os.path.basename(path) == MANIFEST else path
     if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
         return None
@@ -45,14 +45,16 @@ _COPY = "copy it again, or pack the dataset again"
 
 
 def is_packed(path: str) -> bool:
-    """Whether a folder or URI holds a pack, be it complete or not."""
+    """Return whether a folder or URI holds a pack, be it complete or not."""
     folder = Folder(path, raises=DataError)
     found = folder.has(MANIFEST, PROGRESS, shard_name(0))
     return bool(found - {MANIFEST}) or (bool(found) and FORMAT.encode() in folder.read(MANIFEST))
 
 
 def open_packed(path: str) -> RecordTable:
-    """The videos of a pack, read by row. Raises DataError where files are missing or of another size."""
+    """Return the videos of a pack, read by row. Raises DataError where files are missing or of another
+    size.
+    """
     folder = Folder(path, raises=DataError)
     faults = [fault for _, fault in _part_faults(folder, _complete(folder))]
     if faults:
@@ -62,7 +64,9 @@ def open_packed(path: str) -> RecordTable:
 
 
 def verify(path: str) -> tuple[PackManifest, list[DataError]]:
-    """The manifest, and what is wrong with the files, each of which is read and held to its checksum."""
+    """Return the manifest, and what is wrong with the files, each of which is read and held to its
+    checksum.
+    """
     folder = Folder(path, raises=DataError)
     if not is_packed(path):
         raise DataError(
@@ -80,7 +84,7 @@ def verify(path: str) -> tuple[PackManifest, list[DataError]]:
 
 
 def _holds(folder: Folder) -> str:
-    """What there is in place of a pack, for a sentence."""
+    """Return what there is in place of a pack, for a sentence."""
     names = sorted(folder.sizes())
     if MANIFEST in names:
         return f"has a {MANIFEST} of another program"
@@ -96,7 +100,7 @@ def _complete(folder: Folder) -> PackManifest:
 
 
 def _part_faults(folder: Folder, manifest: PackManifest) -> Iterator[tuple[PackedPart, DataError]]:
-    """Files that are missing or of another size, by one look at the folder."""
+    """Yield the files that are missing or of another size, by one look at the folder."""
     sizes = folder.sizes()
     for part in manifest.parts:
         size = sizes.get(part.name)

@@ -16,7 +16,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst
 def find_files(
     names: Sequence[list[str]], roots: Sequence[str], where: str, options: ReadOptions
 ) -> list[str]:
-    """Return the file of each frame, the first of its names that is one. Raises DataError for missing files."""
+    """Return the file of each frame: the first of its names that is one. Raises DataError for the missing."""
     found = []
     for place, each in enumerate(names):
         with located(frame=place):
@@ -35,7 +35,7 @@ def find_files(
 def find_inside(
     names: Iterable[str], roots: Sequence[str], where: str, allow_absolute: bool = False
 ) -> str | None:
-    """The first of these names that is a file under one of the roots; None: there is none.
+    """Return the first of these names that is a file under one of the roots; None: there is none.
 
     A name is looked for as it is, and as other systems write it: with slashes for backslashes, with accents
     as a part of their letters or beside them. Symbolic links and .. are followed first. Raises DataError for
@@ -68,7 +68,7 @@ def with_slashes(name: str) -> str:
 
 
 def check_readable(path: str) -> None:
-    """Refuses archives and what is neither a file nor a folder, such as a pipe."""
+    """Refuse archives and what is neither a file nor a folder, such as a pipe."""
     if os.path.isdir(path):
         return
     if not os.path.isfile(path):

@@ -54,7 +54,7 @@ def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) 
 
 
 def _frame_paths(folder: str) -> tuple[str, ...]:
-    """The images of a folder, none of which are named alike."""
+    """Return the images of a folder, none of which are named alike."""
     names = files_in(folder, IMAGE_EXTENSIONS)
     if not names:
         allowed = ", ".join(IMAGE_EXTENSIONS)
@@ -83,7 +83,7 @@ def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
 
 
 def with_colours(record: VideoRecord, colours: dict[str, tuple[int, int, int]] | None) -> VideoRecord:
-    """A record whose masks are colours of classes, an object a class; as it is without a table."""
+    """Return a record whose masks are colours of classes, an object a class; as it is without a table."""
     if not colours:
         return record
     names = class_colours(colours)

@@ -20,7 +20,9 @@ _USUAL_STRIDE = 4
 
 
 def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRecord]:
-    """A record of every video. Raises DataError for a file without its video, or that does not fit it."""
+    """Return a record of every video. Raises DataError for a file without its video, or that does not
+    fit it.
+    """
     videos = {name: _find_video(paths[0], name) for name, paths in files.items()}
     missing = [name for name, path in videos.items() if path is None]
     if missing:

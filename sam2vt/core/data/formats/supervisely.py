@@ -21,7 +21,7 @@ _VIDEOS, _ANNOTATIONS = "video", "ann"
 
 
 def load_supervisely(datasets: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """A record of every video. Raises DataError naming the object, frame or file."""
+    """Return a record of every video. Raises DataError naming the object, frame or file."""
     pairs = [pair for dataset in datasets for pair in _pairs(dataset, options)]
     several = len(datasets) > 1
     return options.records(
@@ -32,13 +32,13 @@ def load_supervisely(datasets: list[str], options: ReadOptions) -> list[VideoRec
 
 
 def _video_id(video: str, several: bool) -> str:
-    """The file's name; with several datasets the dataset's before it."""
+    """Return the file's name; with several datasets the dataset's before it."""
     name = stem(os.path.basename(video))
     return f"{os.path.basename(os.path.dirname(os.path.dirname(video)))}/{name}" if several else name
 
 
 def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
-    """Each video with its annotation."""
+    """Return each video with its annotation."""
     folder = os.path.join(dataset, _ANNOTATIONS)
     files = {stem(name): path for name, path in by_name(folder, files_in(folder, (".json",))).items()}
     folder = os.path.join(dataset, _VIDEOS)

@@ -35,12 +35,14 @@ _SPLITS = ("train", "valid", "val", "test")
 
 
 def lacks_masks(path: str) -> bool:
-    """Whether there are frames as in a tree, but nothing where their masks would be."""
+    """Return whether there are frames as in a tree, but nothing where their masks would be."""
     return os.path.isdir(os.path.join(path, FRAMES)) and not os.path.isdir(os.path.join(path, MASKS))
 
 
 def find_tree(path: str) -> tuple[str, str] | None:
-    """The folders of frames and of masks: in `path`, in its only split, or `path` is one of the former."""
+    """Return the folders of frames and of masks: in `path`, in its only split, or `path` is one of the
+    former.
+    """
     above, name = os.path.split(path)
     if name == FRAMES and os.path.isdir(os.path.join(above, MASKS)):
         return path, os.path.join(above, MASKS)
@@ -58,7 +60,7 @@ def find_tree(path: str) -> tuple[str, str] | None:
 
 
 def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
-    """A record of every video. DataError where frames or masks of a video are missing."""
+    """Return a record of every video. DataError where frames or masks of a video are missing."""
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
     masks = by_name(mask_root, subfolders(mask_root))
@@ -131,7 +133,7 @@ def _check_both(
 
 
 def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
-    """Goes down a level of resolution, where there is one."""
+    """Go down a level of resolution, where there is one."""
     names = subfolders(frame_root)
     folders = [os.path.join(frame_root, name) for name in names]
     levels = [
@@ -151,7 +153,7 @@ def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
 
 
 def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
-    """A level's frames with its masks, which may lie without the level."""
+    """Return a level's frames with its masks, which may lie without the level."""
     masks = os.path.join(mask_root, os.path.basename(frame_root))
     return frame_root, masks if os.path.isdir(masks) else mask_root
 

@@ -24,7 +24,7 @@ _SEPARATORS = "_-. "
 
 
 def find_video_files(path: str) -> list[str]:
-    """Paths of the video files of a dataset folder, or the one that `path` itself is."""
+    """Return the paths of the video files of a dataset folder, or the one that `path` itself is."""
     if os.path.isfile(path):
         return [path] if path.lower().endswith(VIDEO_EXTENSIONS) else []
     return list(
@@ -37,7 +37,7 @@ def find_video_files(path: str) -> list[str]:
 
 
 def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """A record of every file. DataError for a file without masks, or masks without a file."""
+    """Return a record of every file. DataError for a file without masks, or masks without a file."""
     root = os.path.dirname(path) if os.path.isfile(path) else path
     folders = find_mask_folders(root)
     pairs = _pair(root, videos, folders, options)
@@ -56,7 +56,7 @@ def _video_id(video: str) -> str:
 
 
 def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions) -> dict[str, str]:
-    """Each file with its masks; a fault for those without."""
+    """Return each file with its masks; a fault for those without."""
     named = {alike(os.path.basename(folder)): folder for folder in folders}
     found = {video: folder for video in videos if (folder := _find_masks(video, named)) is not None}
     if not found and len(videos) == len(folders) == 1:
@@ -101,7 +101,7 @@ def _check_used(
 
 
 def find_mask_folders(root: str) -> list[str]:
-    """Folders that hold the masks of one video."""
+    """Return the folders that hold the masks of one video."""
     found: dict[str, None] = {}
     for name in _MASK_FOLDERS:
         above = os.path.join(root, name) if name else root
@@ -114,7 +114,7 @@ def find_mask_folders(root: str) -> list[str]:
 
 
 def _find_masks(video: str, named: Mapping[str, str]) -> str | None:
-    """The folder of a video's name, else the one of the longest name that the video's begins with."""
+    """Return the folder of a video's name, else the one of the longest name that the video's begins with."""
     name = alike(stem(os.path.basename(video)))
     begins = [name[:end] for end in range(len(name) - 1, 0, -1) if name[end] in _SEPARATORS]
     wanted = [name, f"{name}_masks", f"{name}_mask", *begins]

@@ -24,7 +24,7 @@ _FRAMES = "JPEGImages"
 
 
 def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
-    """A record of every video. Raises DataError naming the video, annotation or file."""
+    """Return a record of every video. Raises DataError naming the video, annotation or file."""
     with located(file=json_path):
         data = load_json(json_path)
         videos, annotations = (_entries(json_path, data, key) for key in ("videos", "annotations"))
@@ -59,7 +59,7 @@ def _entries(json_path: str, data: Any, key: str) -> list[JsonObject]:
 def _group(
     json_path: str, videos: list[JsonObject], annotations: list[JsonObject], options: ReadOptions
 ) -> dict[Any, list[JsonObject]]:
-    """Video id -> its annotations. One that is of no video is left out as a fault."""
+    """Return video id -> its annotations. One that is of no video is left out as a fault."""
     by_video: dict[Any, list[JsonObject]] = {}
     for place, video in enumerate(videos):
         if not isinstance(video.get("id"), (int, str)):

@@ -17,7 +17,8 @@ META = "meta.json"
 
 
 def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
-    """What adds to a record what meta.json in its tree's root says of it; nothing, where there is none.
+    """Return what adds to a record what meta.json in its tree's root says of it; nothing, where there is
+    none.
 
     An object that a mask shows and meta.json does not list is refused when the mask is read.
     """
@@ -70,7 +71,7 @@ def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
 
 
 def _frames(described: dict[str, Any], where: str) -> list[str]:
-    """The names of the frames that an object is on, where the file says it."""
+    """Return the names of the frames that an object is on, where the file says it."""
     frames = field(described, "frames", list, where) if "frames" in described else []
     wrong = next((each for each in frames if not isinstance(each, (str, int))), None)
     if wrong is not None:

@@ -54,7 +54,7 @@ class FeatureCache:
         return sum(2 * channels * height * width for channels, height, width in self.levels)
 
     def missing(self, records: Iterable[VideoRecord]) -> Iterator[VideoRecord]:
-        """Those whose features are not there yet, each once."""
+        """Yield those whose features are not there yet, each once."""
         known = set(Folder(self.folder, raises=DataError).sizes())
         for record in records:
             name = _name(record)
@@ -80,7 +80,7 @@ class FeatureCache:
                 writer.write_batch(pa.record_batch(row, schema=schema))  # a group, that it is read alone
 
     def read(self, record: VideoRecord, frames: Sequence[int]) -> list[np.ndarray]:
-        """The levels of these frames, bf16 [K, C, h, w] as uint16; only their rows are read."""
+        """Return the levels of these frames, bf16 [K, C, h, w] as uint16; only their rows are read."""
         import pyarrow as pa
 
         name = _name(record)
@@ -131,7 +131,7 @@ class FeatureCache:
 
 
 def as_bits(level: Any) -> np.ndarray:
-    """A tensor of bf16, which NumPy does not have, as uint16; such an array stays as it is."""
+    """Return a tensor of bf16, which NumPy does not have, as uint16; such an array stays as it is."""
     if isinstance(level, np.ndarray):
         return level
     import torch
@@ -140,14 +140,14 @@ def as_bits(level: Any) -> np.ndarray:
 
 
 def from_bits(level: np.ndarray) -> torch.Tensor:
-    """The tensor of bf16 whose bits are uint16; it shares memory."""
+    """Return the tensor of bf16 whose bits are uint16; it shares memory."""
     import torch
 
     return torch.from_numpy(level.view(np.int16)).view(torch.bfloat16)
 
 
 def cache_root(setting: str) -> str:
-    """The folder or URI that `dataset.feature_cache` means."""
+    """Return the folder or URI that `dataset.feature_cache` means."""
     if setting != AUTO:
         return setting.rstrip("/") if "://" in setting else str(Path(setting).expanduser().absolute())
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

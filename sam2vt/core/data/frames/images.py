@@ -25,7 +25,7 @@ _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError,
 
 
 def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
-    """The opened image, pixels not yet read. Raises DataError where there is none, or more than one.
+    """Return the opened image, pixels not yet read. Raises DataError where there is none, or more than one.
 
     `data` is the file's content where it lies elsewhere; `path` then says where, for messages.
     """
@@ -60,7 +60,7 @@ def _not_opened(path: str, what: str, error: Exception, data: bytes | None) -> D
 
 
 def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarray:
-    """The pixels of an opened image as its own type, [height, width] or [height, width, channels]."""
+    """Return the pixels of an opened image as its own type, [height, width] or [height, width, channels]."""
     try:
         return np.asarray(image)
     except _DAMAGE as error:
@@ -68,7 +68,7 @@ def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarra
 
 
 def image_size(path: str, what: str = "image") -> tuple[int, int]:
-    """(height, width) as displayed, from the header alone."""
+    """Return (height, width) as displayed, from the header alone."""
     with located(file=path), open_image(path, what) as image:
         width, height = image.size
         try:
@@ -86,12 +86,12 @@ def _orientation(image: Image.Image) -> int:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a gray image has more than 8 bits a pixel."""
+    """Return whether a gray image has more than 8 bits a pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) -> np.ndarray:
-    """An image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
+    """Return an image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
 
     Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. It is one
     for all frames of a video, so that its brightness does not flicker. `data` as for `open_image`.
@@ -109,7 +109,7 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
 
 
 def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear."""
+    """Return a frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear."""
     height, width = frame.shape[:2]
     if (height, width) == tuple(size):
         return frame
@@ -119,7 +119,7 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _check_single(image: Image.Image, path: str, what: str) -> None:
-    """Refuses animations and stacks; an MPO, as phones write it, is a photo with a second one behind it."""
+    """Refuse animations and stacks; an MPO, as phones write it, is a photo with a second one behind it."""
     try:
         several = image.format in ("PNG", "GIF", "WEBP", "TIFF") and _has_second(image)
     except _DAMAGE as error:
@@ -163,7 +163,7 @@ def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask at another size: bool [h, w] -> bool [H, W], `size` being (H, W) in pixels.
+    """Return a mask at another size: bool [h, w] -> bool [H, W], `size` being (H, W) in pixels.
 
     A pixel belongs to the object where the object covers at least half of it. An object too small to
     cover half of any pixel keeps the pixels that it covers most: resizing never makes an object vanish.

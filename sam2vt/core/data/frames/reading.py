@@ -16,7 +16,8 @@ from sam2vt.errors import DataError, located
 def read_frames(
     record: VideoRecord, indices: Sequence[int], size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """The frames of these indices, uint8 RGB [K, h, w, 3], in the order asked for; repeats are allowed.
+    """Return the frames of these indices, uint8 RGB [K, h, w, 3], in the order asked for; repeats are
+    allowed.
 
     Indices count from the start of the whole video. `size` is (height, width) to resize to while
     decoding; None keeps the record's. Raises DataError naming the file and the frame.
@@ -38,13 +39,14 @@ def read_frames(
 
 
 def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
-    """Each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
+    """Yield each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
     for _, frame in _frames_of(record, record.frames, size):
         yield frame
 
 
 def _decodable_from(record: VideoRecord, damaged: int) -> int:
-    """The first frame after a damaged one that does not need it: an image is alone, a video has key frames.
+    """Return the first frame after a damaged one that does not need it: an image is alone, a video has key
+    frames.
 
     Beyond the last frame where there is none.
     """
@@ -61,7 +63,7 @@ def _decodable_from(record: VideoRecord, damaged: int) -> int:
 
 
 def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataError | None]:
-    """Decodes ascending frames: None for each that is sound, an error for each that is damaged.
+    """Decode ascending frames: None for each that is sound, an error for each that is damaged.
 
     Frames that need a damaged one are passed over, and so are all where a file cannot be entered behind it.
     """
@@ -84,7 +86,7 @@ def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataEr
 def _frames_of(
     record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, pixels) of ascending frame indices."""
+    """Yield (index, pixels) of ascending frame indices."""
     source = video_source(record)
     pixels = _images_of(record, targets) if source is None else pixels_of(source, targets)
     for index, where, frame in pixels:

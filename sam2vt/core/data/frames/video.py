@@ -86,14 +86,14 @@ def _probe(path: str) -> VideoProbe:
 
 
 def video_source(record: VideoRecord) -> VideoSource | None:
-    """The video file of a record; None: its frames are images."""
+    """Return the video file of a record; None: its frames are images."""
     if record.packed is not None and record.packed.file is not None:
         return PackedFile(record.video_id, record.packed)
     return record.video_path
 
 
 def frame_index(source: VideoSource) -> tuple[FrameIndex, bool]:
-    """The index of a video file, and whether its times are those of decoded frames, not of packets."""
+    """Return the index of a video file, and whether its times are those of decoded frames, not of packets."""
     cached = _cached(source)
     return cached.index, cached.exact
 
@@ -110,7 +110,7 @@ def pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int
 
 
 def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
-    """(index, frame) of ascending frame indices of a video file."""
+    """Return (index, frame) of ascending frame indices of a video file."""
     cached = _cached(path)
     done = 0
     while done < len(targets):
@@ -124,7 +124,7 @@ def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
 
 
 def _mend(path: VideoSource, cached: _CachedIndex, target: int) -> None:
-    """Replaces an index that proved wrong: first by a decoded one, then by one that never seeks."""
+    """Replace an index that proved wrong: first by a decoded one, then by one that never seeks."""
     if not cached.exact:
         cached.index, cached.exact = _scan(path, cached.index), True
     elif len(cached.index.key_times):
@@ -141,7 +141,7 @@ def _mend(path: VideoSource, cached: _CachedIndex, target: int) -> None:
 def _decode_targets(
     path: VideoSource, index: FrameIndex, targets: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes on from one target to the next, or seeks where that saves enough frames."""
+    """Decode on from one target to the next, or seeks where that saves enough frames."""
     if targets[-1] >= index.num_frames:
         raise DataError(
             f"{path}: frame {targets[-1]} does not decode: the file has {index.num_frames} frames "
@@ -166,7 +166,7 @@ def _decode_targets(
 
 
 def _decode_from(path: VideoSource, index: FrameIndex, target: int) -> _Frames:
-    """(index, frame) from the key frame before `target` on."""
+    """Return (index, frame) from the key frame before `target` on."""
     wanted = index.key_place(target)
     if wanted:
         with open_video(path) as (container, stream):
@@ -179,7 +179,7 @@ def _decode_from(path: VideoSource, index: FrameIndex, target: int) -> _Frames:
 
 
 def _seek(container: Any, stream: Any, index: FrameIndex, wanted: int) -> tuple[int, Iterator[Any]]:
-    """The key frame that was reached and the packets from it on; 0: read the file from its start.
+    """Yield the key frame that was reached and the packets from it on; 0: read the file from its start.
 
     Containers are searched by decoding time, but some land a key frame too early by it and not by the time at
     which the key frame is shown. Where neither reaches it, the nearer one is taken.
@@ -215,7 +215,7 @@ def _seek_to(
 def _numbered(
     packets: Iterator[Any], path: VideoSource, index: FrameIndex, sought: int | None
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decodes packets and numbers their frames, holding each to the time that the index has for it.
+    """Decode packets and numbers their frames, holding each to the time that the index has for it.
 
     `sought` is the index of the first complete frame after a seek; None: from the start of the file.
     """
@@ -246,7 +246,7 @@ def _damaged(path: VideoSource, position: int, reason: str) -> DataError:
 
 
 def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
-    """How often a frame is turned by 90 degrees counter-clockwise to be displayed, 0 to 3."""
+    """Return how often a frame is turned by 90 degrees counter-clockwise to be displayed, 0 to 3."""
     if frame.rotation % 90:
         raise DataError(
             f"{path}: frame {index} is flagged as rotated by {frame.rotation} degrees; allowed are "
@@ -257,14 +257,14 @@ def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
 
 
 def _upright(frame: av.VideoFrame, converter: VideoReformatter, path: VideoSource, index: int) -> np.ndarray:
-    """The frame's pixels as displayed, uint8 RGB [h, w, 3], by its own colour matrix and range."""
+    """Return the frame's pixels as displayed, uint8 RGB [h, w, 3], by its own colour matrix and range."""
     pixels = converter.reformat(frame, format="rgb24").to_ndarray()
     quarter_turns = _quarter_turns(frame, path, index)
     return cv2.rotate(pixels, _ROTATIONS[quarter_turns]) if quarter_turns else pixels
 
 
 def _cached(path: VideoSource) -> _CachedIndex:
-    """The file's index from the cache of this process; a file that changed is indexed anew."""
+    """Return the file's index from the cache of this process; a file that changed is indexed anew."""
     if isinstance(path, PackedFile):
         return _packed_index(path)
     try:
@@ -291,7 +291,7 @@ def _packed_index(source: PackedFile) -> _CachedIndex:
 
 
 def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
-    """The exact index, by decoding every frame once. Raises DataError where decoding fails."""
+    """Return the exact index, by decoding every frame once. Raises DataError where decoding fails."""
     counting = replace(listed, times=None)
     with open_video(path) as (container, stream):
         times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]

@@ -80,19 +80,19 @@ class FrameIndex:
         return cls(row["num_frames"], times, *keys)
 
     def key_place(self, target: int) -> int:
-        """Which key frame to decode from to get frame `target`; 0: from the start of the file."""
+        """Return which key frame to decode from to get frame `target`; 0: from the start of the file."""
         if self.times is None:
             return 0
         return max(0, int(np.searchsorted(self.key_times, self.times[target], side="right")) - 1)
 
     def first_frame(self, key: int) -> int:
-        """The first frame that is complete when decoding begins at this key frame."""
+        """Return the first frame that is complete when decoding begins at this key frame."""
         if self.times is None or key == 0:
             return 0
         return int(np.searchsorted(self.times, self.key_times[key]))
 
     def key_of(self, time: int | None, last: int) -> int | None:
-        """Which of the key frames 1 to `last` has this time; None: none of them."""
+        """Return which of the key frames 1 to `last` has this time; None: none of them."""
         for key in range(last, 0, -1):
             if self.key_times[key] == time:
                 return key
@@ -100,7 +100,7 @@ class FrameIndex:
 
 
 def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
-    """The index that the packets announce, and whether they can be trusted to give one frame each."""
+    """Return the index that the packets announce, and whether they can be trusted to give one frame each."""
     times: list[int] = []
     keys: list[tuple[int, int]] = []
     num_packets, odd = 0, False

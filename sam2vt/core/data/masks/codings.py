@@ -27,18 +27,18 @@ class Decoded(NamedTuple):
 
 
 def decode_labels(record: VideoRecord, annotation: LabelImage) -> Decoded:
-    """Raises DataError naming the file, and the value or place that its coding does not allow."""
+    """Raise DataError naming the file, and the value or place that its coding does not allow."""
     return _CODINGS[annotation.coding](record, annotation)
 
 
 def class_colours(colours: dict[str, tuple[int, int, int]]) -> dict[int, str]:
-    """Object id -> class, in the table's order from 1; `background` and `void` are no objects."""
+    """Return object id -> class, in the table's order from 1; `background` and `void` are no objects."""
     names = [name for name in colours if name not in (_BACKGROUND, _VOID)]
     return dict(enumerate(names, start=1))
 
 
 def check_colours(table: dict[str, tuple[int, int, int]] | None) -> None:
-    """Raises ConfigError for a table of colours that does not tell classes apart."""
+    """Raise ConfigError for a table of colours that does not tell classes apart."""
     if table is None:
         return
     for name, colour in table.items():
@@ -101,7 +101,7 @@ def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
 
 
 def _read_colours(path: str) -> np.ndarray:
-    """The colours of a mask, uint8 [height, width, 3]."""
+    """Return the colours of a mask, uint8 [height, width, 3]."""
     with open_image(path, "mask") as image:
         if image.mode not in ("RGB", "P", "RGBA"):
             raise DataError(

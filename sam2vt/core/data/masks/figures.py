@@ -28,7 +28,7 @@ def load(record: VideoRecord, frame_index: int, annotation: Figures) -> list[Par
 
 
 def _figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
-    """The mask bool [height, width] of a figure as `formats.supervisely` made it. Raises DataError."""
+    """Return the mask bool [height, width] of a figure as `formats.supervisely` made it. Raises DataError."""
     if figure[FIGURE] == "bitmap":
         return _bitmap(figure["data"], figure["origin"], height, width, where)
     mask = _polygon(figure["exterior"], height, width, where)
@@ -71,7 +71,7 @@ def _unpack(data: str, where: str) -> bytes:
 
 
 def _read_png(content: bytes, height: int, width: int, where: str) -> np.ndarray:
-    """Where a bitmap is set: its alpha where it has one, else its values; bool [h, w]."""
+    """Return where a bitmap is set: its alpha where it has one, else its values; bool [h, w]."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if image.size[0] > width or image.size[1] > height:

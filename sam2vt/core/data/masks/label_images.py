@@ -48,7 +48,7 @@ def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> D
 
 
 def _objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
-    """Object id -> pixel value."""
+    """Return object id -> pixel value."""
     alone = labels.values == (VOID,) and not labels.coloured
     with naming_frame(record, frame_index):
         return object_values(labels, path, _is_binary(record) if alone else None)
@@ -71,7 +71,7 @@ def _masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dic
 
 
 def _is_binary(record: VideoRecord) -> bool:
-    """Whether 255 is the object of this video: its first annotated frame has no other id."""
+    """Return whether 255 is the object of this video: its first annotated frame has no other id."""
     first = record.annotations[min(record.annotations)]
     return _values(first.files()[0]) in ((), (VOID,))
 

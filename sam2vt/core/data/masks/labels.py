@@ -39,7 +39,7 @@ class Labels:
 
 
 def read_labels(path: str) -> Labels:
-    """The label image of a PNG. Raises DataError naming the file for one that holds no labels."""
+    """Return the label image of a PNG. Raises DataError naming the file for one that holds no labels."""
     with open_image(path, "mask") as image:
         if image.mode not in _LABEL_MODES:
             raise DataError(
@@ -63,7 +63,7 @@ def read_labels(path: str) -> Labels:
 
 
 def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict[int, int]:
-    """Object id -> pixel value, of the objects in a label image.
+    """Return object id -> pixel value, of the objects in a label image.
 
     `binary` says whether a gray image in which 255 stands alone shows an object (then its id is 1) or only
     void; None: an object.
@@ -83,7 +83,7 @@ def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict
 
 
 def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
-    """Whether a gray image is a smoothed mask instead of a label image.
+    """Return whether a gray image is a smoothed mask instead of a label image.
 
     Smoothing puts between two areas pixels of intermediate values, so a value counts as a shade when at
     least four fifths of its pixels have both a lower and a higher value among their 8 neighbours. An

@@ -68,7 +68,8 @@ def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | Non
 
 
 def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
-    """The ids of all objects on the usable annotated frames, ascending; reads every one of their masks.
+    """Return the ids of all objects on the usable annotated frames, ascending; reads every one of their
+    masks.
 
     Raises DataError if there is no object at all.
     """

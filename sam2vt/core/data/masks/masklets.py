@@ -45,7 +45,9 @@ def _rles_of(file: Masklets, place: int) -> list[dict[str, Any]]:
 
 
 def number_objects(files: Sequence[Masklets]) -> list[int]:
-    """The object of each masklet of a video's files: one more than its id; a further file counts on."""
+    """Return the object of each masklet of a video's files: one more than its id; a further file
+    counts on.
+    """
     numbers: list[int] = []
     for file in files:
         last = max(numbers, default=0)
@@ -58,7 +60,7 @@ def is_masklet_file(content: Any) -> bool:
 
 
 def read_masklets(path: str) -> Masklets:
-    """Raises DataError naming the file and field, or the frame whose masklets are incomplete."""
+    """Raise DataError naming the file and field, or the frame whose masklets are incomplete."""
     content = load_json(path)
     if not is_masklet_file(content):
         raise DataError(f"{path}: is no SA-V masklet file: it has no field masklet")

@@ -37,7 +37,7 @@ def known(record: VideoRecord, frame_index: int, annotation: ObjectImages) -> fr
 
 
 def _mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> dict[int, np.ndarray]:
-    """The one object of a file: all pixels that are neither 0 nor void."""
+    """Return the one object of a file: all pixels that are neither 0 nor void."""
     labels = read_checked(record, frame_index, path)
     objects = object_values(labels, path)
     if len(objects) > 1:

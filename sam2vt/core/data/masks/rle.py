@@ -18,7 +18,7 @@ _MAX_CHARS_A_COUNT = 7  # 5 bits a character: counts beyond 2^34 have no image
 
 
 def decode_counts(text: str | bytes) -> np.ndarray:
-    """The run lengths, int64 [R], of COCO's compressed `counts` string.
+    """Return the run lengths, int64 [R], of COCO's compressed `counts` string.
 
     A count is written in characters of 5 bits, lowest first, bit 6 set on all but its last; from the
     fourth count on it is the difference to the count two before. Raises ValueError on anything else.
@@ -143,7 +143,7 @@ def check_polygon(polygon: Any, place: int, height: int, width: int, where: str)
 
 
 def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
-    """The mask bool [height, width] of one COCO segmentation: an RLE dict or a list of polygons.
+    """Return the mask bool [height, width] of one COCO segmentation: an RLE dict or a list of polygons.
 
     `where` (file, frame, object) begins every message. Raises DataError.
     """

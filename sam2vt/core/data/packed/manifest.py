@@ -72,7 +72,7 @@ def write_progress(folder: Folder, progress: PackProgress) -> None:
 
 
 def read_manifest(folder: Folder) -> PackManifest:
-    """Raises DataError naming what is missing or wrong in it."""
+    """Raise DataError naming what is missing or wrong in it."""
     where = f"{folder.root}/{MANIFEST}"
     fields = _read(folder, MANIFEST, where)
     shards, records = fields.get("shards"), fields.get("records")
@@ -94,7 +94,7 @@ def read_manifest(folder: Folder) -> PackManifest:
 
 
 def read_progress(folder: Folder) -> PackProgress:
-    """Raises DataError where it cannot be read, or is no pack's."""
+    """Raise DataError where it cannot be read, or is no pack's."""
     where = f"{folder.root}/{PROGRESS}"
     fields = _read(folder, PROGRESS, where)
     try:

@@ -49,13 +49,13 @@ class PackedFrameMasks(NamedTuple):
 
 
 def place_of(record: VideoRecord, frame_index: int) -> Place:
-    """Where the frame's segment lies."""
+    """Return where the frame's segment lies."""
     assert record.packed is not None
     return _place(record.video_id, record.packed, frame_index // record.packed.segment_frames)
 
 
 def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
-    """Raises DataError where the row cannot be read, or says nothing of the frame."""
+    """Raise DataError where the row cannot be read, or says nothing of the frame."""
     place = place_of(record, frame_index)
     masks = _segment_masks(place).get(frame_index)
     if masks is None:
@@ -68,7 +68,9 @@ def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
 
 
 def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
-    """(frame index, where it lies, the encoded image) of ascending frames, with one segment in memory."""
+    """Yield (frame index, where it lies, the encoded image) of ascending frames, with one segment in
+    memory.
+    """
     assert record.packed is not None
     held: Place | None = None
     data: Any = None
@@ -89,7 +91,7 @@ def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tupl
 
 
 def first_bytes(record: VideoRecord, at_most: int) -> bytes:
-    """What a packed video begins with, to tell it from others."""
+    """Return what a packed video begins with, to tell it from others."""
     assert record.packed is not None
     data = _read(place_of(record, 0), DATA_COLUMNS)["data"].as_py()
     return data[0][:at_most] if data else b""
@@ -193,7 +195,7 @@ def slice_bytes(num_bytes: int, num_rows: int) -> int:
 
 
 def open_shard(root: str, shard: str) -> pq.ParquetFile:
-    """A shard of this process. Raises DataError for one that is missing, cut, or none of ours."""
+    """Return a shard of this process. Raises DataError for one that is missing, cut, or none of ours."""
     return _open(os.getpid(), root, shard)
 
 
@@ -219,7 +221,7 @@ _REMEDY = "copy the shard again (`sam2vt pack --verify {root}` checks all of the
 
 
 def _read(place: Place, columns: Sequence[str]) -> dict[str, Any]:
-    """The columns of a row, as Arrow scalars."""
+    """Return the columns of a row, as Arrow scalars."""
     with located(file=place.file):
         return _read_row(place, columns)
 
@@ -252,7 +254,7 @@ def _read_row(place: Place, columns: Sequence[str]) -> dict[str, Any]:
 
 @lru_cache(maxsize=_SEGMENTS_HELD)
 def _segment_masks(place: Place) -> dict[int, PackedFrameMasks]:
-    """Frame index -> its masks."""
+    """Return frame index -> its masks."""
     found = {}
     for entry in _read(place, MASK_COLUMNS)["masks"].as_py() or ():
         known = None if entry["known"] is None else frozenset(entry["known"])

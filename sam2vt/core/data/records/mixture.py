@@ -28,11 +28,11 @@ class Mixture(RecordsByRow):
         self._ends = np.cumsum(self.visits)
 
     def over(self, change: Callable[[int, Sequence[VideoRecord]], Sequence[VideoRecord]]) -> Mixture:
-        """The same mixture of other records: `change` gets a set's number and its videos."""
+        """Return the same mixture of other records: `change` gets a set's number and its videos."""
         return Mixture(self.members, [change(place, part) for place, part in enumerate(self.parts)])
 
     def once(self) -> Mixture:
-        """Each video once, as validation sees them."""
+        """Return each video once, as validation sees them."""
         return Mixture([member._replace(weight=None, repeat=1.0) for member in self.members], self.parts)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Mixture(RecordsByRow):
 
 
 def num_videos(records: Sequence[VideoRecord]) -> int:
-    """How many videos there are, however often an epoch visits each."""
+    """Return how many videos there are, however often an epoch visits each."""
     return sum(map(len, records.parts)) if isinstance(records, Mixture) else len(records)
 
 

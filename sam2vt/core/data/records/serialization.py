@@ -145,7 +145,7 @@ def _decode_annotations(groups: list[Any]) -> dict[int, FrameAnnotation]:
 
 
 def _encode_labels(labels: dict[int, LabelImage]) -> Iterator[list[Any]]:
-    """A group per coding: frames, paths and, for codings other than ids, the coding and its markers."""
+    """Yield a group per coding: frames, paths and, for codings other than ids, the coding and its markers."""
     for coding in dict.fromkeys(each.coding for each in labels.values()):
         chosen = {index: each for index, each in labels.items() if each.coding == coding}
         group = [_encode_numbers(list(chosen)), _encode_paths([each.path for each in chosen.values()])]
@@ -166,7 +166,7 @@ def _decode_labels(
 
 
 def _encode_images(images: dict[int, ObjectImages]) -> Iterator[list[Any]]:
-    """One group: all frames, and [object id, its frames, its paths] of every object."""
+    """Yield one group: all frames, and [object id, its frames, its paths] of every object."""
     by_object: dict[int, dict[int, str]] = {}
     for index, annotation in images.items():
         for object_id, path in annotation.paths.items():
@@ -198,7 +198,7 @@ def _decode_packed_masks(frames: Any) -> Iterator[tuple[int, PackedMasks]]:
 
 
 def _encode_masklets(masklets: dict[int, MaskletFrame]) -> Iterator[list[Any]]:
-    """A group per set of files: the files, frames and their places in the files."""
+    """Yield a group per set of files: the files, frames and their places in the files."""
     for paths in dict.fromkeys(each.paths for each in masklets.values()):
         places = {index: each.place for index, each in masklets.items() if each.paths == paths}
         yield [list(paths), _encode_numbers(list(places)), _encode_numbers(list(places.values()))]
@@ -210,7 +210,7 @@ def _decode_masklets(paths: list[str], frames: Any, places: Any) -> Iterator[tup
 
 
 def _encode_objects(frames: dict[int, Segmentations | Figures]) -> Iterator[list[Any]]:
-    """One group: [frame, [object id, its segmentations] of every object] of every frame."""
+    """Yield one group: [frame, [object id, its segmentations] of every object] of every frame."""
     found = {index: each.objects.items() for index, each in frames.items()}
     yield [[[index, [[key, _plain(each)] for key, each in objects]] for index, objects in found.items()]]
 

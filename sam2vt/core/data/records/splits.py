@@ -17,7 +17,7 @@ from sam2vt.settings import require
 def split_records(
     records: Sequence[VideoRecord], mode: str, val_fraction: float, seed: int
 ) -> tuple[Sequence[VideoRecord], Sequence[VideoRecord]]:
-    """(training records, validation records), each in the order of `records`.
+    """Return (training records, validation records), each in the order of `records`.
 
     - "none": all records on both sides.
     - "video": whole videos are held back, drawn by `seed`: the share `val_fraction`, rounded, but at least
@@ -77,7 +77,7 @@ def _picked(records: Sequence[VideoRecord], places: np.ndarray) -> Sequence[Vide
 
 
 def _held_back(records: Sequence[VideoRecord], val_fraction: float, seed: int) -> np.ndarray:
-    """bool [number of records]: the videos to validate on."""
+    """Return bool [number of records]: the videos to validate on."""
     if len(records) < 2:
         names = ", ".join(f"{record.video_id} ({record.source})" for record in records) or "none"
         raise DataError(
@@ -93,7 +93,7 @@ def _held_back(records: Sequence[VideoRecord], val_fraction: float, seed: int) -
 
 
 def _order_of_names(records: Sequence[VideoRecord]) -> np.ndarray:
-    """The places of the records in the order of their video ids."""
+    """Return the places of the records in the order of their video ids."""
     if isinstance(records, RecordTable):
         import pyarrow.compute as pc
 
@@ -123,7 +123,7 @@ def _split_time(record: VideoRecord, val_fraction: float) -> tuple[VideoRecord, 
 
 
 def _between(record: VideoRecord, start: int, stop: int) -> VideoRecord:
-    """The record limited to frames start <= i < stop, with the objects that are annotated there."""
+    """Return the record limited to frames start <= i < stop, with the objects that are annotated there."""
     part = replace(record, frame_range=(start, stop))
     if record.object_ids is None:
         return part

@@ -52,7 +52,7 @@ def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) 
 
 
 def _folder_and_name(path: str) -> tuple[Folder, str]:
-    """Where a table is stored; the folder raises OSError."""
+    """Return where a table is stored; the folder raises OSError."""
     parent, name = os.path.split(path if "://" in path else os.path.abspath(os.path.expanduser(path)))
     try:
         return Folder(parent), name
@@ -134,11 +134,11 @@ class RecordTable(RecordsByRow):
         return replace(record, packed=replace(packed, root=root), source=record.source or root)
 
     def video_ids(self) -> pa.ChunkedArray:
-        """The ids of all videos, as an Arrow array of text."""
+        """Return the ids of all videos, as an Arrow array of text."""
         return self._read(lambda file: file.read(columns=["video_id"], use_threads=False).column(0))
 
     def _group(self, group: int) -> Any:
-        """The rows of a group as text, an Arrow array; the last few are kept."""
+        """Return the rows of a group as text, an Arrow array; the last few are kept."""
         if group not in self._groups:
             rows = self._read(
                 lambda file: file.read_row_group(group, columns=["record"], use_threads=False).column(0)
@@ -185,7 +185,7 @@ def _schema() -> pa.Schema:
 
 
 def _batches(records: Iterable[VideoRecord]) -> Iterator[pa.RecordBatch]:
-    """A batch for each row group."""
+    """Yield a batch for each row group."""
     import pyarrow as pa
 
     rows: list[dict[str, Any]] = []

@@ -51,7 +51,7 @@ class Losses:
         self.counts = Counter[str]()
 
     def tell(self, where: str, what: str, kind: str, remedy: str) -> None:
-        """Raises DataError unless losses are allowed. `kind` is what is counted."""
+        """Raise DataError unless losses are allowed. `kind` is what is counted."""
         if not self.allowed:
             raise DataError(
                 f"{where}: {what}, which {self.target} cannot say; {remedy}, or allow it with --lossy"
@@ -73,7 +73,7 @@ def all_object_ids(record: VideoRecord) -> tuple[int, ...]:
 
 
 def masks_without_void(record: VideoRecord, frame: int, losses: Losses) -> dict[int, np.ndarray]:
-    """The visible objects of a frame, for a layout that has neither void nor unknown objects."""
+    """Return the visible objects of a frame, for a layout that has neither void nor unknown objects."""
     if load_void(record, frame) is not None:
         losses.tell(
             frame_where(record, frame),
@@ -85,7 +85,7 @@ def masks_without_void(record: VideoRecord, frame: int, losses: Losses) -> dict[
 
 
 def masks_all_known(record: VideoRecord, frame: int, losses: Losses) -> dict[int, np.ndarray]:
-    """The visible objects of a frame, for a layout in which an annotated frame knows all objects."""
+    """Return the visible objects of a frame, for a layout in which an annotated frame knows all objects."""
     known = known_objects(record, frame)
     unknown = [] if known is None else sorted(set(all_object_ids(record)) - known)
     if unknown:

@@ -69,7 +69,7 @@ def write_objects(
 
 
 def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:
-    """Object ids, and 255 where the frame is void: uint8 [height, width], or uint16 for large ids."""
+    """Return object ids, and 255 where the frame is void: uint8 [height, width], or uint16 for large ids."""
     masks, void = masks_all_known(record, frame, losses), load_void(record, frame)
     where = frame_where(record, frame)
     is_deep = bool(masks) and max(masks) >= VOID

@@ -48,7 +48,7 @@ def parse_encoding(text: str) -> Encoding:
 
 
 def has_images(record: VideoRecord) -> bool:
-    """Whether each frame lies somewhere as an encoded image."""
+    """Return whether each frame lies somewhere as an encoded image."""
     return video_source(record) is None
 
 
@@ -66,7 +66,7 @@ def encoded_frames(record: VideoRecord, frames: range, encoding: Encoding) -> It
 
 
 def kept_images(record: VideoRecord, frames: Sequence[int]) -> Iterator[bytes]:
-    """The content of the image files. Raises DataError for one that is missing, or of another size."""
+    """Yield the content of the image files. Raises DataError for one that is missing, or of another size."""
     if record.packed is not None:
         for _, _, data in iterate_images(record, frames):
             yield data
@@ -96,7 +96,7 @@ def encode_image(frame: np.ndarray, encoding: Encoding) -> bytes:
 
 
 def image_suffix(data: bytes) -> str:
-    """The usual ending of an image file with this content."""
+    """Return the usual ending of an image file with this content."""
     with Image.open(BytesIO(data)) as image:
         return _SUFFIXES[str(image.format)]
 
@@ -108,7 +108,7 @@ def write_video(
     crf: int = 10,
     exact_size: bool = False,
 ) -> None:
-    """Encodes frames, uint8 RGB [h, w, 3] all of one size, as H.264, or MPEG-4 where that is missing.
+    """Encode frames, uint8 RGB [h, w, 3] all of one size, as H.264, or MPEG-4 where that is missing.
 
     An odd height or width grows by one repeated row or column, which both codecs need; with `exact_size` it
     stays, as H.264 with full colours, which fewer players show. `crf` is H.264's quality, 0 (lossless) to 51.

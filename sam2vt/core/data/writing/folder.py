@@ -51,7 +51,7 @@ def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
 
 
 def _refused(work: Path, error: OSError) -> DataError:
-    """What could not be read or written: a copy's error names its source, or source and target."""
+    """Return what could not be read or written: a copy's error names its source, or source and target."""
     if error.filename is None or error.filename2 is not None:
         return unwritable(work, error)
     named = Path(error.filename)
@@ -60,7 +60,7 @@ def _refused(work: Path, error: OSError) -> DataError:
 
 
 def _begin(work: Path, what: str) -> set[str]:
-    """The videos that an earlier call has finished."""
+    """Return the videos that an earlier call has finished."""
     if not work.exists() or not any(work.iterdir()):
         work.mkdir(parents=True, exist_ok=True)
         write_file(work / _DONE, (what + "\n").encode())

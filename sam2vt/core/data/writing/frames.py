@@ -18,7 +18,9 @@ _NOT_IN_NAMES = '/\\:\0"*?<>|'
 
 
 def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
-    """Video id -> a name that a file or folder may have. Raises DataError where two become the same."""
+    """Return video id -> a name that a file or folder may have. Raises DataError where two become the
+    same.
+    """
     names: dict[str, str] = {}
     owners: dict[str, str] = {}
     for video_id in video_ids:
@@ -33,7 +35,7 @@ def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
 
 
 def frame_stems(record: VideoRecord) -> list[str]:
-    """The names of the frames without their endings: those of their files, else their indices.
+    """Return the names of the frames without their endings: those of their files, else their indices.
 
     Names that do not sort in the order of the frames, or are not all different, become indices, too.
     """
@@ -46,7 +48,7 @@ def frame_stems(record: VideoRecord) -> list[str]:
 def write_frames(
     record: VideoRecord, folder: Path, stems: list[str], encoding: Encoding, link: bool
 ) -> list[str]:
-    """The names of the files written, an image a frame; with `link` hard links where that is possible.
+    """Return the names of the files written, an image a frame; with `link` hard links where that is possible.
 
     Frames of 16 bits become PNGs of 8 bits, as a training sees them.
     """

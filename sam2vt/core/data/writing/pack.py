@@ -84,7 +84,7 @@ def pack(
 
 
 def _begin(folder: Folder, wanted: PackProgress) -> PackProgress:
-    """What there is of this pack; anything else in the folder is an error."""
+    """Return what there is of this pack; anything else in the folder is an error."""
     sizes = folder.sizes()
     if MANIFEST in sizes:
         raise DataError(
@@ -110,7 +110,7 @@ def _begin(folder: Folder, wanted: PackProgress) -> PackProgress:
 def _rows(
     records: Iterable[VideoRecord], options: PackOptions, done: int, workers: int | None
 ) -> Iterator[Row]:
-    """The rows of all videos in order, but for the first `done`."""
+    """Yield the rows of all videos in order, but for the first `done`."""
     workers = workers or os.cpu_count() or 1
     tasks = _tasks(records, options, done)
     for rows in map(build_rows, tasks) if workers == 1 else _in_processes(build_rows, tasks, workers):

@@ -39,7 +39,7 @@ def write_sample_data(
     size: tuple[int, int] = (192, 256),
     seed: int = 0,
 ) -> None:
-    """Writes `num_videos` videos of two objects each, with masks, under `out`.
+    """Write `num_videos` videos of two objects each, with masks, under `out`.
 
     The masks follow both objects, then only the one in front, which leaves and comes back, then only the
     one behind, which is crossed; the other is there to distract.
@@ -86,7 +86,7 @@ def _write_scene(out: Path, name: str, scene: Scene, as_mp4: bool) -> None:
 
 
 def _images_beside_labels(scene: Scene, folder: Path) -> Iterator[np.ndarray]:
-    """Each frame's image, its labels having been written as a palette PNG."""
+    """Yield each frame's image, its labels having been written as a palette PNG."""
     for i in range(scene.num_frames):
         image, labels = scene.frame(i)
         png = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
@@ -111,7 +111,7 @@ class Thing:
     pattern_scale: float
 
     def local(self, time: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The grid [2, h, w] in the object's own turning frame, and how deep it lies there.
+        """Return the grid [2, h, w] in the object's own turning frame, and how deep it lies there.
 
         Depth [h, w] is the distance to the outline along the radius, positive inside.
         """
@@ -125,7 +125,7 @@ class Thing:
         return np.stack([u, v]), self.radius * outline - np.hypot(u, v)
 
     def box(self, time: float, size: tuple[int, int]) -> tuple[slice, slice]:
-        """The rows and columns of an image of this size outside of which there is nothing of it."""
+        """Return the rows and columns of an image of this size outside of which there is nothing of it."""
         x, y = _place(self.corners, time)
         reach = self.radius * (1 + self.wobble[:, 0].sum())
         rows, columns = (
@@ -146,7 +146,8 @@ class Scene:
     size: tuple[int, int]
 
     def frame(self, frame_index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The image, uint8 [h, w, 3], and its labels, uint8 [h, w]: 0, or the id of the object in front.
+        """Return the image, uint8 [h, w, 3], and its labels, uint8 [h, w]: 0, or the id of the object in
+        front.
 
         Edges in the image are soft over a pixel, centred on those of the labels.
         """
@@ -166,7 +167,7 @@ class Scene:
 def draw_scene(
     rng: np.random.Generator, num_frames: int, size: tuple[int, int], followed: Sequence[str] = _FOLLOWED[0]
 ) -> Scene:
-    """A scene with what the dataset promises: objects are drawn until they pass `_are_fit`."""
+    """Return a scene with what the dataset promises: objects are drawn until they pass `_are_fit`."""
     hues = (rng.random() + np.array([0, 0.5])) % 1
     background = _draw_background(rng, size)
     ids = [followed.index(place) + 1 if place in followed else 0 for place in _FOLLOWED[0]]
@@ -183,7 +184,7 @@ def draw_scene(
 
 
 def _draw_starts(rng: np.random.Generator, number: int, size: tuple[int, int]) -> np.ndarray:
-    """Where objects begin, [number, 2]: within the image and apart from each other."""
+    """Return where objects begin, [number, 2]: within the image and apart from each other."""
     extent = np.array([size[1] / size[0], 1.0])
     radius = np.sqrt(_AREA[1] * extent[0] / np.pi)
     for _ in range(_MAX_TRIES):
@@ -235,13 +236,13 @@ def _draw_corners(
 
 
 def _place(corners: np.ndarray, time: float) -> np.ndarray:
-    """(x, y) on the path at a time: the way between the corners, averaged over a while around it."""
+    """Return (x, y) on the path at a time: the way between the corners, averaged over a while around it."""
     times = time + np.linspace(-_ROUNDING, _ROUNDING, 9)
     return np.array([np.interp(times, corners[:, 0], corners[:, axis]).mean() for axis in (1, 2)])
 
 
 def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
-    """Whether all are in view at first, cross and go far; only the one in front leaves, briefly."""
+    """Return whether all are in view at first, cross and go far; only the one in front leaves, briefly."""
     if not 0.04 < _share_out_of_view(things[-1], size) < 0.12:
         return False
     alone = _trial_masks(things, size)  # [things, times, h, w]
@@ -264,7 +265,7 @@ def _share_out_of_view(thing: Thing, size: tuple[int, int]) -> float:
 
 
 def _trial_masks(things: list[Thing], size: tuple[int, int]) -> np.ndarray:
-    """bool [objects, times, h, w], each object as if it were alone."""
+    """Return bool [objects, times, h, w], each object as if it were alone."""
     small = (_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0]))
     masks, grid = np.zeros((len(things), len(_TRIAL_TIMES), *small), dtype=bool), _grid(small)
     for i, thing in enumerate(things):
@@ -296,7 +297,7 @@ def _draw_colours(rng: np.random.Generator, hue: float) -> np.ndarray:
 
 
 def _paint(thing: Thing, local: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """The object's colour everywhere, [h, w, 3]: its pattern, darker towards its edge."""
+    """Return the object's colour everywhere, [h, w, 3]: its pattern, darker towards its edge."""
     u, v = 2 * np.pi * local / thing.pattern_scale
     wave = {
         "stripes": np.sin(u),

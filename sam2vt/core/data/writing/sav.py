@@ -26,7 +26,7 @@ _SIZES = ((32**2, "small"), (96**2, "medium"))
 
 
 def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
-    """Raises DataError where the annotated frames are not every n-th one."""
+    """Raise DataError where the annotated frames are not every n-th one."""
     _check_stride(record)
     content = _content(record, name, options.fps, losses)
     path = folder / f"{name}{_ENDING}"
@@ -67,7 +67,7 @@ def _check_stride(record: VideoRecord) -> None:
 
 
 def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict[str, Any]:
-    """The fields of SA-V's own files, the objects' names beside them."""
+    """Return the fields of SA-V's own files, the objects' names beside them."""
     objects = all_object_ids(record)
     if min(objects) < 1:
         raise DataError(
@@ -123,5 +123,5 @@ def _bucket(area: float) -> str:
 
 
 def _changes(visible: np.ndarray) -> int:
-    """How often it leaves or comes back; its first appearance is none."""
+    """Return how often it leaves or comes back; its first appearance is none."""
     return int(np.abs(np.diff(visible[visible.argmax() :].astype(np.int8))).sum())

@@ -35,7 +35,7 @@ class SegmentTask(NamedTuple):
 def tasks_of(
     record: VideoRecord, video: int, segment_frames: int, encoding: Encoding, first: int, a_task: int
 ) -> Iterator[SegmentTask]:
-    """The video's segments from `first` on, `a_task` of them together."""
+    """Yield the video's segments from `first` on, `a_task` of them together."""
     text = encode_record(record)
     number = num_segments(record, segment_frames)
     for start in range(first, number, a_task):
@@ -48,7 +48,7 @@ def num_segments(record: VideoRecord, segment_frames: int) -> int:
 
 
 def build_rows(task: SegmentTask) -> list[Row]:
-    """Raises DataError for a frame, mask or file that cannot be read."""
+    """Raise DataError for a frame, mask or file that cannot be read."""
     record = _record(task.record)
     return [_row(record, task, segment) for segment in task.segments]
 
@@ -56,7 +56,7 @@ def build_rows(task: SegmentTask) -> list[Row]:
 def packed_record(
     record: VideoRecord, segment_frames: int, encoding: Encoding, rows: tuple[tuple[str, int, int], ...]
 ) -> VideoRecord:
-    """The record of what these rows hold; its shards lie where its table does."""
+    """Return the record of what these rows hold; its shards lie where its table does."""
     source = video_source(record) if encoding.kind == "keep" else None
     file = None if source is None else (_ending(source), _num_bytes(source))
     return replace(

@@ -32,7 +32,7 @@ def augment(
     aspect: float = 1.0,
     max_objects: int | None = None,
 ) -> Content:
-    """The altered clip, in this order: mosaic, paste, flip, motion, colours, each frame of its own.
+    """Return the altered clip, in this order: mosaic, paste, flip, motion, colours, each frame of its own.
 
     Every number comes from `rng` and torch's generators stay as they are; one thread computes, so that
     any process gives the same bytes. `draw_other` draws another clip of the same shape; it is called
@@ -80,7 +80,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
-    """What changes the colours of all frames of a clip, in order."""
+    """Return what changes the colours of all frames of a clip, in order."""
     changes = draw_jitter(settings, rng)
     if settings.hue:
         changes.append(_by(F.adjust_hue, rng.uniform(-settings.hue, settings.hue)))
@@ -100,7 +100,7 @@ def _by(adjust: Callable[[torch.Tensor, float], torch.Tensor], factor: float) ->
 
 
 def draw_spoils(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
-    """What changes one frame of a clip beside its other frames, in order."""
+    """Return what changes one frame of a clip beside its other frames, in order."""
     changes = draw_jitter(settings, rng, "frame_")
     for probability, limits, spoil in (
         (settings.blur_probability, settings.blur_sigma, _blur),

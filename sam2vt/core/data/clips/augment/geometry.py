@@ -22,7 +22,7 @@ _MOTION = ("degrees", "translate", "scale", "shear", "crop_area", "crop_ratio", 
 
 
 def move(content: Content, settings: AugmentConfig, aspect: float, rng: np.random.Generator) -> Content:
-    """The clip moved; where all `MAX_TRIES` motions lose an object, it is only flipped, if at all.
+    """Return the clip moved; where all `MAX_TRIES` motions lose an object, it is only flipped, if at all.
 
     An object is lost where its mask is nearly gone on the frame on which it is prompted.
     """
@@ -48,7 +48,7 @@ def flip(content: Content) -> Content:
 
 
 def warp_images(images: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """uint8 [T, 3, S, S] moved by a 3 x 3 affine map, bilinear."""
+    """Return uint8 [T, 3, S, S] moved by a 3 x 3 affine map, bilinear."""
     coefficients = _coefficients(motion)
     moved = np.empty_like(images)
     for frame, target in zip(images, moved):  # one at a time: all of them as floats take much memory
@@ -58,7 +58,7 @@ def warp_images(images: np.ndarray, motion: np.ndarray) -> np.ndarray:
 
 
 def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """bool [T, S, S] or [T, N, S, S] alike, by the nearest pixel; nothing beyond the frame."""
+    """Return bool [T, S, S] or [T, N, S, S] alike, by the nearest pixel; nothing beyond the frame."""
     coefficients = _coefficients(motion)
     moved = np.zeros_like(masks)
     for frame, target in zip(masks, moved):
@@ -69,7 +69,7 @@ def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
 
 
 def draw_motion(settings: AugmentConfig, side: int, aspect: float, rng: np.random.Generator) -> np.ndarray:
-    """An affine map, float64 [3, 3], of pixels of the side x side input; (0, 0) is the frame's corner.
+    """Return an affine map, float64 [3, 3], of pixels of the side x side input; (0, 0) is the frame's corner.
 
     First the affine part about the centre, then the cut, then the zoom that lies anywhere. Turned and
     sheared is the scene as it looked before it was squeezed to a square.

@@ -19,7 +19,7 @@ MAX_AREA = 0.1  # of the frame: a larger object is pasted smaller
 def make_mosaic(
     own: Content, others: Sequence[Content], max_objects: int | None, rng: np.random.Generator
 ) -> Content:
-    """The clip and three others, in cells that are drawn; an object keeps the frames it is valid on.
+    """Return the clip and three others, in cells that are drawn; an object keeps the frames it is valid on.
 
     The clip's own objects come first. Where they leave slots free, objects of the others that are not
     lost by their size fill them, drawn alike; their ids go on after the clip's largest. The clip stays
@@ -56,7 +56,7 @@ def _cell(cell: int, side: int) -> tuple[slice, slice]:
 
 
 def _shrink(masks: np.ndarray, cell: int) -> np.ndarray:
-    """The masks of one object, bool [T, S, S], at half their size in a cell."""
+    """Return the masks of one object, bool [T, S, S], at half their size in a cell."""
     side = masks.shape[-1]
     small = np.zeros_like(masks)
     for mask, target in zip(masks, small):
@@ -95,7 +95,7 @@ def paste_object(content: Content, other: Content, rng: np.random.Generator) -> 
 
 
 def _cut_out(other: Content, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Frames and masks of one object; None where it never is visible."""
+    """Return the frames and masks of one object; None where it never is visible."""
     known = np.flatnonzero(other.valid_masks[:, n])
     if not other.masks[known, n].any():
         return None
@@ -105,7 +105,7 @@ def _cut_out(other: Content, n: int) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _draw_place(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The map that puts the object, where it is largest, anywhere; and makes a large one smaller."""
+    """Return the map that puts the object, where it is largest, anywhere; and makes a large one smaller."""
     side, areas = masks.shape[-1], np.count_nonzero(masks, axis=(1, 2))
     rows, columns = np.nonzero(masks[areas.argmax()])
     zoom = min(1.0, math.sqrt(MAX_AREA * side**2 / areas.max()))
