@@ -203,6 +203,7 @@ def dataset_from_config(
         records = open_records(cfg)
     if not records:
         raise DataError(f"there is no video in data_path {cfg.data_path!r}, or on this side of its split")
+    # The sets of a mixture differ in their settings, so no single dataset class describes it.
     if isinstance(records, Mixture):
         return ClipDataset(records, _mixed_spec(cfg, records, seed, max_objects))
     same = (*DRAWN_AS_CONFIGURED, "augment", "video_clip_length", "prompt_types", "num_of_neg_points")
@@ -288,10 +289,12 @@ def create_dataloader(
         **options,
     )
     dataset = dataset_from_config(cfg, **draw)
+    # Without shuffle nothing is left out, so clips need not come in whole batches.
     together = batch_size if shuffle else 1
     sampler = ClipSampler(
         len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling, batch_size=together
     )
+    # A function of the user runs after ours.
     kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
     return DataLoader(
         dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn, **kwargs

@@ -25,10 +25,12 @@ def load_json(path: str) -> Any:
     a number that is none (NaN, Infinity), a field twice or a text that is no Unicode.
     """
     try:
+        # Size and time are part of the cache's key: a file that changed is read again.
         status = os.stat(path)
         if not os.path.isfile(path):
             raise DataError(f"{path}: is no file; allowed is a JSON file", file=path)
         return _parsed(path, status.st_mtime_ns, status.st_size)
+    # The parser recurses per level: a file of brackets would end the process.
     except RecursionError:
         raise DataError(
             f"{path}: is nested too deeply to be a dataset's JSON; write it anew", file=path
@@ -59,6 +61,7 @@ def _parsed(path: str, mtime_ns: int, num_bytes: int) -> Any:
     with open(path, encoding="utf-8-sig") as file:
         text = file.read()
     content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    # Walking all texts of a large JSON is slow, and few files have such an escape.
     if _HALF_OF_A_PAIR.search(text):
         broken = next((place for place, each in _texts(content) if not _is_unicode(each)), None)
         if broken is not None:

@@ -59,6 +59,7 @@ def open_records(
         log.info("%s", mixture)
         return mixture
     path, kind = check_text(settings.data_path), settings.dataset_type
+    # By its name alone: a URI is not opened to find out.
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)
     if not is_table and folder is None:
@@ -72,6 +73,7 @@ def open_records(
             faults=faults,
             notes=notes,
         )
+    # They were applied when the table was written; now they would be silently ignored.
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
             f"identity={settings.identity}, image_root={settings.image_root}, colours={settings.colours}: "

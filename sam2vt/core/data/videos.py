@@ -29,6 +29,7 @@ def first_prompts(
     """
     prompts: dict[int, Prompt] = {}
     for index in record.annotated_frames:
+        # Most videos show all objects early: later masks need not be read.
         if record.object_ids is not None and prompts.keys() >= set(record.object_ids):
             break
         for object_id, mask in load_masks(record, index).items():

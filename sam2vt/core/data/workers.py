@@ -36,11 +36,13 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _one_thread() -> None:
+    # OpenCV takes a thread per core in each process.
     cv2.setNumThreads(0)
 
 
 def with_progress(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
     """Yield the items as they come; `done` of the total were there before."""
+    # A log would hold a line per step.
     if not sys.stderr.isatty():
         yield from items
         return

@@ -15,6 +15,7 @@ from sam2vt.core.data.workers import ENDED, process_pool, with_progress
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
+# Each task costs a round trip between processes; more per task would leave workers idle at the end.
 _VIDEOS_A_TASK = 8
 
 Load = Callable[[list[DataError], list[str]], Sequence[VideoRecord]]  # given what collects faults, and notes
@@ -50,6 +51,7 @@ def check_dataset(
         records, errors = [], [*errors, error]
     found = DatasetFindings(path, faults=[DataFault.of(error) for error in errors])
     found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
+    # A fault of the dataset comes first: it may explain those of its videos.
     found.faults += [fault for video in found.videos for fault in video.faults]
     found.notes = [*notes, *_notes(found.videos, check, image_size)]
     return found, records
@@ -73,6 +75,7 @@ def _check_all(
 ) -> Iterator[VideoFindings]:
     """In the order of the records."""
     workers = workers or os.cpu_count() or 1
+    # Starting processes takes longer than checking a handful of videos.
     if workers == 1 or len(records) <= _VIDEOS_A_TASK:
         yield from map(check, records)
         return
@@ -90,6 +93,7 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
             f"all {len(videos)} are stills, whose clips show an image by a moving camera; J and F need "
             "videos: train with valdataset.data_path naming some, or with trainer.limit_val_batches=0"
         )
+    # A still has one frame and no length: notes about time mean nothing there.
     moving = [video for video in videos if not video.is_still]
     short = [v.video for v in moving if v.num_frames < check.span]
     if short:
@@ -101,6 +105,7 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
     lost = [_named(v, o.name) for v in moving for o in v.objects.values() if o.frames == 1]
     if lost:
         yield f"{some(lost)}: visible on a single frame, so there is nothing to track"
+    # By the largest area: an object may start small and grow.
     tiny = [
         _named(v, o.name)
         for v in videos

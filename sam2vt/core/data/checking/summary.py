@@ -15,6 +15,7 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
     objects = [numbers for video in videos for numbers in video.objects.values()]
     num_frames = sum(video.num_frames for video in videos)
     seconds = sum(video.decode_seconds for video in videos)
+    # The largest area of each: how small an object gets depends on where it leaves the frame.
     areas = sorted(numbers.largest for numbers in objects)
     return {
         "videos": len(videos),
@@ -40,6 +41,7 @@ def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
     """A line a number; of objects only where masks were read."""
     if not numbers["videos"]:
         return [path, "  no video that can be read"]
+    # A dataset whose videos all have faults has no frame to divide by.
     share = 100 * numbers["annotated_frames"] / max(numbers["frames"], 1)
     speed = numbers["decoded_frames_a_second"]
     lines = {

@@ -19,6 +19,7 @@ from sam2vt.core.data.packed.reader import first_bytes
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
+# Copies of a video already agree there; long files are not read whole.
 _FINGERPRINT_BYTES = 1 << 20
 
 
@@ -45,6 +46,7 @@ class VideoCheck:
             fingerprint=_fingerprint(record),
             is_still=record.is_still,
         )
+        # Headers first: what cannot be opened must not be told again as frames that do not decode.
         found.faults += _header_faults(record)
         if self.depth != "headers":
             _read_masks(record, found)
@@ -61,6 +63,7 @@ class VideoCheck:
         """A video shorter than a clip gives one, padded."""
         num_starts = max(1, num_frames - self.span + 1)
         offsets = range(0, self.span, self.frame_stride)
+        # A window counts if any of its frames is annotated.
         starts = {frame - offset for frame in annotated for offset in offsets}
         return sum(0 <= start < num_starts for start in starts)
 
@@ -101,6 +104,7 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
         for object_id, mask in masks.items():
             numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
             numbers.add(frame, int(np.count_nonzero(mask)))
+    # A mask that cannot be read may hold the objects that seem to be missing.
     if not found.objects and not found.faults:
         found.faults.append(
             DataFault(
@@ -115,6 +119,7 @@ def _decode(record: VideoRecord, found: VideoFindings, frames: range) -> None:
     """Each of these frames that is not known to be at fault."""
     if any(fault.file == record.video_path for fault in found.faults if fault.file):
         return
+    # Frames whose headers are wrong have been told already.
     bad = {fault.frame for fault in found.faults if fault.file in (record.frame_paths or ())}
     began = time.perf_counter()
     for error in check_frames(record, [frame for frame in frames if frame not in bad]):

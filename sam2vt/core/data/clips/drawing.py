@@ -45,6 +45,7 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
     place = key.index % len(records)
     record, sequence = records[place], [spec.seed, key.epoch, key.index]
     whole, spec = spec, spec.of(record)
+    # From the key alone: no process, order or number of workers changes what is drawn.
     rng = np.random.default_rng(np.random.SeedSequence(sequence))
     frames, content = draw_content(record, spec, rng)
     if spec.augment != AugmentConfig():
@@ -93,6 +94,7 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
         place = key.index % len(records)
         try:
             video_id, source = records[place].video_id, records[place].source
+        # A table is read by row, so the record may be what is damaged.
         except DataError:  # the record itself cannot be read
             video_id, source = f"video {place}", ""
         clip = draw_blank(spec, video_id)

@@ -14,6 +14,7 @@ from sam2vt.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import torch
 
+# As configurations of SAM 2 name it.
 _ALIASES = {"bbox": "box"}
 
 
@@ -57,6 +58,7 @@ class PromptGenerator:
         self._pos_range = _inclusive_range(num_of_pos_points)
         if num_of_neg_points < 0:
             raise ConfigError(f"num_of_neg_points={num_of_neg_points}: must be 0 or more")
+        # Settings without effect would look as if they had been tried.
         if "point" not in self.prompt_types and (include_center or num_of_neg_points):
             field = f"{include_center=}" if include_center else f"{num_of_neg_points=}"
             raise ConfigError(
@@ -111,6 +113,7 @@ class PromptGenerator:
         chosen = np.empty(0, dtype=np.int64)
         if self.include_center:
             chosen = np.array([_deepest_pixel(pixels)])
+            # The centre is one of the positives: it must not be drawn again.
             inside = inside[inside != chosen[0]]
         chosen = np.concatenate([chosen, _draw(inside, num_pos - len(chosen), rng)])
         negatives = _draw(outside, self.num_of_neg_points, rng)
@@ -144,6 +147,7 @@ def _as_bool_image(mask: torch.Tensor | np.ndarray) -> np.ndarray:
 
 def _deepest_pixel(pixels: np.ndarray) -> int:
     """Return the flat index of the pixel farthest from the outside; beyond the image's edge is outside."""
+    # Without a border, the deepest pixel of an object at the edge would lie on the edge.
     padded = np.pad(pixels.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     return int(np.argmax(distance))

@@ -19,6 +19,7 @@ def sample_at(position: int, num_videos: int, clips_per_video: int, seed: int, s
     long.
     """
     epoch, place = divmod(position, num_videos * clips_per_video)
+    # In order, each video comes once before any comes again.
     if not shuffle:
         return SampleKey(epoch, place)
     return SampleKey(epoch, int(_permutation(num_videos * clips_per_video, seed, epoch)[place]))
@@ -84,4 +85,5 @@ class ClipSampler:
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     sequence = np.random.SeedSequence([seed, epoch], spawn_key=(_SHUFFLE_STREAM,))
     order = np.random.default_rng(sequence).permutation(length)
+    # Half the memory: an epoch may have 2^27 clips.
     return order.astype(np.uint32) if length < 2**32 else order

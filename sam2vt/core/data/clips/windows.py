@@ -36,6 +36,7 @@ def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
     """
     stride = _draw_stride(len(record.frames), spec, rng)
     window = _try_windows(record, replace(spec, frame_stride=stride, max_frame_stride=None), rng)
+    # Short-circuited: at probability 0 no number is drawn, and clips stay those of before.
     if spec.reverse_probability and rng.random() < spec.reverse_probability:
         backwards = Window(window.frames[::-1], window.visible)
         return backwards if backwards.early else window
@@ -85,6 +86,7 @@ def _largest_areas(window: Window, object_ids: list[int]) -> dict[int, int]:
 def _draw_stride(num_frames: int, spec: ClipSpec, rng: np.random.Generator) -> int:
     if spec.max_frame_stride is None:
         return spec.frame_stride
+    # A stride that does not fit would make a clip of padding.
     longest = (num_frames - 1) // max(spec.clip_length - 1, 1)
     drawn = int(rng.integers(spec.frame_stride, spec.max_frame_stride + 1))
     return max(spec.frame_stride, min(drawn, longest))
@@ -94,6 +96,7 @@ def _try_windows(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
     """Frames that are known to be empty are not read again."""
     empty: set[int] = set()
     last_only: Window | None = None
+    # All starts are permuted at once, so that each window is tried at most once.
     for start in rng.permutation(_window_starts(record, spec)).tolist():
         frames = list(range(start, min(start + spec.span, record.frames.stop), spec.frame_stride))
         annotated = [i for i in frames if i in record.annotations]
@@ -101,6 +104,7 @@ def _try_windows(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
         window = Window(frames, visible)
         if window.early or (len(frames) == 1 and any(visible.values())):
             return window
+        # A window that only shows an object at its end trains nothing but is better than none.
         if last_only is None and any(visible.values()):
             last_only = window
         empty.update(i for i in annotated if not visible[i])
@@ -125,6 +129,7 @@ def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
     num_starts = length - spec.span + 1 if length >= spec.span else min(spec.frame_stride, length)
     annotated = np.zeros(num_starts + spec.span, dtype=bool)
     places = np.array(record.annotated_frames, dtype=np.int64) - start
+    # Frames beyond the last window are in none.
     annotated[places[places < len(annotated)]] = True
     held = np.zeros(num_starts, dtype=bool)
     for offset in range(0, spec.span, spec.frame_stride):

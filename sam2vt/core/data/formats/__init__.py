@@ -75,6 +75,7 @@ def load_records(
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
     path = _existing(os.fspath(data_path))
     found = _recognise(dataset_type, path)
+    # An option that a layout does not read would be silently without effect.
     for name, value in options.given().items():
         if name not in found.takes:
             raise ConfigError(
@@ -85,6 +86,7 @@ def load_records(
     if not records and not faults:
         raise DataError(f"{path}: there is no video in it")
     _say(path, found, records)
+    # Splits, seeds and fingerprints depend on the order; listings of file systems differ.
     return sorted(records, key=lambda record: record.video_id)
 
 
@@ -114,6 +116,7 @@ def _recognise(dataset_type: str, path: str) -> Found:
     others = [] if "://" in path else _layouts(dataset_type)  # nothing else is read from there
     layouts = [packed.LAYOUT, *others]
     found = _first(layouts, path)
+    # Archives often unpack to a folder in a folder.
     inner = None if found or "://" in path else _only_folder(path)
     if found is None and inner is not None:
         found = _first(layouts, inner)

@@ -35,6 +35,7 @@ from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
 _ORDER_FIELDS = ("order_in_video", "frame_id")
+# Exports name it differently; `sam2vt convert` writes is_annotated.
 _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
 
 
@@ -45,6 +46,7 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
         images, annotations = data["images"], data["annotations"]
         by_image = group_by_image(json_path, images, annotations, options, _places(json_path, images))
         names = category_names(json_path, data)
+        # As text: ids may be numbers and names.
         videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
     roots = image_roots(json_path, options)
     return options.records(
@@ -120,6 +122,7 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
                 f"{video_id!r}; every image of a COCO video JSON needs the number or name of its video"
             )
         videos.setdefault(video_id, []).append(image)
+    # As records both would have one id.
     alike = next((each for each in videos if isinstance(each, int) and str(each) in videos), None)
     if alike is not None:
         raise DataError(
@@ -149,6 +152,7 @@ def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
                 f"{where}: image {frames[wrong]['id']} has {field} {values[wrong]!r}, others of the video "
                 "have numbers; allowed is a number in every image of a video, or in none"
             )
+        # `count` for each value would take quadratic time on long videos.
         twice = (
             next((value for value in values if values.count(value) > 1), None) if _repeats(values) else None
         )

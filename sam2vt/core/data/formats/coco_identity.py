@@ -64,6 +64,7 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
                 )
             tracks[id(annotation)] = track
     unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
+    # Ids that are numbers are kept, so that results can be matched with the JSON.
     numbered = all(map(_is_number, unique)) and len(set(map(int, unique))) == len(unique)
     if numbered:
         ids = {track: int(track) for track in tracks.values()}
@@ -123,6 +124,7 @@ def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> 
             with located(frame=frame):
                 mask = segmentation_to_mask(annotation["segmentation"], *size, name)
             masks.append((_category_of(annotation, frame, where), mask))
+        # Only the frame before is looked at: an object that was away is a new one.
         linked = _link(previous, masks)
         previous = []
         for place, (category, mask) in enumerate(masks):
@@ -142,6 +144,7 @@ def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np
             if category == other_category and (union := int((mask | other).sum())):
                 overlaps.append((-int((mask & other).sum()) / union, object_id, place))
     linked: dict[int, int] = {}
+    # Sorted by object and place, too: ties must not depend on the order of annotations.
     for overlap, object_id, place in sorted(overlaps):
         if -overlap >= MIN_LINK_IOU and place not in linked and object_id not in linked.values():
             linked[place] = object_id

@@ -63,6 +63,7 @@ def _record(
     where = f"{json_path}: image {image['id']}"
     paths = find_images([image], roots, where, options)
     height, width = common_size([image], paths, where)
+    # Nothing says who is who across images, so each annotation is an object.
     objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
     shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}
     return VideoRecord(
@@ -92,6 +93,7 @@ def _recognise(path: str) -> Found | None:
     )
 
 
+# Merging them would train on the test images.
 def _refuse_splits(path: str) -> None:
     splits = [name for name in _SPLITS if os.path.isfile(os.path.join(path, name, ROBOFLOW))]
     if splits:

@@ -50,6 +50,7 @@ def json_kind(path: str) -> str:
         for key in ("images", "annotations")
     )
     in_videos = any(image.get("video_id") not in (None, "") for image in images)
+    # A JSON of one CVAT task has no video_id but track ids.
     tracked = any(stated_track(annotation) is not None for annotation in annotations)
     return "images" if images and not in_videos and not tracked else "coco"
 
@@ -67,6 +68,7 @@ def stated_track(annotation: JsonObject) -> Any:
 def track_of(annotation: JsonObject, where: str) -> int | str | None:
     """Return the number or name of the object; whole numbers may be written as 7.0, as tables do."""
     track = stated_track(annotation)
+    # pandas turns whole numbers into floats where some are missing.
     if isinstance(track, float) and track.is_integer():
         track = int(track)
     if isinstance(track, bool) or not isinstance(track, (int, str, type(None))):
@@ -160,6 +162,7 @@ def group_by_image(
             name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
             where = place_of(annotation["image_id"]) if lacking.is_listed else {}
             track = stated_track(annotation) if options.identity == "error" else None
+            # With other identities the number of the object is not known yet.
             number = track if type(track) is int else None  # which is then the object's
             options.fault(f"{name} {lacking.what}", file=json_path, object=number, **where)
         elif _is_crowd(annotation):

@@ -32,6 +32,7 @@ def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[Vide
 def _sequence(root: str, name: str) -> VideoRecord:
     folder, tra = os.path.join(root, name), os.path.join(root, f"{name}_GT", "TRA")
     paths = _by_number(folder, "t")
+    # Numbers may have gaps: frame t007 is not always the eighth.
     places = {number: place for place, number in enumerate(sorted(paths))}
     if not places:
         raise DataError(f"{folder}: no frame is in it; allowed are t000.tif, t001.tif, ...: copy the frames")
@@ -86,6 +87,7 @@ def _by_number(folder: str, prefix: str) -> dict[int, str]:
 def _segments(root: str, name: str) -> dict[int, str]:
     """Return frame number -> its outlines: gold truth before silver."""
     found: dict[int, str] = {}
+    # Silver first: gold overwrites it where a frame has both.
     for kind in ("ST", "GT"):
         folder = os.path.join(root, f"{name}_{kind}", "SEG")
         slices = [each for each in files_in(folder, _TIFF) if _SLICE.match(each)]
@@ -140,11 +142,13 @@ def _intensity_range(frames: tuple[str, ...]) -> tuple[float, float] | None:
     with located(file=frames[0], frame=0), open_image(frames[0], "frame") as image:
         if not is_deep(image):
             return None
+    # Decoding all frames of a long sequence would take minutes.
     places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
     lows, highs = [], []
     for place in places:
         with located(file=frames[place], frame=int(place)):
             pixels = _gray(frames[place])
+        # Single hot pixels would else leave all cells dark.
         low, high = np.percentile(pixels, (0.1, 99.9))
         lows.append(float(low))
         highs.append(float(high))

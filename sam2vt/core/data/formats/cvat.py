@@ -91,6 +91,7 @@ def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
     shapes, names = Shapes(), dict[int, str]()
     tasks: dict[str, None] = {}
     places = {number: place for place, number in enumerate(frames.numbers)}
+    # Tracks stream one by one: exports of long videos exceed memory as a tree.
     for element in _elements(path):
         if element.tag == "meta":
             continue
@@ -140,6 +141,7 @@ def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tup
 
 def _elements(path: str) -> Generator[Element, None, None]:
     """<meta> and each track in turn; what is done with is let go."""
+    # The standard parser expands entities, so a small file could fill the memory.
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import iterparse
 

@@ -58,6 +58,7 @@ def read_task(meta: Element, path: str) -> Task:
     tasks = meta.findall("project/tasks/task")
     check_single([str(each.findtext("id")) for each in tasks], path)
     job, task = meta.find("job"), tasks[0] if tasks else meta.find("task")
+    # A job is exported with its task: its own bounds say what it covers.
     if job is not None:  # its bounds are its own
         return Task(_mode(job), _frames(job, path))
     if task is None:
@@ -99,6 +100,7 @@ def _jobs(task: Element, frames: range | None, path: str) -> tuple[tuple[int, in
         [_number(segment, name, path) for name in ("start", "stop")]
         for segment in task.findall("segments/segment")
     ]
+    # Jobs are counted in frames of the task, shapes in frames of the video.
     at, step = frames.start, frames.step
     return tuple((at + first * step, at + last * step) for first, last in bounds)
 
@@ -154,6 +156,7 @@ def _number_images(images: str, names: list[str], task: Task) -> list[int]:
             f"task {has}. Allowed are a video's frames as CVAT names them (frame_000000), or all images of "
             "the task: restore deleted frames in CVAT and export it with its images"
         )
+    # CVAT sorts by characters, we by numbers: img10 may come before img2.
     if task.is_of_images and sorted(names) != names:
         raise DataError(
             f"{images}: the order of the task's images is not clear: by the alphabet, as CVAT sorts them "

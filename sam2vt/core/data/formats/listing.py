@@ -25,6 +25,7 @@ _MOST_DIGITS = 640  # Python may refuse to read longer numbers
 
 def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sort names by the numbers in them: frame_2 before frame_10."""
+    # Numbers and text alternate; the pairs keep them from being compared with each other.
     parts = _DIGITS.split(name)
     return [(0, int(part)) if _is_number(part) else (1, part) for part in parts], name
 
@@ -95,6 +96,7 @@ def check_text(path: str) -> str:
     return path
 
 
+# One bad name is enough: records of the whole folder go into one table.
 def _as_text(folder: str, names: list[str]) -> list[str]:
     for name in names:
         check_text(os.path.join(folder, name))
@@ -115,6 +117,7 @@ def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
     """Name, as it is compared -> path. Raises DataError where two names read alike."""
     paths: dict[str, str] = {}
     for name in names:
+        # Both would be found by the name of one.
         if alike(name) in paths:
             raise DataError(
                 f"{folder}: two names read alike, {name} and {os.path.basename(paths[alike(name)])}, "

@@ -65,6 +65,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
 
 def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
     """Folder names that are all numbers are the object ids; others are counted from 1."""
+    # One name that is no number, and none of them is an id.
     numbered = all(name.isdecimal() for name in names)
     ids = [_number(folder, name) for name in names] if numbered else list(range(1, len(names) + 1))
     if len(set(ids)) < len(ids):
@@ -104,6 +105,7 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
     """
     indices: dict[object, int] = {alike(name): index for index, name in enumerate(frame_names)}
     keys: dict[object, str] = {name: name for name in masks.by_name}
+    # As frame_0007.jpg with mask_0007.png; one name that fits means that names count.
     if not indices.keys() & keys.keys():
         indices = {last_number(name): index for index, name in enumerate(frame_names)}
         keys = {last_number(name): name for name in masks.by_name}
@@ -126,6 +128,7 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
     index, counted from 0.
     """
     names = list(masks.by_name)
+    # Names may begin at 1, or be times: as many masks as frames leave no doubt.
     if len(names) == num_frames:
         return {index: masks.by_name[name] for index, name in enumerate(names)}
     numbers = {name: last_number(name) for name in names}

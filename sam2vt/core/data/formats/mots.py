@@ -26,6 +26,7 @@ _LABELS = "labels.txt"
 def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     """Return a record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
     classes = read_classes(os.path.join(mask_root, _LABELS))
+    # A single sequence without the level of sequences.
     if files_in(mask_root, (".png",)):
         name = os.path.basename(os.path.dirname(mask_root))
         return _records([name], {name: frame_root}, {name: mask_root}, classes, options)
@@ -80,6 +81,7 @@ def _recognise(path: str) -> Found | None:
     masks = os.path.join(above, _MASKS)
     if not os.path.isdir(masks) or os.path.isdir(os.path.join(above, FRAMES)):  # the latter is a tree's
         return None
+    # KITTI keeps its frames in training/image_02.
     frames = [os.path.join(above, name) for name in _FRAMES if os.path.isdir(os.path.join(above, name))]
     if not frames:
         raise DataError(

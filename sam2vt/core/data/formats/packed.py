@@ -48,6 +48,7 @@ def is_packed(path: str) -> bool:
     """Return whether a folder or URI holds a pack, be it complete or not."""
     folder = Folder(path, raises=DataError)
     found = folder.has(MANIFEST, PROGRESS, shard_name(0))
+    # Other programs write a manifest.json, too: the shards or its content tell.
     return bool(found - {MANIFEST}) or (bool(found) and FORMAT.encode() in folder.read(MANIFEST))
 
 
@@ -75,6 +76,7 @@ def verify(path: str) -> tuple[PackManifest, list[DataError]]:
         )
     manifest = _complete(folder)
     faults = {part.name: fault for part, fault in _part_faults(folder, manifest)}
+    # A file of another size needs no checksum.
     whole = [part for part in manifest.parts if part.name not in faults]
     for part in with_progress(whole, len(whole), "file"):
         if folder.sha256(part.name) != part.sha256:

@@ -28,6 +28,7 @@ def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) 
     Raises DataError naming the folder or file.
     """
     paths, path = (None, source) if os.path.isfile(source) else (_frame_paths(source), None)
+    # Before the video is probed, which may decode all of it.
     masks = read_mask_folder(mask_folder)
     if paths is None:
         probe = probe_video(source)
@@ -77,6 +78,7 @@ def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
                 f"{record.source}: video {record.video_id} has a folder of masks an object; with masks of "
                 f"the kind {coding} it must have one image a frame: put the masks of a frame into one image"
             )
+        # Without object ids it is one image of all objects.
         (path,) = annotation.files()
         coded[index] = LabelImage(path, coding)
     return replace(record, annotations=coded, **fields)

@@ -83,6 +83,7 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
                 file=file.path,
             )
     stride = _stride(files, video_path)
+    # Masks stay in their files: all RLEs of a video would take megabytes per record.
     paths = tuple(file.path for file in files)
     annotations: dict[int, FrameAnnotation] = {
         place * stride: MaskletFrame(paths, place) for place in range(len(files[0].frames))
@@ -104,6 +105,7 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
 
 def annotation_stride(num_frames: int, num_annotated: int) -> int | None:
     """SA-V's own where it fits, else the smallest that gives as many annotated frames; None: none does."""
+    # Several strides may give the same number of annotated frames; SA-V annotates every fourth.
     strides = (_USUAL_STRIDE, *range(1, num_frames + 1))
     return next((each for each in strides if -(-num_frames // each) == num_annotated), None)
 

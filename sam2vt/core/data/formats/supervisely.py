@@ -62,6 +62,7 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
     size = field(data, "size", dict, path)
     stated = tuple(field(size, name, int, f"{path}: size") for name in ("height", "width"))
     count = field(data, "framesCount", int, path)
+    # A re-encoded video may have frames more or fewer, and all masks would be shifted.
     if (*stated, count) != (probe.height, probe.width, probe.num_frames):
         raise DataError(
             f"{path}: is for {count} frames of {stated[1]}x{stated[0]} (width x height), but {video} has "
@@ -100,6 +101,7 @@ def _objects(data: Any, path: str) -> tuple[dict[str, int], dict[int, str]]:
         key = field(each, "key", str, where)
         if key in numbers:
             raise DataError(f"{where}: another object has the key {key}; export the annotation again")
+        # Keys are random; places are the same in every export.
         numbers[key] = place + 1
         names[place + 1] = field(each, "classTitle", str, where)
     return numbers, names

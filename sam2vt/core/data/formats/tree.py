@@ -103,6 +103,7 @@ def _sources(frame_root: str) -> dict[str, str]:
             raise DataError(f"{frame_root}: two files are the video {stem(name)}; remove or rename one")
         sources[video] = os.path.join(frame_root, name)
     for name, folder in by_name(frame_root, subfolders(frame_root)).items():
+        # Frames were extracted from the file; images seek faster.
         if name in sources:
             log.info("video %s: its frames are read from %s/, not from %s", name, name, sources[name])
         sources[name] = folder
@@ -136,6 +137,7 @@ def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
     """Go down a level of resolution, where there is one."""
     names = subfolders(frame_root)
     folders = [os.path.join(frame_root, name) for name in names]
+    # A folder of folders without images of its own is a level, not a video.
     levels = [
         name
         for name, folder in zip(names, folders)

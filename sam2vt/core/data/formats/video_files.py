@@ -59,6 +59,7 @@ def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions
     """Return each file with its masks; a fault for those without."""
     named = {alike(os.path.basename(folder)): folder for folder in folders}
     found = {video: folder for video in videos if (folder := _find_masks(video, named)) is not None}
+    # As exports of a single video: no names are needed to tell who belongs to whom.
     if not found and len(videos) == len(folders) == 1:
         return {videos[0]: folders[0]}
     lonely = [video for video in videos if video not in found]
@@ -110,12 +111,14 @@ def find_mask_folders(root: str) -> list[str]:
         holding = [folder for folder in inner if holds_masks(folder)]
         # Masks of a single video may lie in Annotations/ itself.
         found |= dict.fromkeys([above] if name and not holding and holds_masks(above) else holding)
+    # On file systems that ignore case, masks/ and Masks/ are one folder.
     return list({os.path.realpath(folder): folder for folder in found}.values())
 
 
 def _find_masks(video: str, named: Mapping[str, str]) -> str | None:
     """Return the folder of a video's name, else the one of the longest name that the video's begins with."""
     name = alike(stem(os.path.basename(video)))
+    # From the longest: clip_a_orig.mp4 belongs to clip_a, not to clip.
     begins = [name[:end] for end in range(len(name) - 1, 0, -1) if name[end] in _SEPARATORS]
     wanted = [name, f"{name}_masks", f"{name}_mask", *begins]
     return next((named[each] for each in wanted if each in named), None)

@@ -125,6 +125,7 @@ def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list
         with located(object=object_id):
             segmentations = _segmentations(annotation, num_frames, where)
         for frame, segmentation in enumerate(segmentations):
+            # null and an empty list: the object is known to be absent.
             if segmentation:
                 objects[frame][object_id] = [segmentation]
     return objects
@@ -133,6 +134,7 @@ def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list
 def _video_ids(videos: list[JsonObject]) -> dict[Any, str]:
     """Id -> the name of the folder of frames; where several have one name its path, or the id."""
     folders = {video["id"]: _folder(video) for video in videos}
+    # Folders of several subsets may have the same name.
     short = Counter(map(os.path.basename, folders.values()))
     full = Counter(folders.values())
     found = {}

@@ -26,6 +26,7 @@ def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
     if not os.path.lexists(path):
         return lambda record: record
     data = load_json(path)
+    # Other programs write a meta.json, too.
     if not isinstance(data, dict) or "videos" not in data:  # another program's
         return lambda record: record
     videos = {alike(name): video for name, video in field(data, "videos", dict, path).items()}

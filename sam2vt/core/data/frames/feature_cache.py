@@ -55,6 +55,7 @@ class FeatureCache:
 
     def missing(self, records: Iterable[VideoRecord]) -> Iterator[VideoRecord]:
         """Yield those whose features are not there yet, each once."""
+        # One listing instead of a request per video.
         known = set(Folder(self.folder, raises=DataError).sizes())
         for record in records:
             name = _name(record)
@@ -86,6 +87,7 @@ class FeatureCache:
         name = _name(record)
         try:
             with self._opened(name) as file:
+                # Row k must be frame k: a cache of another range of frames would be shifted.
                 if file.metadata.num_row_groups != len(record.frames):
                     raise ValueError(f"has {file.metadata.num_row_groups} rows, not {len(record.frames)}")
                 return self._rows(file, [frame - record.frames.start for frame in frames])

@@ -29,6 +29,7 @@ def open_image(path: str, what: str = "image", data: bytes | None = None) -> Ima
 
     `data` is the file's content where it lies elsewhere; `path` then says where, for messages.
     """
+    # A pipe would block, and Pillow opens folders with a message of its own.
     if data is None and not os.path.isfile(path):
         gone = "is no regular file" if os.path.lexists(path) else "does not exist"
         raise DataError(f"{path}: the {what} {gone}; restore the file or remove its annotation")
@@ -102,6 +103,7 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
         if intensity_range is not None:
             return _scaled(read_pixels(image, path, "frame"), *intensity_range)
         try:
+            # Masks are drawn on frames as viewers show them: turned.
             upright = ImageOps.exif_transpose(image).convert("RGB")
         except _DAMAGE as error:
             raise DataError(f"{path}: the frame is damaged: {error}; export or copy it again") from None
@@ -114,6 +116,7 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if (height, width) == tuple(size):
         return frame
     shrinks = size[0] <= height and size[1] <= width
+    # Linear sampling of a shrinking frame skips pixels, and edges flicker.
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(frame, (size[1], size[0]), interpolation=interpolation)
 
@@ -134,6 +137,7 @@ def _check_single(image: Image.Image, path: str, what: str) -> None:
 
 
 def _has_second(image: Any) -> bool:
+    # Pillow tells a stack of a TIFF only by counting its pages.
     if image.format == "TIFF":
         return bool(image.n_frames > 1)
     return bool(getattr(image, "is_animated", False))

@@ -33,6 +33,7 @@ def read_frames(
         places.setdefault(int(index), []).append(place)
     height, width = size or (record.height, record.width)
     frames = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+    # Ascending, so that a video is decoded once, whatever the order asked for.
     for index, frame in _frames_of(record, sorted(places), size):
         frames[places[index]] = frame
     return frames
@@ -75,6 +76,7 @@ def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataEr
             return
         except DataError as error:
             damaged = error.place["frame"]
+            # A frame that fails twice would be asked for without end.
             if damaged in told:
                 return
             told.add(damaged)
@@ -90,6 +92,7 @@ def _frames_of(
     source = video_source(record)
     pixels = _images_of(record, targets) if source is None else pixels_of(source, targets)
     for index, where, frame in pixels:
+        # Some encoders change the size within a file; masks would not fit.
         if frame.shape[:2] != (record.height, record.width):
             raise DataError(
                 f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "

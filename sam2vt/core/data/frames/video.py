@@ -75,6 +75,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
 
 
 def _probe(path: str) -> VideoProbe:
+    # Only a decoded frame tells the rotation, and headers may state another size.
     with closing(_exact_frames(path, [0])) as frames:
         _, frame = next(frames)
     quarter_turns = _quarter_turns(frame, path, 0)
@@ -159,6 +160,7 @@ def _decode_targets(
                 if done == len(targets):
                     return
                 next_start = index.first_frame(index.key_place(targets[done]))
+                # Decoding on is cheaper than a seek over a few frames.
                 if next_start - position > _FRAMES_WORTH_A_SEEK:
                     break
             else:
@@ -184,6 +186,7 @@ def _seek(container: Any, stream: Any, index: FrameIndex, wanted: int) -> tuple[
     Containers are searched by decoding time, but some land a key frame too early by it and not by the time at
     which the key frame is shown. Where neither reaches it, the nearer one is taken.
     """
+    # Both at most; often they are the same.
     times = sorted({int(index.key_seeks[wanted]), int(index.key_times[wanted])})
     reached = []
     for time in times:
@@ -229,6 +232,7 @@ def _numbered(
                         continue  # shown before the key frame: it depends on frames before the seek
                     if position >= index.num_frames or frame.pts != index.times[position]:
                         raise _IndexMismatch
+                # FFmpeg would else hand out gray blocks as pixels.
                 if frame.is_corrupt:
                     raise _damaged(path, position, "the decoder marks it as corrupt")
                 yield position, frame

@@ -47,6 +47,7 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
                 f"{path}: the file does not tell how large its frames are, or they have more than the "
                 f"{MAX_PIXELS} pixels that are allowed: scale the video down or re-encode it"
             )
+        # More threads per file would compete with the workers, and hold more frames each.
         codec.thread_count, codec.options = 1, {**codec.options, **_CAP}
         yield container, streams[0]
 
@@ -118,6 +119,7 @@ def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
                     times.append(packet.pts)
         except av.FFmpegError:
             odd = True  # decoding will tell where
+    # Packets come in decoding order; B-frames are shown in another.
     times.sort()
     keys.sort()
     unique = len(set(times)) == len(times)

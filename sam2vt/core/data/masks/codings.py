@@ -53,6 +53,7 @@ def check_colours(table: dict[str, tuple[int, int, int]] | None) -> None:
 def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
     """class * 1000 + instance is the object's id; class 10 is void, unless it has a name."""
     labels = read_labels(annotation.path)
+    # 8 bits cannot hold class * 1000: the ids were cut off when the mask was saved.
     if labels.pixels.dtype == np.uint8:
         raise DataError(
             f"{annotation.path}: the mask has 8 bits a pixel; MOTS masks are 16 bit gray PNGs whose values "
@@ -81,6 +82,7 @@ def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
     """An object a class. Black that the table does not name is background."""
     table = record.colours or {}
     pixels = _read_colours(annotation.path).astype(np.uint32)
+    # One number per pixel, so that a colour is one comparison.
     packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     by_name = {
         name: int(red) << 16 | int(green) << 8 | int(blue) for name, (red, green, blue) in table.items()
@@ -108,6 +110,7 @@ def _read_colours(path: str) -> np.ndarray:
                 f"{path}: the mask is a {image.mode} image; with a table of colours allowed are RGB and "
                 f"palette images: save the colours of the classes, or leave {_TABLE} out if pixels are ids"
             )
+        # First: a palette is known when the file has been read.
         read_pixels(image, path, "mask")
         pixels = np.array(image.convert("RGBA" if image.mode == "RGBA" else "RGB"))
     if pixels.shape[2] == 4 and (pixels[..., 3] != 255).any():
@@ -143,6 +146,7 @@ def _ctc(record: VideoRecord, annotation: LabelImage) -> Decoded:
         under = segments[markers.pixels == track]
         values, counts = np.unique(under, return_counts=True)
         segment, count = int(values[counts.argmax()]), int(counts.max())
+        # More than half, as the challenge's own evaluation matches segments.
         if segment and 2 * count > under.size and count > owners.get(segment, (0, 0))[0]:
             owners[segment] = count, track
     masks = {track: segments == segment for segment, (_, track) in owners.items()}

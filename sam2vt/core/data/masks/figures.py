@@ -64,6 +64,7 @@ def _unpack(data: str, where: str) -> bytes:
         content = unpacker.decompress(base64.b64decode(data, validate=True), _MAX_PNG_BYTES)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise DataError(f"{where}: the bitmap's data cannot be unpacked: {error}; export it again") from None
+    # A few bytes may unpack to gigabytes.
     if unpacker.unconsumed_tail or not unpacker.eof:
         what = f"is larger than {_MAX_PNG_BYTES} bytes" if unpacker.unconsumed_tail else "ends too early"
         raise DataError(f"{where}: the bitmap's data {what} when unpacked; export the figure again")
@@ -74,6 +75,7 @@ def _read_png(content: bytes, height: int, width: int, where: str) -> np.ndarray
     """Return where a bitmap is set: its alpha where it has one, else its values; bool [h, w]."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            # By the header, before memory for its pixels is taken.
             if image.size[0] > width or image.size[1] > height:
                 raise DataError(
                     f"{where}: the bitmap is {image.size[0]}x{image.size[1]}, larger than the frame of "

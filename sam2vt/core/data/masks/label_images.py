@@ -49,6 +49,7 @@ def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> D
 
 def _objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
     """Return object id -> pixel value."""
+    # Only then 255 can mean either, and the first mask has to be read.
     alone = labels.values == (VOID,) and not labels.coloured
     with naming_frame(record, frame_index):
         return object_values(labels, path, _is_binary(record) if alone else None)

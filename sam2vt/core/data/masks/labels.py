@@ -49,6 +49,7 @@ def read_labels(path: str) -> Labels:
             )
         pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
         coloured = image.mode == "P" and not _is_gray_ramp(image)
+    # Pillow reads 1 bit images as bool, which has no minimum below 0 to check.
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     if pixels.ndim != 2 or pixels.min() < 0:
         raise DataError(f"{path}: the mask has negative values; allowed are object ids from 0 on: save ids")
@@ -71,6 +72,7 @@ def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict
     if VOID not in labels.values or labels.pixels.dtype != np.uint8:
         return {value: value for value in labels.values}
     others = [value for value in labels.values if value != VOID]
+    # A palette of colours is DAVIS's: 255 is void there even alone.
     if others or labels.coloured:
         if others and not labels.coloured and others[-1] >= _SMALLEST_SHADE:
             raise DataError(
@@ -93,6 +95,7 @@ def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
     """
     if len(values) < 4 or values[-1] < _SMALLEST_SMOOTHED:
         return False
+    # Replicated, so that an edge of the image is no edge of an object.
     padded = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     kernel = np.ones((3, 3), dtype=np.uint8)
     lower = cv2.erode(padded, kernel)[1:-1, 1:-1] < pixels

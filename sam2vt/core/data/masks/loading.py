@@ -46,6 +46,7 @@ def load_masks(
     for place, load in KINDS[type(annotation)].load(record, frame_index, annotation):
         try:
             masks.update(load())
+        # Some readers know the object better than we do here; `at` fills only what is missing.
         except DataError as error:
             error.at(video=record.video_id, frame=frame_index, **place)
             if faults is None:

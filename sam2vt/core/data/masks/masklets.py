@@ -72,6 +72,7 @@ def read_masklets(path: str) -> Masklets:
             f"{path}: masklet_id is {shown(ids)}; it must list the different numbers of the masklets, each "
             f"from 0 to {_MOST}: number them from 0 on"
         )
+    # All frames at once: else a clip fails long after the dataset was accepted.
     for place, masks in enumerate(frames):
         if not isinstance(masks, list) or len(masks) != len(ids):
             got = f"{len(masks)} masks" if isinstance(masks, list) else shown(masks)

@@ -43,6 +43,7 @@ def decode_counts(text: str | bytes) -> np.ndarray:
     counts = np.add.reduceat((codes & 31) << (5 * place), starts)
     # The sign bit of the last character extends to all higher bits.
     counts -= np.where(codes[ends] & 16, np.int64(1) << (5 * lengths), 0)
+    # Odd and even counts are two chains of differences; the first has no count before it to differ from.
     counts[1::2] = np.cumsum(counts[1::2])
     counts[2::2] = np.cumsum(counts[2::2])
     return counts
@@ -55,6 +56,7 @@ def _as_counts(value: Any) -> np.ndarray:
         raise ValueError(f"counts are {type(value).__name__} {str(value)[:40]}")
     if any(isinstance(count, bool) or not isinstance(count, int) for count in value):
         raise ValueError("counts hold something that is not an integer")
+    # Beyond int64 NumPy would make floats or objects of them.
     if max(value) >= 2**40 or min(value) <= -(2**40):
         raise ValueError("counts hold a number larger than any image")
     return np.array(value, dtype=np.int64)

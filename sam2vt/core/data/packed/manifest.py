@@ -84,6 +84,7 @@ def read_manifest(folder: Folder) -> PackManifest:
     except TypeError as error:
         raise DataError(f"{where}: a field is missing or not known: {error}; {_REMEDY}") from None
     for part in parts:
+        # A name with a slash would read outside of the pack.
         if type(part.name) is not str or "/" in part.name or type(part.bytes) is not int:
             raise DataError(
                 f"{where}: {part.name!r} with {part.bytes!r} bytes is no file of a pack; {_REMEDY}"

@@ -76,6 +76,7 @@ def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tupl
     data: Any = None
     for index in targets:
         place = place_of(record, index)
+        # Ascending frames share a row: each is read once.
         if place != held:
             with located(frame=index):
                 held, data = place, _read(place, DATA_COLUMNS)["data"]
@@ -243,6 +244,7 @@ def _read_row(place: Place, columns: Sequence[str]) -> dict[str, Any]:
         row = {name: table.column(name)[0] for name in columns}
     except (OSError, ValueError, KeyError, IndexError, pa.ArrowException) as error:
         raise DataError(f"{place} cannot be read: {error}; {_REMEDY.format(root=place.root)}") from None
+    # A shard of another pack has the same name and rows that can be read.
     found = (row["video_id"].as_py(), row["segment"].as_py())
     if found != (place.video_id, place.segment):
         raise DataError(
@@ -265,6 +267,7 @@ def _segment_masks(place: Place) -> dict[int, PackedFrameMasks]:
 
 def _place(video_id: str, packed: PackedVideo, segment: int) -> Place:
     video_id = packed.video_id or video_id
+    # Rows of a video may be spread over several shards.
     left = segment
     for shard, first, number in packed.rows:
         if left < number:

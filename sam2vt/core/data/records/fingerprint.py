@@ -22,6 +22,7 @@ def fingerprint(records: Iterable[VideoRecord]) -> str:
         is_empty = False
         digest.update(encode_record(record).encode())
         for path in _files(record):
+            # Contents are not read: hashing a large dataset takes hours.
             digest.update(_size_and_time(path, record).encode())
     if is_empty:
         raise DataError("there is no video in the data; check its path")

@@ -72,6 +72,7 @@ def _visits(members: Sequence[Member], sizes: Sequence[int]) -> list[int]:
     if None in weights:
         visits = [round(size * member.repeat) for size, member in zip(sizes, members)]
     else:
+        # The set with the least weight per video sets the unit: it is visited once.
         rates = [weight / size for weight, size in zip(weights, sizes)]  # type: ignore[operator]
         visits = [max(size, round(weight / min(rates))) for weight, size in zip(weights, sizes)]  # type: ignore[operator]
     if sum(visits) > _MOST_VISITS:

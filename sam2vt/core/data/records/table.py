@@ -69,6 +69,7 @@ def _write_rows(records: Iterable[VideoRecord], file: Counted) -> int:
         file,
         _schema(),
         compression="zstd",
+        # Every record is different: dictionaries and statistics would only add to the footer.
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
@@ -144,6 +145,7 @@ class RecordTable(RecordsByRow):
                 lambda file: file.read_row_group(group, columns=["record"], use_threads=False).column(0)
             )
             self._groups[group] = rows
+            # Shuffled reading touches all groups; keeping them would hold the whole table.
             while len(self._groups) > _GROUPS_HELD:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(group)

@@ -44,6 +44,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
         for frame in record.annotated_frames
         for key, mask in masks_without_void(record, frame, losses).items()
     ]
+    # A video without annotations would be read back as not annotated at all.
     if not annotations:
         raise DataError(
             f"{record.source}: video {record.video_id}: no object is visible on any of its "
@@ -60,6 +61,7 @@ def join_parts(names: Sequence[str], folder: Path) -> None:
 
 
 def _write_json(names: Sequence[str], folder: Path) -> None:
+    # Two passes over the parts: ids of categories come first in the file.
     categories = sorted({each["category"] for name in names for each in _part(folder, name)[1]})
     numbers = {name: number for number, name in enumerate(categories, start=1)}
     with write_whole(folder / JSON) as written, written.open("w") as file:

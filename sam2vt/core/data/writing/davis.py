@@ -51,6 +51,7 @@ def write_objects(
         )
     for frame in record.annotated_frames:
         masks, known, void = load_masks(record, frame), known_objects(record, frame), load_void(record, frame)
+        # A missing file says unknown, an empty one absent.
         written = [key for key in objects if known is None or key in known]
         if not written:
             losses.tell(
@@ -72,6 +73,7 @@ def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:
     """Return object ids, and 255 where the frame is void: uint8 [height, width], or uint16 for large ids."""
     masks, void = masks_all_known(record, frame, losses), load_void(record, frame)
     where = frame_where(record, frame)
+    # 255 is void in 8 bits, so ids from 255 on need 16.
     is_deep = bool(masks) and max(masks) >= VOID
     wrong = [key for key in masks if not 0 < key <= _LARGEST_ID]
     if wrong or (is_deep and void is not None):

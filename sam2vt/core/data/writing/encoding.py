@@ -74,6 +74,7 @@ def kept_images(record: VideoRecord, frames: Sequence[int]) -> Iterator[bytes]:
     assert record.frame_paths is not None
     for index in frames:
         path = record.frame_paths[index]
+        # What is copied unread here would fail in a training.
         height, width = image_size(path, "frame")
         if (height, width) != (record.height, record.width):
             raise DataError(
@@ -91,6 +92,7 @@ def encode_image(frame: np.ndarray, encoding: Encoding) -> bytes:
     if encoding.kind == "jpeg":
         image.save(buffer, "JPEG", quality=encoding.quality)
     else:
+        # Speed counts more here than the last percent of size.
         image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 

@@ -39,6 +39,7 @@ def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
     target = Path(os.path.abspath(os.path.expanduser(out)))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is not an empty folder; choose another, or remove it first")
+    # On the same file system, so that the rename at the end is one step.
     work = target.with_name(target.name + _SUFFIX)
     try:
         yield WorkFolder(work, _begin(work, what))

@@ -25,6 +25,7 @@ def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
     owners: dict[str, str] = {}
     for video_id in video_ids:
         name = "".join("_" if each in _NOT_IN_NAMES else each for each in video_id) or "_"
+        # Hidden folders are passed over when the dataset is read.
         name = f"_{name[1:]}" if name.startswith(".") else name
         if name in owners:
             raise DataError(
@@ -40,6 +41,7 @@ def frame_stems(record: VideoRecord) -> list[str]:
     Names that do not sort in the order of the frames, or are not all different, become indices, too.
     """
     stems = [stem(os.path.basename(path)) for path in record.frame_paths or ()]
+    # Readers sort by name: other names would put the frames in another order.
     if stems and len(set(stems)) == len(stems) and sorted(stems, key=natural_key) == stems:
         return stems
     return [f"{index:05d}" for index in range(record.num_frames)]

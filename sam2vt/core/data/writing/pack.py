@@ -103,6 +103,7 @@ def _begin(folder: Folder, wanted: PackProgress) -> PackProgress:
             f"{folder.root}: holds an unfinished pack of other {what} ({found.options}); give the same "
             "again, or choose an empty folder"
         )
+    # Shards after the first incomplete one are written again: rows follow each other.
     whole = [sizes.get(part.name) == part.bytes for part in found.shards]
     return replace(found, shards=found.shards[: [*whole, False].index(False)])
 
@@ -135,6 +136,7 @@ def _in_processes(
         try:
             for task in tasks:
                 waiting.append(pool.submit(build, task))
+                # Enough to keep all workers busy while the oldest result is written.
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -31,6 +31,7 @@ def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOpti
     content = _content(record, name, options.fps, losses)
     path = folder / f"{name}{_ENDING}"
     _write_mp4(record, path, options)
+    # Encoders may drop or add frames at some rates; masks would not fit.
     found = probe_video(path)
     if (found.num_frames, found.height, found.width) != (record.num_frames, record.height, record.width):
         raise DataError(
@@ -75,6 +76,7 @@ def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict
             "1 on: give the object another number, or use coco"
         )
     size = (record.height, record.width)
+    # SA-V lists an object on every frame, with an empty RLE where it is absent.
     empty = _rle(np.zeros(size, dtype=bool))
     masklet, areas = [], np.zeros((len(record.annotations), len(objects)), dtype=np.int64)
     for place, frame in enumerate(record.annotated_frames):

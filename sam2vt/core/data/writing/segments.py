@@ -36,6 +36,7 @@ def tasks_of(
     record: VideoRecord, video: int, segment_frames: int, encoding: Encoding, first: int, a_task: int
 ) -> Iterator[SegmentTask]:
     """Yield the video's segments from `first` on, `a_task` of them together."""
+    # As text, paths that count up are one pattern; a pickle would send every path to each process.
     text = encode_record(record)
     number = num_segments(record, segment_frames)
     for start in range(first, number, a_task):
@@ -69,6 +70,7 @@ def packed_record(
     )
 
 
+# Tasks of a video follow each other.
 @lru_cache(maxsize=2)
 def _record(text: str) -> VideoRecord:
     return decode_record(text)
@@ -142,6 +144,7 @@ def _slice(source: VideoSource, segment: int, number: int) -> bytes:
     with open(source, "rb") if isinstance(source, str) else source.open() as file:
         file.seek(segment * size)
         left, pieces = size, []
+        # A read may return less than asked for.
         while left and (piece := file.read(left)):
             pieces.append(piece)
             left -= len(piece)

@@ -44,6 +44,7 @@ def augment(
             content = make_mosaic(content, [draw_other() for _ in range(3)], max_objects, rng)
         if rng.random() < settings.paste_probability:
             content = paste_object(content, draw_other(), rng)
+        # After mosaic and paste, so that all parts of the frame move as one.
         content = move(content, settings, aspect, rng)
         images = _change_pixels(content.images, settings, rng)
         return content._replace(images=images)
@@ -68,6 +69,7 @@ def _change(image: np.ndarray, changes: list[Change]) -> np.ndarray:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Sums over several threads may differ in their last bit."""
+    # Setting the number costs more than reading it, and workers have one thread anyway.
     threads = torch.get_num_threads()
     if threads == 1:
         yield
@@ -113,6 +115,7 @@ def draw_spoils(settings: AugmentConfig, rng: np.random.Generator) -> list[Chang
 
 
 def _blur(sigma: float, rng: np.random.Generator) -> Change:
+    # Three standard deviations hold 99.7 percent of the weight.
     size = 2 * math.ceil(3 * sigma) + 1
     return lambda frame: F.gaussian_blur(frame, [size, size], [sigma, sigma])
 
@@ -131,6 +134,7 @@ def _compress(quality: float, rng: np.random.Generator) -> Change:
 
     def compress(frame: torch.Tensor) -> torch.Tensor:
         pixels = (frame * 255).round_().to(torch.uint8).permute(1, 2, 0).numpy()
+        # OpenCV takes BGR.
         _, encoded = cv2.imencode(".jpg", np.ascontiguousarray(pixels[..., ::-1]), options)
         decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
         assert decoded is not None

@@ -29,9 +29,11 @@ def move(content: Content, settings: AugmentConfig, aspect: float, rng: np.rando
     if rng.random() < settings.flip_probability:
         content = flip(content)
     defaults = AugmentConfig()
+    # Nothing to move: no random number is drawn, and the frames are not resampled.
     if all(getattr(settings, name) == getattr(defaults, name) for name in _MOTION):
         return content
     objects = content.masks[prompted_frames(content.masks), np.arange(content.masks.shape[1])]
+    # Only the prompted masks are moved to judge a motion; all frames follow when it is taken.
     for _ in range(MAX_TRIES):
         motion = draw_motion(settings, content.images.shape[-1], aspect, rng)
         if are_kept(objects, warp_masks(objects, motion)):
@@ -83,6 +85,7 @@ def _affine(settings: AugmentConfig, side: int, aspect: float, rng: np.random.Ge
     zoom = _log_uniform(settings.scale, rng)
     shift = rng.uniform(-settings.translate, settings.translate, size=2) * side
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    # The input is square but the video is not: a turn in squeezed pixels would shear the scene.
     stretch = np.diag([math.sqrt(aspect), 1 / math.sqrt(aspect)])
     linear = zoom * np.linalg.inv(stretch) @ turn @ np.array([[1, slope], [0, 1]]) @ stretch
     centre = np.full(2, side / 2)

@@ -26,6 +26,7 @@ def make_mosaic(
     as it is where one of its own objects would be lost.
     """
     side = own.images.shape[-1]
+    # All four cells are drawn: else the own clip would always be in the same corner.
     cells = rng.permutation(4).tolist()
     images = np.empty_like(own.images)
     found = []
@@ -38,6 +39,7 @@ def make_mosaic(
     kept = [_is_kept(clip.masks[:, n], small) for (clip, n, _), small in zip(found, shrunk)]
     if not all(kept[:num_own]):
         return own
+    # An object that is nearly gone at half its size could not be prompted.
     more = np.array([place for place in range(num_own, len(found)) if kept[place]], dtype=int)
     free = len(more) if max_objects is None else max(0, max_objects - num_own)
     chosen = [*range(num_own), *sorted(rng.permutation(more)[:free].tolist())]
@@ -86,6 +88,7 @@ def paste_object(content: Content, other: Content, rng: np.random.Generator) -> 
     for _ in range(MAX_TRIES):
         motion = _draw_place(masks, rng)
         over = warp_masks(masks, motion)
+        # Only the prompted frames matter: an object may be hidden on any other.
         if are_kept(objects, objects & ~over[prompted[0]]):
             shown = warp_images(images, motion)
             return content._replace(
@@ -100,6 +103,7 @@ def _cut_out(other: Content, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     if not other.masks[known, n].any():
         return None
     frames = np.arange(len(other.masks))
+    # Where the mask is not known, nothing says where to cut.
     nearest = known[np.abs(frames[:, None] - known).argmin(axis=1)]
     return other.images[nearest], other.masks[nearest, n]
 
