@@ -118,7 +118,11 @@ def as_before(record: VideoRecord) -> Any:
     values = {key: fields.pop(name) for name, key in OF_EXTRA.items()}
     values["intensity_range"] = values["intensity_range"] and list(values["intensity_range"])
     packed = fields.pop("packed")
-    given = {key: value for key, value in values.items() if value not in (None, False, {})}
+    given = {
+        key: value
+        for key, value in values.items()
+        if value is not None and value is not False and value != {}
+    }
     return described({**fields, "extra": given, "packed": packed})
 
 

@@ -100,7 +100,8 @@ def encode_extra(record: VideoRecord) -> dict[str, Any]:
 
 
 def _decode_extra(encoded: dict[str, Any]) -> dict[str, Any]:
-    found = {name: _restore(encoded[key]) for key, name in _EXTRA.items() if key in encoded}
+    extra = _restore(encoded)  # as a whole: with a key of the user's own it may be a list of items
+    found = {name: extra[key] for key, name in _EXTRA.items() if key in extra}
     if "intensity_range" in found:
         found["intensity_range"] = tuple(found["intensity_range"])
     return found
