@@ -114,6 +114,13 @@ def field(entry: Any, name: str, kind: type | tuple[type, ...], where: str) -> A
     return value
 
 
+def check_objects(entries: list[Any], key: str, path: str) -> None:
+    """Raise DataError where an entry of the list `key` is no object of fields."""
+    wrong = next((place for place, each in enumerate(entries) if not isinstance(each, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{path}: {key}[{wrong}] is {shown(entries[wrong])}, not an object of fields")
+
+
 def shown(value: Any) -> str:
     """Return the beginning of a value, for a message."""
     return f"{str(value)[:40]!r}"

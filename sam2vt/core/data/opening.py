@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from sam2vt.config import Config, DatasetConfig
 from sam2vt.configuration.mixture import members
@@ -63,16 +64,11 @@ def open_records(
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)
     if not is_table and folder is None:
-        return load_records(
-            kind,
-            path,
-            identity=settings.identity,
-            image_root=settings.image_root,
-            allow_absolute_paths=settings.allow_absolute_paths,
-            colours=_colour_table(settings.colours),
-            faults=faults,
-            notes=notes,
-        )
+        given: dict[str, Any] = {name: getattr(settings, name) for name in ("identity", "image_root")}
+        given["allow_absolute_paths"] = settings.allow_absolute_paths
+        if settings.colours:  # YAML has lists, whose lengths the reader checks
+            given["colours"] = {name: tuple(colour) for name, colour in settings.colours.items()}
+        return load_records(kind, path, **given, faults=faults, notes=notes)
     # They were applied when the table was written; now they would be silently ignored.
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(
@@ -86,8 +82,3 @@ def open_records(
         table, what = open_packed(folder), f"packed shards, because it has a {MANIFEST}"
     log.info("%s: recognised as %s: %d videos", path, what, len(table))
     return table
-
-
-def _colour_table(colours: dict[str, list[int]] | None) -> dict[str, tuple[int, int, int]] | None:
-    """Return the colours of a configuration, whose lists are checked by the reader."""
-    return {name: tuple(colour) for name, colour in colours.items()} if colours else None  # type: ignore[misc]

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -30,6 +31,7 @@ from sam2vt.core.data.formats.coco_json import (
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import natural_key, stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
+from sam2vt.core.data.formats.records import image_record
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
@@ -83,9 +85,9 @@ def _record(
     where = f"{json_path}: video {video_id}"
     frames = in_order(frames, where)
     paths = find_images(frames, roots, where, options)
-    height, width = common_size(frames, paths, where)
+    size = common_size(frames, paths, where)
     known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
-    objects, object_names = assign_object_ids(known, options.identity, names, (height, width), where)
+    objects, object_names = assign_object_ids(known, options.identity, names, size, where)
     segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
     ids = sorted({key for each in objects.values() for key in each})
     if not ids:
@@ -93,17 +95,8 @@ def _record(
             f"{where}: none of its {len(frames)} images has an annotation of an object (iscrowd=1 without a "
             "track id is none); annotate an object or leave the video out"
         )
-    return VideoRecord(
-        video_id=str(video_id),
-        num_frames=len(frames),
-        height=height,
-        width=width,
-        annotations=segmented,
-        frame_paths=tuple(paths),
-        object_ids=tuple(ids),
-        source=json_path,
-        object_names=object_names,
-    )
+    fields: dict[str, Any] = {"object_ids": tuple(ids), "object_names": object_names}
+    return image_record(str(video_id), paths, size, segmented, json_path, **fields)
 
 
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
@@ -152,18 +145,11 @@ def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
                 f"{where}: image {frames[wrong]['id']} has {field} {values[wrong]!r}, others of the video "
                 "have numbers; allowed is a number in every image of a video, or in none"
             )
-        # `count` for each value would take quadratic time on long videos.
-        twice = (
-            next((value for value in values if values.count(value) > 1), None) if _repeats(values) else None
-        )
-        if twice is not None:
-            raise DataError(f"{where}: two images have {field} {twice}; the order must be clear")
+        (value, count), *_ = Counter(values).most_common(1)
+        if count > 1:
+            raise DataError(f"{where}: two images have {field} {value}; the order must be clear")
         return sorted(frames, key=lambda frame: frame[field])
     return sorted(frames, key=lambda frame: natural_key(_names(frame, where)[0]))
-
-
-def _repeats(values: list[Any]) -> bool:
-    return len(set(values)) < len(values)
 
 
 def _names(frame: JsonObject, where: str) -> list[str]:

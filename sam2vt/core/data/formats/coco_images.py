@@ -21,6 +21,7 @@ from sam2vt.core.data.formats.coco_json import (
     read_json,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.records import image_record
 from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -62,22 +63,13 @@ def _record(
 ) -> VideoRecord:
     where = f"{json_path}: image {image['id']}"
     paths = find_images([image], roots, where, options)
-    height, width = common_size([image], paths, where)
+    size = common_size([image], paths, where)
     # Nothing says who is who across images, so each annotation is an object.
     objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
     shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}
-    return VideoRecord(
-        video_id=_place(image["id"])["video"],
-        num_frames=1,
-        height=height,
-        width=width,
-        annotations={0: Segmentations(objects)},
-        frame_paths=tuple(paths),
-        object_ids=tuple(objects),
-        source=json_path,
-        is_still=True,
-        object_names={key: name for key, name in shown.items() if name},
-    )
+    video_id, names = _place(image["id"])["video"], {key: name for key, name in shown.items() if name}
+    fields: dict[str, Any] = {"object_ids": tuple(objects), "object_names": names, "is_still": True}
+    return image_record(video_id, paths, size, {0: Segmentations(objects)}, json_path, **fields)
 
 
 def _recognise(path: str) -> Found | None:

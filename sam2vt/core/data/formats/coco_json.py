@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sam2vt.core.data.formats.layout import ReadOptions, check_object_id
 from sam2vt.core.data.formats.listing import check_text, names_in, some
-from sam2vt.core.data.json_files import load_json, shown
+from sam2vt.core.data.json_files import check_objects, load_json, shown
 from sam2vt.core.data.masks.masklets import is_masklet_file
 from sam2vt.errors import DataError
 
@@ -17,9 +17,7 @@ Place = dict[str, Any]  # of a DataError: video, frame
 
 
 def find_json(path: str) -> str | None:
-    """Return the JSON of a dataset: `path`, or the only one in its folder or annotations/; None: there
-    is none.
-    """
+    """Return the JSON of a dataset: `path`, or the only one in its folder or annotations/, or None."""
     if os.path.isfile(path):
         return path if path.lower().endswith(".json") else None
     folders = [path, os.path.join(path, "annotations")]
@@ -30,7 +28,7 @@ def find_json(path: str) -> str | None:
         for name in names_in(folder)
         if name.lower().endswith(".json") and not name.startswith(".")
     ]
-    if len(found) > 1 and not any(_is_masklet_file(name) for name in found):
+    if len(found) > 1 and not any(name.endswith(("_manual.json", "_auto.json")) for name in found):
         names = some(os.path.relpath(name, path) for name in found)
         raise DataError(f"{path}: holds several JSON files ({names}); data_path must name one of them")
     return check_text(found[0]) if found else None
@@ -46,8 +44,8 @@ def json_kind(path: str) -> str:
     if isinstance(data.get("videos"), list) and "images" not in data:
         return "youtube_vis"
     images, annotations = (
-        [each for each in data.get(key) or [] if isinstance(each, dict)] if _is_list(data, key) else []
-        for key in ("images", "annotations")
+        [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+        for entries in (data.get("images"), data.get("annotations"))
     )
     in_videos = any(image.get("video_id") not in (None, "") for image in images)
     # A JSON of one CVAT task has no video_id but track ids.
@@ -56,9 +54,7 @@ def json_kind(path: str) -> str:
 
 
 def stated_track(annotation: JsonObject) -> Any:
-    """Return which object an annotation says that it shows, whatever that may be; None: it does not
-    say it.
-    """
+    """Return what an annotation says of which object it shows; None: nothing."""
     attributes = annotation.get("attributes")
     candidates = [annotation.get("track_id"), annotation.get("instance_id")]
     candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
@@ -81,14 +77,8 @@ def track_of(annotation: JsonObject, where: str) -> int | str | None:
     return track
 
 
-def _is_list(data: dict[str, Any], key: str) -> bool:
-    return isinstance(data.get(key), list)
-
-
 def read_json(path: str) -> dict[str, Any]:
-    """Return the content of a COCO JSON: images, annotations and categories, each a list of objects of
-    fields.
-    """
+    """Return the content of a COCO JSON, lists of objects of fields. Raises DataError naming a list."""
     data = load_json(path)
     if is_masklet_file(data):
         raise DataError(
@@ -107,11 +97,7 @@ def read_json(path: str) -> dict[str, Any]:
             "Allowed is an object with images (each with id and video_id), annotations and categories"
         )
     for key in ("images", "annotations"):
-        wrong = next((i for i, each in enumerate(data[key]) if not isinstance(each, dict)), None)
-        if wrong is not None:
-            raise DataError(
-                f"{path}: {key}[{wrong}] is {str(data[key][wrong])[:40]!r}, not an object of fields"
-            )
+        check_objects(data[key], key, path)
     if not data["images"]:
         raise DataError(f"{path}: images is empty; a dataset needs at least one video")
     return data
@@ -122,11 +108,7 @@ def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
     categories = data.get("categories") or []
     if not isinstance(categories, list):
         raise DataError(f"{path}: categories is a {type(categories).__name__}; it must be a list of objects")
-    wrong = next((i for i, each in enumerate(categories) if not isinstance(each, dict)), None)
-    if wrong is not None:
-        raise DataError(
-            f"{path}: categories[{wrong}] is {str(categories[wrong])[:40]!r}, not an object of fields"
-        )
+    check_objects(categories, "categories", path)
     return {each["id"]: each.get("name") for each in categories if isinstance(each.get("id"), (int, str))}
 
 
@@ -135,10 +117,6 @@ def name_of(annotation: JsonObject, names: dict[Any, Any]) -> str | None:
     category = annotation.get("category_id")
     name = names.get(category) if isinstance(category, (int, str)) else None
     return str(name) if name else None
-
-
-def _is_masklet_file(path: str) -> bool:
-    return path.endswith(("_manual.json", "_auto.json"))
 
 
 def group_by_image(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 import numpy as np
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
+from sam2vt.core.data.formats.records import image_record
 from sam2vt.core.data.frames.images import image_size, is_deep, open_image, read_pixels
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
@@ -52,19 +54,11 @@ def _sequence(root: str, name: str) -> VideoRecord:
         annotations[places[number]] = LabelImage(path, "ctc", markers[number])
     frames = tuple(paths[number] for number in places)
     with located(frame=0):
-        height, width = image_size(frames[0], "frame")
-    return VideoRecord(
-        video_id=name,
-        num_frames=len(frames),
-        height=height,
-        width=width,
-        annotations=annotations,
-        frame_paths=frames,
-        object_ids=tuple(sorted(tracks)),
-        source=folder,
-        intensity_range=_intensity_range(frames),
-        parents={track: parent for track, parent in tracks.items() if parent},
-    )
+        size = image_size(frames[0], "frame")
+    parents = {track: parent for track, parent in tracks.items() if parent}
+    fields: dict[str, Any] = {"object_ids": tuple(sorted(tracks)), "parents": parents}
+    fields["intensity_range"] = _intensity_range(frames)
+    return image_record(name, frames, size, annotations, folder, **fields)
 
 
 def _by_number(folder: str, prefix: str) -> dict[int, str]:

@@ -67,7 +67,9 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
     """Folder names that are all numbers are the object ids; others are counted from 1."""
     # One name that is no number, and none of them is an id.
     numbered = all(name.isdecimal() for name in names)
-    ids = [_number(folder, name) for name in names] if numbered else list(range(1, len(names) + 1))
+    ids = list(range(1, len(names) + 1))
+    if numbered:
+        ids = [check_object_id(int(name), f"{folder}: a folder of masks is named") for name in names]
     if len(set(ids)) < len(ids):
         raise DataError(
             f"{folder}: two subfolders have the same number, so the same object id: {some(names)}",
@@ -80,10 +82,6 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
             paths.setdefault(frame, {})[object_id] = path
     by_name: dict[str, FrameAnnotation] = {frame: ObjectImages(each) for frame, each in paths.items()}
     return MaskFolder(folder, by_name, tuple(sorted(ids)), {} if numbered else dict(zip(ids, names)))
-
-
-def _number(folder: str, name: str) -> int:
-    return check_object_id(int(name), f"{folder}: a folder of masks is named")
 
 
 def _by_stem(folder: str, files: list[str]) -> dict[str, str]:

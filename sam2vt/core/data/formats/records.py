@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from sam2vt.core.data.formats.mask_folders import (
     read_mask_folder,
 )
 from sam2vt.core.data.frames.images import image_size
-from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.frames.video import VideoProbe, probe_video
 from sam2vt.core.data.masks.codings import class_colours
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
@@ -27,30 +28,46 @@ def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) 
     With `look` the first mask has to be of the frames' size; whoever reads all masks finds that out later.
     Raises DataError naming the folder or file.
     """
-    paths, path = (None, source) if os.path.isfile(source) else (_frame_paths(source), None)
+    is_file = os.path.isfile(source)
+    paths = () if is_file else _frame_paths(source)
     # Before the video is probed, which may decode all of it.
     masks = read_mask_folder(mask_folder)
-    if paths is None:
+    fields: dict[str, Any] = {"object_ids": masks.object_ids, "object_names": masks.object_names}
+    if is_file:
         probe = probe_video(source)
-        num_frames, size = probe.num_frames, (probe.height, probe.width)
-        annotations = match_frame_numbers(masks, num_frames, source)
+        annotations = match_frame_numbers(masks, probe.num_frames, source)
+        record = file_record(video_id, probe, annotations, source, **fields)
     else:
-        num_frames = len(paths)
         annotations = match_frame_names(masks, [stem(os.path.basename(each)) for each in paths])
         with located(frame=0):
             size = image_size(paths[0], "frame")
+        record = image_record(video_id, paths, size, annotations, source, **fields)
     if look:
-        check_first_mask(annotations, size, paths[0] if paths else source)
+        check_first_mask(annotations, (record.height, record.width), paths[0] if paths else source)
+    return record
+
+
+def image_record(
+    video_id: str,
+    paths: Sequence[str],
+    size: tuple[int, int],
+    annotations: Mapping[int, FrameAnnotation],
+    source: str,
+    **fields: Any,
+) -> VideoRecord:
+    """Return the record of a video of one image per frame; `size` is (height, width)."""
     return VideoRecord(
-        video_id,
-        num_frames,
-        *size,
-        annotations,
-        frame_paths=paths,
-        video_path=path,
-        object_ids=masks.object_ids,
-        source=source,
-        object_names=masks.object_names,
+        video_id, len(paths), *size, dict(annotations), frame_paths=tuple(paths), source=source, **fields
+    )
+
+
+def file_record(
+    video_id: str, probe: VideoProbe, annotations: Mapping[int, FrameAnnotation], source: str, **fields: Any
+) -> VideoRecord:
+    """Return the record of a video file that was probed."""
+    size, path = (probe.height, probe.width), probe.path
+    return VideoRecord(
+        video_id, probe.num_frames, *size, dict(annotations), video_path=path, source=source, **fields
     )
 
 

@@ -10,6 +10,7 @@ import os
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.records import file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.masks.masklets import Masklets, number_objects, read_masklets
 from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
@@ -90,17 +91,8 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
     }
     numbers = number_objects(files)
     names = [f"{_kind(file.path)} {each}" for file in files for each in file.ids]
-    return VideoRecord(
-        video_id=video_id,
-        num_frames=probe.num_frames,
-        height=probe.height,
-        width=probe.width,
-        annotations=annotations,
-        video_path=video_path,
-        object_ids=tuple(sorted(numbers)),
-        source=paths[0],
-        object_names=dict(zip(numbers, names)),
-    )
+    ids, named = tuple(sorted(numbers)), dict(zip(numbers, names))
+    return file_record(video_id, probe, annotations, paths[0], object_ids=ids, object_names=named)
 
 
 def annotation_stride(num_frames: int, num_annotated: int) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.records import file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.json_files import field, load_json
 from sam2vt.core.data.masks.figures import FIGURE
@@ -79,17 +80,8 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
             annotations[index] = Figures(_figures(frame, numbers, f"{path}: frame {index}"))
     if not annotations:
         raise DataError(f"{path}: no frame has a figure; annotate an object or leave the video out")
-    return VideoRecord(
-        video_id=_video_id(video, several),
-        num_frames=count,
-        height=probe.height,
-        width=probe.width,
-        annotations=dict(sorted(annotations.items())),
-        video_path=video,
-        object_ids=tuple(names),
-        source=path,
-        object_names=names,
-    )
+    video_id, annotations = _video_id(video, several), dict(sorted(annotations.items()))
+    return file_record(video_id, probe, annotations, path, object_ids=tuple(names), object_names=names)
 
 
 def _objects(data: Any, path: str) -> tuple[dict[str, int], dict[int, str]]:

@@ -78,16 +78,16 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
 
 def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
     """DAVIS lists there which videos to train on."""
-    lists = [name for each in ("", *subfolders(folder)) for name in _text_files(folder, each)]
+    lists = [
+        os.path.join(inner, name)
+        for inner in ("", *subfolders(folder))
+        for name in files_in(os.path.join(folder, inner), (".txt",))
+    ]
     if lists:
         options.note(
             f"{folder}: the lists {some(lists)} are not read; all {num_videos} videos are taken, those to "
             "test on, too: to leave some out, move their folders elsewhere"
         )
-
-
-def _text_files(folder: str, inner: str) -> list[str]:
-    return [os.path.join(inner, name) for name in files_in(os.path.join(folder, inner), (".txt",))]
 
 
 def _is_tree(path: str) -> bool:

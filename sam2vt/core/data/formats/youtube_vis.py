@@ -15,8 +15,9 @@ from sam2vt.core.data.formats.coco_json import JsonObject, category_names, find_
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
+from sam2vt.core.data.formats.records import image_record
 from sam2vt.core.data.frames.images import image_size
-from sam2vt.core.data.json_files import load_json, shown
+from sam2vt.core.data.json_files import check_objects, load_json, shown
 from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -50,9 +51,7 @@ def _entries(json_path: str, data: Any, key: str) -> list[JsonObject]:
             f"{json_path}: {key} is {shown(entries)}; a YouTube-VIS JSON has lists of videos and "
             "annotations. The test sets come without annotations and cannot be trained on"
         )
-    wrong = next((i for i, each in enumerate(entries) if not isinstance(each, dict)), None)
-    if wrong is not None:
-        raise DataError(f"{json_path}: {key}[{wrong}] is {shown(entries[wrong])}, not an object of fields")
+    check_objects(entries, key, json_path)
     return entries
 
 
@@ -105,16 +104,9 @@ def _record(
     annotated: dict[int, FrameAnnotation] = {
         i: Segmentations(each) for i, each in enumerate(_objects(annotations, len(paths), where))
     }
-    return VideoRecord(
-        video_id=str(video["id"]),
-        num_frames=len(paths),
-        height=size[0],
-        width=size[1],
-        annotations=annotated,
-        frame_paths=tuple(paths),
-        object_ids=tuple(range(1, len(annotations) + 1)),
-        source=json_path,
-        object_names=_object_names(annotations, names),
+    ids, shown_names = tuple(range(1, len(annotations) + 1)), _object_names(annotations, names)
+    return image_record(
+        str(video["id"]), paths, size, annotated, json_path, object_ids=ids, object_names=shown_names
     )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam2vt.core.data.records.fingerprint import frames_fingerprint
-from sam2vt.core.data.records.table import SUFFIX
+from sam2vt.core.data.records.table import LEAN, SUFFIX
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -70,10 +70,9 @@ class FeatureCache:
 
         name = _name(record)
         schema = self._schema(name)
-        options: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         with (
             Folder(self.folder, raises=DataError).create(name, private=True) as file,
-            pq.ParquetWriter(file, schema, write_page_checksum=True, **options) as writer,
+            pq.ParquetWriter(file, schema, compression="none", **LEAN) as writer,
         ):
             for levels in frames:
                 assert tuple(level.shape for level in levels) == self.levels

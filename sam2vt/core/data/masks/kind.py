@@ -20,20 +20,12 @@ class Part(NamedTuple):
     load: Callable[[], dict[int, np.ndarray]]  # object id -> bool [height, width]
 
 
-def _no_void(record: VideoRecord, frame_index: int, annotation: Any) -> None:
-    return None
-
-
-def _knows_all(record: VideoRecord, frame_index: int, annotation: Any) -> None:
-    return None
-
-
 class Kind(NamedTuple):
     """How one kind of annotation is read. Each function takes (record, frame index, annotation)."""
 
     load: Callable[[VideoRecord, int, Any], list[Part]]
-    void: Callable[[VideoRecord, int, Any], np.ndarray | None] = _no_void  # see `load_void`
-    known: Callable[[VideoRecord, int, Any], frozenset[int] | None] = _knows_all  # see `known_objects`
+    void: Callable[[VideoRecord, int, Any], np.ndarray | None] = lambda *_: None  # see `load_void`
+    known: Callable[[VideoRecord, int, Any], frozenset[int] | None] = lambda *_: None  # see `known_objects`
 
 
 def frame_name(record: VideoRecord, frame_index: int) -> str:

@@ -67,7 +67,7 @@ def read_masklets(path: str) -> Masklets:
     frames, ids = content["masklet"], content.get("masklet_id")
     if not isinstance(frames, list) or not frames:
         raise DataError(f"{path}: masklet is {shown(frames)}; it must list the masks of each annotated frame")
-    if not isinstance(ids, list) or not _are_different_numbers(ids):
+    if not isinstance(ids, list) or not all(map(_is_id, ids)) or len(set(ids)) < len(ids):
         raise DataError(
             f"{path}: masklet_id is {shown(ids)}; it must list the different numbers of the masklets, each "
             f"from 0 to {_MOST}: number them from 0 on"
@@ -86,30 +86,20 @@ def read_masklets(path: str) -> Masklets:
                 f"{path}: masklet[{place}], masklet {ids[wrong]} is {shown(masks[wrong])}; allowed is an "
                 "RLE with size and counts"
             )
-    return Masklets(
-        path,
-        frames,
-        ids,
-        num_video_frames=_whole(content, "video_frame_count", path),
-        height=_whole(content, "video_height", path),
-        width=_whole(content, "video_width", path),
-    )
+    stated = (_whole(content, f"video_{name}", path) for name in ("frame_count", "height", "width"))
+    return Masklets(path, frames, ids, *stated)
 
 
-def _are_different_numbers(ids: list[Any]) -> bool:
-    return all(type(each) is int and 0 <= each <= _MOST for each in ids) and len(set(ids)) == len(ids)
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
 
 
 def _whole(content: dict[str, Any], name: str, path: str) -> int:
     """SA-V writes whole numbers as 483.0."""
-    value = content.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_count(value):
+    value: Any = content.get(name)
+    if type(value) not in (int, float) or not 1 <= value <= _MOST or value != int(value):
         raise DataError(
             f"{path}: {name} is {shown(value)}; it must be a whole number of at least 1, at most {_MOST}: "
             "write what the video has"
         )
     return int(value)
-
-
-def _is_count(value: float) -> bool:
-    return 1 <= value <= _MOST and value == int(value)

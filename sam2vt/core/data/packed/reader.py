@@ -144,13 +144,12 @@ class SlicedFile(io.RawIOBase):
         self.name = f"video{source.ending}"  # FFmpeg looks at the ending
 
     def readable(self) -> bool:
+        """Return True: FFmpeg asks before it reads."""
         return True
 
     def seekable(self) -> bool:
+        """Return True: FFmpeg asks before it seeks."""
         return True
-
-    def tell(self) -> int:
-        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.num_bytes}[whence]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SUFFIX = ".parquet"
+# Every row is different: dictionaries and statistics would only add to the footer. Checksums tell of damage.
+LEAN: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 _FORMAT = b"sam2vt.records"
 _VERSION = b"1"
 # To read one row its whole group is read: small groups cost footer (190 bytes each), large ones time.
@@ -65,15 +67,7 @@ def _write_rows(records: Iterable[VideoRecord], file: Counted) -> int:
     import pyarrow.parquet as pq
 
     num_rows = 0
-    with pq.ParquetWriter(
-        file,
-        _schema(),
-        compression="zstd",
-        # Every record is different: dictionaries and statistics would only add to the footer.
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-    ) as writer:
+    with pq.ParquetWriter(file, _schema(), compression="zstd", **LEAN) as writer:
         for batch in _batches(records):
             writer.write_batch(batch)
             num_rows += batch.num_rows

@@ -24,7 +24,7 @@ from sam2vt.core.data.packed.manifest import (
     write_progress,
 )
 from sam2vt.core.data.records.fingerprint import fingerprint
-from sam2vt.core.data.records.table import write_records
+from sam2vt.core.data.records.table import LEAN, write_records
 from sam2vt.core.data.workers import ENDED, process_pool, with_progress
 from sam2vt.core.data.writing.encoding import parse_encoding
 from sam2vt.core.data.writing.segments import (
@@ -167,14 +167,7 @@ def _write_shards(folder: Folder, rows: Iterator[Row], first: int, limit: int) -
 def _shard_writer(file: Counted) -> pq.ParquetWriter:
     import pyarrow.parquet as pq
 
-    return pq.ParquetWriter(
-        file,
-        shard_schema(),
-        compression="zstd",
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,  # a reader finds out what has changed
-    )
+    return pq.ParquetWriter(file, shard_schema(), compression="zstd", **LEAN)
 
 
 def _row_bytes(row: Row) -> int:

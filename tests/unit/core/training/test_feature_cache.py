@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
-from sam2vt.core.data.clips import drawing as clips
+from sam2vt.core.data.clips import content as clips
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.training import feature_cache
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
