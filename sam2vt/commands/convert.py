@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the dataset and print how many videos it has."""
+    from sam2vt.core.data.writing.conversion import ConvertOptions
     from sam2vt.core.data.writing.convert import convert
-    from sam2vt.core.data.writing.options import ConvertOptions
 
     setup_logging()
     how = ConvertOptions(options.encode, options.link, options.fps)

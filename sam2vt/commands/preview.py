@@ -55,9 +55,9 @@ def run(options: argparse.Namespace) -> None:
 def _first_clips(config: Config, number: int) -> list[Clip]:
     from sam2vt.core.data.clips.sampling import sample_at
     from sam2vt.core.data.dataset import dataset_from_config
-    from sam2vt.core.data.opening import find_records
+    from sam2vt.core.data.opening import open_train_val
 
-    records, _ = find_records(config)
+    records, _ = open_train_val(config)
     dataset = dataset_from_config(
         config.dataset, records=records, seed=config.seed, max_objects=config.max_objects
     )

@@ -13,7 +13,7 @@ from sam2vt.train import setup_logging
 
 if TYPE_CHECKING:
     from sam2vt.core.data.checking.dataset import DatasetFindings
-    from sam2vt.core.data.checking.findings import Fault
+    from sam2vt.core.data.checking.findings import DataFault
 
 _MOST_FAULTS = 50  # in the terminal; --json has all
 # Each depth reads what those before it read, and more.
@@ -84,7 +84,7 @@ def _closing(found: DatasetFindings) -> list[str]:
     return lines
 
 
-def _videos(faults: list[Fault]) -> str:
+def _videos(faults: list[DataFault]) -> str:
     counts = Counter(fault.video or "the dataset" for fault in faults)
     shown = ", ".join(f"{name} ({number})" for name, number in counts.most_common(5))
     return shown + (f" and {len(counts) - 5} other videos" if len(counts) > 5 else "")
