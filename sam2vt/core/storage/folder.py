@@ -63,7 +63,7 @@ class Folder:
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder is on this machine or mounted there."""
+        """Return whether the folder is on this machine or mounted there."""
         return self._local is not None
 
     def sizes(self) -> dict[str, int]:
@@ -76,9 +76,7 @@ class Folder:
 
     def has(self, *names: str) -> set[str]:
         """Return which of these files exist."""
-        with self._told("cannot be reached"):
-            found = self._filesystem.get_file_info([self._at(name) for name in names])
-        return {name for name, each in zip(names, found) if each.is_file}
+        return {name for name, (size, _) in zip(names, self.sizes_and_times(*names)) if size is not None}
 
     def sizes_and_times(self, *names: str) -> list[tuple[int | None, int | None]]:
         """Return (bytes, time of the last change in ns) of each file; None for both where it is missing."""
@@ -88,6 +86,7 @@ class Folder:
 
     def address(self, name: str) -> str:
         """Return the local path or the URI of a file."""
+        # A path also for file:// URIs: Lightning and torch open it without a copy.
         return posixpath.join(self.root if self._local is None else str(self._local), name)
 
     def open(self, name: str) -> Any:
@@ -139,6 +138,7 @@ class Folder:
         with self._told(f"{name} cannot be written", writes=True):
             if self._local is not None:
                 return _move(local, self._local / name)
+            # Hashed on its way: to read an object again is a second download.
             with self.create(name) as sink, local.open("rb") as source:
                 shutil.copyfileobj(source, sink, CHUNK_BYTES)
             size = self._filesystem.get_file_info(self._at(name)).size
@@ -150,7 +150,7 @@ class Folder:
     def alias(self, name: str, alias: str) -> None:
         """Let `alias` have the content that `name` has now, also after `name` is deleted."""
         with self._told(f"{alias} cannot be written", writes=True):
-            if self._local is None:
+            if self._local is None:  # object stores have no links; they copy without a download
                 self._filesystem.copy_file(self._at(name), self._at(alias))
                 return
             with write_whole(self._local / alias, sync=True) as written:

@@ -1,4 +1,4 @@
-"""Where a run's files lie: a local folder or any address that pyarrow.fs reads."""
+"""The places of a run's files: a local folder or any address that pyarrow.fs reads."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class RunStorage:
 
     @property
     def is_remote(self) -> bool:
+        """Return whether the run folder is a URI."""
         return "://" in self.root
 
     @property

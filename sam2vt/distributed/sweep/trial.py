@@ -31,6 +31,7 @@ from sam2vt.errors import TrainingError
 FINISHED = "finished"  # in the result of a trial that ran to its end
 METRICS = ("objective", "objective_2")  # under which Tune knows the objectives
 WEIGHTS = "weights.ckpt"
+TAKEN_WEIGHTS = "inherited.ckpt"  # in a trial's folder; sweeps that are resumed know it by this name
 
 _POLL_SECONDS = 0.5
 _SAVE_SECONDS = 120.0  # until a validation's checkpoint must have been stored
@@ -180,7 +181,7 @@ def take_over(config: Config, storage: RunStorage, weights: Path) -> Config:
     Folder(storage.checkpoints).delete()
     content = torch.load(weights, weights_only=True, map_location="cpu")
     with tempfile.TemporaryDirectory() as temporary:
-        local = Path(temporary) / "inherited.ckpt"
+        local = Path(temporary) / TAKEN_WEIGHTS
         torch.save(taken_over(content, config), local)
         storage.folder().upload(local, local.name)
-    return replace(config, resume=storage.join("inherited.ckpt"))
+    return replace(config, resume=storage.join(TAKEN_WEIGHTS))

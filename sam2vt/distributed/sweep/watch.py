@@ -20,6 +20,7 @@ from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage
 from sam2vt.distributed.source import RECORDS_FOLDER
 from sam2vt.distributed.sweep.collect import result_so_far
 from sam2vt.distributed.sweep.results import DEFAULT, RUNNING, SweepResult, Trial, trial_name
+from sam2vt.distributed.sweep.trial import TAKEN_WEIGHTS
 
 
 class Watch(tune.Callback):
@@ -172,7 +173,7 @@ log = logging.getLogger(__name__)
 
 
 # Of a trial's folder; what is left are its curves, scores and configuration.
-ALWAYS = ("inherited.ckpt", RAY_FOLDER, RECORDS_FOLDER)
+ALWAYS = (TAKEN_WEIGHTS, RAY_FOLDER, RECORDS_FOLDER)
 
 
 HEAVY = ("checkpoints", "export", *ALWAYS)

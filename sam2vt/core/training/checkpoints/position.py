@@ -1,4 +1,4 @@
-"""Where a run stands in its sequence of clips, so that it can go on from there."""
+"""The position of a run in its sequence of clips, and what Lightning's counters say of a batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sam2vt.core.types import SampleKey
 
 
 class Position(NamedTuple):
-    """The next clip to train on: which epoch, and how many of its clips all ranks have had."""
+    """The next clip to train on: its epoch, and the number of clips before it, over all ranks."""
 
     epoch: int
     clips: int
 
     def advanced(self, clips: int, clips_per_epoch: float) -> Position:
-        """The position so many clips later; an epoch's end is the next one's beginning."""
+        """Return the position so many clips later; an epoch's end is the next one's beginning."""
         clips += self.clips
         if clips < clips_per_epoch:
             return Position(self.epoch, clips)
@@ -28,7 +28,7 @@ class Position(NamedTuple):
 
 
 def batches_since_step(trainer: L.Trainer) -> int:
-    """Batches of this epoch whose gradient waits for the next update; a checkpoint does not hold it."""
+    """Return how many batches of this epoch wait for the next update; checkpoints hold no gradients."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     if progress.is_last_batch or progress.current.ready == trainer.num_training_batches:
         return 0  # an epoch's last batch always makes a step
@@ -36,7 +36,7 @@ def batches_since_step(trainer: L.Trainer) -> int:
 
 
 def logs_this_step(trainer: L.Trainer) -> bool:
-    """Whether Lightning writes down what this batch logs; the same on every rank.
+    """Return whether Lightning writes down what this batch logs; the same on every rank.
 
     It does so at every `log_every_n_steps`-th update of the run, on the batch that makes the update.
     Valid from a batch's start to `on_train_batch_end`.
@@ -48,22 +48,22 @@ def logs_this_step(trainer: L.Trainer) -> bool:
 
 
 def makes_a_step(trainer: L.Trainer) -> bool:
-    """Whether this batch made an update; valid from a batch's start to `on_train_batch_end`."""
+    """Return whether this batch made an update; valid from a batch's start to `on_train_batch_end`."""
     return not trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def ends_the_epoch(trainer: L.Trainer) -> bool:
-    """Whether this batch is its epoch's last."""
+    """Return whether this batch is its epoch's last."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def ends_the_run(trainer: L.Trainer) -> bool:
-    """Whether the run's limit of steps is reached."""
+    """Return whether the run's limit of steps is reached."""
     return 0 < trainer.max_steps <= trainer.global_step
 
 
 def is_validated_next(trainer: L.Trainer) -> bool:
-    """Whether Lightning runs a validation right after this batch; for `on_train_batch_end`."""
+    """Return whether Lightning runs a validation right after this batch; for `on_train_batch_end`."""
     return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
 
 
@@ -76,11 +76,10 @@ def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
 
 
 class ResumableSampler(Sampler[SampleKey]):
-    """An epoch's clips of one rank, from the run's position to the epoch's end.
+    """Yields an epoch's clips of one rank, from the run's position to the epoch's end.
 
-    Its epoch is the position's, not the one Lightning counts: Lightning makes the first iterator of a
-    resumed run before it has restored its own counters. The length is always that of a whole epoch,
-    as Lightning expects.
+    The epoch is the position's: Lightning makes the first iterator of a resumed run before it has restored
+    its own counters. The length is always that of a whole epoch, as Lightning expects.
     """
 
     def __init__(self, sampler: ClipSampler, position: Callable[[], Position]) -> None:

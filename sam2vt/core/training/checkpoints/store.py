@@ -1,4 +1,4 @@
-"""A run's checkpoints in one folder, local or remote: each is complete and intact, or is not taken."""
+"""Keep a run's checkpoints in one folder, local or remote; only complete and intact ones count."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 # Under this name Lightning files the state of our data module, which holds the position in the clips.
 DATA_STATE = "SAM2LightningDataModule"
 _OURS = re.compile(r"step_\d{8}(-\d+)?\.(ckpt|json)")
-# Others write into the folder at the same time.
+# Callbacks write other unfinished files into the same folder, which are theirs to tidy up.
 _OURS_UNFINISHED = re.compile(
     rf"\.({_OURS.pattern}|{re.escape(BEST)}|{re.escape(LAST)}){re.escape(UNFINISHED)}"
 )
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Where in the run a checkpoint was taken, and why."""
+    """The place in the run where a checkpoint was taken, and the reason."""
 
     step: int  # optimizer steps done
     epoch: int  # of the next clip
@@ -48,7 +48,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointManifest(CheckpointInfo):
-    """The JSON beside a checkpoint, written after it: without one a checkpoint does not count."""
+    """The JSON file beside a checkpoint, written after it: a checkpoint without one does not count."""
 
     file: str
     size: int  # bytes
@@ -57,19 +57,19 @@ class CheckpointManifest(CheckpointInfo):
 
     @property
     def name(self) -> str:
-        """Of the manifest's own file."""
+        """Name of the manifest's own file."""
         return _manifest_of(self.file)
 
 
 class CheckpointStore:
-    """`step_00000120.ckpt` and its manifest `step_00000120.json` for each checkpoint that is kept.
+    """Stores `step_00000120.ckpt` and its manifest `step_00000120.json` per checkpoint.
 
-    `root` is a local path or a URI. Kept are the `keep_newest` newest and the `keep_best` of the highest
-    score; `last.ckpt` and `best.ckpt` hold the newest and the best under a lasting name. Steps only
-    grow: what lies after a checkpoint that is put belongs to a way that was left, and goes.
+    `root` is a local path or a URI; `filesystem` replaces the one that `root` names. The store keeps the
+    `keep_newest` newest checkpoints and the `keep_best` of the highest score. `last.ckpt` and `best.ckpt`
+    are lasting names of the newest and the best. Steps only grow: storing a checkpoint deletes those of
+    later steps, which an abandoned attempt has left.
 
     What the storage refuses is tried three times with `pauses` (seconds) between, then OSError is raised.
-    `filesystem` takes the place of the one that `root` names.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class CheckpointStore:
         self._best_alias = ""  # file that best.ckpt was made of by this process
 
     def put(self, local: Path, info: CheckpointInfo) -> CheckpointManifest:
-        """Move a local checkpoint file into the store; its manifest comes last, so that it counts whole.
+        """Move a local checkpoint file into the store and return its manifest, which is written last.
 
-        Raises OSError where it cannot be stored; earlier checkpoints are then as they were.
+        Raises OSError where it cannot be stored; earlier checkpoints then stay as they were.
         """
         file = self._free_name(info.step)
         size = local.stat().st_size
@@ -106,9 +106,7 @@ class CheckpointStore:
             log.warning("%s is stored, but older ones could not be tidied up: %s", self.path(manifest), error)
         return manifest
 
-    def newest(
-        self, *, at_most_step: int | None = None, verified: str | None = None
-    ) -> CheckpointManifest | None:
+    def newest(self, *, verified: str | None = None) -> CheckpointManifest | None:
         """Return the newest checkpoint whose size and SHA-256 are its manifest's; None where there is none.
 
         Others are logged and left out. The file at the path `verified` is not hashed again. Raises
@@ -121,8 +119,6 @@ class CheckpointStore:
         for name in sorted(filter(_is_manifest, sizes), reverse=True, key=_order):
             try:
                 manifest = self._read(name)
-                if at_most_step is not None and manifest.step > at_most_step:
-                    continue
                 self._check(manifest, sizes, hashed=self.path(manifest) == verified)
                 return manifest
             except _TornError as error:
@@ -159,11 +155,11 @@ class CheckpointStore:
         return manifest
 
     def best(self) -> CheckpointManifest | None:
-        """The checkpoint with the highest score, the earliest of equals; not checked for being intact."""
+        """Return the checkpoint with the highest score, the earliest of equals; not read to check it."""
         return next(iter(_by_score(self.manifests())), None)
 
     def manifests(self) -> list[CheckpointManifest]:
-        """Of all checkpoints that look complete by their size, the oldest first."""
+        """Return the manifests of all checkpoints of the right size, the oldest first."""
         sizes = self._try(self._folder.sizes)
         found = []
         for name in sorted(filter(_is_manifest, sizes), key=_order):
@@ -176,16 +172,16 @@ class CheckpointStore:
         return found
 
     def holds_any(self) -> bool:
-        """Whether a run has written checkpoints here, of whatever version and in whatever state."""
+        """Return whether a run has written checkpoints here, of any version and complete or not."""
         return any(name.endswith(".ckpt") for name in self._try(self._folder.sizes))
 
     def discard_after(self, step: int) -> None:
-        """Delete the checkpoints of later steps, which a run that goes on from `step` leaves behind."""
+        """Delete the checkpoints of later steps, which a run that resumes from `step` abandons."""
         names = [name for name in self._try(self._folder.sizes) if _OURS.fullmatch(name)]
         self._delete(name for name in names if _order(name)[0] > step)
 
     def path(self, manifest: CheckpointManifest) -> str:
-        """Local path or URI of the checkpoint, as `read_checkpoint` takes it."""
+        """Return the local path or URI of the checkpoint, as `read_checkpoint` takes it."""
         return self._folder.address(manifest.file)
 
     def _tidy(self, newest: CheckpointManifest) -> None:
@@ -203,7 +199,7 @@ class CheckpointStore:
         self._delete(old + [name for name in sizes if _OURS_UNFINISHED.fullmatch(name)])
 
     def _delete(self, names: Iterable[str]) -> None:
-        """Manifests first: a checkpoint that is half deleted counts no more."""
+        """Delete manifests first, so that a checkpoint that is half deleted does not count."""
         for name in sorted(names, key=_is_manifest, reverse=True):
             self._try(lambda name=name: self._folder.delete(name))  # type: ignore[misc]
 
@@ -230,7 +226,7 @@ class CheckpointStore:
             raise _TornError(f"{manifest.file} has sha256 {digest[:12]}..., not {manifest.sha256[:12]}...")
 
     def _free_name(self, step: int) -> str:
-        """A complete checkpoint of the same step stays until the new one is complete."""
+        """Return a new name: a complete checkpoint of the same step stays until the new one is complete."""
         taken = [_order(name) for name in self._try(self._folder.sizes) if _is_manifest(name)]
         number = max((number for put, number in taken if put == step), default=0) + 1
         return f"step_{step:08d}.ckpt" if number == 1 else f"step_{step:08d}-{number}.ckpt"
@@ -256,17 +252,17 @@ def as_json(value: Any) -> Any:
 
 
 class _TornError(Exception):
-    """A checkpoint that must not be taken, and why."""
+    """The reason why a checkpoint must not be taken."""
 
 
 def _by_score(manifests: Iterable[CheckpointManifest]) -> list[CheckpointManifest]:
-    """Those with a score, the highest first, the earliest of equals."""
+    """Return those with a score, the highest first, the earliest of equals."""
     scored = [m for m in manifests if m.score is not None and not math.isnan(m.score)]
     return sorted(scored, key=lambda m: (-(m.score or 0.0), m.step))
 
 
 def _unfinished(names: Iterable[str]) -> list[str]:
-    """Checkpoint files without a manifest, and files that were still being written."""
+    """Return checkpoint files without a manifest, and files that were still being written."""
     names = set(names)
     lone = (n for n in names if _OURS.fullmatch(n) and n.endswith(".ckpt") and _manifest_of(n) not in names)
     return sorted([*lone, *(name for name in names if _OURS_UNFINISHED.fullmatch(name))])
@@ -281,6 +277,6 @@ def _manifest_of(file: str) -> str:
 
 
 def _order(name: str) -> tuple[int, int]:
-    """(step, how many times the step was put before)."""
+    """Return (step, number of the attempt at this step), for sorting."""
     step, _, number = name.partition(".")[0].removeprefix("step_").partition("-")
     return int(step), int(number or 1)
