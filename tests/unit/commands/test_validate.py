@@ -14,7 +14,7 @@ from PIL import Image
 
 from sam2vt import cli
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import label_images
+from sam2vt.core.data.masks import labels
 from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.records.table import write_records
 from sam2vt.core.data.writing.sample_data import write_sample_data
@@ -138,9 +138,9 @@ def test_options_that_mean_nothing_end_with_2(sound, capsys):
 def test_every_mask_is_read_once(sound, capsys, monkeypatch):
     read = []
     monkeypatch.setattr(
-        label_images,
+        labels,
         "read_labels",
-        lambda path, inner=label_images.read_labels: read.append(path) or inner(path),
+        lambda path, inner=labels.read_labels: read.append(path) or inner(path),
     )
     assert run(capsys, sound)[0] == 0
     assert len(read) == len(set(read)) == 3 * NUM_FRAMES
@@ -150,7 +150,7 @@ def test_headers_read_no_mask(sound, capsys, monkeypatch):
     def refuse(*_):
         raise AssertionError("a mask was read")
 
-    monkeypatch.setattr(label_images, "read_labels", refuse)
+    monkeypatch.setattr(labels, "read_labels", refuse)
     code, out = run(capsys, sound, "--read", "headers")
     assert code == 0
     assert "objects" not in out

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.masks import label_images
+from sam2vt.core.data.masks import labels
 from sam2vt.errors import ConfigError, DataError
 
 
@@ -38,7 +38,7 @@ def test_loading_decodes_no_mask(shared_data, monkeypatch):
     def refuse(*_):
         raise AssertionError("a mask was decoded")
 
-    monkeypatch.setattr(label_images, "read_labels", refuse)
+    monkeypatch.setattr(labels, "read_labels", refuse)
     monkeypatch.setattr("sam2vt.core.data.masks.rle.segmentation_to_mask", refuse)
     monkeypatch.setattr("sam2vt.core.data.frames.images.read_pixels", refuse)
     for folder in ("davis17_bmx-trees", "davis17_schoolgirls_mp4", "pumavos_chair", "endoscapes_coco"):
