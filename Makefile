@@ -9,7 +9,7 @@ OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo picture test test-fault bench check format clean
+.PHONY: setup demo sweep-demo picture test test-fault bench check format settings clean
 
 setup: $(READY)
 
@@ -54,6 +54,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# docs/settings.md and the comments in configs/, from the settings themselves.
+settings: $(READY)
+	$(BIN)/python -m sam2vt.configuration.document
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -366,7 +366,7 @@ class TrainerConfig:
     accelerator: str = setting(
         "auto", "Kind of device to train on.", one_of("auto", "cpu", "gpu", "cuda", "mps")
     )
-    devices: Any = setting("auto", "Devices of this machine.", DEVICES)
+    devices: Any = setting("auto", "Devices to train on; -1: all.", DEVICES)
     precision: str = setting(
         "32-true", "Precision of the computation.", one_of("32-true", "bf16-mixed", "16-mixed")
     )
@@ -376,7 +376,7 @@ class TrainerConfig:
         Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 where max_steps ends the run"),
         unit="epochs",
     )
-    gradient_clip_val: float = setting(0.1, "Most of the gradient's norm; 0: no clipping.", at_least(0))
+    gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
     accumulate_grad_batches: int = setting(
         1, "Batches whose gradients make one optimizer step.", at_least(1), unit="batches"
     )
@@ -493,7 +493,7 @@ class Config:
     ray: RayConfig = field(default_factory=RayConfig)
     name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NON_EMPTY)
     max_objects: int = setting(
-        3, "Most objects per clip; of more, so many are sampled.", at_least(1), unit="objects"
+        3, "Most objects per clip; clips with more are sampled down.", at_least(1), unit="objects"
     )
     seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
     split: str = setting(
