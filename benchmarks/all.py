@@ -23,7 +23,6 @@ ARGUMENTS = {
     "step": [],
     "ideas": [],
     "operators": [],
-    "products": [],
     "features": [],
     "encoder": ["--sizes", "256"],
     "loss": ["--repeats", "7"],

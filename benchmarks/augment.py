@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from machine import in_short, machine, spread
+from machine import argument_parser, in_short, machine, spread, write_record
 
 PRESETS = ("none", "sam2", "strong", "heavy")
 REPEATS = 3
@@ -72,12 +72,11 @@ def measure(preset: str, data: str, options: argparse.Namespace) -> tuple[list[f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("data", nargs="?", help="whatever dataset.data_path may be")
     parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--length", type=int, default=8, help="frames of a clip")
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--draw", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.draw:
@@ -102,9 +101,7 @@ def main() -> None:
             + " clips per second"
         ),
     ]
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 def write_videos(folder: Path) -> str:

@@ -9,7 +9,6 @@ parts, also on clips of one and of two objects, where one process waits for the 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
@@ -20,7 +19,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from trainings import TINY, overrides, ratio, row, run, sample_data
 
 STEPS, SKIP = 10, 3  # steps, which take seconds; the first ones fill caches
@@ -79,10 +78,9 @@ def table(two: Mapping[str, float], one: Mapping[str, float]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--frames", type=int, default=4)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ddp-overhead-") as name:
         folder = Path(name)
@@ -120,9 +118,7 @@ def main() -> None:
             ),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from machine import in_short, machine, spread
+from machine import argument_parser, in_short, machine, spread, write_record
 
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.data.frames.video import probe_video
@@ -168,12 +168,10 @@ def row(name: str, rates: dict[str, list[float]], length: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("--clips", type=int, default=24, help="of each file in a turn")
     parser.add_argument("--length", type=int, default=8, help="frames of a clip")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--frames", type=int, default=NUM_FRAMES, help="of a file")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(0)
     sides = readers()
@@ -200,9 +198,7 @@ def main() -> None:
         "",
         in_short(f"{min(against_pyav):.2f} to {max(against_pyav):.2f} x the clips per second of bare PyAV"),
     ]
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 if __name__ == "__main__":

@@ -5,35 +5,33 @@ python benchmarks/encoder.py [--sizes 256 512] [--repeats 7] [--out FILE.md]
 
 from __future__ import annotations
 
-import argparse
 import copy
 import logging
 import statistics
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from step import Case, our_model
 
-from sam2vt.core.model import products
-from sam2vt.core.model.replacements import STOCK, replace_modules
-from sam2vt.core.model.speedups import image_encoder as image_windows
+from sam2vt.core.model.build import replace_modules, replacements
 
 IMAGES = 4
-# What leaves out which work: SAM 2's own blocks; our linear layers; our attention, too.
-SIDES = {"SAM 2's": None, "linear layers": (), "attention, too": ("cpu",)}
+# SAM 2's own blocks; linear layers without padding; attention that sees padding once per window, too.
+SIDES = {"SAM 2's": None, "linear layers": "none", "attention, too": "auto"}  # model.speedups
 MODES = ("forward", "forward and backward")
 
 
 def encoder(size: int, side: str) -> Any:
     torch.manual_seed(0)
-    network = copy.deepcopy(our_model(Case("tiny", size), "cpu").network.image_encoder)
-    if SIDES[side] is None:
-        replace_modules(network, STOCK)
+    speedups = SIDES[side]
+    model = our_model(Case("tiny", size), "cpu", speedups=speedups or "none")
+    network = copy.deepcopy(model.network.image_encoder)
+    if speedups is None:
+        replace_modules(network, {ours: stock for stock, ours in replacements("none").items()})
     return network.eval()  # no drop path
 
 
@@ -55,7 +53,6 @@ def compare(size: int, mode: str, repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(-1, repeats):
         for side, run in actions.items():
-            image_windows.SHARES_FILLED_PLACES = SIDES[side] or ()
             began = time.perf_counter()
             run()
             if turn >= 0:  # the first one fills caches
@@ -64,11 +61,8 @@ def compare(size: int, mode: str, repeats: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    products.mkl_is_slow = lambda: False  # on all sides: that is another idea
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -95,9 +89,7 @@ def main() -> None:
             in_short(f"the image encoder takes {min(best):.2f} to {max(best):.2f} x the time of SAM 2's"),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ with random weights and without validation.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from PIL import Image
 
 CLI = [sys.executable, "-m", "sam2vt.cli"]
@@ -102,9 +101,8 @@ def compare(case: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--only", default="", help="cases whose text holds this")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = {case: compare(case) for case in CASES if options.only in case}
     ratios = [estimated / taken for estimated, taken in found.values()]
@@ -129,9 +127,7 @@ def main() -> None:
             ),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

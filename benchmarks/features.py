@@ -8,18 +8,16 @@ Images and features are in memory. The time to read a clip of either from disk i
 
 from __future__ import annotations
 
-import argparse
 import logging
 import statistics
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from reference import reference_batch, reference_loss, reference_model
 from step import CLICKS, NETWORKS, Case, Step, count, make_batch, our_model, seconds, step_of
 
@@ -138,17 +136,13 @@ def record(flops: dict[str, float], times: dict[str, list[float]], read: str, de
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     flops, times = compare(options.device, options.repeats)
     lines = record(flops, times, reading(options.repeats), options.device)
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 if __name__ == "__main__":

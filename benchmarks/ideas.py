@@ -9,27 +9,25 @@ storages that autograd keeps between forward and backward, without weights.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
-import torch.nn.functional as F
-from machine import in_short, machine, versions
-from sam2.modeling.backbones.hieradet import do_pool
-from sam2.modeling.position_encoding import PositionEmbeddingSine
+from machine import argument_parser, in_short, machine, versions, write_record
 from step import Case, Step, our_step, seconds
 
-from sam2vt.core.model.replacements import SharedCodes
+from sam2vt.core.model import encoder_blocks
+from sam2vt.core.model.encoder_blocks import UnpaddedBlock
+from sam2vt.core.model.speedups.dropout import FastDropoutAttention, FastDropoutLayer
+from sam2vt.core.model.speedups.windows import SharedPaddingBlock
+from sam2vt.core.model.tracking.memory_layers import MemoryLayer, RotaryAttention
 
-MODEL = "sam2vt.core.model"
 CASES = (
     Case("tiny", 256),
     Case("tiny", 256, "memory and decoder"),
@@ -38,47 +36,31 @@ CASES = (
 WHOLE = "all of them"
 
 
-@contextmanager
-def replaced(*parts: tuple[str, Any]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for name, value in parts:
-            stack.enter_context(patch(f"{MODEL}.{name}", value))
-        yield
-
-
-def plain_attention(query: Any, key: Any, value: Any, probability: float, mask: Any = None) -> torch.Tensor:
-    return F.scaled_dot_product_attention(query, key, value, mask, probability)
-
-
-def plain_relu_dropout(x: torch.Tensor, probability: float) -> torch.Tensor:
-    return F.dropout(x.relu(), probability)
-
-
-def kept(wanted: bool, function: Callable[..., Any], *inputs: Any, draws: bool = True) -> Any:
+def stored(wanted: bool, function: Callable[..., Any], *inputs: Any, draws: bool = True) -> Any:
+    """Run a function in place of `recomputed`, without recomputing."""
     return function(*inputs)
 
 
-def repeated_codes(self: Any, x: torch.Tensor) -> torch.Tensor:
-    return PositionEmbeddingSine.forward(self, x)
-
-
-WITHOUT: dict[str, Callable[[], Any]] = {
-    WHOLE: lambda: replaced(),
-    "products by oneDNN": lambda: replaced(("products.mkl_is_slow", lambda: False)),
-    "dropout from 64 bits, relu with it": lambda: replaced(
-        ("memory_layers.dropout", F.dropout),
-        ("memory_layers.relu_dropout", plain_relu_dropout),
-        ("rotary_attention.attend", plain_attention),
+# For each idea what replaces it: (owner, name, value).
+WITHOUT: dict[str, tuple[tuple[Any, str, Any], ...]] = {
+    WHOLE: (),
+    "dropout from 64 bits, relu with it": (
+        (FastDropoutLayer, "drop", MemoryLayer.drop),
+        (FastDropoutLayer, "relu_drop", MemoryLayer.relu_drop),
+        (FastDropoutAttention, "attend", RotaryAttention.attend),
     ),
-    "filled places seen once, none pooled": lambda: replaced(("image_windows.SHARES_FILLED_PLACES", ())),
-    "pool that keeps a byte": lambda: replaced(("image_windows._pool", pool_of_pytorch)),
-    "GELU made again": lambda: replaced(("image_windows.again", kept)),
-    "position codes shared": lambda: patch.object(SharedCodes, "forward", repeated_codes),
+    "padding of a window seen once": ((SharedPaddingBlock, "attend", UnpaddedBlock.attend),),
+    "GELU recomputed": ((encoder_blocks, "recomputed", stored),),
 }
 
 
-def pool_of_pytorch(maps: torch.Tensor, pool: Any) -> torch.Tensor:
-    return maps if pool is None else do_pool(maps, pool)
+@contextmanager
+def without(idea: str) -> Iterator[None]:
+    """Leave one idea out of the steps that run within it."""
+    with ExitStack() as stack:
+        for owner, name, value in WITHOUT[idea]:
+            stack.enter_context(patch.object(owner, name, value))
+        yield
 
 
 def kept_megabytes(step: Step) -> float:
@@ -103,12 +85,12 @@ def compare(case: Case, repeats: int) -> tuple[dict[str, list[float]], dict[str,
     step = our_step(case, "cpu", None)
     times: dict[str, list[float]] = {name: [] for name in WITHOUT}
     megabytes = {}
-    for name, without in WITHOUT.items():
-        with without():
+    for name in WITHOUT:
+        with without(name):
             megabytes[name] = kept_megabytes(step)
     for turn in range(repeats):
         for name in list(WITHOUT)[:: 1 if turn % 2 else -1]:
-            with WITHOUT[name]():
+            with without(name):
                 times[name].append(seconds(step, "cpu"))
     return times, megabytes
 
@@ -131,9 +113,7 @@ def section(case: Case, times: dict[str, list[float]], megabytes: dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
+    parser = argument_parser(__doc__, repeats=5)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     lines = [
@@ -156,9 +136,7 @@ def main() -> None:
             f"{more:.2f} x the activations"
         )
     )
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 if __name__ == "__main__":

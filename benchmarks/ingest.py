@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 import cv2
 import torch
-from machine import in_short
+from machine import argument_parser, in_short, machine, versions, write_record
 from torch.utils.data import DataLoader
 
 from sam2vt.config import Config
@@ -46,14 +45,12 @@ WARM_UP, TAIL = 4, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("--data", help="videos; default: generated ones of 480p")
     parser.add_argument("--size", type=int, default=512, help="pixels (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=8, help="of a clip (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--batches", type=int, default=30, help="timed in a turn (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="where the record is written, as Markdown")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if not options.data:
@@ -62,9 +59,7 @@ def main() -> None:
         found = compare(config_for(options, folder), options)
     print(json.dumps(found, indent=1))
     text = report(found, options)
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    write_record(text, options.out)
 
 
 def config_for(options: argparse.Namespace, folder: str) -> Config:
@@ -177,10 +172,6 @@ def packed_bytes(source: ClipSource) -> float:
 
 
 def report(found: dict[str, Any], options: argparse.Namespace) -> str:
-    import ray
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
     goals = []
     for name, goal in GOALS.items():
         reached = found[name] <= goal if "bytes" in name else found[name] >= goal
@@ -193,10 +184,9 @@ def report(found: dict[str, Any], options: argparse.Namespace) -> str:
         [
             f"# Ray Data against the raw decoder, {time.strftime('%B %Y')}",
             "",
-            f"Machine: {model}, {os.cpu_count()} cores; ray {ray.__version__}, Python "
-            f"{platform.python_version()}; {time.strftime('%Y-%m-%d')}. {Path(options.data).name}, clips of "
-            f"{options.frames} frames at {options.size} px, batches of {options.batch_size}, mask prompts; "
-            f"{options.repeats} turns of {options.batches} batches each.",
+            f"Machine: {machine()}; {versions()}; {time.strftime('%Y-%m-%d')}. {Path(options.data).name}, "
+            f"clips of {options.frames} frames at {options.size} px, batches of {options.batch_size}, mask "
+            f"prompts; {options.repeats} turns of {options.batches} batches each.",
             "",
             "| what (ratios: median of the turns) | figure | goal | reached |",
             "|---|---:|---:|---|",
@@ -210,7 +200,6 @@ def report(found: dict[str, Any], options: argparse.Namespace) -> str:
                 f"Ray Data gives {found['stream / decoder']:.2f} x the clips per second of the bare decoder, "
                 f"{found['stream / DataLoader']:.2f} x those of torch's DataLoader"
             ),
-            "",
         ]
     )
 

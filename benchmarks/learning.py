@@ -10,21 +10,18 @@ first mask.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from machine import in_short
+from machine import argument_parser, in_short, machine, write_record
 from reference import reference_batch, reference_loss, reference_model
 from torch.utils.data import DataLoader
 
@@ -161,7 +158,7 @@ def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, 
     lines = [
         f"# Learning against SAM2Train, {date.today():%B %Y}",
         "",
-        f"Machine: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used, no GPU; "
+        f"Machine: {machine()}, {torch.get_num_threads()} threads used, no GPU; "
         f"torch {torch.__version__}, Python {platform.python_version()}; {date.today().isoformat()}.",
         f"Nano network, {SIZE} px, clips of {CLIP_LENGTH} frames, {steps} steps, {len(ours)} seeds, mask "
         f"prompts. Mean J (lowest to highest seed), judged on the frames trained on; repeating the first "
@@ -187,24 +184,16 @@ def report(ours: Sequence[Curve], references: Sequence[Curve], baseline: float, 
     return "\n".join(lines)
 
 
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("data")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=40, help="of the video, from its start")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     record = replace(load_records("auto", options.data)[0], frame_range=(0, options.frames))
@@ -221,9 +210,7 @@ def main() -> None:
             curves.append(train(config, clips, lambda model: evaluate_video(model, *judged).mean.j))
             print(f"seed {seed} {train.__name__}: {curves[-1]}", flush=True)
     text = report(ours, references, baseline, options.steps)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

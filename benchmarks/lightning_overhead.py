@@ -10,7 +10,6 @@ profiler, which shows where the time goes.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import logging
 import statistics
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler, SimpleProfiler
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from torch.utils.data import DataLoader
 from trainings import NANO, overrides, ratio, row, sample_data
 
@@ -209,9 +208,8 @@ def table(found: Mapping[str, Shares]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--turns", type=int, default=11)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
@@ -240,9 +238,7 @@ def main() -> None:
             ),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

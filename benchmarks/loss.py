@@ -10,19 +10,17 @@ It also times the settings that measure fewer pixels: `loss.resolution=low` and 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from reference import reference_loss
 
 from sam2vt.core.model.tracking.heads import DecoderStep
@@ -155,11 +153,9 @@ def row(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=9)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     check_equal(options.sizes[0])
     free_a_large_tensor()
@@ -188,9 +184,7 @@ def main() -> None:
             f"{min(faster):.1f} to {max(faster):.1f} times as fast"
         ),
     ]
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 if __name__ == "__main__":

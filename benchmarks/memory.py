@@ -8,17 +8,15 @@ named as in `step.py`.
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from step import SIDES, Case
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -137,9 +135,8 @@ def row(name: str, ours: int, total: int, theirs: int, their_total: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--only", default="", help="cases whose text holds this")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     cases = [case for case in CASES if options.only in str(case)]
@@ -159,9 +156,7 @@ def main() -> None:
             ),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ The shares are those of each operator's own time under PyTorch's profiler; the s
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import loss
 import step
 import torch
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from step import Case
 from torch.profiler import ProfilerActivity, profile
 
@@ -112,10 +110,9 @@ def row(name: str, ours: float, total: float, theirs: float, their_total: float)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--only", default="", help="subjects whose name holds this")
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     sections, shares = [], []
@@ -137,9 +134,7 @@ def main() -> None:
             *([in_short(of_products(shares))] if shares else []),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 def of_products(shares: list[float]) -> str:

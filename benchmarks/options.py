@@ -8,18 +8,16 @@ frames, as in `learning.py`. The time comes from the tiny network at 256 px; the
 
 from __future__ import annotations
 
-import argparse
 import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 from learning import SIZE, configuration, train_ours
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from step import Case, our_step, seconds
 
 from sam2vt.config import ModelConfig
@@ -154,13 +152,11 @@ def report(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("data")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--frames", type=int, default=40, help="of the video, from its start")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     record = replace(load_records("auto", options.data)[0], frame_range=(0, options.frames))
@@ -172,9 +168,7 @@ def main() -> None:
     torch.compiler.reset()  # what was compiled for nano would be made to fit both
     of_time = times(options.repeats)
     text = "\n".join(report(of_j, of_time, baseline, options))
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from machine import in_short, machine, spread, versions
+from machine import argument_parser, in_short, machine, spread, versions, write_record
 
 from sam2vt.composing import compose_config
 from sam2vt.config import Config
@@ -149,12 +149,10 @@ def verdict(reached: bool) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("data", nargs="?", help="a folder of videos; by default some are generated")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--skip", type=int, default=30, help="steps at the start that do not count")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # for the processes started here
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -172,9 +170,7 @@ def main() -> None:
                 times[side].append(measure(side, data, options.steps, options.skip))
                 print(f"repeat {repeat + 1}, {side}: {times[side][-1]}", flush=True)
     text = report(times, options.steps, options.skip)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,18 +22,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from machine import argument_parser, in_short, machine, versions, write_record
+
 STARTED = time.time()
 FRAMES, BATCHES, SIZE, LENGTH = 20, 50, 128, 4
 GOALS = {"first_batch_s": 60.0, "driver_mb": 2048.0, "actor_mb": 500.0, "ratio": 2.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argument_parser(__doc__, repeats=1)
     parser.add_argument("--videos", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="for the tables; default: a temporary one")
     parser.add_argument("--split", default="none", help="none, video or time (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=1, help="of each size, in turn")
-    parser.add_argument("--out", type=Path, help="where the record is written, as Markdown")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -50,9 +49,7 @@ def main() -> None:
         ]
     print(json.dumps(found, indent=1))
     text = report(found, options.split)
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    write_record(text, options.out)
 
 
 def write_table(folder: Path, num_videos: int) -> Path:
@@ -171,8 +168,6 @@ def _peak(process: int) -> float:
 
 
 def report(found: list[dict[str, float]], split: str) -> str:
-    from machine import in_short  # what is measured loads nothing that it does not need
-
     sizes = sorted(row["videos"] for row in found)
     smallest, largest = sizes[0], sizes[-1]
     per_batch = {n: min(row["batch_s"] for row in found if row["videos"] == n) for n in (smallest, largest)}
@@ -199,8 +194,9 @@ def report(found: list[dict[str, float]], split: str) -> str:
         [
             f"# The stream over a million videos, {time.strftime('%B %Y')}",
             "",
-            f"Machine: {where()}; {time.strftime('%Y-%m-%d')}. Record tables of videos of {FRAMES} frames, "
-            f"split={split}; clips of {LENGTH} frames at {SIZE} px in batches of 2, one decode actor.",
+            f"Machine: {machine()}; {versions()}; {time.strftime('%Y-%m-%d')}. Record tables of videos "
+            f"of {FRAMES} frames, split={split}; clips of {LENGTH} frames at {SIZE} px in "
+            "batches of 2, one decode actor.",
             "",
             "| what | figure | goal: at most | reached |",
             "|---|---:|---:|---|",
@@ -219,17 +215,8 @@ def report(found: list[dict[str, float]], split: str) -> str:
                 f"{reached['driver_mb']:.0f} MB; a batch takes {reached['ratio']} x the time it takes with "
                 f"{smallest:,} videos"
             ),
-            "",
         ]
     )
-
-
-def where() -> str:
-    import ray
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "CPU")
-    return f"{model}, {os.cpu_count()} cores; ray {ray.__version__}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ python benchmarks/startup.py [--turns 5] [--out FILE.md]
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from trainings import NANO, overrides, ratio, row, run, sample_data, train
 
 IMPORTS = "import torch, lightning, sam2.modeling.sam2_base"
@@ -26,9 +25,8 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="startup-") as name:
         data = sample_data(Path(name) / "data")
@@ -57,9 +55,7 @@ def main() -> None:
             in_short(f"the first step ends after {ratio(starts, imports):.2f} x the time of the imports"),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

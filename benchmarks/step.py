@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import in_short, machine, versions
+from machine import argument_parser, in_short, machine, versions, write_record
 from reference import reference_batch, reference_loss, reference_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -296,12 +296,10 @@ def spans(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=5)
     parser.add_argument("--only", default="", help="cases whose text holds this")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--bf16", action="store_true", help="under autocast")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     cases = [case for case in ON_CPU if options.only in str(case)]
@@ -320,9 +318,7 @@ def main() -> None:
         "",
         in_short(summary(found)),
     ]
-    print("\n".join(lines))
-    if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+    write_record("\n".join(lines), options.out)
 
 
 if __name__ == "__main__":

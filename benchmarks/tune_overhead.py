@@ -19,10 +19,9 @@ import tempfile
 import time
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-from machine import in_short, machine, spread, versions
+from machine import argument_parser, in_short, machine, spread, versions, write_record
 
 from sam2vt.composing import compose_config
 from sam2vt.core.data.writing.sample_data import write_sample_data
@@ -107,12 +106,10 @@ def report(seconds: dict[str, list[float]], options: argparse.Namespace) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__, repeats=3)
     parser.add_argument("data", nargs="?", help="a folder of videos; by default some are generated")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--trials", type=int, default=2, help="runs of a side in a repeat, at least 2")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", type=Path)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)  # for the processes started here
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -131,9 +128,7 @@ def main() -> None:
                 seconds[side].append(measure(side, data, options))
                 print(f"repeat {repeat + 1}, {side}: {seconds[side][-1]:.1f} s a run", flush=True)
     text = report(seconds, options)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ The videos are generated: frames as JPEG, label images as PNG.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from machine import in_short, machine
+from machine import argument_parser, in_short, machine, write_record
 from PIL import Image
 
 GOAL_SECONDS = 60.0
@@ -46,10 +45,9 @@ def seconds_of(root: Path, depth: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--frames", type=int, default=20, help="of each")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="validate-") as folder:
         write_videos(Path(folder), options.videos, options.frames)
@@ -74,9 +72,7 @@ def main() -> None:
             ),
         ]
     )
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    write_record(text, options.out)
 
 
 if __name__ == "__main__":
