@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sam2vt.config import OptimizerConfig
@@ -16,8 +15,9 @@ from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer
 
+from ..operations import Operations
+
 SIZE = 128
-LOOKS = ("_local_scalar_dense", "nonzero", "masked_select")
 
 
 def training_step(
@@ -58,20 +58,6 @@ def training_step(
         optimizer.zero_grad()
 
     return step
-
-
-class Operations(TorchDispatchMode):
-    """Counts what is dispatched, views aside, and what makes the host wait for a device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.number, self.looks = 0, []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.number += not func.is_view
-        if func.overloadpacket.__name__ in LOOKS:
-            self.looks.append(func)
-        return func(*args, **(kwargs or {}))
 
 
 def gigaflops(num_frames: int, num_objects: int) -> float:

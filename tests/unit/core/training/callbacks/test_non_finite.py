@@ -9,12 +9,13 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.multiprocessing import ProcessRaisedException
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.errors import TrainingError
+
+from ...operations import Operations
 
 NAN = float("nan")
 
@@ -75,17 +76,6 @@ class NoHostFunctions(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class NoHostReads(TorchDispatchMode):
-    """Raises where an operation would wait for the device: a value, or a size that depends on values."""
-
-    READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.name().partition(".")[0] in self.READS:
-            raise ReadsOnHost(function.name())
-        return function(*args, **(kwargs or {}))
-
-
 class Watch(L.Callback):
     """Forbids reads from a batch's start to `end`, but for the steps of `logged`."""
 
@@ -94,7 +84,7 @@ class Watch(L.Callback):
 
     def on_train_batch_start(self, trainer, *args) -> None:
         if trainer.global_step + 1 not in self.logged:
-            self.modes = [NoHostFunctions(), NoHostReads()]
+            self.modes = [NoHostFunctions(), Operations(refuse=ReadsOnHost)]
             self.watched.append(trainer.global_step + 1)
             for mode in self.modes:
                 mode.__enter__()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.loss_terms.places import at_points, draw_points
 from sam2vt.errors import ConfigError
+
+from ...operations import Operations
 
 SIZE, SMALL = 32, 8
 WEIGHTS = {"iou_weight": 0.0, "temporal_weight": 0.0, "presence_weight": 0.0, "smooth": 1.0}
@@ -60,28 +61,22 @@ def test_low_measures_at_the_masks_size() -> None:
     assert found["iou_head"].item() == pytest.approx((ious - 0.5).abs().mean().item())
 
 
-class _Sizes(TorchDispatchMode):
-    """How often a tensor of full masks of numbers is made."""
-
-    number = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for each in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(each, torch.Tensor) and each.is_floating_point():
-                self.number += each.shape[-2:] == (SIZE, SIZE) and not func.is_view
-        return result
-
-
 @pytest.mark.parametrize(
     ("settings", "most"), [({"resolution": "low"}, 4), ({"num_points": 16}, 4), ({}, 1000)]
 )
 def test_nothing_grows_to_full_size_but_what_targets_are_brought_down_from(settings, most) -> None:
     masks, targets = discs(torch.float32)
-    with _Sizes() as made:
+    made = []
+
+    def see(function, _, result) -> None:
+        tensors = result if isinstance(result, (list, tuple)) else [result]
+        floats = [x for x in tensors if isinstance(x, torch.Tensor) and x.is_floating_point()]
+        made.extend(x for x in floats if x.shape[-2:] == (SIZE, SIZE) and not function.is_view)
+
+    with Operations(see):
         loss_of(masks, targets, **settings)[0].backward()
-    assert made.number <= most
-    assert settings or made.number > 10
+    assert len(made) <= most
+    assert settings or len(made) > 10
 
 
 def test_points_are_drawn_where_masks_are_uncertain_and_anywhere() -> None:
