@@ -127,6 +127,14 @@ class ModelConfig:
         "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
+    adapter: str = setting(
+        "none", "Adapter: small parameters that train beside frozen weights.", one_of("none")
+    )
+    adapter_settings: Any = setting(
+        None,
+        "The adapter's own settings, a mapping.",
+        Rule(lambda v: v is None or isinstance(v, dict), "a mapping, or null"),
+    )
 
 
 @dataclass

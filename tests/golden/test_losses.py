@@ -57,10 +57,10 @@ class _Losses(L.Callback):
         self.values.append(float(outputs["loss"]))
 
 
-def losses(folder: Path) -> list[float]:
+def losses(folder: Path, *further: str) -> list[float]:
     """Of a training on two generated videos, from random weights, with one thread."""
     write_sample_data(folder / "data", num_videos=2, num_frames=24, size=(96, 128))
-    overrides = [*SETTINGS, f"dataset.data_path={folder / 'data'}", f"output_dir={folder / 'run'}"]
+    overrides = [*SETTINGS, *further, f"dataset.data_path={folder / 'data'}", f"output_dir={folder / 'run'}"]
     config = load_config(compose_config(overrides))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -74,9 +74,10 @@ def losses(folder: Path) -> list[float]:
     return seen.values
 
 
-def test_a_hundred_losses_repeat(tmp_path) -> None:
+@pytest.mark.parametrize("speedups", ["auto", "none"])
+def test_a_hundred_losses_repeat(speedups: str, tmp_path) -> None:
     expected = json.loads(RECORD.read_text())
-    found = losses(tmp_path)
+    found = losses(tmp_path, f"model.speedups={speedups}")
     assert len(found) == len(expected) == STEPS
     assert found[:FIRST] == pytest.approx(expected[:FIRST], rel=FIRST_TOLERANCE)
     assert found == pytest.approx(expected, rel=TOLERANCE)

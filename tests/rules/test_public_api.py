@@ -188,7 +188,8 @@ def test_arguments_and_defaults(path: str) -> None:
         assert have.kind is want.kind, have.name
         assert have.default == want.default, have.name
     kinds = {p.kind for p in given}
-    assert (inspect.Parameter.VAR_KEYWORD in kinds) or "**kwargs" not in SIGNATURES[path]
+    further = {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    assert kinds & further or "**kwargs" not in SIGNATURES[path]
     for extra in given[len(promised) :]:
         variadic = extra.kind in (extra.VAR_KEYWORD, extra.VAR_POSITIONAL)
         assert variadic or extra.default is not extra.empty, f"{extra.name} has no default"

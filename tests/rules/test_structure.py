@@ -41,7 +41,7 @@ ONLY_IN = {
 # They extend SAM 2's classes, and are themselves imported only when a network is built.
 IMPORTED_LATE = tuple(
     f"sam2vt.core.model.{name}"
-    for name in ("speedups.image_encoder", "tracking.memory_layers", "replacements")
+    for name in ("encoder_blocks", "speedups.dropout", "speedups.windows", "tracking.memory_layers")
 )
 
 

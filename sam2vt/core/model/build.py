@@ -1,13 +1,13 @@
-"""A network YAML and a checkpoint become SAM 2's network.
+"""Build SAM 2's network from a YAML, with our modules in place of some of SAM 2's.
 
-The YAML is read with OmegaConf and instantiated directly: importing `sam2` touches Hydra's global
-state, so composing through it would mean something else under `hydra.main`, in a Ray worker and in a
-notebook.
+The YAML is read with OmegaConf and instantiated directly. Importing `sam2` changes Hydra's global state, so
+composing through Hydra would give different results under `hydra.main`, in a Ray worker and in a notebook.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
 
 
 def network_yaml(config_path: str) -> Path:
-    """Where `config_path` lies: a file, a name inside the `sam2` package, or one of our configs."""
+    """Return the file of `config_path`: a path, a name inside the `sam2` package, or one of our configs."""
     path = Path(config_path).expanduser()
     if path.is_file():
         return path
@@ -42,10 +42,10 @@ def network_config(
     overrides: dict[str, Any] | None = None,
     memory_dropout: float | None = None,
 ) -> DictConfig:
-    """The network's YAML with the input size and architecture fields of the configuration put in.
+    """Return the network's YAML with the configuration's input size and architecture fields.
 
-    `overrides` are fields of `SAM2Base.__init__`; one that it does not have is a `ConfigError`.
-    `memory_dropout` takes the place of every dropout of the memory attention.
+    `overrides` are fields of `SAM2Base.__init__`. `memory_dropout` replaces every dropout of the memory
+    attention. Raises ConfigError for a YAML that is not one of SAM 2's.
     """
     path = network_yaml(config_path)
     config = OmegaConf.load(path)
@@ -54,10 +54,7 @@ def network_config(
     _check_targets(config.model, str(path))
     model = config.model
     model._target_ = NETWORK_CLASS
-    fields = architecture_fields()
     for name, value in (overrides or {}).items():
-        if name not in fields:
-            raise ConfigError(f"model.{name}: SAM 2's network has no such field; it has {', '.join(fields)}")
         model[name] = value
     model.image_size = image_size
     _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
@@ -68,10 +65,10 @@ def network_config(
     return DictConfig({"model": model})
 
 
-def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Module:
-    """SAM 2's network with random weights, on the CPU, from `network_config`'s result.
+def build_network(config: DictConfig, speedups: str = "auto", recompute_blocks: bool = False) -> nn.Module:
+    """Return SAM 2's network with random weights, on the CPU, from `network_config`'s result.
 
-    With `recompute_blocks` the encoder's blocks keep only their inputs for backward.
+    With `recompute_blocks` the encoder's blocks store only their inputs for the backward pass.
     """
     from hydra.utils import instantiate
 
@@ -82,17 +79,52 @@ def build_network(config: DictConfig, recompute_blocks: bool = False) -> nn.Modu
         raise ConfigError(
             f"model: SAM 2's network cannot be built from this configuration: {error}"
         ) from error
-    from sam2vt.core.model import replacements
-    from sam2vt.core.model.speedups import image_encoder as image_windows
-
-    replacements.replace_modules(network)
-    if recompute_blocks:
-        image_windows.recompute_blocks(network)
+    replace_modules(network, replacements(speedups))
+    for module in network.modules() if recompute_blocks else ():
+        if hasattr(module, "recompute"):
+            module.recompute = True
     return network
 
 
-def check_architecture(network: Any, config_path: str) -> None:
-    """ConfigError where the network is one that cannot be tracked with."""
+def replacements(speedups: str = "auto") -> dict[type[nn.Module], type[nn.Module]]:
+    """Return our class for each class of SAM 2 that it replaces: the same parameters and results.
+
+    What saves operations or memory on every device always replaces SAM 2's; `speedups` "none" leaves out
+    what only a CPU gains from.
+    """
+    # All of these extend SAM 2's classes, and `sam2` may only be imported when a network is built.
+    from sam2.modeling.backbones.hieradet import MultiScaleBlock
+    from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+    from sam2.modeling.sam.transformer import RoPEAttention
+
+    from sam2vt.core.model.encoder_blocks import UnpaddedBlock
+    from sam2vt.core.model.speedups.dropout import FastDropoutAttention, FastDropoutLayer
+    from sam2vt.core.model.speedups.windows import SharedPaddingBlock
+    from sam2vt.core.model.tracking.memory_layers import MemoryLayer, MemoryLayers, RotaryAttention
+
+    rows: list[tuple[type[nn.Module], type[nn.Module], type[nn.Module]]] = [
+        # SAM 2's, ours, ours with speedups
+        (MultiScaleBlock, UnpaddedBlock, SharedPaddingBlock),
+        (RoPEAttention, RotaryAttention, FastDropoutAttention),
+        (MemoryAttentionLayer, MemoryLayer, FastDropoutLayer),
+        (MemoryAttention, MemoryLayers, MemoryLayers),
+    ]
+    columns = {"none": 1, "auto": 2}
+    if speedups not in columns:
+        raise ConfigError(f"model.speedups: got {speedups!r}; allowed are {', '.join(sorted(columns))}")
+    return {row[0]: row[columns[speedups]] for row in rows}
+
+
+def replace_modules(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+    """Give modules of these classes the class on the right; their parameters keep names and values."""
+    for module in network.modules():
+        module.__class__ = classes.get(type(module), type(module))
+
+
+def check_architecture(network: Any, config_path: str, pad_memory: bool = False) -> None:
+    """Raise ConfigError if objects cannot be tracked with this network, or not with `pad_memory`."""
+    from sam2vt.core.model.tracking.memory_layers import RotaryAttention
+
     for name in ("use_mask_input_as_output_without_sam", "directly_add_no_mem_embed"):
         if not getattr(network, name):
             raise ConfigError(f"{config_path}: {name} is false; must be true, as in SAM 2.1")
@@ -101,6 +133,13 @@ def check_architecture(network: Any, config_path: str) -> None:
         raise ConfigError(
             f"{config_path}: max_obj_ptrs_in_encoder is {network.max_obj_ptrs_in_encoder}; must be 2 or more "
             "with add_tpos_enc_to_obj_ptrs, whose time code is a share of the longest distance"
+        )
+    attentions = [layer.cross_attn_image for layer in network.memory_attention.layers]
+    unfit = [type(each).__name__ for each in attentions if not isinstance(each, RotaryAttention)]
+    if pad_memory and unfit:  # no other attention can hide what only pads its memory
+        raise ConfigError(
+            f"model.pad_memory: needs RoPEAttention as the network's cross_attention, it has {unfit[0]}; "
+            f"set it to false"
         )
 
 
@@ -115,7 +154,7 @@ def _sam2_folder() -> Path:
 
 
 def architecture_fields() -> list[str]:
-    """What `SAM2Base.__init__` takes beside its three parts."""
+    """Return the names that `SAM2Base.__init__` takes besides its three parts."""
     from sam2.modeling.sam2_base import SAM2Base
 
     parts = {"self", "image_encoder", "memory_attention", "memory_encoder"}
@@ -123,7 +162,7 @@ def architecture_fields() -> list[str]:
 
 
 def _check_targets(node: Any, path: str) -> None:
-    """Refuse a YAML that would call anything but SAM 2's own classes."""
+    """Raise ConfigError for a YAML that would call anything but SAM 2's own classes."""
     if isinstance(node, DictConfig):
         target = node.get("_target_")
         if target is not None and not str(target).startswith(
@@ -138,7 +177,7 @@ def _check_targets(node: Any, path: str) -> None:
 
 
 def _fit_rotary_sizes(model: DictConfig, feature_size: int) -> None:
-    """Rotary codes are rebuilt on a size they were not made for; make them fit from the start."""
+    """Make rotary codes for this size: RoPEAttention would rebuild them at the first call otherwise."""
     layer = model.memory_attention.layer
     for attention in (layer.self_attention, layer.cross_attention):
         if "feat_sizes" in attention:

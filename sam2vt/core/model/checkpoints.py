@@ -1,4 +1,4 @@
-"""Reading checkpoints, Meta's and ours, and loading them into the network."""
+"""Read checkpoints, Meta's and ours, and load them into the network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sam2vt.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
-# A Lightning checkpoint holds the network under these names.
+# Lightning names the network's tensors by their place in SAM2LightningModule.
 TRAINING_PREFIX = "model.network."
 
 
@@ -45,7 +45,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tensor]:
-    """The network's own tensors in Meta's ({"model": ...}), Lightning's or a bare state dict's layout."""
+    """Return the network's tensors in Meta's layout ({"model": ...}), Lightning's or a bare state dict's."""
     state = content.get("model", content.get("state_dict", content))
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path}: key 'model' holds a {type(state).__name__}, not tensors by name")
@@ -62,19 +62,20 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
 
 
 def whole_state(path: str, base: str | None = None) -> dict[str, torch.Tensor]:
-    """The network's tensors of a checkpoint; what it leaves to its base, at `base` if given, from there."""
+    """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks."""
     content = read_checkpoint(path)
     own, where = network_state(content, path), find_base(content, path, base)
     return own if where is None else {**whole_state(where), **own}
 
 
 def load_weights(network: nn.Module, path: str, base: str | None = None) -> None:
-    """Load a checkpoint into the network strictly, or raise a `CheckpointError` that lists what differs.
+    """Load a checkpoint into the network strictly. Raises CheckpointError, which lists what differs.
 
-    `base` is where the base of one of our checkpoints lies now, if it was moved.
+    `base` is the present place of the checkpoint's base, if it was moved.
     """
     state = whole_state(path, base)
     own = network.state_dict()
+    # Before the comparison: a shorter memory is no fault.
     _fit_memory_positions(state, own)
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"unknown {name}" for name in state if name not in own]
@@ -114,16 +115,16 @@ BASE = "base"  # its key in a checkpoint: {"path": ..., "sha256": ...}
 
 
 def describe_base(path: str) -> dict[str, str]:
-    """What a checkpoint says of its base: where it lies, absolute if local, and its SHA-256."""
+    """Return how a checkpoint names its base: its place, absolute if local, and its SHA-256."""
     where = path if "://" in path else str(Path(expand_user(path)).absolute())
     return {"path": where, "sha256": checkpoint_sha256(where)}
 
 
 def find_base(content: Mapping[str, Any], path: str, base: str | None = None) -> str | None:
-    """Where the base of the checkpoint `content`, read from `path`, lies; None where it has none.
+    """Return the place of the base of the checkpoint `content`, read from `path`; None if it has none.
 
-    It is `base` if that is given, else at the place that the checkpoint names, else under the same name
-    beside the checkpoint. Raises CheckpointError where it is not there, or is another file.
+    It is `base` if that is given, else the place that the checkpoint names, else the same name beside the
+    checkpoint. Raises CheckpointError if no file is there, or another one.
     """
     named = content.get(BASE)
     if named is None:
@@ -148,11 +149,11 @@ def find_base(content: Mapping[str, Any], path: str, base: str | None = None) ->
 
 
 def _beside(path: str, named: str) -> str:
-    """The base's file name in the checkpoint's own folder."""
+    """Return the base's file name in the checkpoint's own folder."""
     folder = path if "://" in path else expand_user(path)
     return f"{folder.rpartition('/')[0] or '.'}/{named.rpartition('/')[2]}"
 
 
 def _first_that_exists(places: list[str]) -> str | None:
-    """A URI counts as existing: reading it says what is wrong with it."""
+    """Return the first place with a file; a URI counts as one, since reading it tells what is wrong."""
     return next((p for p in places if "://" in p or Path(expand_user(p)).is_file()), None)

@@ -1,4 +1,4 @@
-"""A training checkpoint becomes a checkpoint and a YAML that stock SAM 2 loads strictly."""
+"""Export a training checkpoint as a checkpoint and a YAML that stock SAM 2 loads strictly."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from sam2vt.core.model import build
+from sam2vt.core.model import adapters, build
 from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
 from sam2vt.core.model.sam2 import architecture_of
 from sam2vt.errors import CheckpointError
 
 
 def export_checkpoint(training_checkpoint: str | Path, out: str | Path, *, base: str | None = None) -> Path:
-    """Write the network's weights to `out` and its YAML beside it; returns the YAML's path.
+    """Write the network's weights to `out` and its YAML beside it; return the YAML's path.
 
-    Both load with `build_sam2("//<absolute path>.yaml", str(out))` and
-    `build_sam2_video_predictor` of SAM 2 itself. `base` is where the checkpoint that the training started
-    from lies now, if it was moved. Raises `CheckpointError` for a file that is no
-    checkpoint of ours, and for an `out` that cannot be written or would destroy it.
+    Both load with SAM 2's own `build_sam2("//<absolute path>.yaml", str(out))` and
+    `build_sam2_video_predictor`. An adapter is merged into the weights. `base` is the place of the
+    checkpoint that the training started from, if it was moved.
+
+    Raises CheckpointError for a file that is no checkpoint of ours, for an adapter that cannot be merged,
+    and for an `out` that cannot be written or would destroy the checkpoint.
     """
     out = _checked_out(Path(out), training_checkpoint)
     model_config = model_config_of(training_checkpoint)
@@ -28,7 +30,11 @@ def export_checkpoint(training_checkpoint: str | Path, out: str | Path, *, base:
         model_config["config_path"], model_config["image_size"], architecture_of(model_config)
     )
     network = build.build_network(config)
+    # Its names have to be there before the weights, which hold the adapter's too.
+    adapter = model_config.get("adapter", adapters.NONE)
+    adapters.adapt(network, adapter, model_config.get("adapter_settings") or {})
     load_weights(network, str(training_checkpoint), base)
+    adapters.merge(network, adapter, str(training_checkpoint))
     torch.save({"model": network.state_dict()}, out)
     yaml = out.with_suffix(".yaml")
     yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
@@ -51,7 +57,7 @@ def _checked_out(out: Path, training_checkpoint: str | Path) -> Path:
 
 
 def model_config_of(training_checkpoint: str | Path) -> dict[str, Any]:
-    """The model section of the configuration that a training checkpoint carries."""
+    """Return the model section of the configuration that a training checkpoint holds."""
     content = read_checkpoint(str(training_checkpoint))
     config = content.get("hyper_parameters", {}).get("config")
     if not isinstance(config, dict) or "model" not in config:

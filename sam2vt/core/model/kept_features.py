@@ -1,4 +1,4 @@
-"""What of a frame's features can be kept between steps: all that nothing that trains has a hand in."""
+"""Features of frames that can be kept between steps: those computed by frozen modules only."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from sam2vt.errors import ConfigError
 
 
 def keep_maps(network: Any, images: Tensor) -> list[Tensor]:
-    """bf16 maps [I, C, h, w] of normalised images, finest first; conv_s0 and conv_s1 included if frozen."""
+    """Return bf16 maps [I, C, h, w] of normalised images, finest first; after frozen conv_s0 and conv_s1."""
     maps = fpn_maps(network, images)
     maps = finish_maps(network, maps) if _is_finished(network) else maps[-network.num_feature_levels :]
     return [level.bfloat16() for level in maps]
 
 
 def features_of(network: Any, kept: list[Tensor]) -> FrameFeatures:
-    """What `encode_images` gives of the images of kept maps, but for rounding."""
+    """Return what `encode_images` returns for the images of kept maps, but for rounding."""
     precision = next(network.parameters()).dtype
     maps = [level.to(precision) for level in kept]
     return as_features(network, maps if _is_finished(network) else finish_maps(network, maps))
 
 
 def kept_shapes(network: Any, image_size: int) -> list[tuple[int, int, int]]:
-    """(C, h, w) of the maps of a frame, finest first."""
+    """Return (C, h, w) of the maps of a frame, finest first."""
     channels = [network.image_encoder.neck.d_model] * network.num_feature_levels
     if _is_finished(network) and network.use_high_res_features_in_sam:
         decoder = network.sam_mask_decoder
         channels[:2] = decoder.conv_s0.out_channels, decoder.conv_s1.out_channels
+    # Each level has half the stride of the next; the coarsest has SAM 2's 16.
     strides = [16 >> place for place in reversed(range(len(channels)))]
     return [(each, image_size // stride, image_size // stride) for each, stride in zip(channels, strides)]
 
 
 def describe_encoder(network: Any, *settings: Any) -> str:
-    """SHA-256 of the weights that kept maps come from, and of `settings`, which say how they are used.
+    """Return the SHA-256 of the weights that make kept maps, and of `settings`, which say how they are used.
 
-    Raises ConfigError where some of them train.
+    Raises ConfigError if some of these weights train.
     """
     trained = [name for name, each in network.image_encoder.named_parameters() if each.requires_grad]
     if trained:
@@ -56,12 +57,13 @@ def describe_encoder(network: Any, *settings: Any) -> str:
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in state.items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        # As bytes: NumPy has no bf16.
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
 def _is_finished(network: Any) -> bool:
-    """Whether kept maps have gone through conv_s0 and conv_s1: they have unless these train."""
+    """Return whether kept maps have gone through conv_s0 and conv_s1: they have unless these train."""
     if not network.use_high_res_features_in_sam:
         return True
     decoder = network.sam_mask_decoder

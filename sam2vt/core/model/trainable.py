@@ -1,9 +1,9 @@
-"""Which parameters train: names or glob patterns over module paths."""
+"""Choose which parameters train, by names or glob patterns over module paths."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -14,53 +14,50 @@ log = logging.getLogger(__name__)
 
 SHORT_NAMES = {"mask_decoder": "sam_mask_decoder", "prompt_encoder": "sam_prompt_encoder"}
 
-# Parameters that lie bare on the network but belong to a module's work: they follow that module.
+# SAM 2 registers these parameters on the network itself. They train with the module that they serve.
 FOLLOWERS = {
     "memory_attention": ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc"),
     "memory_encoder": ("no_obj_embed_spatial",),
     "sam_mask_decoder": ("no_obj_ptr",),
 }
+# SAM 2 registers this one too and reads it with no kind of prompt: under DDP it would count as unused.
+NEVER_USED = "no_mem_pos_enc"
 
 
-def freeze_all(network: nn.Module) -> None:
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+def select_trainable(network: nn.Module, patterns: Sequence[str], always: Iterable[str] = ()) -> None:
+    """Freeze everything but the parameters that the patterns match, and those named in `always`.
+
+    Raises ConfigError for a pattern that matches nothing.
+    """
+    chosen = matching_parameters(network, patterns) | set(always)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    log.info("what trains:\n%s", trainable_table(network))
 
 
-def select_trainable(network: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Freeze everything, then let train what the patterns match; returns the trained parameters' names.
+def matching_parameters(network: nn.Module, patterns: Iterable[str]) -> set[str]:
+    """Return the names of the parameters that can train and that the patterns match.
 
     A pattern matches whole module paths ("memory_attention", "image_encoder.trunk.blocks.1?", "*") or
-    single parameters. One that matches nothing is a `ConfigError` that lists what exists.
+    single parameters. Raises ConfigError for one that matches nothing; it lists what exists.
     """
     chosen: set[str] = set()
     for pattern in patterns:
         chosen |= _matched(network, pattern)
-    chosen -= set(never_used(network))
-    freeze_all(network)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in chosen)
-    log.info("what trains:\n%s", trainable_table(network))
-    return [name for name, _ in network.named_parameters() if name in chosen]
-
-
-def never_used(network: nn.Module) -> list[str]:
-    """Parameters that SAM 2 registers but reaches under no kind of prompt."""
-    return ["no_mem_pos_enc"] if hasattr(network, "no_mem_pos_enc") else []
+    return chosen - {NEVER_USED}
 
 
 def trainable_table(network: nn.Module) -> str:
-    """A line per top-level part: how many of its parameters train."""
+    """Return one line per top-level part: how many of its parameters train."""
     totals: dict[str, list[int]] = {}
     for name, parameter in network.named_parameters():
         row = totals.setdefault(name.split(".")[0], [0, 0])
         row[0] += parameter.numel() * parameter.requires_grad
         row[1] += parameter.numel()
     width = max(map(len, totals))
-    lines = [
+    return "\n".join(
         f"  {part:<{width}}  {trained:>12,} of {total:>12,}" for part, (trained, total) in totals.items()
-    ]
-    return "\n".join(lines)
+    )
 
 
 def _matched(network: nn.Module, pattern: str) -> set[str]:

@@ -1,1 +1,1 @@
-"""Parts of the network computed faster, with equal results."""
+"""Parts of the network that a CPU computes faster, switched by `model.speedups`."""

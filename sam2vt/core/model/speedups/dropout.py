@@ -1,7 +1,7 @@
-"""Dropout that is cheap on a CPU, keeps little for backward, and attention with it.
+"""Dropout that is cheap on a CPU and stores little for the backward pass, and attention with it.
 
-A CPU draws PyTorch's dropout number by number. Here one draw of 64 bits decides four values, by vector
-operations that take an eighth of the time. On other devices the draws are PyTorch's own.
+PyTorch draws dropout on a CPU number by number. Here one draw of 64 bits decides four values, by vector
+operations that take an eighth of the time. On other devices PyTorch draws.
 """
 
 from __future__ import annotations
@@ -14,19 +14,41 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_DRAWS = 1 << 16  # on a CPU a probability is rounded to one in so many
+from sam2vt.core.model.tracking.memory_layers import MemoryLayer, RotaryAttention
+
+_DRAWS = 1 << 16  # on a CPU a probability is rounded to a multiple of one over this
+
+
+class FastDropoutLayer(MemoryLayer):
+    """A layer of the memory attention with this dropout."""
+
+    def drop(self, module: Any, x: Tensor) -> Tensor:
+        """Return dropout of x with the module's probability."""
+        return dropout(x, module.p) if module.training else x
+
+    def relu_drop(self, x: Tensor) -> Tensor:
+        """Return dropout of relu(x)."""
+        return relu_dropout(x, self.dropout.p if self.training else 0.0)
+
+
+class FastDropoutAttention(RotaryAttention):
+    """Rotary attention with this dropout of its weights."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend from queries [K, heads, L, C] to S keys; False in `mask` [L or 1, S] hides a key."""
+        return attend(query, key, value, self.dropout_p if self.training else 0.0, mask)
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
-    """Each value of x set to 0 with this probability, and the others scaled so that the mean stays."""
+    """Set each value of x to 0 with this probability, and scale the others so that the mean stays."""
     if _torch_draws(x, probability):
         return F.dropout(x, probability)
     return x * _scales(x, probability)
 
 
 def relu_dropout(x: Tensor, probability: float) -> Tensor:
-    """Dropout of relu(x), for whose backward the result is enough."""
-    if torch.compiler.is_compiling():  # which decides by itself what it keeps
+    """Return dropout of relu(x), which stores nothing but its result for the backward pass."""
+    if torch.compiler.is_compiling():  # the compiler decides itself what is stored
         return F.dropout(x.relu(), probability)
     return _ReluDropout.apply(x, probability)
 
@@ -34,19 +56,19 @@ def relu_dropout(x: Tensor, probability: float) -> Tensor:
 def attend(
     query: Tensor, key: Tensor, value: Tensor, probability: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Attention [K, heads, L, C] of queries over S keys and values, each weight dropped with a probability.
+    """Attend from queries [K, heads, L, C] to S keys and values, with dropout of the weights.
 
-    Where `mask`, bool [L or 1, S], is false, a key is not seen.
+    A key is hidden where `mask`, bool [L or 1, S], is False.
     """
     if _torch_draws(query, probability):
         return F.scaled_dot_product_attention(query, key, value, mask, probability)
     scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)
     weights = (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(-1)
-    return relu_dropout(weights, probability) @ value  # no weight is negative
+    return relu_dropout(weights, probability) @ value  # no weight is negative, so relu changes none
 
 
 class _ReluDropout(torch.autograd.Function):
-    """A value that is positive in the end was kept, and its gradient is scaled as it was."""
+    """Where the result is positive the value was kept: no mask needs to be stored."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
@@ -63,12 +85,12 @@ class _ReluDropout(torch.autograd.Function):
 
 
 def _torch_draws(x: Tensor, probability: float) -> bool:
-    """Compiled code draws by vector operations itself."""
+    # Compiled code already draws by vector operations.
     return x.device.type != "cpu" or not probability or torch.compiler.is_compiling()
 
 
 def _scales(x: Tensor, probability: float) -> Tensor:
-    """0, or what keeps the mean, for each value of x."""
+    """Draw for each value of x 0, or the factor that keeps the mean."""
     dropped = _rounded(probability) * _DRAWS
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     values = draws.view(torch.int16)[: x.numel()].view(x.shape).float()

@@ -1,9 +1,9 @@
 """The differentiable memory loop: objects of all clips packed, frame after frame.
 
-SAM 2 decides several things once a call: whether a frame conditions, the kind of prompt, how many
-points, which frames it remembers. Objects that share their conditioning frames therefore form a cohort
-with one memory; on a prompted frame a cohort divides further by kind of prompt. A homogeneous batch is
-one cohort and one call a frame. Conditioning frames run first, then the rest in time order.
+SAM 2 decides several things once per call: whether a frame conditions, the kind of prompt, the number of
+points, the frames in memory. Objects that share their conditioning frames therefore form a cohort with one
+memory; on a prompted frame a cohort divides further by kind of prompt. A homogeneous batch is one cohort and
+one call per frame. Conditioning frames run first, then the rest in time order, as in SAM2Train.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sam2vt.core.model.recompute import again
+from sam2vt.core.model.execution import recomputed
 from sam2vt.core.model.tracking.features import FrameFeatures, pick
-from sam2vt.core.model.tracking.frame_call import FrameCall, FrameOutput, GroundTruth, TrackingRules
+from sam2vt.core.model.tracking.frame_call import FrameCall, FrameOutput, TrackingRun
 from sam2vt.core.model.tracking.memory import MemoryBank, merge_entries
 from sam2vt.core.model.tracking.memory_attention import attend_frames
 from sam2vt.core.model.tracking.prompt_inputs import PackedObject, PromptKind, prompt_kind
@@ -25,7 +25,7 @@ from sam2vt.core.model.tracking.prompt_inputs import PackedObject, PromptKind, p
 
 @dataclass
 class Cohort:
-    """Objects that share their conditioning frames, with what they remember."""
+    """Objects that share their conditioning frames, and their memory."""
 
     rows: list[int]  # places among the packed objects
     objects: list[PackedObject]
@@ -33,39 +33,41 @@ class Cohort:
 
     @property
     def conditioning_frames(self) -> tuple[int, ...]:
+        """The frames on which these objects are prompted, in order."""
         return self.objects[0].conditioning_frames
 
     def images(self, frame: int, num_frames: int) -> list[int]:
-        """The image of each object on a frame, where the T images of each clip follow one another."""
+        """Return each object's image on a frame; the T images of each clip follow one another."""
         return [packed.clip * num_frames + frame for packed in self.objects]
 
 
 class AttendedFrames(NamedTuple):
-    """What the memory attention's first layer makes of the J images that need it."""
+    """The J images that read memory, after the memory attention's first self-attention."""
 
     tokens: Tensor  # [L, J, C]
     places: dict[int, int]  # of each such image among the J
 
     def of(self, images: Sequence[int]) -> Tensor:
+        """Return the tokens [L, K, C] of these K images."""
         return pick(self.tokens, [self.places[image] for image in images])
 
 
-def attend_images(
-    network: Any, features: FrameFeatures, images: Sequence[int], recompute: bool = False
-) -> AttendedFrames:
-    """The chosen images through the memory attention's first self-attention, once for all objects.
+def attend_images(run: TrackingRun, features: FrameFeatures, images: Sequence[int]) -> AttendedFrames:
+    """Take these images through the memory attention's first self-attention, once for all objects.
 
-    With `recompute` one after another, and again in backward.
+    Where the memory attention is recomputed they go one after another, so that one is in memory at a time.
     """
     tokens, places = features.levels[-1], {image: place for place, image in enumerate(images)}
     if images:
-        parts = pick(tokens, images).split(1 if recompute else len(images), 1)
-        attended = [again(recompute, attend_frames, network, part, features.positions) for part in parts]
-        tokens = torch.cat(attended, 1) if recompute else attended[0]
+        again = run.recomputes("memory_attention")
+        parts = pick(tokens, images).split(1 if again else len(images), 1)
+        attended = [recomputed(again, attend_frames, run.network, part, features.positions) for part in parts]
+        tokens = torch.cat(attended, 1) if again else attended[0]
     return AttendedFrames(tokens, places)
 
 
 def make_cohorts(objects: Sequence[PackedObject]) -> list[Cohort]:
+    """Return the packed objects in cohorts without memory."""
     rows_by_frames: dict[tuple[int, ...], list[int]] = {}
     for row, packed in enumerate(objects):
         rows_by_frames.setdefault(packed.conditioning_frames, []).append(row)
@@ -73,83 +75,65 @@ def make_cohorts(objects: Sequence[PackedObject]) -> list[Cohort]:
 
 
 def track_clips(
-    network: Any,
-    features: FrameFeatures,
-    objects: Sequence[PackedObject],
-    num_frames: int,
-    rules: TrackingRules,
-    truth: GroundTruth | None,
+    run: TrackingRun, features: FrameFeatures, objects: Sequence[PackedObject]
 ) -> list[tuple[int, FrameOutput]]:
-    """Track the packed objects through clips of `num_frames`; (frame, output) pairs in no given order.
+    """Track the packed objects through their clips; return (frame, output) pairs in no given order.
 
     `features` are those of all B*T frames, clip after clip. Frames before an object's first prompt are
     not tracked.
     """
-    cohorts = make_cohorts(objects)
-    images = _images_that_attend(network, cohorts, num_frames)
-    attended = attend_images(network, features, images, "memory_attention" in rules.recompute)
+    cohorts, cut_after = make_cohorts(objects), run.rules.bptt_frames
+    attended = attend_images(run, features, _images_that_attend(run, cohorts))
     outputs = []
     for cohort in cohorts:
-        order = _processing_order(cohort, num_frames)
+        order = _processing_order(cohort, run.num_frames)
         for place, frame in enumerate(order):
-            if rules.bptt_frames and place and place % rules.bptt_frames == 0:
+            if cut_after and place and place % cut_after == 0:
                 cohort.bank.cut_gradient()
-            images = cohort.images(frame, num_frames)
-            frame_outputs = track_frame(
-                network,
-                cohort,
-                frame,
-                features.of(images),
-                attended.of(images) if attends(network, cohort, frame) else None,
-                num_frames,
-                rules,
-                truth,
-                remember=frame != order[-1],
-            )
-            outputs += [(frame, output) for output in frame_outputs]
+            images = cohort.images(frame, run.num_frames)
+            # Nothing reads the memory of the last frame.
+            remember = frame != order[-1]
+            of_frame = track_frame(run, cohort, frame, images, features, attended, remember)
+            outputs += [(frame, output) for output in of_frame]
     return outputs
 
 
 def attends(network: Any, cohort: Cohort, frame: int) -> bool:
-    """Whether a frame goes through the memory attention; SAM 2 spares prompted ones."""
+    """Return whether a frame goes through the memory attention; SAM 2 skips it on prompted ones."""
     return network.num_maskmem > 0 and frame not in cohort.conditioning_frames
 
 
 def track_frame(
-    network: Any,
+    run: TrackingRun,
     cohort: Cohort,
     frame: int,
+    images: Sequence[int],
     features: FrameFeatures,
-    attended: Tensor | None,
-    num_frames: int,
-    rules: TrackingRules,
-    truth: GroundTruth | None = None,
+    attended: AttendedFrames,
     remember: bool = True,
 ) -> list[FrameOutput]:
-    """One frame of one cohort, whose features come an object each; an output for each kind of prompt.
+    """Track one cohort on one frame; return one output per kind of prompt.
 
-    `attended` [L, K, C] is what `attend_frames` makes of the coarsest features, needed where `attends`.
-    With `remember`, what the frame leaves in memory is added to the cohort's bank.
+    `images` are the places of each object's image in `features`. With `remember` the frame's memory is added
+    to the cohort's bank.
     """
-    remember = remember and network.num_maskmem > 0
+    remember = remember and run.network.num_maskmem > 0
+    reads = attends(run.network, cohort, frame)
     rows = torch.tensor(cohort.rows, device=features.levels[0].device)
     outputs, entries, order = [], [], []
-    for key, places in _groups(cohort, frame, rules, truth).items():
-        whole = len(places) == len(cohort.objects)
+    for key, places in _groups(run, cohort, frame).items():
+        seen = [images[place] for place in places]
         call = FrameCall(
-            network=network,
+            run=run,
             frame=frame,
-            num_frames=num_frames,
-            rows=rows if whole else rows[torch.tensor(places, device=rows.device)],
-            features=features.of(places),
-            attended=None if attended is None else pick(attended, places),
+            rows=rows if len(places) == len(rows) else rows[torch.tensor(places, device=rows.device)],
+            features=features.of(seen),
+            attended=attended.of(seen) if reads else None,
             prompts=None if key.kind is None else [cohort.objects[p].prompts[frame] for p in places],
             corrected=key.corrected,
             bank=cohort.bank,
-            rules=rules,
-            truth=truth,
         )
-        output, entry = call.run(remember)
+        output, entry = call.outputs(remember)
         outputs.append(output)
         entries += [] if entry is None else [entry]
         order += places
@@ -163,14 +147,14 @@ class _CallKey(NamedTuple):
     corrected: bool
 
 
-def _images_that_attend(network: Any, cohorts: Sequence[Cohort], num_frames: int) -> list[int]:
+def _images_that_attend(run: TrackingRun, cohorts: Sequence[Cohort]) -> list[int]:
     return sorted(
         {
             image
             for cohort in cohorts
-            for frame in _processing_order(cohort, num_frames)
-            if attends(network, cohort, frame)
-            for image in cohort.images(frame, num_frames)
+            for frame in _processing_order(cohort, run.num_frames)
+            if attends(run.network, cohort, frame)
+            for image in cohort.images(frame, run.num_frames)
         }
     )
 
@@ -180,16 +164,15 @@ def _processing_order(cohort: Cohort, num_frames: int) -> list[int]:
     return first + [t for t in range(first[0], num_frames) if t not in first]
 
 
-def _groups(
-    cohort: Cohort, frame: int, rules: TrackingRules, truth: GroundTruth | None
-) -> dict[_CallKey, list[int]]:
-    """Places of a cohort's objects by what must agree in one call."""
+def _groups(run: TrackingRun, cohort: Cohort, frame: int) -> dict[_CallKey, list[int]]:
+    """Return the places of a cohort's objects by what must agree in one call."""
     if frame not in cohort.conditioning_frames:
         return {_CallKey(None, False): list(range(len(cohort.objects)))}
+    truth = run.truth
     groups: dict[_CallKey, list[int]] = {}
     for place, (row, packed) in enumerate(zip(cohort.rows, cohort.objects)):
         kind = prompt_kind(packed.prompts[frame])
-        known = truth is not None and rules.num_clicks > 0 and truth.known_on_host[frame][row]
-        corrected = known and not kind.is_mask
+        known = truth is not None and run.rules.num_clicks > 0 and truth.known_on_host[frame][row]
+        corrected = known and not kind.is_mask  # as in SAM2Train, which never corrects a mask prompt
         groups.setdefault(_CallKey(kind, corrected), []).append(place)
     return groups

@@ -1,4 +1,4 @@
-"""Image features: made by the encoder, picked for the objects that look at them."""
+"""Image features: encoded once per image, picked for the objects that read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sam2vt.core.model.recompute import again
+from sam2vt.core.model.execution import recomputed
 
 
 class FrameFeatures(NamedTuple):
@@ -20,16 +20,16 @@ class FrameFeatures(NamedTuple):
     sizes: list[tuple[int, int]]
 
     def of(self, images: Sequence[int]) -> FrameFeatures:
-        """The features of the chosen images, in that order, repeated where an image is."""
+        """Return the features of the chosen images, in that order; an image may occur several times."""
         return self._replace(levels=[pick(level, images) for level in self.levels])
 
     def maps(self) -> list[Tensor]:
-        """The levels as [I, C, h, w]."""
+        """Return the levels as [I, C, h, w]."""
         return [as_map(x, size) for x, size in zip(self.levels, self.sizes)]
 
 
 def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
-    """Columns of [L, I, C] by their places; one that all want is shared, not copied."""
+    """Return columns of [L, I, C] by their places; one that all want is shared, not copied."""
     if list(places) == list(range(columns.shape[1])):
         return columns
     if len(set(places)) == 1:
@@ -38,17 +38,17 @@ def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
 
 
 def as_map(tokens: Tensor, size: tuple[int, int]) -> Tensor:
-    """[h*w, I, C] as [I, C, h, w]."""
+    """Return [h*w, I, C] as [I, C, h, w]."""
     return tokens.permute(1, 2, 0).unflatten(2, size)
 
 
 def encode_images(
     network: Any, images: Tensor, one_by_one: bool = False, in_bf16: bool = False
 ) -> FrameFeatures:
-    """Features of normalised images [I, 3, H, W]; conv_s0 and conv_s1 of the mask decoder included.
+    """Return features of normalised images [I, 3, H, W], after the mask decoder's conv_s0 and conv_s1.
 
-    `one_by_one` encodes each image alone, and again in backward where the encoder trains: the activations
-    of one image are in memory then, not of all. `in_bf16` encodes under autocast; what comes out is float32.
+    `one_by_one` encodes each image alone, and recomputes it in the backward pass if the encoder trains: the
+    activations of one image are in memory, not of all. `in_bf16` encodes under autocast, to float32 features.
     """
     with torch.autocast(images.device.type, torch.bfloat16) if in_bf16 else nullcontext():
         maps = fpn_maps(network, images, one_by_one)
@@ -58,17 +58,17 @@ def encode_images(
 
 
 def fpn_maps(network: Any, images: Tensor, one_by_one: bool = False) -> list[Tensor]:
-    """The encoder's maps [I, C, h, w] of normalised images, finest first."""
+    """Return the encoder's maps [I, C, h, w] of normalised images, finest first."""
     trains = any(parameter.requires_grad for parameter in network.image_encoder.parameters())
     encoded = [
-        again(one_by_one and trains, network.image_encoder, chunk)
+        recomputed(one_by_one and trains, network.image_encoder, chunk)
         for chunk in images.split(1 if one_by_one else len(images))
     ]
     return [torch.cat(level) for level in zip(*(each["backbone_fpn"] for each in encoded))]
 
 
 def finish_maps(network: Any, maps: list[Tensor]) -> list[Tensor]:
-    """The maps that the tracker reads: the finer two through the mask decoder's conv_s0 and conv_s1."""
+    """Return the maps that the tracker reads: the finer two after the mask decoder's convolutions."""
     if network.use_high_res_features_in_sam:
         decoder = network.sam_mask_decoder
         maps = [decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1]), *maps[2:]]
@@ -76,7 +76,7 @@ def finish_maps(network: Any, maps: list[Tensor]) -> list[Tensor]:
 
 
 def as_features(network: Any, maps: list[Tensor]) -> FrameFeatures:
-    """Finished maps as the tracker reads them; position codes follow from their size alone."""
+    """Return finished maps as the tracker reads them; position codes follow from their size alone."""
     codes = network.image_encoder.neck.position_encoding(maps[-1][:1]).to(maps[-1].dtype)
     return FrameFeatures(
         [_as_tokens(level) for level in maps],
@@ -86,5 +86,5 @@ def as_features(network: Any, maps: list[Tensor]) -> FrameFeatures:
 
 
 def _as_tokens(maps: Tensor) -> Tensor:
-    """[I, C, h, w] as [h*w, I, C]."""
+    """Return [I, C, h, w] as [h*w, I, C]."""
     return maps.flatten(2).permute(2, 0, 1)

@@ -1,9 +1,8 @@
 """One frame's masks from its features: SAM 2's prompt encoder, mask decoder and object pointer.
 
-SAM 2 sets mask logits to -1024 where its object score is not positive, while training too: an object
-that is there but scored absent then costs a huge loss and its mask gets no gradient. Here the decoder's
-logits stay as they are and the presence gate is a step of its own, so that the caller decides what is
-gated and by which presence.
+SAM 2 sets mask logits to -1024 where its object score is not positive, in training too: an object that is
+there but scored absent then costs a huge loss and its mask gets no gradient. Here the presence gate is a
+step of its own, so that the caller decides what is gated and by which presence.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# What SAM 2 writes where an object is absent.
+# SAM 2 writes this where an object is absent.
 NO_OBJECT_LOGIT = -1024.0
 
 
 @dataclass(frozen=True)
 class DecoderStep:
-    """One call of the mask decoder for K entries of a batch; what the loss supervises."""
+    """One call of the mask decoder for K entries of a batch, which the loss supervises."""
 
     index: Tensor  # long [K, 3], rows (clip, frame, object slot)
     multimasks: Tensor  # [K, M, h, w] logits, M = 3 or 1
@@ -30,7 +29,7 @@ class DecoderStep:
 
 
 class Decoded(NamedTuple):
-    """What the mask decoder says of K objects on a frame, ungated."""
+    """The mask decoder's ungated output for K objects on a frame."""
 
     multimasks: Tensor  # float32 [K, M, h, w] logits
     ious: Tensor  # [K, M]
@@ -53,7 +52,7 @@ def decode(
     `points` as `prompt_inputs.point_inputs` makes them, `mask_logits` [K, 1, h, w] a dense prompt at the
     prompt encoder's size; either may be None.
     """
-    if points is None:
+    if points is None:  # as SAM 2 does: one point with the label of padding
         count = features.shape[0]
         coords = torch.zeros(count, 1, 2, device=features.device)
         labels = -torch.ones(count, 1, dtype=torch.int32, device=features.device)
@@ -77,14 +76,14 @@ def decode(
 
 
 def gate(mask_logits: Tensor, present: Tensor) -> Tensor:
-    """Logits [K, M, h, w] with absent objects' set to SAM 2's constant; present: bool [K, 1]."""
+    """Set the logits [K, M, h, w] of absent objects to SAM 2's constant; present: bool [K, 1]."""
     return torch.where(present[:, :, None, None], mask_logits, NO_OBJECT_LOGIT)
 
 
 def object_pointer(network: Any, token: Tensor, present: Tensor, score: Tensor | None = None) -> Tensor:
-    """The pointer [K, C] of an output token, replaced or mixed by the no-object pointer where absent.
+    """Return the pointer [K, C] of an output token, mixed with the no-object pointer where absent.
 
-    `score` [K, 1] replaces the hard choice by the score's probability where the network is made so.
+    `score` [K, 1] replaces the hard choice by the score's probability, in networks made for that.
     """
     pointer = network.obj_ptr_proj(token)
     if not network.pred_obj_scores:
@@ -96,11 +95,12 @@ def object_pointer(network: Any, token: Tensor, present: Tensor, score: Tensor |
 
 
 def mix_no_object(network: Any, pointer: Tensor, share: Tensor) -> Tensor:
+    """Mix a pointer [K, C] with the no-object pointer, by the share [K, 1] to which the object is there."""
     if network.fixed_no_obj_ptr:
         pointer = share * pointer
     return pointer + (1 - share) * network.no_obj_ptr
 
 
 def upsample(mask_logits: Tensor, size: int) -> Tensor:
-    """[K, M, h, w] to [K, M, size, size], bilinear."""
+    """Resize [K, M, h, w] to [K, M, size, size], bilinear."""
     return F.interpolate(mask_logits, size=(size, size), mode="bilinear", align_corners=False)

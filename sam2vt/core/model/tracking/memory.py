@@ -1,4 +1,4 @@
-"""What a cohort of objects remembers of the frames it went through, and which of it a frame reads."""
+"""The memory of a cohort of objects: an entry per frame, and the choice of entries that a frame reads."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Entry:
-    """What a frame leaves in memory for K objects: L = h*w tokens of M channels each, and a pointer."""
+    """A frame's memory of K objects: L = h*w tokens of M channels each, and a pointer."""
 
     tokens: Tensor  # [L, K, M]
     positions: Tensor  # [L, 1, M], the same for every object
     pointer: Tensor | None  # [K, C]; None where the network uses none
 
     def detached(self) -> Entry:
+        """Return the same entry without a gradient."""
         pointer = None if self.pointer is None else self.pointer.detach()
         return Entry(self.tokens.detach(), self.positions, pointer)
 
 
 def merge_entries(entries: list[Entry], order: list[int]) -> Entry:
-    """The entries of a frame's groups as one; `order` are the objects' places, group after group."""
+    """Join the entries of a frame's groups; `order` are the objects' places, group after group."""
     if len(entries) == 1:
         return entries[0]
     device = entries[0].tokens.device
@@ -38,30 +39,31 @@ def merge_entries(entries: list[Entry], order: list[int]) -> Entry:
 
 
 class MemoryBank:
-    """Memory entries of one cohort by frame, conditioning frames apart from the others."""
+    """Memory entries of one cohort by frame, conditioning frames separate from the others."""
 
     def __init__(self) -> None:
         self.conditioning: dict[int, Entry] = {}
         self.others: dict[int, Entry] = {}
 
     def add(self, frame: int, entry: Entry, conditioning: bool) -> None:
+        """Keep the entry of a frame."""
         (self.conditioning if conditioning else self.others)[frame] = entry
 
     def cut_gradient(self) -> None:
-        """Detach everything remembered: backpropagation through time ends here."""
+        """Detach all entries: backpropagation through time ends here."""
         for entries in (self.conditioning, self.others):
             for frame, entry in entries.items():
                 entries[frame] = entry.detached()
 
     def forget_before(self, frame: int) -> None:
-        """Drop what no later frame reads; conditioning frames stay."""
+        """Drop entries before `frame`; conditioning frames stay."""
         for old in [f for f in self.others if f < frame]:
             del self.others[old]
 
     def select(self, frame: int, max_conditioning: int) -> Selection:
-        """Which conditioning frames `frame` reads: at most this many (-1: all), the closest in time.
+        """Return what `frame` may read: at most so many conditioning frames (-1: all), the closest in time.
 
-        What is selected stays, whatever the bank forgets or detaches later.
+        The selection stays as it is, whatever the bank forgets or detaches later.
         """
         from sam2.modeling.sam2_utils import select_closest_cond_frames
 
@@ -78,7 +80,7 @@ class Selection:
     others: dict[int, Entry]
 
     def spatial(self, network: Any, frame: int) -> Iterator[tuple[int, Entry]]:
-        """(row of the temporal position codes, entry) pairs: conditioning frames, then the latest ones."""
+        """Yield (row of the temporal position codes, entry): conditioning frames, then the latest ones."""
         last_row = network.num_maskmem - 1
         for entry in self.conditioning.values():
             yield last_row, entry
@@ -90,7 +92,7 @@ class Selection:
                 yield back - 1, self.others[other]
 
     def pointers(self, network: Any, frame: int, num_frames: int) -> Iterator[tuple[int, Tensor]]:
-        """(frames back, pointer [K, C]) pairs; frames ahead are negative where the network knows a sign."""
+        """Yield (frames back, pointer [K, C]); frames ahead are negative if the network uses signs."""
         past_only = not network.training and network.only_obj_ptrs_in_the_past_for_eval
         for other, entry in self.conditioning.items():
             if past_only and other > frame:
@@ -102,21 +104,21 @@ class Selection:
                 yield back, _pointer(self.others[frame - back])
 
     def most_frames(self, network: Any, num_frames: int) -> int:
-        """The most that `spatial` gives on a frame of the clip."""
+        """Return the most entries that `spatial` yields on a frame of the clip."""
         return len(self.conditioning) + min(network.num_maskmem - 1, self._most_others(num_frames))
 
     def most_pointers(self, network: Any, num_frames: int) -> int:
-        """The most that `pointers` gives on a frame of the clip."""
-        reach = min(num_frames, network.max_obj_ptrs_in_encoder) - 1
-        return len(self.conditioning) + min(reach, self._most_others(num_frames))
+        """Return the most pointers that `pointers` yields on a frame of the clip."""
+        furthest = min(num_frames, network.max_obj_ptrs_in_encoder) - 1
+        return len(self.conditioning) + min(furthest, self._most_others(num_frames))
 
     def _most_others(self, num_frames: int) -> int:
-        """All frames but those that condition and the one that looks."""
+        """Return the number of frames but conditioning ones and the one that reads."""
         return num_frames - len(self.conditioning) - 1
 
 
 def frames_read_back(network: Any) -> int:
-    """How many frames back the memory attention of this network can look."""
+    """Return how many frames back the memory attention of this network can read."""
     stride = max(1, network.memory_temporal_stride_for_eval)
     return max(network.num_maskmem * stride, network.max_obj_ptrs_in_encoder) + 1
 

@@ -1,4 +1,4 @@
-"""Our prompts become SAM 2's inputs: objects of all clips packed along one axis."""
+"""Turn prompts into SAM 2's inputs: objects of all clips packed along one axis."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ class PackedObject(NamedTuple):
 
     @property
     def conditioning_frames(self) -> tuple[int, ...]:
+        """The frames on which it is prompted, in order."""
         return tuple(sorted(self.prompts))
 
 
 class PromptKind(NamedTuple):
-    """What must agree for prompts to share one call: SAM 2 decides these once a call."""
+    """What must agree for prompts to share one call: SAM 2 decides these once per call."""
 
     is_mask: bool
     num_points: int
 
 
 def pack_objects(prompts: PromptLists, num_frames: int, size: int) -> list[PackedObject]:
-    """The prompted objects of all clips, ordered by (clip, slot).
+    """Return the prompted objects of all clips, ordered by (clip, slot).
 
-    `prompts` has a list a clip; `num_frames` is T and `size` H = W. Raises `DataError` for a prompt that
-    cannot be used, naming its clip and object.
+    `prompts` has one list per clip; `num_frames` is T and `size` H = W. Raises DataError for a prompt that
+    cannot be used; it names the clip and the object.
     """
     packed: dict[tuple[int, int], dict[int, Prompt]] = {}
     for clip, clip_prompts in enumerate(prompts):
@@ -48,13 +49,15 @@ def pack_objects(prompts: PromptLists, num_frames: int, size: int) -> list[Packe
             _check_prompt(prompt, slot, frame, num_frames, size, where)
             frames = packed.setdefault((clip, slot), {})
             if frame in frames:
-                raise DataError(f"{where}: this object already has a prompt on this frame; give one a frame")
+                raise DataError(
+                    f"{where}: this object already has a prompt on this frame; give one per frame"
+                )
             frames[frame] = prompt
     return [PackedObject(clip, slot, packed[clip, slot]) for clip, slot in sorted(packed)]
 
 
 def nest_prompts(prompts: Any, num_clips: int) -> PromptLists:
-    """A list of lists as it is; a flat list of prompts as the list of the only clip."""
+    """Return lists as they are; a flat list of prompts as the list of the only clip. Raises DataError."""
     if prompts and isinstance(prompts[0], dict):
         if num_clips != 1:
             raise DataError(f"prompts: a flat list serves one clip only, got {num_clips} clips; nest it")
@@ -65,7 +68,7 @@ def nest_prompts(prompts: Any, num_clips: int) -> PromptLists:
 
 
 def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[Prompt]]:
-    """The ground truth of frame 0 as mask prompts. masks: bool [B, T, N, H, W], valid_masks: [B, T, N]."""
+    """Return the ground truth of frame 0 as mask prompts, from bool [B, T, N, H, W] and [B, T, N]."""
     known = torch.ones(masks.shape[:3], dtype=torch.bool) if valid_masks is None else valid_masks.bool().cpu()
     return [
         [
@@ -78,18 +81,19 @@ def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[P
 
 
 def prompt_kind(prompt: Prompt) -> PromptKind:
+    """Return what this prompt shares with others of one call; a box is two points."""
     if prompt["type"] == "mask":
         return PromptKind(True, 0)
     return PromptKind(False, int(prompt["point_labels"].shape[0]))
 
 
 def mask_inputs(prompts: Sequence[Prompt], device: torch.device) -> Tensor:
-    """float32 [K, 1, H, W] of K mask prompts."""
+    """Return float32 [K, 1, H, W] of K mask prompts."""
     return torch.stack([prompt["mask"] for prompt in prompts]).unsqueeze(1).to(device, torch.float32)
 
 
 def point_inputs(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
-    """SAM 2's point inputs, float32 [K, P, 2] and int32 [K, P], of K prompts with P points each."""
+    """Return SAM 2's point inputs, float32 [K, P, 2] and int32 [K, P], of K prompts with P points each."""
     coords = torch.stack([prompt["point_coords"] for prompt in prompts])
     labels = torch.stack([prompt["point_labels"] for prompt in prompts])
     return {"point_coords": coords.to(device, torch.float32), "point_labels": labels.to(device, torch.int32)}
@@ -115,7 +119,7 @@ def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: 
         raise DataError(f"{where}: needs 'point_coords' [P, 2] as (x, y) and 'point_labels' [P]")
     if labels.shape != coords.shape[:1] or labels.shape[0] == 0:
         raise DataError(f"{where}: {tuple(labels.shape)} labels for {tuple(coords.shape)} points")
-    if labels.device.type == "cpu":  # elsewhere looking would wait for the device
+    if labels.device.type == "cpu":  # reading the values elsewhere would wait for the device
         if not ((labels >= 0) & (labels <= 3)).all():
             raise DataError(
                 f"{where}: point_labels {labels.tolist()}; allowed are 1 positive, 0 negative, 2 and 3 the "

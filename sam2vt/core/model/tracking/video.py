@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sam2vt.core.model.tracking import clips as tracking
+from sam2vt.core.model.tracking.clips import Cohort, attend_images, attends, make_cohorts, track_frame
 from sam2vt.core.model.tracking.features import FrameFeatures
-from sam2vt.core.model.tracking.frame_call import TrackingRules
+from sam2vt.core.model.tracking.frame_call import FrameOutput, TrackingRun
 from sam2vt.core.model.tracking.memory import frames_read_back
 from sam2vt.core.model.tracking.prompt_inputs import PackedObject
 
 
 class FramePrediction(NamedTuple):
-    """What `propagate` says of one frame, for the K objects prompted so far."""
+    """The prediction for one frame, for the K objects prompted so far."""
 
     frame_index: int
     object_indices: list[int]  # K slots
@@ -34,50 +34,40 @@ def track_video(
     num_frames: int,
     running: Callable[[bool], AbstractContextManager[Any]],
 ) -> Iterator[FramePrediction]:
-    """What is said of each of `frames`, [3, H, W] in order; the network runs within `running(False)`."""
-    cohorts = tracking.make_cohorts(objects)
-    reach = frames_read_back(network)
+    """Yield the prediction of each of `frames`, [3, H, W] in order.
+
+    The network runs within `running(False)`.
+    """
+    run, cohorts = TrackingRun(network, num_frames), make_cohorts(objects)
+    oldest_read = frames_read_back(network)
     device = next(network.parameters()).device
     for frame, image in enumerate(frames):
         active = [c for c in cohorts if c.conditioning_frames[0] <= frame]
-        outputs: list[tracking.FrameOutput] = []
+        outputs: list[FrameOutput] = []
         if active:
             with running(False):
                 features = encode(image.unsqueeze(0).to(device))
-                outputs = _track_frame(network, features, frame, active, num_frames)
-        for cohort in active:
-            cohort.bank.forget_before(frame + 1 - reach)
+                outputs = _track_frame(run, features, frame, active)
+        for cohort in active:  # bounds the memory of a video of any length
+            cohort.bank.forget_before(frame + 1 - oldest_read)
         yield _frame_prediction(frame, outputs, objects, network.image_size, device)
 
 
 def _track_frame(
-    network: Any,
-    features: FrameFeatures,
-    frame: int,
-    cohorts: Sequence[tracking.Cohort],
-    num_frames: int,
-) -> list[tracking.FrameOutput]:
-    """One frame for all objects that are tracked by then."""
-    looking = any(tracking.attends(network, c, frame) for c in cohorts)
-    attended = tracking.attend_images(network, features, [0] if looking else [])
+    run: TrackingRun, features: FrameFeatures, frame: int, cohorts: Sequence[Cohort]
+) -> list[FrameOutput]:
+    """Track one frame for all objects that have been prompted; its features are those of one image."""
+    read = any(attends(run.network, cohort, frame) for cohort in cohorts)
+    attended = attend_images(run, features, [0] if read else [])
     outputs = []
     for cohort in cohorts:
-        images = [0] * len(cohort.rows)
-        outputs += tracking.track_frame(
-            network,
-            cohort,
-            frame,
-            features.of(images),
-            attended.of(images) if tracking.attends(network, cohort, frame) else None,
-            num_frames,
-            TrackingRules(),
-        )
+        outputs += track_frame(run, cohort, frame, [0] * len(cohort.rows), features, attended)
     return outputs
 
 
 def _frame_prediction(
     frame: int,
-    outputs: Sequence[tracking.FrameOutput],
+    outputs: Sequence[FrameOutput],
     objects: Sequence[PackedObject],
     size: int,
     device: torch.device,

@@ -52,6 +52,24 @@ def prompt(kind: str, mask: torch.Tensor, object_index: int, frame_index: int = 
     return given
 
 
+class Kept:
+    """The bytes that autograd keeps for backward, weights and shared storages counted once at most."""
+
+    def __init__(self, model: SAM2Model) -> None:
+        self.weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.weights:
+            self.storages[storage.data_ptr()] = storage  # held, so that its place is not given anew
+        return tensor
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(storage.nbytes() for storage in self.storages.values())
+
+
 def centre_clicks(masks: torch.Tensor, predictions: torch.Tensor | None):
     from sam2.modeling.sam2_utils import get_next_point
 

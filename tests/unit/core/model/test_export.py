@@ -33,7 +33,14 @@ def hydra_for_sam2():
 
 def write_training_checkpoint(path, model: SAM2Model) -> None:
     """A checkpoint as a training run writes it: the module's state and its plain configuration."""
-    config = ModelConfig(config_path=NANO, image_size=SIZE, device="cpu", **model.architecture)
+    config = ModelConfig(
+        config_path=NANO,
+        image_size=SIZE,
+        device="cpu",
+        adapter=model.adapter,
+        adapter_settings=model.adapter_settings,
+        **model.architecture,
+    )
     torch.save(
         {
             "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},

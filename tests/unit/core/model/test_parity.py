@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from sam2vt.core.model import build, products
+from sam2vt.core.model import build
 
 from .conftest import NANO, SIZE, centre_clicks, make_clips, nano_model, prompt
 
@@ -167,9 +167,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "num_objects", "num_clips", "cond_frames", "clicks"), CASES)
+@pytest.mark.parametrize(
+    ("kind", "num_objects", "num_clips", "cond_frames", "clicks", "speedups"),
+    [*((*case, "auto") for case in CASES), *((*case, "none") for case in CASES if case[1:3] == (3, 2))],
+)
 def test_outputs_and_gradients_equal_those_of_sam2train(
-    kind, num_objects, num_clips, cond_frames, clicks, monkeypatch
+    kind, num_objects, num_clips, cond_frames, clicks, speedups, monkeypatch
 ):
     num_frames = 5
     images, masks = make_clips(num_clips, num_frames, num_objects)
@@ -177,9 +180,9 @@ def test_outputs_and_gradients_equal_those_of_sam2train(
         [prompt(kind, masks[b, t, n], n, t) for t in cond_frames for n in range(num_objects)]
         for b in range(num_clips)
     ]
-    model = nano_model(presence_from_gt=False, num_correction_clicks=clicks, correction_from_gt=0.0).train()
-    # On both ways to a product, whatever the processor.
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: num_objects == 3)
+    model = nano_model(
+        presence_from_gt=False, num_correction_clicks=clicks, correction_from_gt=0.0, speedups=speedups
+    ).train()
     model.click_sampler = centre_clicks
     balanced_scores(model, images, masks, prompts)
     model.click_sampler = (drawn := Clicks()).draw

@@ -209,8 +209,12 @@ def test_counts_and_freezing():
 
 
 def test_a_wrong_field_or_size_is_one_clear_error():
-    with pytest.raises(ConfigError, match="num_memories.*num_maskmem"):
-        nano_model(num_memories=3)
+    with pytest.raises(ConfigError, match=r"num_maskmen: unknown key, did you mean model.num_maskmem\?"):
+        SAM2Model(None, NANO, num_maskmen=3)
+    with pytest.raises(ConfigError, match=r"model\.max_objects: unknown key"):
+        SAM2Model(None, NANO, max_objects=3)
+    with pytest.raises(ConfigError, match="model.speedups: got 'fast'; allowed are auto, none"):
+        nano_model(speedups="fast")
     with pytest.raises(ConfigError, match="100 is not a positive multiple of 32"):
         SAM2Model(None, NANO, image_size=100)
     with pytest.raises(ConfigError, match="no network YAML at 'nowhere.yaml'"):

@@ -87,7 +87,8 @@ def test_flops_are_linear_in_the_frames() -> None:
 
 
 def test_eight_objects_take_as_many_operations_as_one() -> None:
-    assert operations(4, 8).number < 1.05 * operations(4, 1).number
+    # The gradient of a bias is a sum only where there is more than one row.
+    assert operations(4, 8).number < 1.06 * operations(4, 1).number
 
 
 def test_objects_of_several_clips_are_tracked_together() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sam2vt.core.model.build import network_yaml
-from sam2vt.core.model.replacements import STOCK, replace_modules
+from sam2vt.core.model.build import network_yaml, replace_modules, replacements
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.model.tracking.memory import Entry, MemoryBank
 from sam2vt.core.model.tracking.memory_attention import attend_frames, attend_memory, read_memory
@@ -61,7 +60,7 @@ def stock_entries(entries: dict[int, Entry]) -> dict[int, dict]:
 def stock_attention(network) -> torch.nn.Module:
     """SAM 2's own, with the same weights."""
     attention = copy.deepcopy(network.memory_attention)
-    replace_modules(attention, STOCK)
+    replace_modules(attention, {ours: stock for stock, ours in replacements().items()})
     return attention
 
 

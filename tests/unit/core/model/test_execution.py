@@ -1,4 +1,4 @@
-"""Compiled parts: the same losses and gradients, only in training, and a word where none can be compiled."""
+"""The device, compiled parts and activation checkpointing: the same losses and gradients."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from sam2vt.config import ModelConfig
-from sam2vt.core.model import compiling
+from sam2vt.core.model import execution
+from sam2vt.core.model.execution import resolve_device
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.errors import ConfigError
 from sam2vt.settings import choices
 
-from .conftest import make_clips, nano_model, prompt
+from .conftest import Kept, centre_clicks, make_clips, nano_model, prompt
 
-COMPILABLE = choices(ModelConfig, "compile")
+COMPILABLE, RECOMPUTABLE = choices(ModelConfig, "compile"), choices(ModelConfig, "recompute")
 
 
 class Captured:
@@ -42,8 +43,8 @@ def captured(monkeypatch) -> Captured:
     """Every part is captured as it would be; generating code for all of them takes minutes."""
     torch.compiler.reset()
     found = Captured()
-    monkeypatch.setattr(compiling, "OPTIONS", {"backend": found, "fullgraph": True})
-    monkeypatch.setattr(compiling, "_try_compiler", lambda device: None)
+    monkeypatch.setattr(execution, "OPTIONS", {"backend": found, "fullgraph": True})
+    monkeypatch.setattr(execution, "_try_compiler", lambda device: None)
     yield found
     torch.compiler.reset()
 
@@ -118,8 +119,8 @@ def test_graphs_need_a_gpu() -> None:
 
 COMPILES = """
 import torch
-from sam2vt.core.model import compiling
-compiling._try_compiler(torch.device("cpu"))
+from sam2vt.core.model import execution
+execution._try_compiler(torch.device("cpu"))
 print("works")
 """
 
@@ -151,3 +152,86 @@ def test_between_the_frames_of_a_video_others_may_run_compiled(captured: Capture
     step(trained(compile=COMPILABLE))
     assert captured.runs
     tracked.close()
+
+
+def test_auto_is_a_gpu_where_there_is_one() -> None:
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+def test_an_unknown_or_absent_device_is_refused() -> None:
+    with pytest.raises(ConfigError, match="warp9"):
+        resolve_device("warp9")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU"):
+            resolve_device("cuda")
+
+
+def run(
+    recompute: tuple[str, ...],
+    trainable: tuple[str, ...] = ("*",),
+    kind: str = "point",
+    bptt_frames: int | None = None,
+):
+    """Outputs, gradients and the bytes kept for backward."""
+    images, masks = make_clips(2, 4, 2)
+    prompts = [[prompt(kind, masks[b, 0, n], n) for n in range(2)] for b in range(2)]
+    model = nano_model(
+        recompute=recompute,
+        trainable_modules=trainable,
+        num_correction_clicks=2,
+        correction_from_gt=0.5,
+        bptt_frames=bptt_frames,
+    )
+    for module in model.modules():  # draws are repeated, too
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    model.click_sampler = centre_clicks
+    model.train()
+    torch.manual_seed(1)
+    kept = Kept(model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+        out = model(images, masks, prompts)
+        total = out["pred_masks"].mean() + sum(step.ious.sum() for step in out["steps"])
+    num_bytes = kept.num_bytes
+    total.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return out["pred_masks"].detach(), gradients, num_bytes
+
+
+@pytest.mark.parametrize("bptt_frames", [None, 2])
+@pytest.mark.parametrize("parts", [*((part,) for part in RECOMPUTABLE), RECOMPUTABLE])
+def test_it_changes_nothing_but_what_is_kept(parts: tuple[str, ...], bptt_frames: int | None) -> None:
+    masks, gradients, num_bytes = run((), bptt_frames=bptt_frames)
+    masks_again, gradients_again, num_bytes_again = run(parts, bptt_frames=bptt_frames)
+    torch.testing.assert_close(masks_again, masks, rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == gradients_again.keys()
+    for name, gradient in gradients.items():
+        worst = (gradients_again[name] - gradient).abs().max()
+        assert worst <= 1e-5 * max(1.0, float(gradient.abs().max())), name
+    assert num_bytes_again < 0.97 * num_bytes
+
+
+def test_all_of_it_keeps_a_fraction() -> None:
+    assert run(RECOMPUTABLE, kind="mask")[2] < 0.4 * run((), kind="mask")[2]
+
+
+@pytest.mark.parametrize("recompute", [(), ("image_encoder",)])
+def test_a_frozen_encoder_keeps_nothing(recompute: tuple[str, ...]) -> None:
+    images, _ = make_clips(1, 2, 1)
+    model = nano_model(trainable_modules=["memory_attention"], recompute=recompute).train()
+    kept = Kept(model)
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+        features = model.encode(images.flatten(0, 1))
+    assert kept.num_bytes == 0
+    assert not any(level.requires_grad for level in features.levels)
+
+
+def test_a_frozen_encoder_runs_once() -> None:
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model(trainable_modules=["mask_decoder"], recompute=RECOMPUTABLE).train()
+    calls = []
+    model.network.image_encoder.trunk.register_forward_hook(lambda *_: calls.append(1))
+    out = model(images, masks, [[prompt("mask", masks[0, 0, 0], 0)]])
+    out["pred_masks"].sum().backward()
+    assert len(calls) == 2  # a frame each, and not again for the convolutions behind it

@@ -1,0 +1,91 @@
+"""Blocks of SAM 2's image encoder without work on padding: the same features from fewer operations.
+
+Where windows do not divide a feature map, SAM 2 pads the map with zeros and discards what comes out of the
+padding. Attention has to see the padding, with the bias as its keys and values; the linear layers around it
+do not. At 256 px this saves a third of the encoder's work, at 1024 px a twentieth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
+from sam2.modeling.backbones.utils import window_partition, window_unpartition
+from torch import Tensor
+
+from sam2vt.core.model.execution import recomputed
+
+
+class UnpaddedBlock(MultiScaleBlock):
+    """A block of the encoder whose linear layers skip the padding of windows.
+
+    With `recompute` it stores only its input for the backward pass.
+    """
+
+    recompute = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [I, H, W, C] to [I, H', W', C']."""
+        return recomputed(self.recompute, self._forward, x)
+
+    def attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Attend within windows, or over the whole map, for an output of `size`."""
+        attention: Any = self.attn
+        window = self.window_size or x.shape[1]
+        shrink = self.q_stride[0] if self.q_stride else 1
+        windows, padded = window_partition(_projected_with_padding(attention, x, window), window)
+        seen = _attend_windows(attention, windows)
+        padded = (padded[0] // shrink, padded[1] // shrink)
+        return attention.proj(window_unpartition(seen, window // shrink, padded, size))
+
+    def _forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        shortcut = x if self.dim == self.dim_out else do_pool(self.proj(normed), self.pool)
+        x = shortcut + self.drop_path(self.attend(normed, (shortcut.shape[1], shortcut.shape[2])))
+        return x + self.drop_path(self._feed_forward(self.norm2(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        mlp: Any = self.mlp
+        first, second = mlp.layers
+        hidden = first(x)
+        # GELU costs little and its output is the block's largest map: 15% of what a step stores.
+        wanted = hidden.requires_grad and not self.recompute and not torch.compiler.is_compiling()
+        return recomputed(wanted, lambda x: second(mlp.act(x)), hidden, draws=False)
+
+
+def of_padding(attention: Any, x: Tensor) -> Tensor:
+    """Return what the attention's projection makes of a padded place of x [I, H, W, C]: [3 C'].
+
+    It is the bias, but an adapter may wrap the projection: its `weight` and `bias` would be those of the
+    frozen layer. Calling it is right for every layer.
+    """
+    return attention.qkv(x.new_zeros(x.shape[-1]))
+
+
+def _projected_with_padding(attention: Any, x: Tensor, window: int) -> Tensor:
+    """Project x [I, H, W, C] and pad the result below and at the right to multiples of the window."""
+    projected = attention.qkv(x)
+    for axis in (1, 2):
+        missing = -x.shape[axis] % window
+        if missing:
+            shape = [*projected.shape]
+            shape[axis] = missing
+            filling = of_padding(attention, x).expand(shape)
+            projected = torch.cat([projected, filling], axis)
+    return projected
+
+
+def _attend_windows(attention: Any, qkv: Tensor) -> Tensor:
+    """Map windows of queries, keys and values [W, h, w, 3 C] to the attention's result [W, h', w', C]."""
+    count, height, width, _ = qkv.shape
+    heads = attention.num_heads
+    query, key, value = qkv.flatten(1, 2).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    if attention.q_pool:
+        flat = query.transpose(1, 2).reshape(count, height, width, -1)
+        pooled = do_pool(flat, attention.q_pool)
+        height, width = pooled.shape[1:3]
+        query = pooled.reshape(count, height * width, heads, -1).transpose(1, 2)
+    seen = F.scaled_dot_product_attention(query, key, value)
+    return seen.transpose(1, 2).reshape(count, height, width, -1)
