@@ -58,7 +58,7 @@ class ModelConfig:
     trainable_modules: List[str] = setting(
         ["memory_attention", "memory_encoder", "mask_decoder"],
         'Modules that train: names or patterns such as image_encoder.neck or "*".',
-        Rule(lambda v: bool(v) and all(v), "a list of at least one name or pattern"),
+        Rule(all, "a list of names or patterns"),
     )
     device: str = setting(
         "auto", "Where load() puts the weights when the model is used without Lightning.", DEVICE

@@ -32,6 +32,10 @@ def check_trainable(config: Config, report: Report) -> None:
     def conflict(name: str, text: str) -> None:
         report.clash(name, "model.trainable_modules", text)
 
+    if model.adapter == "none":
+        report.unused("model.adapter_settings", "model.adapter", "there is no adapter")
+        if not model.trainable_modules:
+            report.fault("model.trainable_modules", "must be at least one name or pattern: nothing trains")
     _check_memory(config, report)
     if model.memory_dropout is not None and not trains(config, "memory_attention"):
         conflict("model.memory_dropout", "a frozen memory_attention has no dropout; set it to null")

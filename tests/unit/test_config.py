@@ -136,6 +136,8 @@ def test_an_integer_is_a_number_and_stays_one(settings: dict[str, Any]) -> None:
 WRONG_VALUES = [
     ("model.trainable_modules", []),
     ("model.trainable_modules", [""]),
+    ("model.adapter", "lora"),
+    ("model.speedups", "all"),
     ("model.device", "gpu"),
     ("model.device", "cuda:one"),
     ("model.num_maskmem", 0),
@@ -271,6 +273,7 @@ GRAPHS = {"model.compile": ["memory_attention"], "model.pad_memory": True, "mode
 FROZEN_ENCODER = {"model.trainable_modules": ["mask_decoder"]}
 CACHED = {**FROZEN_ENCODER, "dataset.feature_cache": "auto"}
 CONFLICTS = [
+    ({"model.adapter_settings": {"rank": 8}}, ("model.adapter_settings", "model.adapter")),
     (
         {**FROZEN_ENCODER, "model.memory_dropout": 0.1},
         ("model.memory_dropout", "model.trainable_modules"),
