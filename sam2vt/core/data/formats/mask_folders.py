@@ -16,7 +16,6 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
 from sam2vt.errors import DataError
 
@@ -140,15 +139,3 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
             file=masks.path,
         )
     return {number: masks.by_name[name] for name, number in numbers.items() if number is not None}
-
-
-def check_first_mask(annotations: dict[int, FrameAnnotation], size: tuple[int, int], frames: str) -> None:
-    """Hold the first mask's size, by its header, to the frames' (height, width)."""
-    path = annotations[min(annotations)].files()[0]
-    mask_size = image_size(path, "mask")
-    if mask_size != size:
-        raise DataError(
-            f"{path}: the mask is {mask_size[1]}x{mask_size[0]} (width x height), its frames ({frames}) are "
-            f"{size[1]}x{size[0]}; both must have one size: resize the masks by nearest neighbour",
-            file=path,
-        )

@@ -10,7 +10,6 @@ from typing import Any
 
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
-    check_first_mask,
     match_frame_names,
     match_frame_numbers,
     read_mask_folder,
@@ -18,6 +17,7 @@ from sam2vt.core.data.formats.mask_folders import (
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.frames.video import VideoProbe, probe_video
 from sam2vt.core.data.masks.codings import class_colours
+from sam2vt.core.data.masks.labels import check_size
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -43,7 +43,9 @@ def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) 
             size = image_size(paths[0], "frame")
         record = image_record(video_id, paths, size, annotations, source, **fields)
     if look:
-        check_first_mask(annotations, (record.height, record.width), paths[0] if paths else source)
+        path = annotations[min(annotations)].files()[0]
+        with located(file=path):
+            check_size(record, path)
     return record
 
 

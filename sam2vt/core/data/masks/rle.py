@@ -120,6 +120,11 @@ def _checked_counts(value: Any, height: int, width: int, name: str, where: str) 
     return counts
 
 
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """Return the compressed RLE of a mask bool [height, width]: its size, and its counts as bytes."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+
+
 def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """Runs of 0 and 1 in turn, column by column; the counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1

@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.masks.loading import void_hint
+from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, masks_without_void
 from sam2vt.core.data.writing.folder import write_file
 from sam2vt.core.data.writing.frames import frame_stems, write_frames
@@ -103,7 +104,7 @@ def _part(folder: Path, name: str) -> list[list[dict[str, Any]]]:
 
 
 def _segmentation(mask: np.ndarray) -> dict[str, Any]:
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    rle = encode_mask(mask)
     return {
         "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode()},
         "area": int(coco_mask.area(rle)),

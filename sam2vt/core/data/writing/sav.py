@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.formats.sav import annotation_stride
 from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.data.frames.video import probe_video, video_source
+from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, all_object_ids, masks_without_void
 from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.data.writing.folder import write_file
@@ -111,8 +111,7 @@ def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict
 
 
 def _rle(mask: np.ndarray) -> dict[str, Any]:
-    counts = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
-    return {"size": list(mask.shape), "counts": counts.decode()}
+    return {"size": list(mask.shape), "counts": encode_mask(mask)["counts"].decode()}
 
 
 def _mean_area(areas: np.ndarray) -> float:

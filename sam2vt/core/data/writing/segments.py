@@ -9,11 +9,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from sam2vt.core.data.frames.video import VideoSource, frame_index, video_source
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.packed.reader import slice_bytes
 from sam2vt.core.data.records.serialization import decode_record, encode_extra, encode_record
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, is_kept
@@ -104,14 +102,10 @@ def _masks(record: VideoRecord, frame: int) -> dict[str, Any]:
     return {
         "frame": frame,
         "ids": list(objects),
-        "counts": [_counts(mask) for mask in objects.values()],
-        "void": None if void is None else _counts(void),
+        "counts": [encode_mask(mask)["counts"] for mask in objects.values()],
+        "void": None if void is None else encode_mask(void)["counts"],
         "known": None if known is None else sorted(known),
     }
-
-
-def _counts(mask: np.ndarray) -> bytes:
-    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
 
 
 def _metadata(record: VideoRecord, encoding: Encoding) -> str:
