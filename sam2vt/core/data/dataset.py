@@ -217,7 +217,7 @@ def dataset_from_config(
 
 
 def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: int | None) -> ClipSpec:
-    """Validation may see the sets of training's mixture, each by its own settings."""
+    """Return one spec per set; validation sees the sets of training's mixture by its own settings."""
     own = [member.settings for member in members(cfg)] or [cfg] * len(mixture.parts)
     sets = tuple(clip_spec(each, seed, max_objects, part) for each, part in zip(own, mixture.parts))
     return replace(sets[0], sets=sets)
@@ -231,7 +231,7 @@ def clip_spec(
 
 
 def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
-    """With "auto", by the JSON that its masks come from; all videos have the same kind."""
+    """Return whether the dataset is COCO; with "auto" the records tell, which are all of one kind."""
     if dataset_type != "auto":
         return dataset_type == "coco"
     first = islice(records, 16)  # some of a table's videos may have no mask

@@ -20,7 +20,7 @@ ENDED = (
 
 
 def init_worker(worker_id: int, then: Callable[[int], None] | None = None) -> None:
-    """A `worker_init_fn`: OpenCV keeps to one thread, since the workers are the parallelism.
+    """Set up a data-loader worker: OpenCV keeps to one thread, since the workers are the parallelism.
 
     Ctrl-C, which a terminal sends to all processes, is the main process's: it may need batches to end well.
     """
@@ -31,7 +31,7 @@ def init_worker(worker_id: int, then: Callable[[int], None] | None = None) -> No
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Not forked: OpenCV, FFmpeg and Arrow have threads. Where one is killed, `ENDED` is what to say."""
+    """Return a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which a fork would break."""
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 

@@ -58,7 +58,7 @@ def check_dataset(
 
 
 def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[VideoRecord]:
-    """What cannot be read of the disk is a fault as any other."""
+    """Return the records; an error of the disk becomes a DataError, as any other fault."""
     try:
         return load(errors, notes)
     except OSError as error:
@@ -73,7 +73,7 @@ def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[Vid
 def _check_all(
     records: Sequence[VideoRecord], check: VideoCheck, workers: int | None
 ) -> Iterator[VideoFindings]:
-    """In the order of the records."""
+    """Yield the findings of each video, in the order of the records."""
     workers = workers or os.cpu_count() or 1
     # Starting processes takes longer than checking a handful of videos.
     if workers == 1 or len(records) <= _VIDEOS_A_TASK:

@@ -38,7 +38,7 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
 
 
 def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
-    """A line a number; of objects only where masks were read."""
+    """Return one line per number; objects are left out where no mask was read."""
     if not numbers["videos"]:
         return [path, "  no video that can be read"]
     # A dataset whose videos all have faults has no frame to divide by.
@@ -68,7 +68,7 @@ def _sources(numbers: dict[str, Any]) -> str:
 
 
 def _clips(numbers: dict[str, Any]) -> str:
-    """A still counts as one clip; no two of its clips are alike."""
+    """Return the number of clips; a still gives any number of them."""
     stills, moving = numbers["stills"], numbers["clips"] - numbers["stills"]
     of_videos = [f"{moving} windows that hold an annotated frame"] if moving or not stills else []
     of_stills = ["any number of each still, by a moving camera"] if stills else []

@@ -60,7 +60,7 @@ class VideoCheck:
         return (self.clip_length - 1) * self.frame_stride + 1
 
     def _num_clips(self, num_frames: int, annotated: list[int]) -> int:
-        """A video shorter than a clip gives one, padded."""
+        """Return the number of windows; a video shorter than a clip gives one, padded."""
         num_starts = max(1, num_frames - self.span + 1)
         offsets = range(0, self.span, self.frame_stride)
         # A window counts if any of its frames is annotated.
@@ -69,7 +69,7 @@ class VideoCheck:
 
 
 def _header_faults(record: VideoRecord) -> Iterator[DataFault]:
-    """Of frame files, or of the video file; masks are opened when they are read."""
+    """Yield faults of frame files, or of the video file; masks are opened when they are read."""
     if record.video_path is not None:
         try:
             probe_video(record.video_path)
@@ -116,7 +116,7 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
 
 
 def _decode(record: VideoRecord, found: VideoFindings, frames: range) -> None:
-    """Each of these frames that is not known to be at fault."""
+    """Decode each of these frames that has no fault yet, and collect the faults."""
     if any(fault.file == record.video_path for fault in found.faults if fault.file):
         return
     # Frames whose headers are wrong have been told already.

@@ -102,12 +102,12 @@ def _check_tensor(value: Any, spec: _Spec, sizes: dict[str, int], where: str) ->
 
 
 def _shape(clip: Clip) -> tuple[int, ...]:
-    """Of its images, or of its finest features."""
+    """Return the shape of its images, or of its finest features."""
     return tuple((clip["features"][0] if "features" in clip else clip["images"]).shape)
 
 
 def _pad_slots(tensor: torch.Tensor, num_slots: int) -> torch.Tensor:
-    """[T, N, ...] -> [T, num_slots, ...], filled up with False."""
+    """Pad [T, N, ...] to [T, num_slots, ...] with False."""
     padded = tensor.new_zeros((tensor.shape[0], num_slots, *tensor.shape[2:]))
     padded[:, : tensor.shape[1]] = tensor
     return padded

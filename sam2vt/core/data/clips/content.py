@@ -98,7 +98,7 @@ def _read_images(record: VideoRecord, frames: list[int], spec: ClipSpec) -> np.n
 
 
 def _padded(read: np.ndarray, spec: ClipSpec) -> np.ndarray:
-    """The last frame stands in for those that the video lacks."""
+    """Repeat the last frame for those that the video lacks."""
     lacking = spec.clip_length - len(read)
     return np.concatenate([read, np.repeat(read[-1:], lacking, axis=0)]) if lacking else read
 
@@ -117,7 +117,7 @@ def _draw_still(
 
 
 def draw_motion(num_frames: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Affine maps from the still to each frame, float64 [T, 2, 3], in pixels of a side x side image.
+    """Draw affine maps from the still to each frame, float64 [T, 2, 3], in pixels of a side x side image.
 
     The first frame is the still itself. From there zoom, turn and shift follow a curve bent by one random
     point on the way to another, so that the motion changes its direction as a hand-held camera's does.

@@ -41,7 +41,7 @@ def make_clip(
 
 
 def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
-    """`make_clip` without torch, which augmentation alone needs."""
+    """Draw a clip of arrays, as `make_clip` does; only augmentation loads torch."""
     place = key.index % len(records)
     record, sequence = records[place], [spec.seed, key.epoch, key.index]
     whole, spec = spec, spec.of(record)
@@ -72,7 +72,7 @@ def _augment(
     from sam2vt.core.data.clips.augment.clip import augment  # it loads torch
 
     def draw_other() -> Content:
-        """Of another video, where there is one; a mixture may have the same video there."""
+        """Draw a clip of another video, where there is one; a mixture may have the same video there."""
         other = records[(place + int(rng.integers(1, max(len(records), 2)))) % len(records)]
         try:
             return draw_content(other, spec.of(other), rng)[1]
@@ -87,7 +87,7 @@ def _augment(
 
 
 def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
-    """`draw_clip`, or in place of a DataError a blank clip whose `quarantined` says what was wrong."""
+    """Draw a clip, or instead of a DataError a blank one whose `quarantined` says what was wrong."""
     try:
         return draw_clip(records, key, spec)
     except DataError as error:
@@ -118,7 +118,7 @@ def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
 
 
 def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
-    """`blank_clip` without torch."""
+    """Return a blank clip of arrays, without torch."""
     length, (height, width) = spec.clip_length, spec.image_size
     centre = np.zeros((1, 1, height, width), dtype=bool)
     centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True

@@ -93,7 +93,7 @@ class PromptGenerator:
     def draw(
         self, pixels: np.ndarray, rng: np.random.Generator, prompt_type: str | None = None
     ) -> dict[str, Any]:
-        """As `generate_prompts`, for a mask that is bool [H, W] and not empty; arrays in place of tensors."""
+        """Draw a prompt of arrays for a mask bool [H, W] that is not empty; see `generate_prompts`."""
         if prompt_type is None:
             prompt_type = self.prompt_types[int(rng.integers(len(self.prompt_types)))]
         (kind,) = normalise_prompt_types([prompt_type])
@@ -154,7 +154,7 @@ def _deepest_pixel(pixels: np.ndarray) -> int:
 
 
 def _draw(candidates: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to `number` different candidates."""
+    """Draw up to `number` different candidates."""
     return rng.choice(candidates, size=min(number, len(candidates)), replace=False)
 
 

@@ -1,4 +1,4 @@
-"""Which clip comes at which place: one endless sequence of draws, cut into epochs."""
+"""The order of clips: one endless sequence of draws, cut into epochs."""
 
 from __future__ import annotations
 

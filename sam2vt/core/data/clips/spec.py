@@ -1,4 +1,4 @@
-"""How clips are drawn from videos: sizes, strides, which objects, which prompts."""
+"""The specification of a clip: sizes, strides, objects and prompts."""
 
 from __future__ import annotations
 

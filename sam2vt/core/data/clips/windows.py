@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip, and which of its objects."""
+"""The frames of a video that make a clip, and the objects that it shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Window(NamedTuple):
 
 
 def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> Window:
-    """Windows are tried in random order until one shows an object before its last frame.
+    """Choose the frames of a clip: a random window that shows an object before its last frame.
 
     Failing that, one that shows an object at all. Stride and direction are drawn first and last: a stride
     that the video is too short for becomes the longest that fits; a clip runs backwards only where that
@@ -93,7 +93,7 @@ def _draw_stride(num_frames: int, spec: ClipSpec, rng: np.random.Generator) -> i
 
 
 def _try_windows(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> Window:
-    """Frames that are known to be empty are not read again."""
+    """Try windows in random order; frames that are known to be empty are not read again."""
     empty: set[int] = set()
     last_only: Window | None = None
     # All starts are permuted at once, so that each window is tried at most once.

@@ -1,4 +1,4 @@
-"""Datasets on disk as records: one file a layout, and `load_records`, which finds out which it is."""
+"""Layouts of datasets on disk: their table, and `load_records`, which recognises a layout and reads it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def load_records(
 
 
 def _existing(data_path: str) -> str:
-    """As an absolute path, or the URI that it is."""
+    """Return the absolute path, or the URI. Raises DataError where nothing is there."""
     if "://" in data_path:
         return data_path
     path = check_text(os.path.abspath(os.path.expanduser(data_path)))
@@ -131,14 +131,14 @@ def _first(layouts: list[Layout], path: str) -> Found | None:
 
 
 def _only_folder(path: str) -> str | None:
-    """As archives are unpacked: a folder in a folder."""
+    """Return the only folder in a folder, as archives are unpacked, or None."""
     names = subfolders(path)
     known = (tree.FRAMES, tree.MASKS)  # a part of a layout says by itself what is missing
     return os.path.join(path, names[0]) if len(names) == 1 and names[0] not in known else None
 
 
 def _unique(path: str, records: list[VideoRecord], options: ReadOptions) -> list[VideoRecord]:
-    """Without the videos that have the id of another, which is a fault: one would pass for the other."""
+    """Return the records without those that have the id of another, which is a fault."""
     kept: dict[str, VideoRecord] = {}
     for record in records:
         first = kept.setdefault(record.video_id, record)

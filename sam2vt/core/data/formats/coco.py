@@ -100,7 +100,7 @@ def _record(
 
 
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
-    """Video id, as the JSON has it, or the folder where no image has one -> its images.
+    """Return video id, or folder where no image has one -> its images.
 
     Raises DataError where only some images have one, and where a number and a text read alike.
     """
@@ -125,7 +125,7 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
 
 
 def _by_folder(images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
-    """Images without a video_id: those of a folder are a video, named by it."""
+    """Return folder -> its images, each a video, where no image has a video_id."""
     videos: dict[int | str, list[JsonObject]] = {}
     for image in images:
         folder = os.path.dirname(with_slashes(str(image.get("file_name") or image.get("path") or "")))

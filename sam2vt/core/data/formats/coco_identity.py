@@ -1,4 +1,4 @@
-"""Which annotations of a COCO video show the same object; never guessed.
+"""Object identity of COCO annotations over a video; never guessed.
 
 An annotation says it by `track_id`, `instance_id` or `attributes.track_id`. Where none does, the user may
 choose identity=category, one object a category, whose masks on a frame are united, or identity=iou: from
@@ -85,7 +85,7 @@ def _is_number(text: str) -> bool:
 
 
 def _say_united(objects: Objects, where: str) -> None:
-    """Parts of one object are allowed, but two objects of one track id would look the same."""
+    """Warn of objects in parts: two objects of one track id would look the same."""
     united = [
         (frame, key) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1
     ]

@@ -157,7 +157,7 @@ def group_by_image(
 
 
 def _image_ids(json_path: str, images: list[JsonObject]) -> Iterator[Any]:
-    """Of each image in turn. Raises DataError for one that has none, or that of another."""
+    """Yield the id of each image. Raises DataError for one that has none, or that of another."""
     seen = set()
     for place, image in enumerate(images):
         if not isinstance(image.get("id"), (int, str)):

@@ -140,7 +140,7 @@ def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tup
 
 
 def _elements(path: str) -> Generator[Element, None, None]:
-    """<meta> and each track in turn; what is done with is let go."""
+    """Yield <meta> and each track; each is freed when the next is asked for."""
     # The standard parser expands entities, so a small file could fill the memory.
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import iterparse

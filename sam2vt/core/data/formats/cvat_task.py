@@ -54,7 +54,7 @@ class Task:
 
 
 def read_task(meta: Element, path: str) -> Task:
-    """From <meta>. Raises DataError for a project of several tasks, whose frames nothing tells apart."""
+    """Return the task of <meta>. Raises DataError for several tasks, whose frames nothing tells apart."""
     tasks = meta.findall("project/tasks/task")
     check_single([str(each.findtext("id")) for each in tasks], path)
     job, task = meta.find("job"), tasks[0] if tasks else meta.find("task")
@@ -93,7 +93,7 @@ def _frames(entry: Element, path: str) -> range | None:
 
 
 def _jobs(task: Element, frames: range | None, path: str) -> tuple[tuple[int, int], ...]:
-    """CVAT counts them in frames of the task, without start and step."""
+    """Return the jobs' bounds; CVAT counts them in frames of the task, without start and step."""
     if frames is None:
         return ()
     bounds = [
@@ -143,7 +143,7 @@ def find_frames(folder: str, task: Task) -> Frames:
 
 
 def _number_images(images: str, names: list[str], task: Task) -> list[int]:
-    """By the names that CVAT gives to a video's frames, else by their order among the task's frames."""
+    """Number images by the names that CVAT gives to a video's frames, else by their order in the task."""
     told = [_FRAME_OF_VIDEO.fullmatch(stem(name)) for name in names]
     numbers = [int(each[1]) for each in told if each]
     if not task.is_of_images and len(numbers) == len(names):
@@ -178,7 +178,7 @@ def _check_numbers(images: str, numbers: list[int], names: list[str], task: Task
 
 
 def _image_folder(folder: str) -> str | None:
-    """images/, or the one folder in it, as exports of a project have it."""
+    """Return images/, or the one folder in it, as exports of a project have it."""
     top = os.path.join(folder, "images")
     inner = [os.path.join(top, name) for name in subfolders(top)]
     holding = [each for each in (top, *inner) if files_in(each, IMAGE_EXTENSIONS)]

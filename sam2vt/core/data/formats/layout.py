@@ -1,4 +1,4 @@
-"""What a layout on disk is to `load_records`: how it is recognised, and how its records are read."""
+"""The interface of a layout on disk: how it is recognised, and how its records are read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReadOptions:
         self.faults.append(error)
 
     def note(self, text: str) -> None:
-        """What a user may not have meant, and what does not keep the data from being used."""
+        """Collect, or log, a remark on data that can be used but may not be as the user meant it."""
         if self.notes is None:
             log.warning("%s", text)
         else:
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A way in which datasets lie on disk."""
+    """A way to store a dataset on disk."""
 
     looked_for: str  # what a user is told that there might have been
     recognise: Callable[[str], Found | None]  # of an absolute path that exists; reads as little as it can

@@ -1,4 +1,4 @@
-"""What lies in a folder, in an order that is the same everywhere."""
+"""The content of folders, in an order that is the same everywhere."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _as_text(folder: str, names: list[str]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """With escapes for bytes that are not UTF-8, which Python keeps in names as halves of characters."""
+    """Return the text with escapes for bytes that are not UTF-8, which Python keeps as lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -114,7 +114,7 @@ def alike(name: str) -> str:
 
 
 def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Name, as it is compared -> path. Raises DataError where two names read alike."""
+    """Return name, as it is compared -> path. Raises DataError where two names read alike."""
     paths: dict[str, str] = {}
     for name in names:
         # Both would be found by the name of one.

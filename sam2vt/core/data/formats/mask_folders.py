@@ -63,7 +63,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
 
 
 def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
-    """Folder names that are all numbers are the object ids; others are counted from 1."""
+    """List masks per object; folder names are ids if all are numbers, else objects count from 1."""
     # One name that is no number, and none of them is an id.
     numbered = all(name.isdecimal() for name in names)
     ids = list(range(1, len(names) + 1))
@@ -96,7 +96,7 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
 
 
 def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, FrameAnnotation]:
-    """Masks by frame index, where frames have names: by the name without its extension.
+    """Return masks by frame index, where frames have names: by the name without its extension.
 
     Where no name fits at all, by the last number in the names, if that tells all frames apart.
     """
@@ -119,7 +119,7 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
 
 
 def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> dict[int, FrameAnnotation]:
-    """Masks by frame index, where frames have no names, as in a video file.
+    """Return masks by frame index, where frames have no names, as in a video file.
 
     As many masks as frames belong to them in order; else the last number in a mask's name is its frame's
     index, counted from 0.

@@ -52,7 +52,7 @@ def _read(path: str) -> Masklets:
 
 
 def find_masklet_files(path: str) -> dict[str, list[str]]:
-    """Video, with its folder -> its masklet files, manual before auto."""
+    """Return video, with its folder -> its masklet files, manual before auto."""
     if os.path.isfile(path):
         base = next((path[: -len(end)] for end in ENDINGS if path.endswith(end)), None)
         return {base: [path]} if base else {}
@@ -96,14 +96,14 @@ def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecor
 
 
 def annotation_stride(num_frames: int, num_annotated: int) -> int | None:
-    """SA-V's own where it fits, else the smallest that gives as many annotated frames; None: none does."""
+    """Return SA-V's own stride, else the smallest that gives as many annotated frames, or None."""
     # Several strides may give the same number of annotated frames; SA-V annotates every fourth.
     strides = (_USUAL_STRIDE, *range(1, num_frames + 1))
     return next((each for each in strides if -(-num_frames // each) == num_annotated), None)
 
 
 def _stride(files: list[Masklets], video_path: str) -> int:
-    """From one annotated frame to the next: what gives as many as there are."""
+    """Return the stride from one annotated frame to the next. Raises DataError where none fits."""
     num_frames, counts = files[0].num_video_frames, {len(file.frames) for file in files}
     if len(counts) > 1:
         raise DataError(

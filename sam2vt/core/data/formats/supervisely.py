@@ -85,7 +85,7 @@ def _record(video: str, path: str, several: bool) -> VideoRecord:
 
 
 def _objects(data: Any, path: str) -> tuple[dict[str, int], dict[int, str]]:
-    """Key -> object id, and object id -> class."""
+    """Return key -> object id, and object id -> class."""
     numbers: dict[str, int] = {}
     names: dict[int, str] = {}
     for place, each in enumerate(field(data, "objects", list, path)):

@@ -77,7 +77,7 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
 
 
 def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
-    """DAVIS lists there which videos to train on."""
+    """Note the lists of DAVIS, which tell which videos to train on."""
     lists = [
         os.path.join(inner, name)
         for inner in ("", *subfolders(folder))
@@ -95,7 +95,7 @@ def _is_tree(path: str) -> bool:
 
 
 def _sources(frame_root: str) -> dict[str, str]:
-    """Video -> its folder of frames or its file; the folder where it has both."""
+    """Return video -> its folder of frames or its file; the folder where it has both."""
     sources = {}
     for name in files_in(frame_root, VIDEO_EXTENSIONS):
         video = alike(stem(name))

@@ -76,7 +76,7 @@ def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions
 
 
 def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
-    """Without the files that share their masks, which is a fault."""
+    """Return the pairs without files that share their masks, which is a fault."""
     uses = Counter(pairs.values())
     for folder in (folder for folder, count in uses.items() if count > 1):
         names = [os.path.basename(video) for video, masks in pairs.items() if masks == folder]

@@ -111,7 +111,7 @@ def _record(
 
 
 def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list[dict[int, list[Any]]]:
-    """Of each frame: object id -> its segmentation, where it is visible."""
+    """Return, per frame, object id -> its segmentation, where it is visible."""
     objects: list[dict[int, list[Any]]] = [{} for _ in range(num_frames)]
     for object_id, annotation in enumerate(annotations, start=1):
         with located(object=object_id):
@@ -124,7 +124,7 @@ def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list
 
 
 def _video_ids(videos: list[JsonObject]) -> dict[Any, str]:
-    """Id -> the name of the folder of frames; where several have one name its path, or the id."""
+    """Return id -> the name of the folder of frames, or its path or the id where names repeat."""
     folders = {video["id"]: _folder(video) for video in videos}
     # Folders of several subsets may have the same name.
     short = Counter(map(os.path.basename, folders.values()))
@@ -138,7 +138,7 @@ def _video_ids(videos: list[JsonObject]) -> dict[Any, str]:
 
 
 def _folder(video: JsonObject) -> str:
-    """As the JSON writes it; empty where it names none."""
+    """Return the folder as the JSON writes it; empty where it names none."""
     files = video.get("file_names")
     first = files[0] if isinstance(files, list) and files else None
     return os.path.dirname(with_slashes(first)) if isinstance(first, str) else ""
@@ -173,7 +173,7 @@ def _object_names(annotations: list[JsonObject], names: dict[Any, Any]) -> dict[
 
 
 def _roots(json_path: str, options: ReadOptions) -> list[str]:
-    """The frames lie in JPEGImages/, beside the JSON or in a folder of its name (train.json, train/)."""
+    """Return the folders to look in: JPEGImages/ beside the JSON or in a folder of its name."""
     roots = []
     for root in image_roots(json_path, options):
         inner = [root, os.path.join(root, stem(os.path.basename(json_path)))]

@@ -64,7 +64,7 @@ class FeatureCache:
                 yield record
 
     def write(self, record: VideoRecord, frames: Iterable[Sequence[np.ndarray]]) -> None:
-        """The levels of each of `record.frames`, in order: bf16 [C, h, w], as uint16."""
+        """Write the levels of each of `record.frames`, in order: bf16 [C, h, w], as uint16."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -104,7 +104,7 @@ class FeatureCache:
             ) from None
 
     def blank(self, num_frames: int) -> list[np.ndarray]:
-        """Features of frames that are not there."""
+        """Return features of black frames, for a blank clip: zeros."""
         return [np.zeros((num_frames, *level), np.uint16) for level in self.levels]
 
     def _schema(self, name: str) -> pa.Schema:

@@ -80,7 +80,8 @@ def image_size(path: str, what: str = "image") -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF numbers it. Pillow would decode a whole PNG to look for one behind its pixels."""
+    """Return the orientation as EXIF numbers it."""
+    # Pillow would decode a whole PNG to look for one behind its pixels.
     if image.format == "PNG" and "exif" not in image.info:
         return 1
     return image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -160,7 +161,7 @@ def _wrong_depth(path: str, intensity_range: Any) -> DataError:
 
 
 def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Gray values from `low` to `high` as uint8 RGB [height, width, 3]."""
+    """Scale gray values from `low` to `high` to uint8 RGB [height, width, 3]."""
     share = (pixels.astype(np.float64) - low) / max(high - low, 1)
     gray = np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=2)

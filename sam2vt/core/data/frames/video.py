@@ -63,7 +63,7 @@ class _CachedIndex:
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
-    """Frame count, size and rotation of a video file.
+    """Return frame count, size and rotation of a video file.
 
     The count is that of the frames which the packets announce (discarded ones left out), or of those that
     decode where packets do not tell; only the first frame is decoded otherwise. Raises DataError if the
@@ -200,7 +200,7 @@ def _seek(container: Any, stream: Any, index: FrameIndex, wanted: int) -> tuple[
 def _seek_to(
     container: Any, stream: Any, index: FrameIndex, time: int, wanted: int
 ) -> tuple[int, Iterator[Any]]:
-    """A seek may land elsewhere than asked: only known key frames up to the wanted one are accepted."""
+    """Seek, and accept only known key frames up to the wanted one: a seek may land elsewhere."""
     try:
         container.seek(time, stream=stream)
         packets = container.demux(stream)

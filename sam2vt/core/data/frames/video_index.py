@@ -26,7 +26,7 @@ _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", **_CA
 
 @contextmanager
 def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, decoding in one thread: workers are the parallelism."""
+    """Open a container and its first video stream, decoding in one thread. Raises DataError for no video."""
     try:
         container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:

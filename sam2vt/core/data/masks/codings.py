@@ -51,7 +51,7 @@ def check_colours(table: dict[str, tuple[int, int, int]] | None) -> None:
 
 
 def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
-    """class * 1000 + instance is the object's id; class 10 is void, unless it has a name."""
+    """Decode MOTS: class * 1000 + instance is the object's id; class 10 is void, unless it has a name."""
     labels = read_labels(annotation.path)
     # 8 bits cannot hold class * 1000: the ids were cut off when the mask was saved.
     if labels.pixels.dtype == np.uint8:
@@ -79,7 +79,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
 
 
 def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
-    """An object a class. Black that the table does not name is background."""
+    """Decode colours, one object per class. Black that the table does not name is background."""
     table = record.colours or {}
     pixels = _read_colours(annotation.path).astype(np.uint32)
     # One number per pixel, so that a colour is one comparison.
@@ -122,7 +122,7 @@ def _read_colours(path: str) -> np.ndarray:
 
 
 def _ctc(record: VideoRecord, annotation: LabelImage) -> Decoded:
-    """A segment is the track whose marker it covers by more than half.
+    """Decode cell tracking: a segment is the track whose marker it covers by more than half.
 
     Of several such tracks, the one with the most pixels in it, then the lowest number. Tracks with a marker
     and no segment are not known on this frame; segments of no track are void.

@@ -58,7 +58,7 @@ def _bitmap(data: str, origin: list[int], height: int, width: int, where: str) -
 
 
 def _unpack(data: str, where: str) -> bytes:
-    """No more than `_MAX_PNG_BYTES`, however small the data is."""
+    """Return the unpacked data, at most `_MAX_PNG_BYTES`, however small it is packed."""
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(data, validate=True), _MAX_PNG_BYTES)

@@ -87,7 +87,7 @@ def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
 
 
 def void_hint(record: VideoRecord) -> str:
-    """For an error that no object is visible: whether that is because what is drawn counts as void."""
+    """Return a hint for an error that no object is visible, where what is drawn counts as void."""
     if all(load_void(record, frame_index) is None for frame_index in record.annotated_frames):
         return ""
     return (

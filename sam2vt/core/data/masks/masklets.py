@@ -95,7 +95,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _whole(content: dict[str, Any], name: str, path: str) -> int:
-    """SA-V writes whole numbers as 483.0."""
+    """Return a count, which SA-V writes as 483.0."""
     value: Any = content.get(name)
     if type(value) not in (int, float) or not 1 <= value <= _MOST or value != int(value):
         raise DataError(

@@ -73,7 +73,7 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
 
 
 def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
-    """CVAT's run lengths: row by row within a box (left, top, width, height)."""
+    """Paint CVAT's run lengths: row by row within a box (left, top, width, height)."""
     box = rle.get("box")
     if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(_is_place, box)):
         raise DataError(
@@ -98,7 +98,7 @@ def _is_place(value: Any) -> bool:
 
 
 def _checked_counts(value: Any, height: int, width: int, name: str, where: str) -> np.ndarray:
-    """Run lengths, int64 [R], that cover height x width pixels, which messages call `name`."""
+    """Return run lengths, int64 [R], that cover height x width pixels, which messages call `name`."""
     pixels = f"{name} = {height} x {width} = {height * width}"
     try:
         counts = _as_counts(value)
@@ -126,7 +126,7 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 
 
 def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Runs of 0 and 1 in turn, column by column; the counts sum to height x width."""
+    """Paint runs of 0 and 1 in turn by column, bool [height, width]; counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 

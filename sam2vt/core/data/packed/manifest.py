@@ -126,7 +126,7 @@ def shard_name(number: int) -> str:
 
 
 def shard_schema() -> pa.Schema:
-    """A row is a segment of a video; it is a row group of its own, so that it can be read alone."""
+    """Return the columns of a shard. A row is a segment of a video, in a row group that is read alone."""
     import pyarrow as pa
 
     ids, binary = pa.list_(pa.int64()), pa.list_(pa.binary())

@@ -190,7 +190,7 @@ class SlicedFile(io.RawIOBase):
 
 
 def slice_bytes(num_bytes: int, num_rows: int) -> int:
-    """Of each row but the last ones, which hold what is left."""
+    """Return the bytes per row; the last rows hold what is left."""
     return max(1, -(-num_bytes // num_rows))
 
 
@@ -201,7 +201,7 @@ def open_shard(root: str, shard: str) -> pq.ParquetFile:
 
 @lru_cache(maxsize=_SHARDS_HELD)
 def _open(process: int, root: str, shard: str) -> pq.ParquetFile:
-    """Of this process: a forked one must not share the file's position."""
+    """Open a shard per process: a forked one must not share the file's position."""
     import pyarrow.parquet as pq
 
     folder = Folder(root, raises=DataError)

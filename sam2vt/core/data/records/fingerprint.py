@@ -1,4 +1,4 @@
-"""What tells a dataset from any other, and from itself after a change."""
+"""Fingerprints of datasets and of videos: equal only where nothing has changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam2vt.errors import DataError
 
 
 def fingerprint(records: Iterable[VideoRecord]) -> str:
-    """SHA-256 of the records, and of the sizes and times of their files, none of which is opened.
+    """Return the SHA-256 of the records, and of the sizes and times of their files, none of which is opened.
 
     Raises DataError naming a file that is missing, or where there is no video.
     """
@@ -30,7 +30,7 @@ def fingerprint(records: Iterable[VideoRecord]) -> str:
 
 
 def frames_fingerprint(record: VideoRecord) -> str:
-    """SHA-256 of where the usable frames of a video lie, and of the sizes and times of their files.
+    """Return the SHA-256 of the paths, sizes and times of the files of a video's usable frames.
 
     Its id and its masks do not count. Raises DataError naming a file that is missing.
     """

@@ -67,7 +67,7 @@ def num_videos(records: Sequence[VideoRecord]) -> int:
 
 
 def _visits(members: Sequence[Member], sizes: Sequence[int]) -> list[int]:
-    """Of each set in an epoch; with weights, the set with the least weight a video is visited once."""
+    """Return the visits of each set per epoch; the set with the least weight per video is visited once."""
     weights = [member.weight for member in members]
     if None in weights:
         visits = [round(size * member.repeat) for size, member in zip(sizes, members)]

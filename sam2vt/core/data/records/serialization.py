@@ -88,7 +88,7 @@ def decode_record(text: str) -> VideoRecord:
 
 
 def encode_extra(record: VideoRecord) -> dict[str, Any]:
-    """Return, in a form that JSON has, the fields of a record that only some layouts set."""
+    """Return as JSON the fields of a record that only some layouts set."""
     values = {key: getattr(record, name) for key, name in _EXTRA.items()}
     if record.intensity_range is not None:
         values["intensity_range"] = list(record.intensity_range)
@@ -128,7 +128,7 @@ class _Codec(NamedTuple):
 
 
 def _encode_annotations(annotations: dict[int, FrameAnnotation]) -> list[Any]:
-    """Groups of frames with the same kind of masks; within a group in the order of the frames given."""
+    """Return groups of frames with the same kind of masks, in the order of the frames given."""
     groups: list[Any] = []
     for kind, codec in _CODECS.items():
         frames = {index: each for index, each in annotations.items() if type(each) is kind}
@@ -217,7 +217,7 @@ def _encode_objects(frames: dict[int, Segmentations | Figures]) -> Iterator[list
 
 
 def _decode_segmentations(frames: list[Any]) -> Iterator[tuple[int, FrameAnnotation]]:
-    """Figures had no tag of their own at first: a group with any figure holds figures only."""
+    """Decode segmentations, or figures, which had no tag of their own at first: a group has one kind."""
     found = dict(_decode_objects(frames))
     each_one = (each for objects in found.values() for several in objects.values() for each in several)
     kind = Figures if any(isinstance(each, dict) and "figure" in each for each in each_one) else Segmentations
@@ -245,7 +245,7 @@ _CODECS: dict[type[FrameAnnotation], _Codec] = {
 
 
 def _encode_numbers(numbers: list[int]) -> Any:
-    """{"from", "by", "count"} where they count up evenly, else the list."""
+    """Return {"from", "by", "count"} where they count up evenly, else the list."""
     if len(numbers) > 2 and numbers[1] > numbers[0]:
         even = range(numbers[0], numbers[-1] + 1, numbers[1] - numbers[0])
         if len(even) == len(numbers) and list(even) == numbers:
@@ -260,7 +260,7 @@ def _decode_numbers(encoded: Any) -> Sequence[int]:
 
 
 def _encode_paths(paths: Sequence[str]) -> Any:
-    """{"like": [before, digits, after], numbers}, {"folder", "names"}, or the list."""
+    """Return {"like": [before, digits, after], numbers}, {"folder", "names"}, or the list."""
     match = _LAST_NUMBER.fullmatch(paths[0]) if len(paths) > 2 else None
     if match:
         before, digits, after = match.groups()
@@ -287,7 +287,7 @@ def _decode_paths(encoded: Any) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Keys that are no text, tuples and bytes in a form that JSON has; `_restore` undoes it."""
+    """Return a value as JSON has it: other keys than text, tuples and bytes are marked for `_restore`."""
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
             return {key: _plain(each) for key, each in value.items()}

@@ -124,7 +124,7 @@ class RecordTable(RecordsByRow):
         return record if record.packed is None else self._beside_table(record, record.packed)
 
     def _beside_table(self, record: VideoRecord, packed: PackedVideo) -> VideoRecord:
-        """Shards without a folder lie where the table does, wherever both have been moved."""
+        """Return the record with its shards beside the table, wherever both have been moved."""
         root = packed.root or os.path.dirname(self.path)
         return replace(record, packed=replace(packed, root=root), source=record.source or root)
 

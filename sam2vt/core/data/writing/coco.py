@@ -26,7 +26,7 @@ _NO_NAME = "object"
 
 
 def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
-    """A video's frames, and its entries, whose ids are given when all videos are there."""
+    """Write a video's frames and its entries; ids are given when all videos are there."""
     files = write_frames(record, folder / FRAMES / name, frame_stems(record), options.encoding, options.link)
     names = record.object_names
     images = [
@@ -55,7 +55,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
 
 
 def join_parts(names: Sequence[str], folder: Path) -> None:
-    """annotations.json from the parts of all videos, one of which is in memory at a time."""
+    """Write annotations.json from the parts of all videos, with one in memory at a time."""
     if not (folder / JSON).exists():  # else an earlier call was stopped after it
         _write_json(names, folder)
     shutil.rmtree(folder / _PARTS, ignore_errors=True)

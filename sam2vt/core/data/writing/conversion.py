@@ -44,7 +44,7 @@ class ConvertOptions:
 
 
 class Losses:
-    """Of one conversion."""
+    """What a conversion cannot express, counted by kind."""
 
     def __init__(self, target: str, allowed: bool) -> None:
         self.target, self.allowed = target, allowed
@@ -68,7 +68,7 @@ def frame_where(record: VideoRecord, frame: int) -> str:
 
 
 def all_object_ids(record: VideoRecord) -> tuple[int, ...]:
-    """As the layout lists them, else those that are visible somewhere."""
+    """Return the ids that the layout lists, else those that are visible somewhere."""
     return record.object_ids or find_object_ids(record)
 
 

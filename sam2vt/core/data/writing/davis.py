@@ -29,7 +29,7 @@ _LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
 def write_labels(
     record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
 ) -> None:
-    """A label image a frame. Raises DataError naming frame and objects where two overlap."""
+    """Write one label image per frame. Raises DataError naming frame and objects where two overlap."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
     for frame in record.annotated_frames:
@@ -40,7 +40,7 @@ def write_labels(
 def write_objects(
     record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
 ) -> None:
-    """A folder an object, with a file on each frame on which it is known, empty where it is absent."""
+    """Write one folder per object, a file per frame on which it is known, empty where it is absent."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
     objects = all_object_ids(record)
@@ -115,7 +115,7 @@ def _png(labels: np.ndarray) -> bytes:
 
 
 def _palette() -> bytes:
-    """Colours that tell neighbouring numbers apart, as in DAVIS and PASCAL VOC.
+    """Return colours that tell neighbouring numbers apart, as in DAVIS and PASCAL VOC.
 
     A number's lowest three bits are the highest of red, green and blue, the next three the second highest.
     """

@@ -40,7 +40,7 @@ class Encoding:
 
 
 def parse_encoding(text: str) -> Encoding:
-    """keep, png or jpeg:1 to jpeg:100. Raises ConfigError for anything else."""
+    """Parse keep, png or jpeg:1 to jpeg:100. Raises ConfigError for anything else."""
     match = re.fullmatch(r"(keep|png)|jpeg:([1-9]\d?|100)", text)
     if match is None:
         raise ConfigError(f"--encode {text}: allowed are keep, png, and jpeg:1 to jpeg:100, such as jpeg:95")
@@ -57,7 +57,7 @@ def is_kept(record: VideoRecord, encoding: Encoding) -> bool:
 
 
 def encoded_frames(record: VideoRecord, frames: range, encoding: Encoding) -> Iterator[bytes]:
-    """These frames in order, one at a time. `keep` is for records that have images."""
+    """Yield these frames in order. `keep` is for records that have images."""
     if is_kept(record, encoding):
         yield from kept_images(record, frames)
         return
@@ -86,7 +86,7 @@ def kept_images(record: VideoRecord, frames: Sequence[int]) -> Iterator[bytes]:
 
 
 def encode_image(frame: np.ndarray, encoding: Encoding) -> bytes:
-    """uint8 RGB [h, w, 3] as the content of a file."""
+    """Encode uint8 RGB [h, w, 3] as the content of a file."""
     buffer = BytesIO()
     image = Image.fromarray(frame)
     if encoding.kind == "jpeg":

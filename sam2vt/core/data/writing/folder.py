@@ -25,14 +25,14 @@ class WorkFolder:
         return video in self._done
 
     def finish(self, video: str) -> None:
-        """All files of a video are written."""
+        """Note that all files of a video are written."""
         with (self.path / _DONE).open("a") as file:
             file.write(json.dumps(video) + "\n")
 
 
 @contextmanager
 def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
-    """Renamed to `out` when the block ends without an error. `what` tells the data and options from others.
+    """Open a folder that is renamed to `out` when the block ends well; `what` tells data and options apart.
 
     Raises DataError where `out` has something in it, or where the work of another conversion lies beside it.
     """

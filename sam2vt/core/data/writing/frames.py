@@ -73,7 +73,7 @@ def write_frames(
 
 
 def link_or_copy(source: str, path: Path, link: bool) -> None:
-    """A hard link where it is wanted and the file system has it, else a copy."""
+    """Make a hard link where it is wanted and the file system has it, else a copy."""
     with write_whole(path) as written:
         if link:
             try:

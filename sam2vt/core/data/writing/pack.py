@@ -130,7 +130,7 @@ def _tasks(records: Iterable[VideoRecord], options: PackOptions, done: int) -> I
 def _in_processes(
     build: Callable[[SegmentTask], list[Row]], tasks: Iterator[SegmentTask], workers: int
 ) -> Iterator[list[Row]]:
-    """In the order of the tasks, of which only a few are under way, so that memory stays bounded."""
+    """Yield rows in the order of the tasks; only a few are under way, so that memory stays bounded."""
     waiting: deque[Future[list[Row]]] = deque()
     with process_pool(workers) as pool:
         try:
@@ -149,7 +149,7 @@ def _in_processes(
 
 
 def _write_shards(folder: Folder, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:
-    """A shard ends with the row that fills it, by what it holds and not by how that was compressed."""
+    """Write shards, each ended by the row that fills it, whatever compression makes of its size."""
     import pyarrow as pa
 
     schema, row, number = shard_schema(), next(rows, None), first
@@ -207,7 +207,7 @@ def _finish(
 
 
 def _rows_between(shards: list[PackedPart], first: int, stop: int) -> tuple[tuple[str, int, int], ...]:
-    """Rows first <= i < stop of all shards as (shard, its first row, how many)."""
+    """Return rows first <= i < stop of all shards as (shard, its first row, how many)."""
     found, start = [], 0
     for shard in shards:
         low, high = max(first, start), min(stop, start + shard.rows)

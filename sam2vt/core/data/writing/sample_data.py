@@ -215,7 +215,7 @@ def _draw_thing(
 def _draw_corners(
     rng: np.random.Generator, start: np.ndarray, aspect: float, radius: float, leaves: bool
 ) -> np.ndarray:
-    """Start, turning point and end of a path that is slow enough but goes far.
+    """Draw start, turning point and end of a path that is slow enough but goes far.
 
     The turning point of one that leaves is out of view.
     """
@@ -258,7 +258,7 @@ def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
 
 
 def _share_out_of_view(thing: Thing, size: tuple[int, int]) -> float:
-    """Of the time; a sliver at the image's edge, between the pixels of the trial, is in view."""
+    """Return the share of the time; a sliver at the edge, between the pixels of the trial, is in view."""
     grid = _grid((_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0])))
     depths = [thing.local(time, grid)[1].max() for time in _TRIAL_TIMES]
     return float(np.mean(np.array(depths) < -0.7 / _TRIAL_HEIGHT))
@@ -276,21 +276,21 @@ def _trial_masks(things: list[Thing], size: tuple[int, int]) -> np.ndarray:
 
 
 def _held_mask_jaccard(masks: np.ndarray) -> float:
-    """J of repeating the first mask over [objects, frames, h, w], as DAVIS counts it: the best object's."""
+    """Return the J of repeating the first mask over [objects, frames, h, w]: the best object's, as in DAVIS."""
     first, later = masks[:, :1], masks[:, 1:-1]
     union = (first | later).sum(axis=(2, 3))
     return float(((first & later).sum(axis=(2, 3)) / union).mean(axis=1).max())
 
 
 def _grid(size: tuple[int, int]) -> np.ndarray:
-    """[2, h, w]: x and y of the pixel centres in image heights."""
+    """Return [2, h, w]: x and y of the pixel centres in image heights."""
     height, width = size
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns + 0.5, rows + 0.5]) / height
 
 
 def _draw_colours(rng: np.random.Generator, hue: float) -> np.ndarray:
-    """Two colours of one strong hue, a light and a dark one: [2, 3], RGB from 0 to 1."""
+    """Draw two colours of one strong hue, a light and a dark one: [2, 3], RGB from 0 to 1."""
     light = colorsys.hsv_to_rgb(hue, rng.uniform(0.75, 0.95), rng.uniform(0.9, 1.0))
     dark = colorsys.hsv_to_rgb((hue + rng.uniform(-0.06, 0.06)) % 1, 0.9, rng.uniform(0.35, 0.5))
     return np.array([light, dark])
@@ -311,7 +311,7 @@ def _paint(thing: Thing, local: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def _draw_background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Muted clouds and grain, larger than the image so that it can drift: [h + m, w + m, 3]."""
+    """Draw muted clouds and grain, larger than the image so that it can drift: [h + m, w + m, 3]."""
     margin = size[0] // 8
     height, width = size[0] + margin, size[1] + margin
     clouds = np.zeros((height, width))

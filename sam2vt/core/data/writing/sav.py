@@ -42,7 +42,7 @@ def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOpti
 
 
 def _write_mp4(record: VideoRecord, path: Path, options: ConvertOptions) -> None:
-    """A file that is an mp4 already stays as it is."""
+    """Write the video file; an mp4 stays as it is."""
     source = video_source(record)
     if isinstance(source, str) and source.lower().endswith(_ENDING):
         return link_or_copy(source, path, options.link)
@@ -115,7 +115,7 @@ def _rle(mask: np.ndarray) -> dict[str, Any]:
 
 
 def _mean_area(areas: np.ndarray) -> float:
-    """Over the frames on which it is visible."""
+    """Return the mean area over the frames on which it is visible."""
     return float(areas[areas > 0].mean()) if areas.any() else 0.0
 
 

@@ -51,7 +51,7 @@ def augment(
 
 
 def _change_pixels(images: np.ndarray, settings: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Frame after frame, which is faster than all at once and takes less memory."""
+    """Return the changed images, made frame by frame: faster than all at once, in less memory."""
     colours, changed = draw_colours(settings, rng), np.empty(images.shape, dtype=np.uint8)
     for image, target in zip(images, changed):
         changes = [*colours, *draw_spoils(settings, rng)]
@@ -68,7 +68,7 @@ def _change(image: np.ndarray, changes: list[Change]) -> np.ndarray:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over several threads may differ in their last bit."""
+    """Let torch use one thread: sums over several may differ in their last bit."""
     # Setting the number costs more than reading it, and workers have one thread anyway.
     threads = torch.get_num_threads()
     if threads == 1:
@@ -92,7 +92,7 @@ def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Chan
 
 
 def draw_jitter(settings: AugmentConfig, rng: np.random.Generator, prefix: str = "") -> list[Change]:
-    """Brightness, contrast and saturation by factors around 1, as the settings of this prefix say."""
+    """Return changes of brightness, contrast and saturation by factors around 1, by the settings of a prefix."""
     limits = [(adjust, getattr(settings, prefix + name)) for name, adjust in _ADJUST.items()]
     return [_by(adjust, rng.uniform(1 - most, 1 + most)) for adjust, most in limits if most]
 
@@ -129,7 +129,7 @@ def _add_noise(std: float, rng: np.random.Generator) -> Change:
 
 
 def _compress(quality: float, rng: np.random.Generator) -> Change:
-    """By OpenCV: torchvision's own is to be removed."""
+    """Return JPEG compression by OpenCV; torchvision's own is to be removed."""
     options = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
 
     def compress(frame: torch.Tensor) -> torch.Tensor:

@@ -44,7 +44,7 @@ def move(content: Content, settings: AugmentConfig, aspect: float, rng: np.rando
 
 
 def flip(content: Content) -> Content:
-    """Left becomes right."""
+    """Return the clip mirrored: left becomes right."""
     images, masks = F.horizontal_flip(torch.from_numpy(content.images)), np.flip(content.masks, -1)
     return content._replace(images=images.numpy(), masks=np.ascontiguousarray(masks))
 
@@ -100,13 +100,13 @@ def _cut(settings: AugmentConfig, side: int, rng: np.random.Generator) -> np.nda
 
 
 def _place(settings: AugmentConfig, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Zoomed out it lies anywhere in the frame, zoomed in any part of it is seen."""
+    """Return a zoom: the scene anywhere in the frame, or any part of it."""
     zoom = _log_uniform(settings.scale_jitter, rng)
     return _map(np.diag([zoom, zoom]), rng.random(2) * (1 - zoom) * side)
 
 
 def _log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """Twice as large is as likely as half as large."""
+    """Draw a factor: twice as large is as likely as half as large."""
     return math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
 
 
@@ -115,6 +115,6 @@ def _map(linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
 
 
 def _coefficients(motion: np.ndarray) -> list[float]:
-    """As torchvision takes a map: from the moved frame's pixels to the original's."""
+    """Return a map as torchvision takes it: from the moved frame's pixels to the original's."""
     back = np.linalg.inv(motion)
     return [*back[0].tolist(), *back[1].tolist(), 0.0, 0.0]

@@ -73,7 +73,7 @@ def _is_kept(masks: np.ndarray, small: np.ndarray) -> bool:
 
 
 def paste_object(content: Content, other: Content, rng: np.random.Generator) -> Content:
-    """An object of `other` lies over the clip's frames and hides its objects; it is none of them.
+    """Return the clip with an object of `other` pasted over it, which hides its objects and is none of them.
 
     It moves as in its own clip, its centre put anywhere. On frames where its mask is not known it is the
     cut-out of the nearest frame on which it is. Where all `MAX_TRIES` places hide an object that is

@@ -8,9 +8,17 @@ import shutil
 
 import pytest
 
-from sam2vt.core.data.formats import load_records
+from sam2vt.config import DatasetConfig
+from sam2vt.core.data.formats import LAYOUTS, load_records
 from sam2vt.core.data.masks import labels
 from sam2vt.errors import ConfigError, DataError
+from sam2vt.settings import settings_of
+
+
+def test_every_dataset_type_has_layouts():
+    allowed = settings_of(DatasetConfig)["dataset_type"].allowed
+    assert allowed is not None
+    assert set(allowed.choices) == {"auto", *LAYOUTS}
 
 
 @pytest.mark.parametrize(
