@@ -276,7 +276,7 @@ def _trial_masks(things: list[Thing], size: tuple[int, int]) -> np.ndarray:
 
 
 def _held_mask_jaccard(masks: np.ndarray) -> float:
-    """Return the J of repeating the first mask over [objects, frames, h, w]: the best object's, as in DAVIS."""
+    """Return the J of repeating the first mask over [objects, frames, h, w], of the best object."""
     first, later = masks[:, :1], masks[:, 1:-1]
     union = (first | later).sum(axis=(2, 3))
     return float(((first & later).sum(axis=(2, 3)) / union).mean(axis=1).max())

@@ -92,7 +92,7 @@ def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Chan
 
 
 def draw_jitter(settings: AugmentConfig, rng: np.random.Generator, prefix: str = "") -> list[Change]:
-    """Return changes of brightness, contrast and saturation by factors around 1, by the settings of a prefix."""
+    """Return changes of brightness, contrast and saturation by factors around 1."""
     limits = [(adjust, getattr(settings, prefix + name)) for name, adjust in _ADJUST.items()]
     return [_by(adjust, rng.uniform(1 - most, 1 + most)) for adjust, most in limits if most]
 
