@@ -199,7 +199,7 @@ def main() -> None:
     record = replace(load_records("auto", options.data)[0], frame_range=(0, options.frames))
     prompts = PromptGenerator(["mask"])
     judged: tuple[VideoRecord, int, PromptGenerator, int] = (record, SIZE, prompts, 0)
-    baseline = hold_first_mask(*judged).mean.j
+    baseline = hold_first_mask(*judged).mean.values["J"]
     ours, references = [], []
     for seed in range(options.seeds):
         config = configuration(seed, options.steps)
@@ -207,7 +207,7 @@ def main() -> None:
         clips = [make_clip([record], SampleKey(0, index), spec) for index in range(options.steps)]
         sides = [(train_ours, ours), (train_reference, references)]
         for train, curves in sides if seed % 2 == 0 else sides[::-1]:
-            curves.append(train(config, clips, lambda model: evaluate_video(model, *judged).mean.j))
+            curves.append(train(config, clips, lambda model: evaluate_video(model, *judged).mean.values["J"]))
             print(f"seed {seed} {train.__name__}: {curves[-1]}", flush=True)
     text = report(ours, references, baseline, options.steps)
     write_record(text, options.out)

@@ -84,7 +84,7 @@ def scores(record: VideoRecord, steps: int, seeds: int) -> dict[str, list[float]
                     setattr(section, name, value)
             spec = clip_spec(config.dataset, seed, config.max_objects, [record])
             clips = [make_clip([record], SampleKey(0, index), spec) for index in range(steps)]
-            judge = lambda model: evaluate_video(model, *judged).mean.j  # noqa: E731
+            judge = lambda model: evaluate_video(model, *judged).mean.values["J"]  # noqa: E731
             curve = train_ours(config, clips, judge, when={steps})
             found[option.name].append(curve.points[-1][1])
             print(f"seed {seed}, {option.name}: J {curve.points[-1][1]:.3f}", flush=True)
@@ -160,7 +160,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     record = replace(load_records("auto", options.data)[0], frame_range=(0, options.frames))
-    baseline = hold_first_mask(record, SIZE, PromptGenerator(["mask"]), 0).mean.j
+    baseline = hold_first_mask(record, SIZE, PromptGenerator(["mask"]), 0).mean.values["J"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the nano network's operations are too small for more
     of_j = scores(record, options.steps, options.seeds)

@@ -142,7 +142,8 @@ def _score_videos(
         held = hold_first_mask(record, *common)
         scores += result.scores
         baseline += held.scores
-        note = f"J&F {result.mean.jf:.3f}, repeating the first mask {held.mean.jf:.3f}"
+        reached, of_baseline = (each.mean.values["J&F"] for each in (result, held))
+        note = f"J&F {reached:.3f}, repeating the first mask {of_baseline:.3f}"
         speed = result.num_frames / max(result.seconds, 1e-9)
         log.info("%d of %d, %s: %s; %.1f frames/s", number, len(records), record.video_id, note, speed)
         if recorder is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -38,14 +37,11 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
     """
     from sam2vt.core.data.dataset import clip_spec
     from sam2vt.core.data.opening import open_train_val
-    from sam2vt.core.training.feature_cache import videos_to_cache
-    from sam2vt.core.training.preflight import check_scorable
+    from sam2vt.core.training.preflight import check_training
 
     settings = config.dataset
     records = open_train_val(config)
-    check_scorable(config, records[1])
-    if settings.feature_cache is not None:
-        deque(videos_to_cache(records[0]), maxlen=0)  # refuses what cannot be cached
+    check_training(config, records, config.ray.max_workers)
     train, val = stored_records(records, storage)
     resumed = None if found is None else resume_point(found, config)
     position = None

@@ -1,14 +1,14 @@
-"""Region similarity J and contour accuracy F of masks, as DAVIS defines them.
+"""Table of the metrics of masks, and their means over a video: J and F as DAVIS defines them.
 
-J is the IoU of two masks. F is the F-measure of their boundaries, where a boundary pixel is matched if
-one of the other mask lies within a tolerance: a disk whose radius is 0.008 of the image's diagonal,
-rounded up. Both are 1 where both masks are empty.
+J, region similarity, is the IoU of two masks. F, contour accuracy, is the F-measure of their boundaries: a
+boundary pixel is matched if the other mask has one within a tolerance, a disk whose radius is 0.008 of the
+image's diagonal, rounded up. Both are 1 where both masks are empty.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,43 +17,13 @@ import numpy as np
 
 from sam2vt.errors import DataError
 
-MONITOR = "val/J&F"  # the metric by which weights are kept, ranked and training stops early
 BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal
 
 Mask = np.ndarray  # bool [height, width]
 
 
-class ObjectScore(NamedTuple):
-    """J, F and their mean, each the mean over the object's scored frames (NaN where there is none)."""
-
-    video_id: str
-    object_id: int
-    j: float
-    f: float
-    jf: float
-    num_frames: int
-
-
-class MeanScore(NamedTuple):
-    """Means over objects; NaN where none was scored."""
-
-    j: float
-    f: float
-    jf: float
-    num_objects: int
-
-
-def mean_score(scores: Iterable[ObjectScore]) -> MeanScore:
-    """The mean over the objects that were scored on some frame, each counting the same, as DAVIS does."""
-    scored = [score for score in scores if score.num_frames]
-    if not scored:
-        return MeanScore(math.nan, math.nan, math.nan, 0)
-    j, f = (sum(values) / len(scored) for values in zip(*((score.j, score.f) for score in scored)))
-    return MeanScore(j, f, (j + f) / 2, len(scored))
-
-
 def jaccard(pred: Mask, gt: Mask, void: Mask | None = None) -> float:
-    """J of two masks; all bool [height,width]. Pixels of `void` count on neither side."""
+    """Return J of two masks; all bool [height,width]. Pixels of `void` count on neither side."""
     pred, gt = _without_void(pred, gt, void)
     intersection = np.count_nonzero(pred & gt)
     union = np.count_nonzero(pred | gt)
@@ -61,7 +31,7 @@ def jaccard(pred: Mask, gt: Mask, void: Mask | None = None) -> float:
 
 
 def boundary_f(pred: Mask, gt: Mask, void: Mask | None = None) -> float:
-    """F of two masks; all bool [height,width]. Pixels of `void` are taken out of both before."""
+    """Return F of two masks; all bool [height,width]. Pixels of `void` are removed from both before."""
     pred, gt = _without_void(pred, gt, void)
     radius = math.ceil(BOUNDARY_TOLERANCE * math.hypot(*pred.shape))
     crop = _crop(pred | gt)
@@ -74,10 +44,68 @@ def boundary_f(pred: Mask, gt: Mask, void: Mask | None = None) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def boundary(mask: Mask) -> Mask:
-    """Pixels [height,width] that differ from their right, lower or lower right neighbour.
+class Metric(NamedTuple):
+    """A row of the table: a function of two masks (prediction, ground truth, void), or a mean of other rows.
 
-    In the last row only the right one is looked at, in the last column only the lower one.
+    Its value for an object is the mean over the object's scored frames, for a set the mean over objects.
+    """
+
+    of_masks: Callable[[Mask, Mask, Mask | None], float] | None = None  # 1 for two empty masks
+    mean_of: tuple[str, ...] = ()
+
+
+# Names of columns in tables and `val_scores.csv`, and, after "val/", of what a validation logs.
+METRICS = {
+    "J": Metric(jaccard),
+    "F": Metric(boundary_f),
+    "J&F": Metric(mean_of=("J", "F")),
+}
+MONITOR = "val/J&F"  # ranks checkpoints and trials, and stops training early
+
+
+class ObjectScore(NamedTuple):
+    """Each metric's mean over the object's scored frames (NaN where there is none)."""
+
+    video_id: str
+    object_id: int
+    values: dict[str, float]  # by the names of `METRICS`
+    num_frames: int
+
+
+class MeanScore(NamedTuple):
+    """Each metric's mean over objects; NaN where none was scored."""
+
+    values: dict[str, float]  # by the names of `METRICS`
+    num_objects: int
+
+
+UNSCORED = dict.fromkeys(METRICS, math.nan)
+
+
+def mean_score(scores: Iterable[ObjectScore]) -> MeanScore:
+    """Return the mean over the objects scored on some frame, each counting the same, as DAVIS does."""
+    scored = [score for score in scores if score.num_frames]
+    if not scored:
+        return MeanScore(UNSCORED, 0)
+    means = {name: sum(score.values[name] for score in scored) / len(scored) for name in _OF_MASKS}
+    return MeanScore(_means(means, 1), len(scored))
+
+
+_OF_MASKS = {name: metric.of_masks for name, metric in METRICS.items() if metric.of_masks is not None}
+
+
+def _means(sums: Mapping[str, float], number: int) -> dict[str, float]:
+    """All metrics from the sums of those of masks over `number` frames or objects."""
+    return {
+        name: sum(sums[part] for part in metric.mean_of or [name]) / (len(metric.mean_of or [name]) * number)
+        for name, metric in METRICS.items()
+    }
+
+
+def boundary(mask: Mask) -> Mask:
+    """Return the pixels, bool [height,width], that differ from their right, lower or lower right neighbour.
+
+    In the last row only the right one is compared, in the last column only the lower one.
     """
     edge = np.zeros(mask.shape, dtype=bool)
     inner = mask[:-1, :-1]
@@ -88,12 +116,12 @@ def boundary(mask: Mask) -> Mask:
 
 
 class VideoScore:
-    """J and F of the objects of one video, fed frame by frame; keeps a few numbers an object.
+    """The metrics of the objects of one video, fed frame by frame; keeps a few numbers per object.
 
     As DAVIS does, the first and the last frame that are added are left out, unless
     `score_first_and_last`. As its evaluators count, an object's frames start with the first scored
-    frame on which the prediction or the ground truth shows it, and an object that the ground truth
-    shows on no scored frame has no score.
+    frame on which the prediction or the ground truth shows it. An object that the ground truth shows
+    on no scored frame has no score.
     """
 
     def __init__(self, score_first_and_last: bool = False, *, video_id: str = "") -> None:
@@ -130,15 +158,15 @@ class VideoScore:
             if score is not None:
                 self._newest[object_id] = score
             elif object_id in self._sums:
-                self._newest[object_id] = _Sum(1.0, 1.0, 1, False)
+                self._newest[object_id] = _Sum(dict.fromkeys(_OF_MASKS, 1.0), 1, False)
 
     def result(self) -> list[ObjectScore]:
-        """One score an object of the ground truth, by object id; may be asked for at any time."""
+        """Return one score per object of the ground truth, by object id; may be called at any time."""
         sums = _joined(self._sums, self._newest) if self.score_first_and_last else self._sums
         return [
-            ObjectScore(self.video_id, object_id, j / n, f / n, (j + f) / (2 * n), n)
-            for object_id, (j, f, n, in_ground_truth) in sorted(sums.items())
-            if in_ground_truth
+            ObjectScore(self.video_id, object_id, _means(total.values, total.num_frames), total.num_frames)
+            for object_id, total in sorted(sums.items())
+            if total.in_ground_truth
         ]
 
     def _check_sizes(self, frame_index: int, object_id: int, *masks: Mask | None) -> None:
@@ -151,30 +179,38 @@ class VideoScore:
 
 
 class _Sum(NamedTuple):
-    j: float
-    f: float
+    """Sums of one object over frames."""
+
+    values: dict[str, float]  # of the metrics of masks
     num_frames: int
     in_ground_truth: bool  # on one of these frames the ground truth shows the object
 
 
 def _joined(sums: Mapping[int, _Sum], newest: Mapping[int, _Sum]) -> dict[int, _Sum]:
     joined = dict(sums)
-    for object_id, (j, f, n, there) in newest.items():
-        old = sums.get(object_id, _Sum(0.0, 0.0, 0, False))
-        joined[object_id] = _Sum(old.j + j, old.f + f, old.num_frames + n, old.in_ground_truth or there)
+    for object_id, new in newest.items():
+        old = sums.get(object_id, _Sum(dict.fromkeys(_OF_MASKS, 0.0), 0, False))
+        values = {name: old.values[name] + new.values[name] for name in _OF_MASKS}
+        seen = old.in_ground_truth or new.in_ground_truth
+        joined[object_id] = _Sum(values, old.num_frames + new.num_frames, seen)
     return joined
 
 
 def _score(pred: Mask | None, gt: Mask | None, void: Mask | None) -> _Sum | None:
-    """J and F on one frame; None where neither side shows the object."""
+    """The metrics on one frame; None where neither side shows the object."""
     in_pred, in_gt = pred is not None and bool(pred.any()), gt is not None and bool(gt.any())
     if not in_pred and not in_gt:
         return None
-    if pred is None or gt is None:
-        some = gt if pred is None else pred
-        assert some is not None
-        pred, gt = (np.zeros_like(some) if mask is None else mask for mask in (pred, gt))
-    return _Sum(jaccard(pred, gt, void), boundary_f(pred, gt, void), 1, in_gt)
+    pred, gt = both_masks(pred, gt)
+    return _Sum({name: compute(pred, gt, void) for name, compute in _OF_MASKS.items()}, 1, in_gt)
+
+
+def both_masks(pred: Mask | None, gt: Mask | None) -> tuple[Mask, Mask]:
+    """Return both masks, an empty one in place of one that is None; at most one may be None."""
+    some = gt if pred is None else pred
+    assert some is not None
+    empty = np.zeros_like(some)
+    return empty if pred is None else pred, empty if gt is None else gt
 
 
 def _without_void(pred: Mask, gt: Mask, void: Mask | None) -> tuple[Mask, Mask]:
@@ -186,8 +222,10 @@ def _without_void(pred: Mask, gt: Mask, void: Mask | None) -> tuple[Mask, Mask]:
 
 
 def _crop(mask: Mask) -> tuple[slice, slice]:
-    """The mask's bounding box and a pixel around it: all boundary pixels lie there, and only there
-    dilated boundaries are looked at, so that results are those of the whole image."""
+    """The mask's bounding box and a pixel around it, which contains all boundary pixels.
+
+    Dilated boundaries are read at boundary pixels only, so the results are those of the whole image.
+    """
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
 

@@ -1,36 +1,34 @@
-"""Scores as an aligned text table and as CSV: a row an object, a mean a video, the mean over all."""
+"""Scores as an aligned text table and as CSV: a row per object, a mean per video, the mean over all."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import METRICS, UNSCORED, ObjectScore, mean_score
 
-COLUMNS = ("video", "object", "frames", "J", "F", "J&F")
-BASELINE_COLUMNS = ("J_hold_first", "F_hold_first", "J&F_hold_first")
+COLUMNS = ("video", "object", "frames", *METRICS)
+BASELINE_COLUMNS = tuple(f"{name}_hold_first" for name in METRICS)
 
 
 class Row(NamedTuple):
+    """A row of the table."""
+
     video: str
     object: str  # an object's id, or "mean"
     num_frames: int | None  # scored frames; None in means
-    values: tuple[float, ...]  # J, F, J&F, then those of the baseline
-
-    @property
-    def is_mean(self) -> bool:
-        return self.num_frames is None
+    values: tuple[float, ...]  # of METRICS, then those of the baseline
 
 
 def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> list[Row]:
-    """A row an object, then its video's mean where there are several objects; at last the mean over all.
+    """Return a row per object, a mean per video with several objects, and last the mean over all.
 
     Means are over objects, each counting the same; an object without a scored frame has NaN and counts in
-    none. `baseline` holds what the model is compared with, such as `hold_first_mask`'s scores.
+    none. `baseline` holds the scores to compare with, such as `hold_first_mask`'s.
     """
     held = {(row.video_id, row.object_id): row for row in baseline}
     rows: list[Row] = []
@@ -40,7 +38,7 @@ def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = 
         own = [held[key] for row in of_video if (key := (row.video_id, row.object_id)) in held]
         for row in of_video:
             other = held.get((row.video_id, row.object_id))
-            values = _values(row) + (_values(other) if baseline else ())
+            values = _values(row.values) + (_values(other.values if other else UNSCORED) if baseline else ())
             rows.append(Row(video_id, str(row.object_id), row.num_frames, values))
         if len(of_video) > 1:
             rows.append(Row(video_id, "mean", None, _means(of_video, own, bool(baseline))))
@@ -49,7 +47,7 @@ def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = 
 
 
 def format_scores(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> str:
-    """The rows of `score_rows` as an aligned table with 3 decimals; "-" where nothing was scored."""
+    """Return the rows of `score_rows` as an aligned table with 3 decimals; "-" where nothing was scored."""
     header = COLUMNS + (BASELINE_COLUMNS if baseline else ())
     rows = score_rows(scores, baseline)
     cells = [header, *([*_names(row), *(_shown(value) for value in row.values)] for row in rows)]
@@ -62,7 +60,7 @@ def format_scores(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore]
 def write_scores_csv(
     path: str | Path, scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()
 ) -> None:
-    """The rows of `score_rows` as CSV with all digits; empty where nothing was scored."""
+    """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored."""
     header = COLUMNS + (BASELINE_COLUMNS if baseline else ())
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
@@ -73,14 +71,15 @@ def write_scores_csv(
             writer.writerow([*_names(row), *values])
 
 
-def _values(score: ObjectScore | MeanScore | None) -> tuple[float, float, float]:
-    return (math.nan,) * 3 if score is None else (score.j, score.f, score.jf)
+def _values(values: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(values[name] for name in METRICS)
 
 
 def _means(
     scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore], with_baseline: bool
 ) -> tuple[float, ...]:
-    return _values(mean_score(scores)) + (_values(mean_score(baseline)) if with_baseline else ())
+    means = _values(mean_score(scores).values)
+    return means + (_values(mean_score(baseline).values) if with_baseline else ())
 
 
 def _names(row: Row) -> list[str]:

@@ -8,7 +8,6 @@ annotation says nothing about are not scored there; void pixels count on neither
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.masks.loading import known_objects, load_void
 from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
-from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, VideoScore, mean_score
+from sam2vt.core.evaluation.jf import UNSCORED, MeanScore, ObjectScore, VideoScore, mean_score
 from sam2vt.core.types import Prompt, VideoRecord
 
 Masks = Mapping[int, np.ndarray]  # object id -> bool [height,width]
@@ -152,7 +151,7 @@ class _Scorer:
         rows = {row.object_id: row for row in self._score.result()}
         video_id = self._record.video_id
         for object_id in set(self._given).difference(rows):
-            rows[object_id] = ObjectScore(video_id, object_id, math.nan, math.nan, math.nan, 0)
+            rows[object_id] = ObjectScore(video_id, object_id, UNSCORED, 0)
         return [rows[object_id] for object_id in sorted(rows)]
 
     def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:

@@ -1,10 +1,9 @@
-"""The clips to train on, and the clips and whole videos to validate on, as Lightning asks for them."""
+"""Lightning's view of the data: training clips, and clips and whole videos to validate on."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -24,8 +23,9 @@ from sam2vt.core.data.records.mixture import num_videos
 from sam2vt.core.data.workers import init_worker
 from sam2vt.core.training.checkpoints.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
-from sam2vt.core.training.preflight import check_scorable, check_training_length, check_validation_length
-from sam2vt.core.training.validation import RankBatches, WholeVideo, WholeVideos
+from sam2vt.core.training.preflight import check_training
+from sam2vt.core.training.ranks import RankBatches
+from sam2vt.core.training.validation import WholeVideo, WholeVideos
 from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A run that stopped within an epoch can only go on in the same sequence of clips.
+# A run that stopped within an epoch can only be resumed in the same sequence of clips.
 SAME_SEQUENCE = ("clips_per_step", "clips_per_epoch", "seed", "shuffle")
 
 
@@ -42,9 +42,9 @@ class SAM2LightningDataModule(L.LightningDataModule):
     """Training clips of this rank; validation clips and whole videos, divided among the ranks.
 
     `config` is a `Config` or the plain dict of one. Its state is the run's position in the sequence of
-    clips: a resumed run goes on with exactly the clip after the last one trained on. Lightning must
-    not replace the samplers (`use_distributed_sampler=False`). `records` are (train, validation) where
-    somebody has found them already.
+    clips: a resumed run continues with exactly the clip after the last one trained on. Lightning must
+    not replace the samplers (`use_distributed_sampler=False`). `records` are (train, validation) that
+    are found and checked already, as by the driver of a distributed run.
     """
 
     def __init__(
@@ -65,8 +65,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Find the videos and divide them; a second call does nothing.
 
-        Before a fit, raises ConfigError where the videos leave an epoch or a validation without a batch, and
-        DataError where they leave a validation without a score.
+        Before a fit, raises ConfigError or DataError where `check_training` refuses them.
         """
         if self.train_dataset is not None:
             return
@@ -77,22 +76,17 @@ class SAM2LightningDataModule(L.LightningDataModule):
             num_videos(self.train_records),
             num_videos(self.val_records),
         )
-        if config.dataset.feature_cache is not None and not self._found:
-            deque(videos_to_cache(self.train_records), maxlen=0)  # refuses what cannot be cached
-        if stage == "fit":
-            _, world_size = self._rank_and_world_size()
-            check_training_length(config, len(self.train_records), world_size)
-            check_validation_length(config, len(self.val_records), world_size)
-            check_scorable(config, self.val_records)
+        if stage == "fit" and not self._found:
+            check_training(config, (self.train_records, self.val_records), self._rank_and_world_size()[1])
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
         self.train_dataset.quarantine = config.on_bad_sample == "quarantine"
 
     def use_features(self, model: SAM2Model) -> str:
-        """Fill the configured feature cache with what is missing, and train from it; its folder.
+        """Fill the configured feature cache with what is missing and train from it; return its folder.
 
-        Each rank encodes its share. A signal to stop ends the process: there is nothing to save yet.
+        Each rank encodes its share. Raises SystemExit on SIGTERM: there is nothing to save yet.
         """
         assert self.config.dataset.feature_cache is not None
         cache = cache_of(model, self.config.dataset.feature_cache)
@@ -104,7 +98,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             skip_damaged=self.config.on_bad_sample == "quarantine",
             between_frames=self._stop_if_asked,
         )
-        if self.trainer is not None:
+        if self.trainer is not None:  # a rank may read what another one encodes
             self.trainer.strategy.barrier("feature cache")
         assert self.train_dataset is not None, "call setup() first"
         self.train_dataset.spec = self.train_dataset.spec.reading(cache)
@@ -115,7 +109,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             raise SystemExit(SIGTERM_EXIT_CODE)
 
     def train_dataloader(self) -> Any:
-        """Batches of clips, from the run's position on."""
+        """Return the batches of clips, from the run's position on."""
         settings = self.config.dataset
         rank, world_size = self._rank_and_world_size()
         sampler = ClipSampler(
@@ -138,7 +132,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader]:
-        """[batches of clips, whole videos] of this rank; fill-ups are None."""
+        """Return [batches of clips, whole videos] of this rank; fill-ups are None."""
         settings = self.config.valdataset
         rank, world_size = self._rank_and_world_size()
         num_clips = len(self.val_records) * settings.clips_per_video
@@ -158,20 +152,20 @@ class SAM2LightningDataModule(L.LightningDataModule):
         return [clips, videos]
 
     def position(self, waiting: int = 0) -> Position:
-        """The next clip to train on, counted over all ranks.
+        """Return the next clip to train on, counted over all ranks.
 
-        Of the clips trained on, the last `waiting` batches of each rank are not counted.
+        The last `waiting` batches of each rank count as not trained on.
         """
         return self._start.advanced(self._clips_trained(waiting), self.clips_per_epoch)
 
     @property
     def clips_per_epoch(self) -> float:
-        """How many clips of an epoch are trained on, over all ranks."""
+        """Number of clips of an epoch that are trained on, over all ranks."""
         num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
         return num_batches / self.rounds * self._clips_per_step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The position, `samples_seen` (clips trained on in the whole run), and what it depends on."""
+        """Return the position, `samples_seen` (clips trained on in the whole run), and their settings."""
         waiting = 0 if self.trainer is None else batches_since_step(self.trainer)
         position = self.position(waiting)
         return {
@@ -184,7 +178,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ConfigError where a run stopped within an epoch and would now see other clips."""
+        """Restore the position. Raises ConfigError where the rest of its epoch would be other clips."""
         own = self._sequence()
         changed = [name for name in SAME_SEQUENCE if own[name] != state_dict.get(name)]
         if state_dict["clips"] and changed:
@@ -194,7 +188,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
                 f"but {was}. Go on with the same dataset, dataset.batch_size, dataset.clips_per_video, "
                 f"dataset.shuffle, seed and number of processes, or from a checkpoint at an epoch's end"
             )
-        # Lightning does not know that these loaders go on where they were.
+        # Lightning does not know that the sampler starts at the position.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         self._start = Position(state_dict["epoch"], state_dict["clips"])
         self._seen_at_start = state_dict["samples_seen"]
@@ -210,8 +204,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
         }
 
     def _clips_trained(self, waiting: int = 0) -> int:
-        """Since the start or the resume, over all ranks."""
-        # Before Lightning has restored its own counters they are behind the checkpoint's.
+        """Clips trained on since the start or the resume, over all ranks."""
+        # max: Lightning restores its own counters later than this state, and they start at 0.
         batches = max(0, self._batches_processed() - self._batches_at_start - waiting)
         return batches // self.rounds * self._clips_per_step()
 
@@ -231,6 +225,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
+    """Return a configuration given as such or as the plain dict of one, as a checkpoint holds it."""
     return config if isinstance(config, Config) else from_dict(config)
 
 

@@ -1,4 +1,4 @@
-"""A frozen encoder's features, computed once: which cache a model has, and what it lacks."""
+"""Filling a feature cache: a frozen encoder's features of all training videos, computed once."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _LOG_SECONDS = 30.0
 
 
 def cache_of(model: SAM2Model, root: str) -> FeatureCache:
-    """Where the features of a loaded model lie below `root`. Raises ConfigError where its encoder trains."""
+    """Return the cache of a loaded model below `root`. Raises ConfigError where its encoder trains."""
     size = (model.image_size, model.image_size)
     return FeatureCache(root, model.describe_encoder(), tuple(model.kept_shapes), size)
 
 
 def videos_to_cache(records: Records) -> Iterator[VideoRecord]:
-    """Each video once. Raises ConfigError for a still, whose frames are drawn anew for every clip."""
+    """Yield each video once. Raises ConfigError for a still, whose frames are drawn anew for every clip."""
     for record in records.once() if isinstance(records, Mixture) else records:
         if record.is_still:
             raise ConfigError(
                 f"dataset.feature_cache: {record.video_id} ({record.source}) is a still, which every clip "
-                "shows by another motion of the camera; set dataset.feature_cache=null, or leave stills out"
+                "shows with another camera motion; set dataset.feature_cache=null, or leave stills out"
             )
         yield record
 
@@ -50,16 +50,17 @@ def fill(
     skip_damaged: bool = False,
     between_frames: Callable[[], None] = lambda: None,
 ) -> None:
-    """Compute what is missing of the videos, on the model's device, a frame at a time.
+    """Compute what is missing of the videos, on the model's device, one frame at a time.
 
-    With `skip_damaged` a video that cannot be read is passed over with a warning; its clips raise DataError.
+    With `skip_damaged` a video that cannot be read is skipped with a warning; its clips raise DataError.
+    `between_frames` is called before each frame and may raise to stop.
     """
     missing = list(cache.missing(records))
     if not missing:
         return
     total = sum(len(record.frames) for record in missing)
     log.info(
-        "feature cache: %d frames of %d videos to encode into %s, %.1f MB a frame, %.1f GB",
+        "feature cache: %d frames of %d videos to encode into %s, %.1f MB per frame, %.1f GB",
         *(total, len(missing), cache.folder, cache.frame_bytes / 1e6, total * cache.frame_bytes / 1e9),
     )
     progress = _Progress(total)
@@ -82,7 +83,7 @@ def _encoded(
     device = model.pixel_mean.device
     for image in video_frames(record, size):
         between_frames()
-        # In full precision whatever the run's is, so that the features do not depend on it.
+        # In full precision whatever the run's is, so that runs of any precision share a cache.
         with torch.autocast(device.type, enabled=False):
             levels = model.keep(image.unsqueeze(0).to(device))
         yield [as_bits(level[0]) for level in levels]
@@ -90,17 +91,18 @@ def _encoded(
 
 
 class _Progress:
-    """A line of the log now and then."""
+    """Logs the progress twice per minute."""
 
     def __init__(self, total: int) -> None:
         self._done, self._total = 0, total
         self._began = self._told = time.monotonic()
 
     def step(self) -> None:
+        """Count a frame; log if a line is due."""
         self._done += 1
         now = time.monotonic()
         if now - self._told < _LOG_SECONDS and self._done < self._total:
             return
         self._told = now
         rate = self._done / max(now - self._began, 1e-9)
-        log.info("feature cache: %d of %d frames, %.1f a second", self._done, self._total, rate)
+        log.info("feature cache: %d of %d frames, %.1f per second", self._done, self._total, rate)

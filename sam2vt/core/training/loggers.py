@@ -1,7 +1,12 @@
-"""The loggers that a configuration asks for."""
+"""Table of the loggers that a configuration can ask for.
+
+A new logger is a row of `LOGGERS` and its setting in `config.Config`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sam2vt.config import Config
@@ -11,13 +16,48 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
 
-def build_loggers(config: Config) -> list[Logger]:
-    """W&B where it is asked for, else TensorBoard."""
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+@dataclass(frozen=True)
+class LoggerKind:
+    """A row of the table."""
 
-    if not config.use_wandb:
-        return [TensorBoardLogger(config.output_dir, name="", version="tensorboard")]
+    build: Callable[[Config], Logger]  # raises ModuleNotFoundError where its package is missing
+    setting: str  # boolean field of `Config` that asks for it
+    install: str  # command that installs its package
+
+
+def _tensorboard(config: Config) -> Logger:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(config.output_dir, name="", version="tensorboard")
+
+
+def _wandb(config: Config) -> Logger:
+    from lightning.pytorch.loggers import WandbLogger
+
+    return WandbLogger(project=config.wandb_project, name=config.name, save_dir=config.output_dir)
+
+
+LOGGERS = {
+    "tensorboard": LoggerKind(_tensorboard, "trainer.logger", "pip install tensorboard"),
+    "wandb": LoggerKind(_wandb, "use_wandb", "pip install 'sam2vt[wandb]'"),
+}
+DEFAULT = "tensorboard"  # where no other one is asked for
+
+
+def build_loggers(config: Config) -> list[Logger]:
+    """Return the loggers that the configuration asks for, else TensorBoard's.
+
+    Raises ConfigError where the package of one is not installed.
+    """
+    wanted = [name for name, kind in LOGGERS.items() if name != DEFAULT and getattr(config, kind.setting)]
+    return [_built(name, config) for name in wanted or [DEFAULT]]
+
+
+def _built(name: str, config: Config) -> Logger:
+    kind = LOGGERS[name]
     try:
-        return [WandbLogger(project=config.wandb_project, name=config.name, save_dir=config.output_dir)]
+        return kind.build(config)
     except ModuleNotFoundError as error:
-        raise ConfigError("use_wandb=true: wandb is not installed; `pip install 'sam2vt[wandb]'`") from error
+        raise ConfigError(
+            f"{kind.setting}=true: {name} is not installed; `{kind.install}`, or set {kind.setting}=false"
+        ) from error

@@ -1,30 +1,64 @@
-"""Which parameters learn how fast: optimizers, their parameter groups, and learning rates over time."""
+"""What trains and how fast: heads without a loss, optimizers, learning rates, gradient norms."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from sam2vt.config import OptimizerConfig, SchedulerConfig
+from sam2vt.config import LossConfig, OptimizerConfig, SchedulerConfig
+from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.preflight import check_warm_up
 from sam2vt.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 ENCODER = "image_encoder."
 _BLOCK = re.compile(r"^image_encoder\.trunk\.blocks\.(\d+)\.")
 _PATCHES = "image_encoder.trunk.patch_embed."
 
+# From torch 2.6 on the norm and the clipping are functions of their own.
+_HAS_SEPARATE_NORM = hasattr(nn.utils, "get_total_norm") and hasattr(nn.utils, "clip_grads_with_norm_")
+
 Curve = Callable[[int], float]
 
 
+def freeze_unreached_heads(model: SAM2Model, loss: LossConfig) -> list[str]:
+    """Freeze the heads that no active loss term trains; return the names of their parameters.
+
+    Left trainable they would get no gradient, for which DistributedDataParallel waits forever. Raises
+    ConfigError where nothing is left to train.
+    """
+    heads = {f"{name}_weight": term.head for name, term in TERMS.items() if term.head is not None}
+    frozen = []
+    for weight, head in heads.items():
+        if getattr(loss, weight) > 0:
+            continue
+        for name, parameter in model.network.named_parameters():
+            if name.startswith(f"{head}.") and parameter.requires_grad:
+                parameter.requires_grad_(False)
+                frozen.append(name)
+        log.info("loss.%s is 0: %s does not train", weight, head)
+    if not model.count_trainable_parameters():
+        raise ConfigError(
+            f"model.trainable_modules={list(model.trainable_modules or [])} with "
+            f"{', '.join(f'loss.{name}={getattr(loss, name)}' for name in heads)} leaves nothing to train: "
+            f"a head trains only where its loss term has a weight; name more modules or raise one"
+        )
+    model.train(model.training)  # frozen parts go to eval mode
+    return frozen
+
+
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """The optimizer over the parameters of SAM 2's network that require a gradient.
+    """Return the optimizer over the parameters of SAM 2's network that require a gradient.
 
     Raises ConfigError for an unknown type, and where no parameter trains.
     """
@@ -34,16 +68,16 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
             "optimizer: no parameter trains; name parts of the network in model.trainable_modules"
         )
     optimizer = _choose("optimizer.type", config.type, _OPTIMIZERS)(groups, config)
-    # A fused optimizer would unscale fp16 gradients itself, which rules out clipping; then nobody clips.
+    # A fused optimizer would unscale fp16 gradients itself. Lightning then refuses to clip them.
     optimizer._step_supports_amp_scaling = False
     return optimizer
 
 
 def hold_updates(optimizer: Optimizer, held: torch.Tensor) -> bool:
-    """From now on skip each update during which `held`, a scalar float tensor on the device, is 1.0.
+    """Skip each further update during which `held`, a scalar float tensor on the device, is 1.0.
 
     Weights, moments and step counts then stay as they are, and the host does not wait for the tensor.
-    False, and nothing done, for an optimizer that is not fused: it cannot skip by itself.
+    Return False, with nothing done, for an optimizer that is not fused: it cannot skip by itself.
     """
     if not all(group.get("fused") for group in optimizer.param_groups):
         return False
@@ -52,7 +86,7 @@ def hold_updates(optimizer: Optimizer, held: torch.Tensor) -> bool:
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Trainable parameters that share a learning rate and a weight decay, as torch.optim takes them."""
+    """Return torch.optim's groups of trainable parameters with one learning rate and weight decay each."""
     num_blocks = 1 + max((_block(name) for name, _ in network.named_parameters()), default=-1)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for module_name, module in network.named_modules():
@@ -69,10 +103,10 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
 
 
 def learning_rate(name: str, num_blocks: int, config: OptimizerConfig) -> float:
-    """The learning rate of a parameter, by its name in SAM 2's network.
+    """Return the learning rate of a parameter, by its name in SAM 2's network.
 
-    The trunk's blocks are slower by `layer_decay` for each block that lies between them and the neck,
-    counting themselves; the patch embedding lies below the first. Position codes are not slowed down.
+    A block of the trunk is slowed down by `layer_decay` for itself and each block between it and the
+    neck; the patch embedding comes below the first block. Position codes are not slowed down.
     """
     if not name.startswith(ENCODER):
         return config.lr
@@ -84,7 +118,7 @@ def learning_rate(name: str, num_blocks: int, config: OptimizerConfig) -> float:
 
 
 def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: int) -> LRScheduler | None:
-    """The schedule, to be stepped once an optimizer step; None where it is not enabled.
+    """Return the schedule, to be stepped once per optimizer step; None where it is not enabled.
 
     Every group follows the same curve times its own learning rate, so `eta_min` is where `optimizer.lr`
     ends and other groups keep their ratio to it. The warm-up is linear and reaches the full rate at its
@@ -104,12 +138,35 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
     return LambdaLR(optimizer, factor)
 
 
-def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_can_fuse(groups))
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the Euclidean norm of all gradients, a scalar tensor; they stay as they are."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
+    if _HAS_SEPARATE_NORM:
+        return nn.utils.get_total_norm(gradients)
+    # An unlimited norm scales by exactly 1.
+    return nn.utils.clip_grad_norm_(parameters, float("inf"))
 
 
-def _adam(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return Adam(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_can_fuse(groups))
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor) -> None:
+    """Scale the gradients so that their Euclidean norm, which is `norm`, becomes at most `limit`."""
+    if _HAS_SEPARATE_NORM:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    else:
+        nn.utils.clip_grad_norm_(parameters, limit)
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """Return the parameters that an optimizer updates."""
+    # The groups have them at hand; `module.parameters()` would walk through all submodules each step.
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _adam(kind: type[Adam] | type[AdamW]) -> Callable[[list[dict[str, Any]], OptimizerConfig], Optimizer]:
+    return lambda groups, config: kind(
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=_can_fuse(groups)
+    )
 
 
 def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
@@ -117,12 +174,12 @@ def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
 
 
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:
-    """Whether the parameters lie where PyTorch updates them in one kernel that can also skip."""
+    """Whether PyTorch updates the parameters in one kernel per group, which can also skip an update."""
     return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
 
 
 def _cosine(config: SchedulerConfig, length: int, lr: float) -> Curve:
-    """Half a cosine from 1 to eta_min / lr over `length` steps, where it stays."""
+    """Half a cosine from 1 to eta_min / lr over `length` steps; it then stays there."""
     floor = min(1.0, config.eta_min / lr)
 
     def curve(step: int) -> float:
@@ -140,7 +197,7 @@ def _constant(config: SchedulerConfig, length: int, lr: float) -> Curve:
     return lambda step: 1.0
 
 
-_OPTIMIZERS = {"adamw": _adamw, "adam": _adam, "sgd": _sgd}
+_OPTIMIZERS = {"adamw": _adam(AdamW), "adam": _adam(Adam), "sgd": _sgd}
 _CURVES = {"cosine": _cosine, "step": _step, "constant": _constant}
 
 

@@ -1,21 +1,45 @@
-"""How many batches an epoch and a validation have, where Lightning would refuse or train nothing."""
+"""Checks of a training's data against its configuration, before anything is loaded or trained.
+
+Lightning would refuse these runs with other words, or end them without a step.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import fields
 
 from sam2vt.config import Config, SchedulerConfig, TrainerConfig
 from sam2vt.core.data.clips.sampling import usable_clips
+from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.video import can_be_scored
+from sam2vt.core.training.feature_cache import videos_to_cache
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
+# Settings that a run without validation must not set.
+_OF_VALIDATION = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
+
+
+def check_training(config: Config, records: tuple[Records, Records], world_size: int) -> None:
+    """Check once per run that its (training, validation) records give epochs, validations and scores.
+
+    `world_size` is the number of processes, the largest one where it may change: with fewer, each has
+    more batches. Raises ConfigError where an epoch or a validation would have no batch, or where the
+    feature cache cannot hold a video; DataError where no validation video could be scored.
+    """
+    train, val = records
+    if config.dataset.feature_cache is not None:
+        deque(videos_to_cache(train), maxlen=0)  # the iterator raises at the first video it refuses
+    check_training_length(config, len(train), world_size)
+    check_validation_length(config, len(val), world_size)
+    check_scorable(config, val)
+
 
 def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
-    """What a limit leaves of `num_batches` (those `of` something): an int counts, a float is a share.
+    """Return how many of `num_batches` (those `of` something) a limit leaves: a count or a share (float).
 
-    Raises ConfigError where that is none, naming the least share that leaves one.
+    Raises ConfigError where none is left, naming the smallest share that leaves one.
     """
     used = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
     if used == 0:
@@ -67,14 +91,10 @@ def check_validation_length(config: Config, num_videos: int, world_size: int) ->
         limited_batches("trainer.limit_val_batches", -(-num_batches // world_size), limit, of)
 
 
-# What a run without validation must not set.
-_OF_VALIDATION = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
-
-
 def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: bool = True) -> None:
-    """Raise DataError where a run validates and J and F count no frame of any of its validation videos.
+    """Raise DataError where a run validates, but no frame of its validation videos counts for J and F.
 
-    A run that cannot do without validation, as in a sweep, is not told to skip it.
+    Without `can_skip` the message does not propose to skip validation: a sweep needs it.
     """
     if config.trainer.limit_val_batches == 0:
         return
@@ -92,11 +112,12 @@ def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: boo
 
 
 def bounds(config: Config) -> str:
+    """Return the words that follow "after the frame of the prompt" where the last frame does not count."""
     return "" if config.valdataset.score_first_and_last else " and before the last one"
 
 
 def remedies(config: Config, all_stills: bool = False, can_skip: bool = True) -> str:
-    """What may be changed so that there is a score, or none is needed; nothing that is set already."""
+    """Return changes that give a score or do without one, as words; nothing that is set already."""
     if all_stills:
         found = [_other_videos(config)]
     else:

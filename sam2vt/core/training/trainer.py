@@ -1,4 +1,4 @@
-"""Training as Lightning sees it: the model with its loss and validation, and the data."""
+"""Lightning's view of the training: the model with its loss, and its validation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from sam2vt.config import Config, LossConfig
+from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.clips.prompts import PromptGenerator
-from sam2vt.core.evaluation.jf import MeanScore, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import METRICS, MONITOR, MeanScore, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -30,32 +30,32 @@ from sam2vt.core.training.checkpoints.position import (
 from sam2vt.core.training.checkpoints.restoring import follow_settings
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
-from sam2vt.core.training.gradients import clip_gradients, updated_by
-from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.loss import SAM2TrainingLoss, loss_inputs
 from sam2vt.core.training.loss_terms.entries import count_entries
-from sam2vt.core.training.optim import build_optimizer, build_scheduler
+from sam2vt.core.training.optim import (
+    build_optimizer,
+    build_scheduler,
+    clip_gradients,
+    freeze_unreached_heads,
+    parameters_of,
+)
 from sam2vt.core.training.preflight import bounds, remedies
-from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
+from sam2vt.core.training.ranks import reduced
+from sam2vt.core.training.validation import BASELINE, LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
-# Share of the weights that checkpoints must at least save by leaving out what did not train.
+# Checkpoints leave out what did not train only if that is more than this share of the weights.
 LEAST_SAVING = 0.1
-# Heads that a single loss term reaches, by that term's weight.
-HEAD_OF_WEIGHT = {
-    "presence_weight": "sam_mask_decoder.pred_obj_score_head",
-    "iou_head_weight": "sam_mask_decoder.iou_prediction_head",
-}
 
 
 class SAM2LightningModule(L.LightningModule):
     """SAM 2 with its loss, validated by J&F over whole videos.
 
-    `config` is a `Config` or the plain dict of one. Beside config, model, criterion and best_val_loss,
-    `last_scores` holds the `ObjectScore` rows of the last validation over all ranks, and
-    `hold_first_scores` those of repeating each object's first mask.
+    `config` is a `Config` or the plain dict of one. `last_scores` are the `ObjectScore` rows of the last
+    validation over all ranks, `hold_first_scores` those of repeating each object's first mask.
     """
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
@@ -68,32 +68,33 @@ class SAM2LightningModule(L.LightningModule):
         self.best_val_loss = float("inf")
         self.last_scores: list[ObjectScore] = []
         self.hold_first_scores: list[ObjectScore] | None = None
-        self.gradient_norm: Tensor | None = None  # of this update, where a callback has measured it
+        self.gradient_norm: Tensor | None = None  # of this update; set by a callback that has computed it
         self._rows = ValidationRows()
-        self._base: dict[str, str] | None = None  # whose weights the network started from
+        self._base: dict[str, str] | None = None  # the weights that the network started from
 
     def setup(self, stage: str | None = None) -> None:
-        """Build the model and load its weights, and choose what trains; a second call does nothing."""
+        """Build the model, load its weights and choose what trains; a second call does nothing."""
         if not self.model.loaded:
             self._load_model()
-        # Frozen parts are in eval mode on purpose, and validation has joined its ranks' rows itself.
+        # Frozen parts are in eval mode on purpose, and the validation's values are those of all ranks.
         warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training")
         warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('val/")
 
     def on_fit_start(self) -> None:
-        """The weights are loaded and on their device, and nothing is read yet."""
+        """Compile the model and fill the feature cache: weights are on the device, no clip is read."""
         self.model.compile_parts()
         if self.config.dataset.feature_cache is None:
             return
         data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, SAM2LightningDataModule):
             raise ConfigError(
-                "dataset.feature_cache: is for a fit with SAM2LightningDataModule(config) as its datamodule; "
+                "dataset.feature_cache: needs SAM2LightningDataModule(config) as the fit's datamodule; "
                 "give it, or set dataset.feature_cache=null"
             )
         data.use_features(self.model)
 
     def configure_optimizers(self) -> Any:
+        """Return the optimizer, and where a schedule is enabled Lightning's dict with both."""
         optimizer = build_optimizer(self.model.network, self.config.optimizer)
         total_steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(optimizer, self.config.scheduler, total_steps)
@@ -102,19 +103,19 @@ class SAM2LightningModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As `SAM2Model.forward`."""
+        """Run `SAM2Model.forward`."""
         return self.model(*args, **kwargs)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """{"loss": total, "components": {name: detached scalar}} of one batch of clips."""
+        """Return {"loss": total, "components": {name: detached scalar}} of one batch of clips."""
         self._seed_step()
         loss, components, _ = self._loss(batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
             loss = loss + sum(p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad)
-        scale = batch.get("loss_scale", 1.0)
+        scale = batch.get("loss_scale", 1.0)  # of a step's last, smaller batches
         if scale != 1.0:
             loss, components = loss * scale, {name: value * scale for name, value in components.items()}
-        self._log_step(components, len(batch["video_id"]))
+        self._log_components(components, len(batch["video_id"]))
         return {"loss": loss, "components": components}
 
     def configure_gradient_clipping(
@@ -123,29 +124,30 @@ class SAM2LightningModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """As Lightning does it, but by the norm that is known already, where it is."""
+        """Clip as Lightning does, but by the norm that a callback has computed, if one has."""
         norm, self.gradient_norm = self.gradient_norm, None
         by_norm = gradient_clip_algorithm in (None, "norm")
         if norm is not None and by_norm and gradient_clip_val:
-            clip_gradients(updated_by(optimizer), float(gradient_clip_val), norm)
+            clip_gradients(parameters_of(optimizer), float(gradient_clip_val), norm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Free the gradients of an update: Lightning would keep them through the next forward."""
+        """Free the gradients after an update: Lightning would keep them through the next forward."""
         if makes_a_step(self.trainer):
             for optimizer in self.trainer.optimizers:
                 optimizer.zero_grad()
 
     def on_validation_epoch_start(self) -> None:
+        """Start a new validation's rows."""
         self._rows = ValidationRows()
 
     def validation_step(
         self, batch: Batch | WholeVideo | None, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """The loss of a batch of clips (loader 0), or J and F of a whole video (loader 1).
+        """Compute the loss of a batch of clips (loader 0), or the scores of a whole video (loader 1).
 
-        None, which fills up the loaders of ranks with fewer batches, counts nowhere.
+        None fills up the loaders of ranks with fewer batches and counts nowhere.
         """
         if isinstance(batch, WholeVideo):
             self._score_video(batch.record)
@@ -157,34 +159,37 @@ class SAM2LightningModule(L.LightningModule):
             self._rows.losses.append(LossRow(number, counts, values))
 
     def on_validation_epoch_end(self) -> None:
-        """Join the rows of all ranks and log their means: `val/loss`, its parts, `val/J`, `val/F`, ..."""
+        """Join the rows of all ranks and log their means: `val/loss`, its parts, and `val/*` of METRICS."""
         rows, self._rows = self._rows.gathered(), ValidationRows()
         if self.trainer.sanity_checking:
             return
         self.last_scores = rows.scores
-        if self.hold_first_scores is None:
+        if self.hold_first_scores is None:  # the baseline's scores never change
             self.hold_first_scores = rows.hold_first
-        losses = rows.mean_losses(self.criterion.weights)
-        metrics = {f"val/{_loss_name(name)}": value for name, value in losses.items()}
-        mean = self._mean_score(rows.scores)
-        metrics.update({"val/J": mean.j, "val/F": mean.f, "val/J&F": mean.jf})
-        metrics["val/J_hold_first"] = mean_score(self.hold_first_scores).j
-        self.best_val_loss = min(self.best_val_loss, metrics.get("val/loss", float("inf")))
+        values = {
+            _logged_name(name): value for name, value in rows.mean_losses(self.criterion.weights).items()
+        }
+        self.best_val_loss = min(self.best_val_loss, values.get("loss", float("inf")))
+        values |= self._mean_score(rows.scores).values
+        metrics = {f"val/{name}": value for name, value in values.items()}
+        metrics[BASELINE] = mean_score(self.hold_first_scores).values["J"]
         for name, value in metrics.items():  # already those of all ranks
-            self.log(name, value, prog_bar=name == "val/J&F")
+            self.log(name, value, prog_bar=name == MONITOR)
 
     def on_train_end(self) -> None:
+        """Log the last validation's scores."""
         if not self.last_scores:
             log.info("trained %d steps without validation", self.trainer.global_step)
             return
         mean, held = mean_score(self.last_scores), mean_score(self.hold_first_scores or [])
+        scores = ", ".join(f"{name} {mean.values[name]:.3f}" for name in METRICS)
         log.info(
-            "trained %d steps: J %.3f, F %.3f, J&F %.3f (J of repeating the first mask %.3f), best loss %.4f",
-            *(self.trainer.global_step, mean.j, mean.f, mean.jf, held.j, self.best_val_loss),
+            "trained %d steps: %s (J of repeating the first mask %.3f), best loss %.4f",
+            *(self.trainer.global_step, scores, held.values["J"], self.best_val_loss),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What trained, and the base that holds the rest; all weights where there is no base."""
+        """Store the weights that trained and the base that holds the rest; all weights without a base."""
         checkpoint["best_val_loss"] = self.best_val_loss
         checkpoint["world_size"] = self.trainer.world_size
         frozen = {name: p.numel() for name, p in self.named_parameters() if not p.requires_grad}
@@ -195,10 +200,11 @@ class SAM2LightningModule(L.LightningModule):
             for name in frozen:
                 del checkpoint["state_dict"][name]
             checkpoint[BASE] = self._base
-        # A resumed run makes an unfinished accumulation anew, from its first batch.
+        # A checkpoint holds no gradients: a resumed run repeats an unfinished accumulation from its start.
         rewind_loops(checkpoint, batches_since_step(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Complete the checkpoint's weights by those of its base, and apply this run's learning rates."""
         self.best_val_loss = float(checkpoint.get("best_val_loss", self.best_val_loss))
         if not self.model.loaded:  # from load_from_checkpoint, which fills in the weights next
             self._load_model(weights=False)
@@ -222,29 +228,18 @@ class SAM2LightningModule(L.LightningModule):
         masks, valid = batch["masks"], batch["valid_masks"]
         given = {"valid_masks": valid, "features": batch.get("features")}
         out = self(batch.get("images"), masks, batch["prompts"], **given)
-        total, components = self.criterion(
-            out["pred_masks"],
-            masks,
-            valid,
-            return_components=True,
-            iou_predictions=out["iou_predictions"],
-            object_score_logits=out["object_score_logits"],
-            scored=out["scored"],
-            steps=out["steps"],
-        )
+        total, components = self.criterion(out["pred_masks"], masks, valid, True, **loss_inputs(out))
         return total, components, out["scored"]
 
-    def _log_step(self, components: dict[str, Tensor], num_clips: int) -> None:
-        """The components as the mean over the ranks, on the steps that Lightning writes down."""
+    def _log_components(self, components: dict[str, Tensor], num_clips: int) -> None:
+        """Log the learning rate and the components' means over the ranks."""
+        # Only on steps that Lightning writes down: a mean over the ranks waits for all of them.
         if not logs_this_step(self.trainer):
             return
-        values = torch.stack([value.float() for value in components.values()])
-        if self.trainer.world_size > 1:
-            values = self.trainer.strategy.reduce(values, reduce_op="mean")
-        parts = {f"train/{_loss_name(name)}": value for name, value in zip(components, values)}
+        values = reduced(self.trainer, torch.stack([value.float() for value in components.values()]), "mean")
+        parts = {f"train/{_logged_name(name)}": value for name, value in zip(components, values)}
+        parts["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("train/lr", rate, on_step=True, on_epoch=False, batch_size=num_clips)
 
     def _mean_score(self, scores: Sequence[ObjectScore]) -> MeanScore:
         mean = mean_score(scores)
@@ -257,12 +252,12 @@ class SAM2LightningModule(L.LightningModule):
         return mean
 
     def _seed_step(self) -> None:
-        """Dropout and correction clicks follow from (seed, share, step), also after a resume."""
+        """Make dropout and correction clicks a function of (seed, share, step), also after a resume."""
         rounds = getattr(self.trainer.datamodule, "rounds", 1)  # type: ignore[attr-defined]
         step, batch = divmod(self.trainer.fit_loop.total_batch_idx, rounds)
         share = batch * self.trainer.world_size + self.trainer.global_rank
         seeds = np.random.SeedSequence([self.config.seed, share, step])
-        # On a CPU without the other devices' seeds, which wait with a stack trace each for a device to start.
+        # On a CPU only its own generator: seeding all devices costs a stack trace per device not started yet.
         seed_all = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
         seed_all(int(seeds.generate_state(1)[0]))
 
@@ -275,7 +270,7 @@ class SAM2LightningModule(L.LightningModule):
 
     @property
     def val_prompts(self) -> PromptGenerator:
-        """How objects are prompted on whole validation videos."""
+        """Generator of the prompts on whole validation videos."""
         settings = self.config.valdataset
         return PromptGenerator(
             settings.prompt_types,
@@ -287,38 +282,16 @@ class SAM2LightningModule(L.LightningModule):
     def propagate(
         self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int
     ) -> Iterator[FramePrediction]:
-        """As `SAM2Model.propagate`; ends early on SIGTERM, since a video can outlast the grace period."""
+        """Yield from `SAM2Model.propagate`.
+
+        Raises SIGTERMException between two frames: a long video can outlast the grace period.
+        """
         for prediction in self.model.propagate(frames, prompts, num_frames):
-            # Several ranks stop together, between two batches.
+            # Several ranks stop together, between two batches: the others would wait for this one.
             if self.trainer.received_sigterm and self.trainer.world_size == 1:
                 raise SIGTERMException
             yield prediction
 
 
-def freeze_unreached_heads(model: SAM2Model, loss: LossConfig) -> list[str]:
-    """Freeze the heads that no active loss term reaches; returns the names of their parameters.
-
-    Left trainable they would get no gradient, which hangs distributed training. Raises ConfigError
-    where nothing is left to train.
-    """
-    frozen = []
-    for weight, head in HEAD_OF_WEIGHT.items():
-        if getattr(loss, weight) > 0:
-            continue
-        for name, parameter in model.network.named_parameters():
-            if name.startswith(f"{head}.") and parameter.requires_grad:
-                parameter.requires_grad_(False)
-                frozen.append(name)
-        log.info("loss.%s is 0: %s does not train", weight, head)
-    if not model.count_trainable_parameters():
-        raise ConfigError(
-            f"model.trainable_modules={list(model.trainable_modules or [])} with "
-            f"{', '.join(f'loss.{name}={getattr(loss, name)}' for name in HEAD_OF_WEIGHT)} leaves nothing "
-            f"to train: a head trains only where its loss term has a weight; name more modules or raise one"
-        )
-    model.train(model.training)  # frozen parts go to eval mode
-    return frozen
-
-
-def _loss_name(component: str) -> str:
+def _logged_name(component: str) -> str:
     return "loss" if component == "total" else component

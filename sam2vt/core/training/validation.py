@@ -1,30 +1,34 @@
-"""What a validation collects on each rank, and how the ranks' parts become one result."""
+"""Rows that a validation collects on each rank, and their mean over all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import torch.distributed as dist
+import lightning as L
 from torch.utils.data import Dataset
 
-from sam2vt.core.evaluation.jf import ObjectScore
-from sam2vt.core.training.loss import COMPONENTS
+from sam2vt.core.evaluation.jf import METRICS, ObjectScore
+from sam2vt.core.training.loss_terms.terms import TERMS
+from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import VideoRecord
 
-Item = TypeVar("Item")
+BASELINE = "val/J_hold_first"  # J of repeating the first mask
 
 
 class WholeVideo:
-    """A record on its way through a data loader; Lightning looks into dataclasses, not into this."""
+    """A record on its way through a data loader.
+
+    Lightning moves batches to the device field by field and would copy a dataclass; it leaves this alone.
+    """
 
     def __init__(self, record: VideoRecord) -> None:
         self.record = record
 
 
 class WholeVideos(Dataset[WholeVideo]):
-    """The records of a validation set, a whole video an item."""
+    """The records of a validation set, one whole video per item."""
 
     def __init__(self, records: Sequence[VideoRecord]) -> None:
         self.records = records
@@ -34,36 +38,6 @@ class WholeVideos(Dataset[WholeVideo]):
 
     def __getitem__(self, index: int) -> WholeVideo:
         return WholeVideo(self.records[index])
-
-
-class RankBatches(Generic[Item]):
-    """Batch sampler: every world_size-th batch of the items, none twice and none left out.
-
-    Each rank gets equally many, because a wrapped model synchronises at every step: where batches do
-    not divide, the last ones are empty lists. `make` turns each item into what is asked for.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[Any],
-        batch_size: int,
-        rank: int,
-        world_size: int,
-        make: Callable[[Any], Item] | None = None,
-    ) -> None:
-        self.items, self.make = items, make
-        self.starts = range(rank * batch_size, len(items), batch_size * world_size)
-        self.batch_size, self.length = batch_size, -(-len(items) // (batch_size * world_size))
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        for start in self.starts:
-            batch = self.items[start : start + self.batch_size]
-            yield list(batch) if self.make is None else [self.make(each) for each in batch]
-        if len(self.starts) < self.length:
-            yield []
 
 
 class LossRow(NamedTuple):
@@ -83,8 +57,8 @@ class ValidationRows:
     hold_first: list[ObjectScore] = field(default_factory=list)
 
     def gathered(self) -> ValidationRows:
-        """The rows of all ranks in the order of a single process; every rank must take part."""
-        parts = _all_gather(self)
+        """Return the rows of all ranks in the order of a single process; every rank must take part."""
+        parts = gather_objects(self)
         return ValidationRows(
             losses=sorted((row for part in parts for row in part.losses), key=lambda row: row.batch),
             scores=sorted_scores(row for part in parts for row in part.scores),
@@ -92,9 +66,10 @@ class ValidationRows:
         )
 
     def mean_losses(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Components over all batches as over one: each weighted by what its own means divided by.
+        """Return each component's mean over all batches, as if they were one batch.
 
-        `total` is their sum with these weights. {} where no entry counted.
+        A batch counts by the number that its own means divided by. `total` is the sum with these
+        weights. {} where no entry counted.
         """
         if not any(row.counts["valid"] for row in self.losses):
             return {}
@@ -103,19 +78,25 @@ class ValidationRows:
         return {**means, "total": sum(weights[name] * mean for name, mean in means.items())}
 
     def _mean(self, component: str) -> float:
-        count = COMPONENTS[component]
+        count = TERMS[component].divides_by
         total = sum(row.counts[count] for row in self.losses)
         parts = sum(row.counts[count] * row.components.get(component, 0.0) for row in self.losses)
         return parts / max(total, 1)
 
 
 def sorted_scores(rows: Iterable[ObjectScore]) -> list[ObjectScore]:
+    """Return the rows by video, then by object."""
     return sorted(rows, key=lambda row: (row.video_id, row.object_id))
 
 
-def _all_gather(item: Item) -> list[Item]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [item]
-    parts: list[Item | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, item)
-    return [part for part in parts if part is not None]
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics `val/*` of the last validation, as Lightning holds them."""
+    return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+
+
+def validation_line(trainer: L.Trainer) -> str:
+    """Return the last validation's loss, scores and baseline as a line of the log."""
+    metrics = validation_metrics(trainer)
+    shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE)
+    values = ", ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)
+    return f"step {trainer.global_step}: {values}"

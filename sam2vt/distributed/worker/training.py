@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
-from sam2vt.core.evaluation.jf import MONITOR, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks import default_callbacks
@@ -159,19 +159,14 @@ def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
         "first": _scores(scored[0]) if scored else None,
         "best": _scores(max(trained, key=lambda row: float(row[MONITOR]))) if trained else None,
         "last": _scores(trained[-1]) if trained else None,
-        "hold_first": _means(module.hold_first_scores) if module.hold_first_scores else None,
+        "hold_first": mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
         "clips_per_second": clips_per_second(trainer),
     }
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
     """A results row's step, J, F and J&F."""
-    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in ("J", "F", "J&F")}}
-
-
-def _means(scores: Sequence[ObjectScore]) -> dict[str, float]:
-    mean = mean_score(scores)
-    return {"J": mean.j, "F": mean.f, "J&F": mean.jf}
+    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
 
 
 def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:

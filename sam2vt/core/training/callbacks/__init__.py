@@ -1,19 +1,21 @@
-"""What happens around training steps; one callback a file, named for what it does."""
+"""Table of the callbacks around training steps; each lives in a file of its own, named for what it does.
+
+A new callback is a file and a row of `CALLBACKS`. Lightning keys a callback's state in a checkpoint by the
+name of its class: a class with state that is renamed must keep its former name as `state_key`.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 
 from sam2vt.config import Config
-from sam2vt.core.training.callbacks.checkpoints import (
-    SaveCheckpoints,
-    checkpoint_callbacks,
-    early_stopping,
-)
+from sam2vt.core.evaluation.jf import MONITOR
+from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.log_lines import LogLines
@@ -27,30 +29,9 @@ from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
 
 
-def default_callbacks(config: Config, checkpoints: SaveCheckpoints | None = None) -> list[L.Callback]:
-    """The callbacks of every run, in the order in which Lightning must call them.
-
-    `FirstValidation` comes after those that prepare themselves when training starts, `FinalValidation`
-    before those that report when it ends; a plot after the rows that it draws; checkpoints, which hold
-    the others' state, last. `checkpoints` takes the place of the configured ones.
-    """
-    output = Path(config.output_dir)
-    results = ResultsCsv(output / "results.csv")
-    return [
-        FinalValidation(),
-        StopOnNonFinite(),
-        *([Quarantine(output / "quarantine.jsonl")] if config.on_bad_sample == "quarantine" else []),
-        Throughput(),
-        *_progress(config),
-        results,
-        ResultsPlot(results.path, output / "results.png"),
-        ScoresCsv(output / "val_scores.csv"),
-        ValidationOverlays(output / "overlays", config.trainer.num_overlay_videos),
-        *early_stopping(config),
-        SaveOnSigterm(),
-        FirstValidation(),
-        *(checkpoint_callbacks(config) if checkpoints is None else [checkpoints]),
-    ]
+def _quarantine(config: Config) -> list[L.Callback]:
+    wanted = config.on_bad_sample == "quarantine"
+    return [Quarantine(Path(config.output_dir) / "quarantine.jsonl")] if wanted else []
 
 
 def _progress(config: Config) -> list[L.Callback]:
@@ -60,3 +41,47 @@ def _progress(config: Config) -> list[L.Callback]:
     if sys.stdout.isatty():
         return [TQDMProgressBar()]
     return [LogLines(), TQDMProgressBar(refresh_rate=0)]  # a bar of ours, or Lightning adds its own
+
+
+def _results(config: Config) -> list[L.Callback]:
+    csv = Path(config.output_dir) / "results.csv"
+    return [ResultsCsv(csv), ResultsPlot(csv, csv.with_suffix(".png"))]
+
+
+def _overlays(config: Config) -> list[L.Callback]:
+    return [ValidationOverlays(Path(config.output_dir) / "overlays", config.trainer.num_overlay_videos)]
+
+
+def early_stopping(config: Config) -> list[L.Callback]:
+    """Return what stops after `early_stopping_patience` validations without a higher J&F."""
+    patience = config.trainer.early_stopping_patience
+    if patience is None:
+        return []
+    return [EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False)]
+
+
+# Lightning calls each hook of the callbacks in this order, so it decides what a hook finds done.
+CALLBACKS: dict[str, Callable[[Config], Sequence[L.Callback]]] = {
+    # Before those that report when training ends: they report its validation.
+    "final_validation": lambda config: [FinalValidation()],
+    # Before those that write: a bad step reaches no file.
+    "non_finite": lambda config: [StopOnNonFinite()],
+    "quarantine": _quarantine,
+    "throughput": lambda config: [Throughput()],
+    "progress": _progress,
+    # The plot after the rows that it draws.
+    "results": _results,
+    "scores": lambda config: [ScoresCsv(Path(config.output_dir) / "val_scores.csv")],
+    "overlays": _overlays,
+    "early_stopping": early_stopping,
+    "sigterm": lambda config: [SaveOnSigterm()],
+    # After those that prepare themselves when training starts: it validates at once.
+    "first_validation": lambda config: [FirstValidation()],
+    # Last: a checkpoint holds the state of all others.
+    "checkpoints": checkpoint_callbacks,
+}
+
+
+def default_callbacks(config: Config) -> list[L.Callback]:
+    """Return the callbacks of every run, in the order in which Lightning must call them."""
+    return [callback for build in CALLBACKS.values() for callback in build(config)]

@@ -1,4 +1,4 @@
-"""When a run saves itself, and stopping early by the J&F that checkpoints are ranked by."""
+"""Saving the run: after validations, at intervals, at epoch ends and at the end of the fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
@@ -37,10 +37,9 @@ log = logging.getLogger(__name__)
 class SaveCheckpoints(Checkpoint):
     """Saves after validations, every `every_n_steps` steps, at epoch ends and at the end of the fit.
 
-    Rank 0 writes the state into the folder `staging`; one thread beside the training hashes it and puts
-    it into the store. A save waits for the one before. Where one cannot be stored the training goes on,
-    with a warning; where the state at the end of the fit cannot, `TrainingError` is raised. A step whose
-    validation is still to come is saved after it.
+    Rank 0 writes the state into the folder `staging`. One thread beside the training hashes it and puts
+    it into the store; a save waits for the one before. A state that cannot be stored is a warning, the
+    one at the end of the fit a TrainingError. A step whose validation is still to come is saved after it.
     """
 
     def __init__(self, store: CheckpointStore, every_n_steps: int | None, staging: Path) -> None:
@@ -56,12 +55,15 @@ class SaveCheckpoints(Checkpoint):
 
     @property
     def last_saved_step(self) -> int | None:
-        """The step last handed to the store, or gone on from; the same on all ranks."""
+        """The step last handed to the store, or resumed from; the same on all ranks."""
         return self._last_saved_step
 
     @property
     def failure(self) -> str | None:
-        """After `wait`, on rank 0: why the last save was not stored, and what is; None if it was."""
+        """Why the last save was not stored and what is the last good one; None if it was.
+
+        Valid on rank 0 after `wait`.
+        """
         return None if self._failure is None else f"{_words(self._failure)}. {self._last_good()}"
 
     def save(self, trainer: L.Trainer, reason: str) -> None:
@@ -87,6 +89,7 @@ class SaveCheckpoints(Checkpoint):
             pending.result()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remove checkpoints of steps after the one resumed from: this run will make them anew."""
         if not trainer.global_step or not trainer.is_global_zero:
             return
         try:
@@ -97,14 +100,16 @@ class SaveCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Save at an epoch's end and every `every_n_steps` steps."""
         if not makes_a_step(trainer) or ends_the_run(trainer) or is_validated_next(trainer):
-            return  # the last two are saved when what belongs to the step is done
+            return  # `on_train_end` and `on_validation_end` save the last two, with all that belongs to them
         if ends_the_epoch(trainer):
             self.save(trainer, "epoch")
         elif self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
             self.save(trainer, "interval")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save with the validation's score."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.global_step:
             return
         if MONITOR in trainer.callback_metrics:
@@ -112,7 +117,12 @@ class SaveCheckpoints(Checkpoint):
         self.save(trainer, "validation")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the last step, unless it is stored.
+
+        Raises TrainingError where it cannot be stored.
+        """
         self.wait()
+        # Only rank 0 knows; the others must take part in the save, or it would wait for them.
         lost = self._last_saved_step != trainer.global_step or self._failure is not None
         if trainer.strategy.broadcast(lost):
             self.save(trainer, "end")
@@ -126,14 +136,17 @@ class SaveCheckpoints(Checkpoint):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
+        """Let a save in progress finish."""
         self.wait()
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Note the step resumed from, which is stored."""
         self._last_saved_step = checkpoint["global_step"]
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """End the thread."""
         self.wait()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -150,7 +163,7 @@ class SaveCheckpoints(Checkpoint):
         return path
 
     def _put(self, local: Path, info: CheckpointInfo) -> None:
-        """In the thread."""
+        """Store a file, in the thread."""
         try:
             self._stored, self._failure = self.store.put(local, info), None
         except Exception as error:
@@ -186,19 +199,11 @@ class SaveCheckpoints(Checkpoint):
 
 
 def checkpoint_callbacks(config: Config) -> Sequence[SaveCheckpoints]:
-    """Checkpoints in the folder of the run, where they are wanted."""
+    """Return the callback that saves into the run's folder; none where checkpoints are disabled."""
     if not config.trainer.enable_checkpointing:
         return []
     store = CheckpointStore(str(config.checkpoint_dir), keep_best=config.trainer.keep_best)
     return [SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, config.checkpoint_dir)]
-
-
-def early_stopping(config: Config) -> Sequence[EarlyStopping]:
-    """Stop after `early_stopping_patience` validations without a higher J&F than ever before."""
-    patience = config.trainer.early_stopping_patience
-    if patience is None:
-        return []
-    return [EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False)]
 
 
 def _words(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Progress as lines of the log, for where no progress bar can be drawn."""
+"""Progress as lines of the log, where no progress bar can be drawn."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import lightning as L
 
 from sam2vt.core.training.callbacks.throughput import Meter, clips_of_all_ranks
 from sam2vt.core.training.checkpoints.position import logs_this_step
+from sam2vt.core.training.validation import validation_line
 from sam2vt.core.types import Batch
 
 log = logging.getLogger(__name__)
@@ -19,9 +20,9 @@ _SECONDS = 15.0  # at least, between two lines of training
 
 
 class LogLines(L.Callback):
-    """A line now and then (step, loss, clips/s, time left), and one a validation.
+    """Logs a few lines per minute (step, loss, clips/s, time left), and one per validation.
 
-    Lines come with steps that are logged, where the loss is read anyway, and a few a minute at most.
+    Only on steps that Lightning logs: the loss is read from the device then anyway.
     """
 
     def __init__(self, seconds: float = _SECONDS) -> None:
@@ -32,11 +33,13 @@ class LogLines(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Start the clock at the first batch."""
         self.meter.start()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        """Log a line if one is due."""
         clips = clips_of_all_ranks(trainer, batch)
         self.meter.add(clips)
         now = time.monotonic()
@@ -54,15 +57,13 @@ class LogLines(L.Callback):
         )
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
         self.meter.pause()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
-        shown = ("val/loss", "val/J", "val/F", "val/J&F", "val/J_hold_first")
-        values = ", ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)
-        log.info("step %d: %s", trainer.global_step, values)
+        """Log the validation's scores."""
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            log.info("%s", validation_line(trainer))
 
     def _time_left(self, trainer: L.Trainer, clips_per_batch: float) -> str:
         total, rate = trainer.estimated_stepping_batches, self.meter.clips_per_second

@@ -1,4 +1,4 @@
-"""At the end of the fit: prediction against ground truth as pictures, for a few validation videos."""
+"""Pictures of prediction against ground truth for a few validation videos, at the end of the fit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class ValidationOverlays(L.Callback):
-    """A PNG grid and a short GIF each for the first `num_videos` validation videos, by the last weights.
+    """Draws a PNG grid and a short GIF for each of the first `num_videos` validation videos.
 
-    Rank zero draws; the other ranks wait for it meanwhile, where the last checkpoint is written, so keep
-    `num_videos` small where videos are long: a process group gives up waiting after its timeout.
+    Rank zero draws with the last weights while the other ranks wait for it at the last checkpoint. Keep
+    `num_videos` small where videos are long: a process group gives up after its timeout.
     """
 
     def __init__(self, folder: Path, num_videos: int) -> None:
@@ -27,6 +27,7 @@ class ValidationOverlays(L.Callback):
         self.num_videos = num_videos
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Propagate and draw, on rank zero."""
         records = trainer.datamodule.val_records[: self.num_videos]  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not trainer.enable_validation or not records:
             return

@@ -1,12 +1,40 @@
-"""`results.png`: the curves of `results.csv`, drawn anew after each validation."""
+"""`results.png`: the curves of `results.csv` as one picture, drawn after each validation."""
 
 from __future__ import annotations
 
+import csv
+import math
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sam2vt.core.evaluation.plots import plot_results
+from sam2vt.core.evaluation.jf import METRICS, MONITOR
+from sam2vt.core.storage.disk import write_whole
+from sam2vt.core.training.loss_terms.terms import TERMS
+from sam2vt.errors import DataError
+
+TRAIN, VAL = "train/", "val/"
+# One colour per quantity on all panels; what is not listed gets one of matplotlib's own.
+COLOURS = {
+    "loss": "#1f4e79",
+    "bce": "#d1495b",
+    "dice": "#2e8b57",
+    "iou": "#e08e1b",
+    "temporal": "#7b5ea7",
+    "focal": "#8c564b",
+    "iou_head": "#3a9fbf",
+    "presence": "#c95aa5",
+    "J&F": "#1f4e79",
+    "J": "#2e8b57",
+    "F": "#e08e1b",
+}
+Curve = tuple[list[float], list[float]]  # steps, values
 
 
 class ResultsPlot(L.Callback):
@@ -17,5 +45,148 @@ class ResultsPlot(L.Callback):
         self.png_path = png_path
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, on rank zero."""
         if trainer.is_global_zero and self.csv_path.exists() and not trainer.sanity_checking:
             plot_results(self.csv_path, self.png_path)
+
+
+def plot_results(csv_path: str | Path, png_path: str | Path) -> None:
+    """Draw loss, its parts, scores beside the baseline, and learning rates against the step.
+
+    The CSV has a column `step`, columns `train/*`, `val/*` and learning rates (`lr`, or `.../lr` with any
+    ending); empty cells are left out. Panels without a value are not drawn. Raises DataError where there
+    is nothing to draw.
+    """
+    curves = read_curves(csv_path)
+    drawers: list[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], None]]] = [
+        (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
+        (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
+        (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
+        (_is_rate, _draw_rates),
+    ]
+    panels = []
+    for belongs, draw in drawers:
+        chosen = {name: curve for name, curve in curves.items() if belongs(name)}
+        if chosen:
+            panels.append((draw, chosen))
+    if not panels:
+        raise DataError(f"{csv_path}: no loss, score or learning rate to plot; columns: {sorted(curves)}")
+    figure = Figure(
+        figsize=(6.2 * min(len(panels), 2), 4.2 * math.ceil(len(panels) / 2)),
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
+    )
+    FigureCanvasAgg(figure)
+    for place, (draw, chosen) in enumerate(panels, start=1):
+        axes = figure.add_subplot(math.ceil(len(panels) / 2), min(len(panels), 2), place)
+        _style(axes)
+        draw(axes, chosen)
+    _save(figure, Path(png_path))
+
+
+def read_curves(csv_path: str | Path) -> dict[str, Curve]:
+    """Return column -> (steps, values) of its filled cells; columns that are not numbers are left out.
+
+    Raises DataError where there is no row or no column `step`.
+    """
+    with open(csv_path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or "step" not in rows[0]:
+        raise DataError(f"{csv_path}: a column 'step' and at least one row are needed to plot")
+    curves: dict[str, Curve] = {}
+    for name in rows[0]:
+        cells = [(row["step"], row[name]) for row in rows if row[name]]
+        try:
+            points = [(float(step), float(value)) for step, value in cells]
+        except ValueError:
+            continue
+        if points and name != "step":
+            curves[name] = ([step for step, _ in points], [value for _, value in points])
+    return curves
+
+
+def _quantity(name: str) -> str:
+    return name.split("/", 1)[-1]
+
+
+def _is_rate(name: str) -> bool:
+    return name == "lr" or name.startswith("lr-") or "/lr" in name
+
+
+def _draw_loss(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("loss")
+    for name, curve in curves.items():
+        _line(axes, name, curve)
+    axes.legend(frameon=False)
+
+
+def _draw_parts(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("parts of the loss, unweighted")
+    for name, curve in curves.items():
+        is_only = name.startswith(TRAIN) or f"{TRAIN}{_quantity(name)}" not in curves
+        _line(axes, name, curve, label=_quantity(name) if is_only else "_")
+    values = [value for _, ys in curves.values() for value in ys if value > 0]
+    if values and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+    if any(name.startswith(VAL) for name in curves) and any(name.startswith(TRAIN) for name in curves):
+        axes.plot([], [], color="0.3", label="train")
+        axes.plot([], [], color="0.3", marker="o", markersize=4, linestyle="--", label="val")
+    axes.legend(frameon=False, ncols=2, fontsize="small")
+
+
+def _draw_scores(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("J and F on whole validation videos")
+    for name, curve in sorted(curves.items(), key=lambda item: _quantity(item[0]).split("_")):
+        quantity, _, baseline = _quantity(name).partition("_")
+        if not baseline:
+            _line(axes, name, curve, label=quantity, linewidth=2.2 if name == MONITOR else 1.2)
+    for name, (_, values) in curves.items():
+        quantity, _, baseline = _quantity(name).partition("_")
+        if baseline:
+            label = f"{quantity} of repeating the first mask"
+            axes.axhline(values[-1], color=_colour(quantity), linestyle=":", label=label)
+    if (best := curves.get(MONITOR)) is not None:
+        step, value = max(zip(*best), key=lambda point: point[1])
+        axes.set_title(f"J and F on whole videos: best J&F {value:.3f} at step {step:.0f}")
+        axes.plot(
+            [step], [value], marker="o", markersize=10, fillstyle="none", color=_colour(_quantity(MONITOR))
+        )
+    axes.set_ylim(0, 1.05)
+    axes.legend(frameon=False)
+
+
+def _draw_rates(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set_title("learning rate")
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, label=name, marker="o" if len(steps) == 1 else None)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+
+
+def _line(axes: Axes, name: str, curve: Curve, label: str | None = None, linewidth: float = 1.5) -> None:
+    is_val = name.startswith(VAL)
+    axes.plot(
+        *curve,
+        color=_colour(_quantity(name)),
+        linestyle="--" if is_val and _quantity(name) not in METRICS else "-",
+        marker="o" if is_val or len(curve[0]) == 1 else None,
+        markersize=4,
+        linewidth=linewidth,
+        label=name if label is None else label,
+    )
+
+
+def _colour(quantity: str) -> str:
+    # By the name, so that a quantity has the same colour on every panel and in every run.
+    return COLOURS.get(quantity, f"C{zlib.crc32(quantity.encode()) % 10}")
+
+
+def _style(axes: Axes) -> None:
+    axes.set_xlabel("optimizer step")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Replace the picture at once: a viewer never opens half of it."""
+    with write_whole(path) as written:
+        figure.savefig(written, dpi=120, format="png")

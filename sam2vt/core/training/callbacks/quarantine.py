@@ -1,4 +1,4 @@
-"""Clips that could not be made: written down, counted, and too many of them end the run."""
+"""Clips that could not be made: each is listed in a file, and too many of them end the run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch.distributed as dist
 
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import logs_this_step, makes_a_step
+from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import Batch
 from sam2vt.errors import TrainingError
 
@@ -23,28 +23,28 @@ log = logging.getLogger(__name__)
 LIMIT = 0.01  # share of an epoch's clips that may be quarantined; one clip always may
 _NAMED = 5  # videos that the message names
 
-Entry = dict[str, Any]  # epoch, index, video_id, source, error
+BadClip = dict[str, Any]  # epoch, index, video_id, source, error
 
 
 class Quarantine(L.Callback):
-    """Keeps `quarantine.jsonl`, a line a clip that came blank because it could not be made.
+    """Keeps `quarantine.jsonl`, one line per clip that came blank because it could not be made.
 
-    `used` and `entries` are of all ranks and of steps that were made, as of the last logged step,
-    validation or checkpoint; their numbers add up to the clips that the run has had. Every checkpoint
-    holds them, so that a resumed run has each clip once. Raises TrainingError on all ranks where the
-    entries of an epoch are more than `LIMIT` of its clips.
+    `used` and `entries` count all ranks' clips in completed steps, up to the last logged step, validation
+    or checkpoint; together they are all clips that the run has had. Every checkpoint holds them, so that
+    a resumed run counts each clip once. Raises TrainingError on all ranks where the entries of an epoch
+    are more than `LIMIT` of its clips.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.used = 0
-        self.entries: list[Entry] = []
+        self.entries: list[BadClip] = []
         self._num_written = 0  # entries that the file holds
-        self._made: tuple[int, list[Entry]] = (0, [])  # of this rank, in steps not yet joined
-        self._waiting: tuple[int, list[Entry]] = (0, [])  # of this rank, in the step being made
+        self._made: tuple[int, list[BadClip]] = (0, [])  # of this rank, in steps not yet joined
+        self._waiting: tuple[int, list[BadClip]] = (0, [])  # of this rank, in the step being made
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What an earlier try at these steps wrote does not count."""
+        """Write the file anew: lines of an earlier try at these steps do not count."""
         if trainer.is_global_zero:
             self.path.unlink(missing_ok=True)
             if self.entries:
@@ -53,6 +53,7 @@ class Quarantine(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        """Note the batch's clips; join the ranks' on logged steps."""
         bad = batch.get("quarantined", [])
         # Blank clips that fill up a step are no clips of the data.
         used = sum(frames[0] >= 0 for frames in batch["frame_indices"])
@@ -64,10 +65,12 @@ class Quarantine(L.Callback):
             self._look(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Join the ranks' clips."""
         if not trainer.sanity_checking:
             self._look(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Join the ranks' clips and log the total."""
         self._look(trainer)
         if trainer.is_global_zero:
             bad = len(self.entries)
@@ -80,23 +83,25 @@ class Quarantine(L.Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Every rank must ask for it."""
+        """Return the clips of all ranks; every rank must take part."""
         self._join()
         return {"used": self.used, "entries": self.entries}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the clips; those of unfinished steps come again."""
         self.used, self.entries = state_dict["used"], list(state_dict["entries"])
         self._made = self._waiting = (0, [])
 
     def _join(self) -> None:
         """Add what the ranks have seen since the last time; every rank must take part."""
-        parts = _all_gather(self._made)
+        parts = gather_objects(self._made)
         self._made = (0, [])
         new = [entry for _, entries in parts for entry in entries]
         self.used += sum(used for used, _ in parts)
         self.entries = sorted([*self.entries, *new], key=lambda entry: (entry["epoch"], entry["index"]))
 
     def _look(self, trainer: L.Trainer) -> None:
+        """Join the ranks' clips, write new ones down, and stop if they are too many."""
         self._join()
         if trainer.is_global_zero and len(self.entries) > self._num_written:
             worst, error = _worst(self.entries)[0]
@@ -109,14 +114,14 @@ class Quarantine(L.Callback):
         check_share(self.entries, getattr(datamodule, "clips_per_epoch", None), self.path)
 
     def _write(self) -> None:
-        """The whole file, put in place at once."""
+        """Replace the whole file."""
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.entries]
         with write_whole(self.path) as written:
             written.write_text("".join(lines), encoding="utf-8")
         self._num_written = len(self.entries)
 
 
-def check_share(entries: Sequence[Entry], clips_per_epoch: float | None, path: Path) -> None:
+def check_share(entries: Sequence[BadClip], clips_per_epoch: float | None, path: Path) -> None:
     """Raise TrainingError where more than `LIMIT` of an epoch's clips are quarantined; one always may be."""
     if clips_per_epoch is None or not math.isfinite(clips_per_epoch):
         return
@@ -132,19 +137,10 @@ def check_share(entries: Sequence[Entry], clips_per_epoch: float | None, path: P
         )
 
 
-def _worst(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+def _worst(entries: Sequence[BadClip]) -> list[tuple[str, str]]:
     """(video, its first error), those with the most entries first."""
     errors: dict[str, str] = {}
     for entry in entries:
         errors.setdefault(entry["video_id"], entry["error"])
     counts = Counter(entry["video_id"] for entry in entries)
     return [(video, errors[video]) for video, _ in counts.most_common()]
-
-
-def _all_gather(item: Any) -> list[Any]:
-    """The item of every rank."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return [item]
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, item)
-    return parts

@@ -1,4 +1,4 @@
-"""`results.csv`: a row a validation, the first before any step."""
+"""`results.csv`: one row per validation, the first before any step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import lightning as L
 import torch
-import torch.distributed as dist
 
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import batches_since_step, makes_a_step
+from sam2vt.core.training.ranks import gather_objects
+from sam2vt.core.training.validation import validation_metrics
 
 FIRST_COLUMNS = ("step", "epoch", "seconds")
 STATE = "results_csv"  # its key in a checkpoint
@@ -23,10 +24,10 @@ Row = dict[str, Any]
 class ResultsCsv(L.Callback):
     """Writes step, epoch, seconds of the run, `train/*` (means since the last row; `lr` as it is), `val/*`.
 
-    A resumed run keeps the rows up to the step it goes on from. A checkpoint holds them too, for a machine
-    that has no such file, and each rank's sums since the last row: the rows of a resumed run are those of
-    one that was never stopped, but for the seconds.
-    A new run in the same folder puts an older file aside as `results-<n>.csv`.
+    A resumed run keeps the rows up to the step it resumes from. A checkpoint holds them too, for a machine
+    without the file, and each rank's sums since the last row: except for the seconds, the rows of a
+    resumed run are those of one that never stopped. A new run in the same folder renames an older file
+    to `results-<n>.csv`.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -41,6 +42,7 @@ class ResultsCsv(L.Callback):
         self._started = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over the rows of the run resumed from, or put an older run's file aside."""
         self.rows = []
         if trainer.is_global_zero:
             self._read_or_put_aside(trainer.global_step)
@@ -49,11 +51,13 @@ class ResultsCsv(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Note the learning rate: after the batch it is the next step's."""
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Add the loss components to the sums, on the device."""
         for name, value in outputs["components"].items():
             name = "loss" if name == "total" else name
             self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
@@ -63,13 +67,14 @@ class ResultsCsv(L.Callback):
             self._at_step = (dict(self._sums), self._batches)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a row and write the file."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         train = self._train_means(trainer)
         if not trainer.is_global_zero:
             return
-        val = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
-        # Validated again, as after a resume between two steps: the newer row stands.
+        val = validation_metrics(trainer)
+        # A step validated twice, as after a resume between two steps, keeps the newer row.
         self.rows = [row for row in self.rows if int(row["step"]) != trainer.global_step]
         row: Row = {
             "step": trainer.global_step,
@@ -82,17 +87,18 @@ class ResultsCsv(L.Callback):
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Every rank takes part."""
-        # Batches of an unfinished accumulation come again after a resume.
+        """Store the rows and every rank's sums; every rank must take part."""
+        # A resumed run repeats the batches of an unfinished accumulation.
         waiting = batches_since_step(trainer) > 0
         sums, batches = self._at_step if waiting else (self._sums, self._batches)
         own = {"sums": {name: value.cpu() for name, value in sums.items()}, "batches": batches}
         state = {"epoch": self._epoch, "lr": self._rate, "rows": self.rows}
-        checkpoint[STATE] = {**state, "ranks": _all_gather(own)}
+        checkpoint[STATE] = {**state, "ranks": gather_objects(own)}
 
     def on_load_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        """Restore the rows and this rank's sums, or a share of all where the number of ranks changed."""
         state = checkpoint.get(STATE)
         if state is None:
             return
@@ -109,7 +115,7 @@ class ResultsCsv(L.Callback):
         self._at_step = (dict(self._sums), self._batches)
 
     def _train_means(self, trainer: L.Trainer) -> dict[str, float]:
-        """Over the batches since the last row and over the ranks; every rank must take part."""
+        """Means over the batches since the last row and over the ranks; every rank must take part."""
         sums, batches, self._sums, self._batches = self._sums, self._batches, {}, 0
         if not batches_since_step(trainer):
             self._at_step = ({}, 0)
@@ -122,7 +128,7 @@ class ResultsCsv(L.Callback):
 
     def _read_or_put_aside(self, step: int) -> None:
         if step:
-            # A file that is here may be what another group of workers left behind.
+            # The checkpoint's rows first: a file here may be another group of workers'.
             rows = self._saved_rows or (read_rows(self.path) if self.path.exists() else [])
             self.rows = [row for row in rows if int(row["step"]) <= step]
         elif self.path.exists():
@@ -130,7 +136,7 @@ class ResultsCsv(L.Callback):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a results file; a value that is not there is absent from its row."""
+    """Return the rows of a results file; an empty cell is absent from its row."""
     with path.open(newline="") as file:
         return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
 
@@ -142,14 +148,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(names), restval="")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _all_gather(own: dict[str, Any]) -> list[dict[str, Any]]:
-    if not (dist.is_available() and dist.is_initialized()):
-        return [own]
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, own)
-    return parts
 
 
 def _free_name(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`val_scores.csv`: J and F of each validation video and object, beside the baseline."""
+"""`val_scores.csv`: the scores of each validation video and object, beside the baseline."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ class ScoresCsv(L.Callback):
         self.path = path
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Write the file."""
         if trainer.is_global_zero and pl_module.last_scores and not trainer.sanity_checking:
             write_scores_csv(self.path, pl_module.last_scores, pl_module.hold_first_scores or [])
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Log the table."""
         if trainer.is_global_zero and pl_module.last_scores:
             table = format_scores(pl_module.last_scores, pl_module.hold_first_scores or [])
             log.info("the last validation:\n%s", table)

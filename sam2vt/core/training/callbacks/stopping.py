@@ -1,4 +1,4 @@
-"""On SIGTERM: save, then end with exit code 143."""
+"""Stopping by a signal: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class SaveOnSigterm(L.Callback):
-    """Lightning notes the signal and raises a SystemExit between two steps, whose exit code is 0.
+    """Saves on SIGTERM.
 
-    This saves first and gives that exit its code; a signal that comes after the last step ends the
-    process with the same code once the fit is over.
+    Lightning notes the signal and raises a SystemExit with code 0 between two steps. This callback saves
+    first and sets the code. A signal after the last step ends the process with the same code once the fit
+    is over.
     """
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
+        """Save, and give the exit its code."""
         if not isinstance(exception, SIGTERMException):
             return
         exception.code = SIGTERM_EXIT_CODE
@@ -40,15 +42,14 @@ class SaveOnSigterm(L.Callback):
                 log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raise SIGTERMException for a signal that came too late to interrupt a step."""
         if trainer.received_sigterm:
             raise SIGTERMException(SIGTERM_EXIT_CODE)
 
 
 def _repeat_validation(trainer: L.Trainer) -> None:
-    """Let a resumed run do the whole interrupted validation again, whose rows are lost.
-
-    These counters are what Lightning takes for a validation stopped in its first batch.
-    """
+    """Let a resumed run repeat the whole interrupted validation, whose rows are lost."""
+    # By these counters Lightning takes the validation for one that stopped in its first batch.
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     progress.reset()
     progress.total.load_state_dict({"ready": 1, "started": 1, "processed": 0, "completed": 0})
@@ -59,10 +60,10 @@ _LIGHTNINGS_EXIT_CODE = 1  # what Lightning makes of a KeyboardInterrupt
 
 @contextmanager
 def stop_on_interrupt(trainer: L.Trainer) -> Iterator[None]:
-    """The first SIGINT ends the fit within this block as a SIGTERM would, a second one at once.
+    """End the fit within this block on SIGINT: the first one as a SIGTERM would, a second one at once.
 
-    Either way the block raises SystemExit with code 130. Outside the main thread, where Python lets nobody
-    handle signals, nothing changes.
+    Either way the block raises SystemExit with code 130. Outside the main thread, where Python forbids
+    signal handlers, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""How much training takes in a second, and how long it waits for it."""
+"""Throughput of the training, and the share of the time that it waits for data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Meter:
-    """Clips of all ranks, frames of this one, and the seconds they took: waits included, validation not."""
+    """Counts clips of all ranks, frames of this one, and seconds, waits included and validations not."""
 
     def __init__(self) -> None:
         self.clips = 0.0
@@ -25,10 +25,12 @@ class Meter:
         self._since: float | None = None
 
     def start(self) -> None:
+        """Start the clock, unless it runs."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def add(self, clips: float, frames: int = 0) -> None:
+        """Count clips and frames, and the seconds since the clock was read last."""
         now = time.perf_counter()
         self.seconds += now - (now if self._since is None else self._since)
         self.clips += clips
@@ -36,28 +38,31 @@ class Meter:
         self._since = now
 
     def pause(self) -> None:
+        """Stop the clock without counting what it shows."""
         self._since = None
 
     @property
     def clips_per_second(self) -> float:
+        """Clips per second of all ranks; 0 before the first."""
         return self.clips / self.seconds if self.seconds else 0.0
 
     @property
     def frames_per_second(self) -> float:
+        """Frames per second of this rank; 0 before the first."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     @property
     def data_wait(self) -> float:
-        """The share of the time that was spent waiting for batches."""
+        """Share of the time spent waiting for batches."""
         return self.waited / self.seconds if self.seconds else 0.0
 
 
 class Throughput(L.Callback):
     """Logs `train/clips_per_second` (all ranks), `train/frames_per_second_per_rank` and `train/data_wait`.
 
-    Each is of a logging interval; the whole fit's are printed at its end. `data_wait` is the share of the
-    time that rank zero spends asking for its next batch. What lies before the first batch counts nowhere:
-    it is the start of the data's pipeline.
+    Each covers a logging interval; those of the whole fit are printed at its end. `data_wait` is the share
+    of the time in which rank zero waits for its next batch. The time before the first batch does not
+    count: it starts the data pipeline.
     """
 
     def __init__(self) -> None:
@@ -66,7 +71,7 @@ class Throughput(L.Callback):
         self._asked = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lightning tells nobody but its profiler when it asks for a batch; listen in."""
+        """Wrap the loop's fetch hooks: Lightning tells only its profiler when it asks for a batch."""
         loop: Any = trainer.fit_loop.epoch_loop
         before, after = (getattr(type(loop), name) for name in ("_on_before_fetch", "_on_after_fetch"))
 
@@ -86,11 +91,13 @@ class Throughput(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        """Start the clock at the first batch."""
         self._start()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        """Count the batch; log the rates on logged steps."""
         clips, frames = clips_of_all_ranks(trainer, batch), sum(map(len, batch["frame_indices"]))
         self.total.add(clips, frames)
         self.interval.add(clips, frames)
@@ -105,13 +112,15 @@ class Throughput(L.Callback):
             self.interval.start()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
         self.total.pause()
         self.interval.pause()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the whole fit's rates."""
         if trainer.is_global_zero and self.total.clips:
             log.info(
-                "%.0f clips in %.0f s of training: %.2f clips/s, %.1f frames/s a rank, %.1f%% of the time "
+                "%.0f clips in %.0f s of training: %.2f clips/s, %.1f frames/s per rank, %.1f%% of the time "
                 "waiting for data",
                 *(self.total.clips, self.total.seconds, self.total.clips_per_second),
                 *(self.total.frames_per_second, 100 * self.total.data_wait),
@@ -123,7 +132,10 @@ class Throughput(L.Callback):
 
 
 def clips_of_all_ranks(trainer: L.Trainer, batch: Batch) -> float:
-    """Clips that all ranks train on in this batch; a mean where blank ones fill up a step's last batches."""
+    """Return how many clips all ranks train on in this batch.
+
+    A mean over the step's batches where blank clips fill up the last ones.
+    """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     rounds = getattr(data, "rounds", 1)
     if rounds == 1:

@@ -1,4 +1,4 @@
-"""What a training needs in memory, by what needs it, and single settings that would make it fit."""
+"""Memory that a training needs, by purpose, and single settings that would make it fit."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sam2vt.core.training.footprint.step import simulate_step
 from sam2vt.settings import choices
 
 PREFETCHED = 2  # batches that each loader process has ready, as torch's DataLoader does
-# A GPU's memory that no tensor holds: its context and the libraries' work spaces.
+# Memory of a GPU that no tensor holds: its context and the libraries' work spaces.
 CUDA_CONTEXT_BYTES = 600e6
-# The same of a process on a CPU: the operations' own buffers and what the run keeps beside its tensors.
+# The same for a process on a CPU: buffers inside operations, and the run's own objects.
 CPU_WORK_SPACES_BYTES = 200e6
 WITHOUT_ENCODER = ("memory_attention", "memory_encoder", "mask_decoder")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by what needs them: on the device that trains, and beside it on the host."""
+    """Bytes by purpose, on the device that trains and beside it on the host."""
 
     device: str  # cpu or cuda
     on_device: dict[str, float]
@@ -36,14 +36,14 @@ class Estimate:
 
     @property
     def device_bytes(self) -> float:
-        """What has to fit on the GPU; without one what has to fit in this process' memory."""
+        """Bytes that must fit on the GPU, or without one in this process."""
         return sum(self.on_device.values())
 
 
 def estimate(config: Config, libraries: float | None = None) -> Estimate:
-    """What a training step of one worker needs at its peak, and what lies beside it.
+    """Return the bytes that one worker's training needs at the peak of a step.
 
-    On a CPU all of it is in one process: the libraries, the weights and the step. The step is run on tensors
+    On a CPU one process holds all of it: the libraries, the weights and the step. The step runs on tensors
     without content; weights and data are not read. `libraries` are the bytes of a process before it trains,
     by default of this one.
     """
@@ -68,9 +68,9 @@ def estimate(config: Config, libraries: float | None = None) -> Estimate:
 def knobs_that_fit(
     config: Config, limit_bytes: float, libraries: float | None = None
 ) -> Iterator[tuple[str, float]]:
-    """(override, bytes) of each single change with which the training takes at most `limit_bytes`.
+    """Yield (override, bytes) of each single change with which the training takes at most `limit_bytes`.
 
-    Those that change nothing but the time come first, then those that change what is learned.
+    Changes that only cost time come first, then those that change the result.
     """
     for override, changed in _knobs(config):
         needed = estimate(changed, libraries).device_bytes
@@ -79,7 +79,7 @@ def knobs_that_fit(
 
 
 def device_of(config: Config) -> str:
-    """Where the configured training runs: cuda or cpu."""
+    """Return where the configured training runs: cuda or cpu."""
     accelerator = config.trainer.accelerator
     if accelerator in ("gpu", "cuda"):
         return "cuda"
@@ -87,13 +87,13 @@ def device_of(config: Config) -> str:
 
 
 def process_bytes() -> float:
-    """The most that this process has had in memory."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the peak resident memory of this process so far, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
     return float(most if sys.platform == "darwin" else most * 1024)
 
 
 def _knobs(config: Config) -> Iterator[tuple[str, Config]]:
-    """Single changes, each with the configuration that it gives."""
+    """Single changes, each with the configuration that results."""
     yield from _recomputing(config)
     if config.dataset.batch_size > 1:
         yield _changed(config, "dataset.batch_size=1", {"dataset.batch_size": 1})
@@ -109,7 +109,7 @@ def _knobs(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _recomputing(config: Config) -> Iterator[tuple[str, Config]]:
-    """More and more parts beside those that are recomputed already, but for what has nothing to gain."""
+    """Ever more parts to recompute beside the configured ones, without those that would save nothing."""
     spared: set[str] = set() if trains(config, "image_encoder") else {"encoder_blocks"}
     if config.dataset.feature_cache is not None:
         spared.add("image_encoder")

@@ -1,7 +1,7 @@
-"""What a training step holds in memory at its peak, found by running it on tensors without content.
+"""Peak memory of a training step, found by running it on tensors without content.
 
 PyTorch's fake tensors have shapes and storages but no data: two steps of the real code, backward and the
-optimizer included, take seconds and no memory, whatever the network's size. Counted is every storage from
+optimizer included, take seconds and no memory, whatever the network's size. Every storage is counted from
 its first use to its end.
 """
 
@@ -24,17 +24,20 @@ from torch.utils._pytree import tree_leaves
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.training.footprint.heap import Heap
-from sam2vt.core.training.loss import SAM2TrainingLoss
+from sam2vt.core.training.loss import SAM2TrainingLoss, loss_inputs
 from sam2vt.core.training.loss_terms.mask_sums import PIXELS_AT_ONCE
-from sam2vt.core.training.optim import build_optimizer
-from sam2vt.core.training.trainer import freeze_unreached_heads
+from sam2vt.core.training.optim import build_optimizer, freeze_unreached_heads
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+MAX_MMAP_THRESHOLD = 32 << 20  # glibc's DEFAULT_MMAP_THRESHOLD_MAX
+ALIGNMENT = 64  # of PyTorch's tensors
+# glibc before 2.38 searches for an aligned block with this much to spare, so that a freed block never fits
+# one of its own size.
+TO_SPARE = 2 * ALIGNMENT
 
 
 @dataclass(frozen=True)
-class StepMemory:
+class StepFootprint:
     """Bytes at the peak of a training step."""
 
     weights: int
@@ -46,14 +49,15 @@ class StepMemory:
 
     @property
     def total(self) -> int:
+        """Bytes on the device, all parts together."""
         return self.weights + self.gradients + self.optimizer + self.batch + self.activations
 
 
-def simulate_step(config: Config, device: str) -> StepMemory:
-    """The memory of a step of `config` with full batches, on "cpu" or "cuda".
+def simulate_step(config: Config, device: str) -> StepFootprint:
+    """Return the footprint of a step of `config` with full batches, on "cpu" or "cuda".
 
-    Without a GPU "cuda" is simulated with the CPU's operations, attention as a GPU computes it, which never
-    holds the whole matrix, and in pieces of a GPU's size. Weights are not read.
+    Without a GPU "cuda" is simulated with the CPU's operations, the loss in pieces of a GPU's size, and
+    attention as a GPU computes it, without holding the whole matrix. Weights are not read.
     """
     model = build_from_config(config.model).load("cpu", weights=False)
     freeze_unreached_heads(model, config.loss)
@@ -67,12 +71,12 @@ def simulate_step(config: Config, device: str) -> StepMemory:
         live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
         step = _step(model.train(), SAM2TrainingLoss(**to_dict(config.loss)), optimizer, batch, config, on)
         with live:
-            step()  # makes the optimizer's state
+            step()  # allocates the optimizer's state, so that the second step's peak includes it
             step()
     peak = live.heap.peak if device == "cpu" else live.peak
     state = sum(_bytes(value) for value in tree_leaves(optimizer.state_dict()["state"]))
     gradients = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
-    return StepMemory(
+    return StepFootprint(
         weights=sum(_bytes(p) for p in model.parameters()),
         gradients=gradients,
         optimizer=state,
@@ -83,10 +87,10 @@ def simulate_step(config: Config, device: str) -> StepMemory:
 
 
 class LiveBytes(TorchDispatchMode):
-    """The bytes of all storages that are alive but those of `known` tensors.
+    """Counts the bytes of all live storages except those of `known` tensors.
 
-    `peak` is their highest sum, `heap.peak` what a process on Linux grows to by them. Who asks for a
-    value, as checks of what the user gave do, is told 1 or True.
+    `peak` is their highest sum, `heap.peak` the size that a process on Linux grows to by them. Reading a
+    value, as checks of the user's input do, gives 1 or True.
     """
 
     def __init__(self, known: list[Any]) -> None:
@@ -122,6 +126,76 @@ class LiveBytes(TorchDispatchMode):
         self.heap.release(block)
 
 
+class Heap:
+    """The heap of the C library on Linux (glibc): how far a process grows by what it allocates and frees.
+
+    A freed block stays with the process and is used again where a new one fits, so a process takes more
+    than its live tensors. Addresses are by best fit; freed neighbours are joined, and a free top is given
+    back. Blocks beyond a threshold are mapped outside the heap and given back at once; freeing one raises
+    the threshold to its size, to 32 MiB at most. `peak` is the highest sum of both, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._top = 0
+        self._mapped = 0
+        self._threshold = 128 << 10
+        self._free: dict[int, int] = {}  # start -> end
+        self._free_ends: dict[int, int] = {}  # end -> start
+
+    def allocate(self, size: int) -> tuple[int, int]:
+        """Return the (start, end) of a new block; start is -1 outside of the heap."""
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        if size >= self._threshold:
+            self._mapped += size
+            block = (-1, size)
+        else:
+            block = self._place(size)
+        self.peak = max(self.peak, self._top + self._mapped)
+        return block
+
+    def release(self, block: tuple[int, int]) -> None:
+        """Free a block."""
+        start, end = block
+        if start < 0:
+            self._mapped -= end
+            if end <= MAX_MMAP_THRESHOLD:
+                self._threshold = max(self._threshold, end)
+            return
+        if start in self._free_ends:
+            start = self._take(self._free_ends[start])[0]
+        if end in self._free:
+            end = self._take(end)[1]
+        if end == self._top and end - start > 2 * self._threshold:
+            self._top = start
+        elif end > start:
+            self._keep(start, end)
+
+    def _place(self, size: int) -> tuple[int, int]:
+        fitting = [
+            (end - start, start) for start, end in self._free.items() if end - start >= size + TO_SPARE
+        ]
+        if fitting:
+            start, end = self._take(min(fitting)[1])
+            if end - start > size:
+                self._keep(start + size, end)
+            return start, start + size
+        start = self._top
+        if start in self._free_ends:  # the top grows from a free block at its end
+            start = self._take(self._free_ends[start])[0]
+        self._top = start + size
+        return start, self._top
+
+    def _take(self, start: int) -> tuple[int, int]:
+        end = self._free.pop(start)
+        del self._free_ends[end]
+        return start, end
+
+    def _keep(self, start: int, end: int) -> None:
+        self._free[start] = end
+        self._free_ends[end] = start
+
+
 def _step(
     model: SAM2Model,
     criterion: SAM2TrainingLoss,
@@ -139,8 +213,7 @@ def _step(
         with torch.autocast(device, dtype, enabled=dtype is not None):
             seen = {"valid_masks": valid, "features": batch.get("features")}
             out = model(batch.get("images"), masks, batch["prompts"], **seen)
-            given = {k: out[k] for k in ("iou_predictions", "object_score_logits", "scored", "steps")}
-            loss = criterion(out["pred_masks"], masks, valid, **given)
+            loss = criterion(out["pred_masks"], masks, valid, **loss_inputs(out))
         loss.backward()
         if config.trainer.gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)
@@ -151,12 +224,12 @@ def _step(
 
 
 def _cached_shapes(config: Config, model: SAM2Model) -> list[tuple[int, int, int]]:
-    """Of a frame's features, where they are read in place of its image."""
+    """Shapes of a frame's features, where they are read in place of its image."""
     return model.kept_shapes if config.dataset.feature_cache else []
 
 
 def _full_batch(config: Config, model: SAM2Model, device: str) -> dict[str, Any]:
-    """Clips with as many objects as may be, each prompted on the first frame."""
+    """Clips with the largest number of objects, each prompted on the first frame."""
     b, t, n = config.dataset.batch_size, config.dataset.video_clip_length, config.max_objects
     size = config.model.image_size
     kinds = config.dataset.prompt_types
@@ -201,7 +274,7 @@ def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
 
 
 def _without_attention_dropout(model: SAM2Model) -> None:
-    """On a CPU attention with dropout holds its whole matrix, on a GPU it never does."""
+    # On a CPU attention with dropout holds its whole matrix, on a GPU it never does.
     for module in model.modules():
         if "dropout_p" in vars(module):
             vars(module)["dropout_p"] = 0.0
@@ -209,7 +282,7 @@ def _without_attention_dropout(model: SAM2Model) -> None:
 
 @contextmanager
 def loss_in_pieces_of(device: str) -> Iterator[None]:
-    """On a CPU the loss takes pieces of the size that it takes on `device`, "cpu" or "cuda"."""
+    """Within this block, give the loss on a CPU the pieces that it has on `device`, "cpu" or "cuda"."""
     before = dict(PIXELS_AT_ONCE)
     try:
         PIXELS_AT_ONCE["cpu"] = before[device]

@@ -1,4 +1,4 @@
-"""Which objects on which frames count in the loss, and the numbers that its means divide by.
+"""Entries of the loss: which objects on which frames count, and the numbers that the means divide by.
 
 An entry is (b,t,n): object n of clip b on frame t.
 """
@@ -35,8 +35,8 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class Joined:
-    """Several decoder calls, or the model's final masks, in the form of one call."""
+class MergedStep:
+    """Several decoder calls, or the model's final masks, in the form of one `Step`."""
 
     index: Tensor
     multimasks: Tensor
@@ -53,7 +53,7 @@ class Counts(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Which (b,t,n) count, and their targets."""
+    """The entries of a batch: which count, and their targets."""
 
     targets: Tensor  # [B,T,N,H,W]
     counted: Tensor  # bool [B,T,N]
@@ -62,7 +62,7 @@ class Entries(NamedTuple):
     adding: dist.Work | None
 
     def counts(self) -> Counts:
-        """Waits for the other ranks' numbers: best asked for when all else is done."""
+        """Return the denominators. Waits for the other ranks' numbers, so ask when all else is done."""
         numbers = self.numbers
         if self.adding is not None:
             self.adding.wait()
@@ -73,19 +73,20 @@ class Entries(NamedTuple):
 def find_entries(
     targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None, across_ranks: bool
 ) -> Entries:
-    """The entries where both masks (bool [B,T,N] or None) are true.
+    """Return the entries of targets [B,T,N,H,W] that count: both masks (bool [B,T,N] or None) are true.
 
-    Begins a collective if `across_ranks`, which `Entries.counts` ends.
+    If `across_ranks`, starts a collective that `Entries.counts` completes.
     """
     counted, present = _counted_and_present(targets, valid_masks, scored)
     numbers = torch.stack(_numbers(counted, present)).float()
+    # Asynchronous: the terms are computed while the ranks add their numbers up.
     several = across_ranks and dist.is_available() and dist.is_initialized()
     adding = dist.all_reduce(numbers, async_op=True) if several else None
     return Entries(targets, counted, present, numbers, adding)
 
 
 def count_entries(targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None) -> dict[str, int]:
-    """How many entries this process has, by the names of `Counts`; unlike there, 0 stays 0."""
+    """Return how many entries this process has, by the names of `Counts`; unlike there, 0 stays 0."""
     numbers = _numbers(*_counted_and_present(targets, valid_masks, scored))
     return dict(zip(Counts._fields, torch.stack(numbers).tolist()))
 
@@ -109,12 +110,12 @@ def _numbers(counted: Tensor, present: Tensor) -> Counts:
 
 
 def pairs(counted: Tensor) -> Tensor:
-    """bool [B,T-1,N]: the entry counts on frame t and on frame t + 1."""
+    """Return bool [B,T-1,N]: the entry counts on frame t and on frame t + 1."""
     return counted[:, 1:] & counted[:, :-1]
 
 
 def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
-    """bool [B,T,N]: the entry occurs in a step."""
+    """Return bool [B,T,N]: the entry occurs in a step."""
     scored = torch.zeros(pred_masks.shape[:3], dtype=torch.bool, device=pred_masks.device)
     for step in steps:
         scored[tuple(step.index.unbind(1))] = True
@@ -123,10 +124,10 @@ def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
 
 def final_masks(
     pred_masks: Tensor, entries: Entries, ious: Tensor | None, object_score_logits: Tensor | None
-) -> Joined:
-    """The entries that count of pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N]."""
+) -> MergedStep:
+    """Return what counts of pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N], as a step."""
     counted = entries.counted
-    return Joined(
+    return MergedStep(
         counted.nonzero(),
         pred_masks[counted][:, None],
         None if ious is None else ious[counted][:, None],
@@ -134,14 +135,15 @@ def final_masks(
     )
 
 
-def joined(steps: Iterable[Step]) -> Iterator[Step]:
-    """The steps, those with as many masks as one: measured together they take fewer operations."""
+def merged(steps: Iterable[Step]) -> Iterator[Step]:
+    """Yield the steps, those with equally many masks per entry merged into one."""
+    # One large operation costs less than several small ones, on a GPU above all.
     alike: dict[tuple[Any, ...], list[Step]] = {}
     for step in steps:
         known = (step.ious is not None, step.object_score_logits is not None)
         alike.setdefault((step.multimasks.shape[1:], *known), []).append(step)
     for group in alike.values():
-        yield Joined(
+        yield MergedStep(
             torch.cat([step.index for step in group]),
             torch.cat([step.multimasks for step in group]),
             _cat([step.ious for step in group]),
@@ -152,3 +154,24 @@ def joined(steps: Iterable[Step]) -> Iterator[Step]:
 def _cat(values: Sequence[Tensor | None]) -> Tensor | None:
     known = [value for value in values if value is not None]
     return torch.cat(known) if known else None
+
+
+def sum_where(counts: Tensor, values: Tensor) -> Tensor:
+    """Return the sum, a scalar, of values [K,...] where `counts` (bool [K]) is true."""
+    return zero_unless(counts, values).sum()
+
+
+def zero_unless(counts: Tensor, values: Tensor) -> Tensor:
+    """Return values [K,...] with 0 where `counts` (bool [K]) is false, even in place of NaN."""
+    # A selection by `counts` would have an unknown size, for which the host would wait.
+    return torch.where(counts.view(*counts.shape, *[1] * (values.ndim - counts.ndim)), values, 0)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return x as float32; float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def connected_zero(x: Tensor) -> Tensor:
+    """Return 0 with a gradient path to x; unlike 0 * x.sum() it is 0 even where x holds NaN."""
+    return at_least_float32(x.flatten()[:0]).sum()

@@ -1,7 +1,7 @@
-"""Where the loss looks at masks: all pixels of the target, the masks' own size, or points drawn of them.
+"""Places at which masks are compared: all pixels of the target, the masks' own size, or drawn points.
 
-Each takes masks [K,M,h,w] and their targets [K,H,W] and says on what the mask terms are measured and on what
-the true IoU is.
+A `Sampler` takes masks [K,M,h,w] and their targets [K,H,W]. It returns both at the places where the mask
+terms are computed, and both at the places where the true IoU is.
 """
 
 from __future__ import annotations
@@ -17,52 +17,55 @@ from torch import Tensor
 from sam2vt.core.training.loss_terms.mask_sums import is_object, pool
 
 RESOLUTIONS = ("full", "low")
-# As PointRend draws them: of so many times the points those where the masks are least certain.
+# PointRend's figures: of 3 times as many candidates the least certain ones become 75% of the points.
 _CANDIDATES, _UNCERTAIN = 3, 0.75
 
 
 class Places(NamedTuple):
-    """Masks [K,M,h,w] and targets [K,H,W]; where the sizes differ, the masks are brought to the targets'."""
+    """Masks [K,M,h,w] and targets [K,H,W]; masks of another size are resized to the targets'."""
 
     masks: Tensor
     targets: Tensor
 
 
-Measuring = Callable[[Tensor, Tensor], tuple[Places, Places]]
+Sampler = Callable[[Tensor, Tensor], tuple[Places, Places]]
 
 
-def measuring(resolution: str, num_points: int | None) -> Measuring:
-    """By the loss's settings, for what the decoder said."""
+def sampler(resolution: str, num_points: int | None) -> Sampler:
+    """Return the sampler for the loss' settings; `num_points` of None means every pixel."""
     if num_points is not None:
         return partial(at_points, num_points=num_points)
     return at_masks_size if resolution == "low" else at_targets_size
 
 
 def at_targets_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
-    """Every pixel of the target, for both."""
+    """Return every pixel of the target, for both."""
     places = Places(masks, targets)
     return places, places
 
 
 def at_masks_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
-    """Targets brought down by area, for both."""
+    """Return the masks' own pixels, for both; targets are averaged by area."""
     pooled = pool(targets, masks.shape[-2:], masks.dtype)
     return Places(masks, pooled), Places(masks, is_object(pooled))
 
 
 def terms_at_masks_size(masks: Tensor, targets: Tensor) -> tuple[Places, Places]:
-    """The terms against targets brought down, the true IoU at every pixel of the target."""
+    """Return the masks' own pixels for the terms, every pixel of the target for the true IoU."""
     return Places(masks, pool(targets, masks.shape[-2:], masks.dtype)), Places(masks, targets)
 
 
 def at_points(masks: Tensor, targets: Tensor, num_points: int) -> tuple[Places, Places]:
-    """The terms at points drawn for each entry, the same for its M masks; the true IoU at the masks' size."""
+    """Return points drawn per entry for the terms, the masks' own pixels for the true IoU.
+
+    The M masks of an entry share their points, so that their costs can be compared.
+    """
     points = draw_points(masks.detach(), num_points)
     return Places(_sample(masks, points), _nearest(targets, points)), at_masks_size(masks, targets)[1]
 
 
 def draw_points(masks: Tensor, number: int) -> Tensor:
-    """Points [K,number,2], x and y from 0 to 1, most of them where one of the M masks is near its edge."""
+    """Draw points [K,number,2], x and y from 0 to 1, most of them where a mask is near its edge."""
     num_uncertain = round(_UNCERTAIN * number)
     candidates = torch.rand(len(masks), _CANDIDATES * number, 2, device=masks.device)
     certainty = _sample(masks, candidates).abs().amin(1)[:, 0]
@@ -79,7 +82,7 @@ def _sample(masks: Tensor, points: Tensor) -> Tensor:
 
 
 def _nearest(targets: Tensor, points: Tensor) -> Tensor:
-    """Targets [K,H,W] at the pixels that points [K,P,2] lie in, as they are there, bool or soft: [K,1,P]."""
+    """Targets [K,H,W] at the pixels of points [K,P,2], not interpolated, so that bool stays bool: [K,1,P]."""
     height, width = targets.shape[-2:]
     columns = (points[..., 0] * width).long().clamp_(max=width - 1)
     rows = (points[..., 1] * height).long().clamp_(max=height - 1)

@@ -11,17 +11,20 @@ from sam2vt.core.evaluation.jf import ObjectScore, mean_score
 from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
 SCORES = [
-    ObjectScore("b", 1, 0.5, 0.7, 0.6, 10),
-    ObjectScore("a", 10, 0.9, 0.8, 0.85, 4),
-    ObjectScore("a", 2, 0.1, 0.2, 0.15, 6),
-    ObjectScore("a", 3, math.nan, math.nan, math.nan, 0),
+    ObjectScore("b", 1, {"J": 0.5, "F": 0.7, "J&F": 0.6}, 10),
+    ObjectScore("a", 10, {"J": 0.9, "F": 0.8, "J&F": 0.85}, 4),
+    ObjectScore("a", 2, {"J": 0.1, "F": 0.2, "J&F": 0.15}, 6),
+    ObjectScore("a", 3, {"J": math.nan, "F": math.nan, "J&F": math.nan}, 0),
 ]
-BASELINE = [ObjectScore("a", 2, 0.3, 0.5, 0.4, 6), ObjectScore("a", 10, 0.1, 0.1, 0.1, 4)]
+BASELINE = [
+    ObjectScore("a", 2, {"J": 0.3, "F": 0.5, "J&F": 0.4}, 6),
+    ObjectScore("a", 10, {"J": 0.1, "F": 0.1, "J&F": 0.1}, 4),
+]
 
 
 def test_mean_is_over_objects_that_were_scored():
     assert mean_score(SCORES) == pytest.approx((1.5 / 3, 1.7 / 3, 3.2 / 6, 3))
-    assert math.isnan(mean_score(SCORES[3:]).jf)
+    assert math.isnan(mean_score(SCORES[3:]).values["J&F"])
     assert mean_score([]).num_objects == 0
 
 

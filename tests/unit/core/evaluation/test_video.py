@@ -68,7 +68,10 @@ def test_a_perfect_tracker_scores_one(make_record):
     model = FakeTracker(lambda t, o: logits(labels[t] == o + 1))
     result = evaluate_video(model, make_record(list(labels)), SIZE, MASKS, seed=0)
     assert result.video_id == "video"
-    assert [(row.object_id, row.j, row.f) for row in result.scores] == [(1, 1, 1), (2, 1, 1)]
+    assert [(row.object_id, row.values["J"], row.values["F"]) for row in result.scores] == [
+        (1, 1, 1),
+        (2, 1, 1),
+    ]
     # Frames 1 to 6 of 0 to 7; the second object enters on frame 3, where its mask is given.
     assert [row.num_frames for row in result.scores] == [6, 3]
     assert result.mean == (1, 1, 1, 2)
@@ -85,7 +88,7 @@ def test_equals_the_score_of_the_shifted_masks(make_record):
         pred = {i: np.roll(labels[t] == i, 2, axis=1) for i in (1, 2)}
         want.add(t, pred, {i: labels[t] == i for i in (1, 2)}, left_out={2} if t <= 3 else ())
     assert result.scores == want.result()
-    assert result.scores[0].j == pytest.approx(10 / 14)
+    assert result.scores[0].values["J"] == pytest.approx(10 / 14)
 
 
 def test_first_and_last_frame_are_kept_if_asked(make_record):
@@ -105,7 +108,7 @@ def test_frames_without_annotation_are_tracked_and_not_scored(make_record):
     model = FakeTracker(lambda t, o: logits(labels[t] == 1) if labels[t] is not None else np.ones((40, 60)))
     result = evaluate_video(model, make_record(labels), SIZE, MASKS, seed=0)
     # Annotated are 0, 3, 5, 6, 7: the first and the last of them are left out.
-    assert [(row.j, row.num_frames) for row in result.scores] == [(1, 3)]
+    assert [(row.values["J"], row.num_frames) for row in result.scores] == [(1, 3)]
     assert model.frames_seen == list(range(9))
 
 
@@ -116,7 +119,7 @@ def test_only_the_frames_of_the_range_are_used(make_record):
     seen = []
     result = evaluate_video(model, record, SIZE, MASKS, seed=0, on_frame=lambda index, *_: seen.append(index))
     assert seen == [4, 5, 6, 7, 8]
-    assert [(row.j, row.num_frames) for row in result.scores] == [(1, 3)]
+    assert [(row.values["J"], row.num_frames) for row in result.scores] == [(1, 3)]
 
 
 def test_overlaps_are_settled_by_the_largest_logit(make_record):
@@ -124,8 +127,8 @@ def test_overlaps_are_settled_by_the_largest_logit(make_record):
     model = FakeTracker(lambda t, o: np.full((40, 60), 1.0 + o))
     result = evaluate_video(model, make_record(list(labels)), SIZE, MASKS, seed=0)
     first, second = result.scores
-    assert first.j == 0  # every pixel is the second object's
-    assert second.j == pytest.approx(144 / 2400)
+    assert first.values["J"] == 0  # every pixel is the second object's
+    assert second.values["J"] == pytest.approx(144 / 2400)
 
 
 def test_small_logits_are_brought_to_the_videos_size(make_record):
@@ -136,7 +139,7 @@ def test_small_logits_are_brought_to_the_videos_size(make_record):
     result = evaluate_video(
         FakeTracker(lambda t, o: small[t]), make_record(list(labels)), SIZE, MASKS, seed=0
     )
-    assert result.scores[0].j > 0.8
+    assert result.scores[0].values["J"] > 0.8
 
 
 def test_void_counts_on_neither_side(make_record):
@@ -146,7 +149,7 @@ def test_void_counts_on_neither_side(make_record):
     wrong_in_void[:, 32:38] = True
     model = FakeTracker(lambda t, o: logits(wrong_in_void[t]))
     result = evaluate_video(model, make_record(list(labels)), SIZE, MASKS, seed=0)
-    assert [(row.object_id, row.j, row.f) for row in result.scores] == [(1, 1, 1)]
+    assert [(row.object_id, row.values["J"], row.values["F"]) for row in result.scores] == [(1, 1, 1)]
 
 
 def test_an_object_that_is_never_scored_has_a_row(make_record):
@@ -156,9 +159,9 @@ def test_an_object_that_is_never_scored_has_a_row(make_record):
     result = evaluate_video(model, make_record(list(labels)), SIZE, MASKS, seed=0)
     first, second = result.scores
     assert (second.object_id, second.num_frames) == (2, 0)
-    assert math.isnan(second.j)
+    assert math.isnan(second.values["J"])
     assert result.mean.num_objects == 1
-    assert result.mean.j == first.j == 1
+    assert result.mean.values["J"] == first.values["J"] == 1
 
 
 def test_on_frame_sees_each_frame_once(make_record):
@@ -204,9 +207,9 @@ def test_holding_the_first_mask(make_record):
     result = hold_first_mask(record, SIZE, MASKS, seed=0)
     first, second = result.scores
     overlaps = [12 - 3 * t for t in range(1, 5)]
-    assert first.j == pytest.approx(np.mean([o / (24 - o) for o in overlaps]))
+    assert first.values["J"] == pytest.approx(np.mean([o / (24 - o) for o in overlaps]))
     assert (first.num_frames, second.num_frames) == (4, 1)
-    assert second.j == pytest.approx(9 / 15)
+    assert second.values["J"] == pytest.approx(9 / 15)
     # The kind of prompt makes no difference to the baseline, nor to which frames count.
     assert hold_first_mask(record, SIZE, POINTS, seed=3).scores == result.scores
     kept = hold_first_mask(record, SIZE, MASKS, seed=0, score_first_and_last=True)

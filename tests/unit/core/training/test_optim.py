@@ -14,9 +14,12 @@ from sam2vt.core.training import optim
 from sam2vt.core.training.optim import (
     build_optimizer,
     build_scheduler,
+    clip_gradients,
+    gradient_norm,
     hold_updates,
     learning_rate,
     parameter_groups,
+    parameters_of,
 )
 from sam2vt.errors import ConfigError
 from sam2vt.settings import choices
@@ -319,3 +322,32 @@ def test_a_scaler_that_skips_leaves_a_fused_optimizer_alone() -> None:
         scaled += torch.equal(network.weight, before)
     assert scaled == 1
     assert optimizer.state[network.weight]["step"] == 1
+
+
+@pytest.fixture(params=[True, False], ids=["separate norm", "torch 2.5"])
+def separate_norm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "_HAS_SEPARATE_NORM", request.param and optim._HAS_SEPARATE_NORM)
+
+
+def layer_with_gradient(*gradient: float) -> nn.Linear:
+    module = nn.Linear(2, 1)
+    module.weight.grad = torch.tensor([[gradient[0], 0.0]])
+    module.bias.grad = torch.tensor([gradient[1]])
+    return module
+
+
+def test_the_norm_leaves_the_gradients_as_they_are(separate_norm: None) -> None:
+    assert gradient_norm(list(nn.Linear(2, 1).parameters())) == 0
+    module = layer_with_gradient(3.0, 4.0)
+    assert gradient_norm(list(module.parameters())) == 5
+    assert module.weight.grad.tolist() == [[3.0, 0.0]]
+
+
+@pytest.mark.parametrize("limit", [0.1, 100.0])
+def test_clipping_by_a_known_norm_is_pytorchs_own(separate_norm: None, limit: float) -> None:
+    ours, plain = layer_with_gradient(3.0, 4.0), layer_with_gradient(3.0, 4.0)
+    parameters = parameters_of(torch.optim.SGD(ours.parameters()))
+    clip_gradients(parameters, limit, gradient_norm(parameters))
+    nn.utils.clip_grad_norm_(plain.parameters(), limit)
+    for one, other in zip(ours.parameters(), plain.parameters()):
+        assert torch.equal(one.grad, other.grad)

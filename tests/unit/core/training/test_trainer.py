@@ -13,7 +13,7 @@ from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
-from sam2vt.core.training.gradients import gradient_norm
+from sam2vt.core.training.optim import gradient_norm
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import ConfigError, DataError
 
@@ -166,11 +166,11 @@ def test_validation_scores_whole_videos(config, tmp_path) -> None:
     assert module.last_scores == sorted(scores, key=lambda s: (s.video_id, s.object_id))
     assert len({score.video_id for score in scores}) == 3
     mean = mean_score(scores)
-    assert trainer.callback_metrics["val/J"] == pytest.approx(mean.j)
-    assert trainer.callback_metrics["val/F"] == pytest.approx(mean.f)
-    assert trainer.callback_metrics["val/J&F"] == pytest.approx(mean.jf)
+    assert trainer.callback_metrics["val/J"] == pytest.approx(mean.values["J"])
+    assert trainer.callback_metrics["val/F"] == pytest.approx(mean.values["F"])
+    assert trainer.callback_metrics["val/J&F"] == pytest.approx(mean.values["J&F"])
     held = [s for r in data.val_records for s in hold_first_mask(r, 64, generator, config.seed).scores]
-    assert trainer.callback_metrics["val/J_hold_first"] == pytest.approx(mean_score(held).j)
+    assert trainer.callback_metrics["val/J_hold_first"] == pytest.approx(mean_score(held).values["J"])
     assert module.best_val_loss == pytest.approx(float(trainer.callback_metrics["val/loss"]))
     assert {"val/loss", "val/bce", "val/dice", "val/iou"} <= set(trainer.callback_metrics)
     # Nothing about it is random.

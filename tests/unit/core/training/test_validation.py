@@ -5,11 +5,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from sam2vt.core.evaluation.jf import ObjectScore
-from sam2vt.core.training.validation import LossRow, RankBatches, ValidationRows
+from sam2vt.core.training.ranks import RankBatches
+from sam2vt.core.training.validation import LossRow, ValidationRows
 
 
 def score(video: str, object_id: int = 1, j: float = 0.5) -> ObjectScore:
-    return ObjectScore(video, object_id, j, j, j, 3)
+    return ObjectScore(video, object_id, {"J": j, "F": j, "J&F": j}, 3)
 
 
 @pytest.mark.parametrize("num_items", [0, 1, 2, 5, 6, 7])

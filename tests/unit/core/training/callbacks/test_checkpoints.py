@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sam2vt.config import Config
 from sam2vt.core.data.clips.sampling import ClipSampler
-from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints, checkpoint_callbacks, early_stopping
+from sam2vt.core.training.callbacks import early_stopping
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints, checkpoint_callbacks
 from sam2vt.core.training.callbacks.final_validation import FinalValidation
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv

@@ -1,10 +1,107 @@
+"""The curves of results.csv."""
+
 from __future__ import annotations
 
+import csv
+
+import numpy as np
+import pytest
 from PIL import Image
 
 from sam2vt.core.training.callbacks.first_validation import FirstValidation
-from sam2vt.core.training.callbacks.plots import ResultsPlot
+from sam2vt.core.training.callbacks.plots import COLOURS, ResultsPlot, plot_results, read_curves
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+from sam2vt.errors import DataError
+
+
+def write(path, rows):
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def run_rows(num_rows=4):
+    first = {"step": 0, "seconds": 0.5, "val/loss": 3.0, "val/bce": 1.0, "val/J": 0.1, "val/J&F": 0.12}
+    rows = [first]
+    for i in range(1, num_rows):
+        rows.append(
+            {
+                "step": 10 * i,
+                "seconds": 9.0 * i,
+                "train/loss": 2.0 / i,
+                "train/bce": 1.0 / i,
+                "train/dice": 0.01 / i,
+                "val/loss": 2.5 / i,
+                "val/bce": 1.1 / i,
+                "val/J": 0.2 * i,
+                "val/F": 0.21 * i,
+                "val/J&F": 0.205 * i,
+                "val/J_hold_first": 0.3,
+                "train/lr": 1e-3 / i,
+            }
+        )
+    return rows
+
+
+def has_colour(png, name):
+    value = COLOURS[name].lstrip("#")
+    colour = [int(value[i : i + 2], 16) for i in (0, 2, 4)]
+    return bool((np.asarray(Image.open(png).convert("RGB")) == colour).all(-1).any())
+
+
+def test_all_panels(tmp_path):
+    png = tmp_path / "plots" / "results.png"
+    plot_results(write(tmp_path / "results.csv", run_rows()), png)
+    width, height = Image.open(png).size
+    assert width > 1200
+    assert height > 900
+    assert all(has_colour(png, name) for name in ("loss", "bce", "dice", "J", "F"))
+    assert [path.name for path in png.parent.iterdir()] == ["results.png"]
+
+
+def test_panels_without_values_are_left_out(tmp_path):
+    rows = [{"step": s, "val/J": 0.1 * s, "val/J&F": 0.1 * s} for s in range(3)]
+    png = tmp_path / "results.png"
+    plot_results(write(tmp_path / "results.csv", rows), png)
+    assert has_colour(png, "J")
+    assert not has_colour(png, "bce")
+    assert Image.open(png).size[0] < 800
+
+
+def test_first_row_alone(tmp_path):
+    plot_results(write(tmp_path / "results.csv", run_rows(1)), tmp_path / "results.png")
+    assert has_colour(tmp_path / "results.png", "loss")
+
+
+def test_curves_skip_empty_cells_and_words(tmp_path):
+    rows = [{"step": 0, "val/J": 0.5, "note": "best"}, {"step": 5, "train/loss": 1.5, "note": ""}]
+    assert read_curves(write(tmp_path / "results.csv", rows)) == {
+        "val/J": ([0.0], [0.5]),
+        "train/loss": ([5.0], [1.5]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [([{"epoch": 1, "val/J": 0.5}], "column 'step'"), ([{"step": 1, "seconds": 2}], "no loss, score")],
+)
+def test_nothing_to_draw_is_named(tmp_path, rows, words):
+    with pytest.raises(DataError, match=words):
+        plot_results(write(tmp_path / "results.csv", rows), tmp_path / "results.png")
+    assert not (tmp_path / "results.png").exists()
+
+
+def test_no_global_pyplot_state(tmp_path):
+    from matplotlib import pyplot
+
+    own = pyplot.figure()
+    plot_results(write(tmp_path / "results.csv", run_rows()), tmp_path / "results.png")
+    assert pyplot.get_fignums() == [own.number]
+    assert not own.axes
+    pyplot.close(own)
 
 
 def test_curves_are_drawn_after_each_validation(fit, one_weight, tmp_path, monkeypatch) -> None:

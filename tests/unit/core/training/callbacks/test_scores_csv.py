@@ -8,7 +8,7 @@ from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
 
 
 def score(video: str, j: float) -> ObjectScore:
-    return ObjectScore(video, 1, j, j, j, 4)
+    return ObjectScore(video, 1, {"J": j, "F": j, "J&F": j}, 4)
 
 
 def test_rows_of_the_last_validation_beside_the_baseline(fit, one_weight, tmp_path, caplog) -> None:

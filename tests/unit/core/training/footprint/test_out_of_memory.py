@@ -7,7 +7,7 @@ from sam2vt.config import Config
 from sam2vt.core.training.footprint import estimate as estimating
 from sam2vt.core.training.footprint.estimate import estimate, knobs_that_fit
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
-from sam2vt.core.training.footprint.step import StepMemory
+from sam2vt.core.training.footprint.step import StepFootprint
 from sam2vt.errors import TrainingError
 
 
@@ -15,10 +15,10 @@ from sam2vt.errors import TrainingError
 def _by_a_formula(monkeypatch) -> None:
     """A step that takes gigabytes, in no time; what a real one takes is tested where it is simulated."""
 
-    def simulated(config: Config, device: str) -> StepMemory:
+    def simulated(config: Config, device: str) -> StepFootprint:
         kept = 1.0 - 0.15 * len(config.model.recompute)
         pixels = config.dataset.video_clip_length * config.max_objects * config.model.image_size**2
-        return StepMemory(10**8, 10**8, 2 * 10**8, 10**6, int(1e6 * kept * pixels))
+        return StepFootprint(10**8, 10**8, 2 * 10**8, 10**6, int(1e6 * kept * pixels))
 
     monkeypatch.setattr(estimating, "simulate_step", simulated)
 

@@ -1,0 +1,57 @@
+"""Sharing among the ranks of a run: gathered objects, and batches divided so that nobody waits forever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+def gather_objects(item: Item) -> list[Item]:
+    """Return the item of every rank, in the order of ranks; every rank must take part."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [item]
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, item)
+    return parts
+
+
+def reduced(trainer: L.Trainer, value: Tensor, operation: str) -> Tensor:
+    """Return the "mean" or "max" of a tensor over the ranks; every rank must take part."""
+    # A single rank is spared the strategy's copy of the tensor.
+    return trainer.strategy.reduce(value, reduce_op=operation) if trainer.world_size > 1 else value
+
+
+class RankBatches(Generic[Item]):
+    """Batch sampler of one rank: every world_size-th batch of the items, none twice and none left out.
+
+    Each rank gets equally many, because a wrapped model synchronises at every step: where batches do
+    not divide, the last ones are empty lists. `make` turns each item into the sample to load.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        make: Callable[[Any], Item] | None = None,
+    ) -> None:
+        self.items, self.make = items, make
+        self.starts = range(rank * batch_size, len(items), batch_size * world_size)
+        self.batch_size, self.length = batch_size, -(-len(items) // (batch_size * world_size))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for start in self.starts:
+            batch = self.items[start : start + self.batch_size]
+            yield list(batch) if self.make is None else [self.make(each) for each in batch]
+        if len(self.starts) < self.length:
+            yield []
