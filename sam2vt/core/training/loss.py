@@ -24,7 +24,6 @@ from sam2vt.core.training.loss_terms.entries import (
 )
 from sam2vt.core.training.loss_terms.mask_sums import area_of, is_object, measure, with_gradient
 from sam2vt.core.training.loss_terms.places import (
-    RESOLUTIONS,
     Places,
     Sampler,
     sampler,
@@ -40,6 +39,7 @@ from sam2vt.core.training.loss_terms.terms import (
     true_iou,
 )
 from sam2vt.errors import ConfigError
+from sam2vt.settings import choices
 
 # Outputs of the model that the loss takes beside `pred_masks`.
 MODEL_OUTPUTS = ("iou_predictions", "object_score_logits", "scored", "steps")
@@ -106,8 +106,9 @@ class SAM2TrainingLoss(nn.Module):
             if value < 0:
                 raise ConfigError(f"loss.{name}: got {value}, allowed is 0 or more")
             setattr(self, name, value)
-        if resolution not in RESOLUTIONS:
-            raise ConfigError(f"loss.resolution: got {resolution!r}, allowed are {', '.join(RESOLUTIONS)}")
+        allowed = choices(LossConfig, "resolution")
+        if resolution not in allowed:
+            raise ConfigError(f"loss.resolution: got {resolution!r}, allowed are {', '.join(allowed)}")
         if num_points is not None and num_points < 1:
             raise ConfigError(f"loss.num_points: got {num_points}, allowed is 1 or more, or null for all")
         self.smooth = smooth

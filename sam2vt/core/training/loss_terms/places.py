@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sam2vt.core.training.loss_terms.mask_sums import is_object, pool
 
-RESOLUTIONS = ("full", "low")
 # PointRend's figures: of 3 times as many candidates the least certain ones become 75% of the points.
 _CANDIDATES, _UNCERTAIN = 3, 0.75
 

@@ -23,7 +23,9 @@ BASELINE = [
 
 
 def test_mean_is_over_objects_that_were_scored():
-    assert mean_score(SCORES) == pytest.approx((1.5 / 3, 1.7 / 3, 3.2 / 6, 3))
+    mean = mean_score(SCORES)
+    assert mean.values == pytest.approx({"J": 1.5 / 3, "F": 1.7 / 3, "J&F": 3.2 / 6})
+    assert mean.num_objects == 3
     assert math.isnan(mean_score(SCORES[3:]).values["J&F"])
     assert mean_score([]).num_objects == 0
 

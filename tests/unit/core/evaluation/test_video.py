@@ -74,7 +74,7 @@ def test_a_perfect_tracker_scores_one(make_record):
     ]
     # Frames 1 to 6 of 0 to 7; the second object enters on frame 3, where its mask is given.
     assert [row.num_frames for row in result.scores] == [6, 3]
-    assert result.mean == (1, 1, 1, 2)
+    assert result.mean == ({"J": 1, "F": 1, "J&F": 1}, 2)
     assert result.num_frames == 8
     assert model.frames_seen == list(range(8))
 
