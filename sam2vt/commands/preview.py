@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises ConfigError or DataError for what cannot be used.
     """
-    from sam2vt.core.evaluation.clip_sheet import draw_sheet
+    from sam2vt.core.evaluation.drawing import draw_sheet
 
     setup_logging()
     path = Path(options.out)

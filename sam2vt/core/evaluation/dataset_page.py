@@ -1,4 +1,4 @@
-"""The report of a validation: one HTML page that needs nothing else, with pictures of random clips"""
+"""Report on a data set: one HTML page without other files, with pictures of random clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sam2vt.errors import ConfigError, DataError
 
 _CLIPS, _FRAMES, _SIDE = 8, 6, 192
 _MOST_FAULTS = 1000
-_SEED = 0
+_SEED = 0  # fixed: the page of unchanged data stays the same
 
 
 def write_page(
@@ -33,7 +33,7 @@ def write_page(
     records: Sequence[VideoRecord],
     check: VideoCheck,
 ) -> None:
-    """Replaces what was there. Raises ConfigError where the page cannot be written."""
+    """Write the page over an older one. Raises ConfigError where it cannot be written."""
     _, *lines = format_summary(found.path, numbers, check.depth)
     parts = [
         f"<h1>{escape(found.path)}</h1>",
@@ -80,7 +80,7 @@ def _notes(notes: Sequence[str]) -> Iterator[str]:
 
 
 def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str]:
-    """A row a clip, of videos chosen by a fixed seed."""
+    """One row per clip, of random videos."""
     spec = ClipSpec(
         (_SIDE, _SIDE),
         min(check.clip_length, _FRAMES),
@@ -92,7 +92,7 @@ def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str
         record = records[place]
         try:
             clip = draw_clip([record], SampleKey(0, place), spec)
-        except DataError as error:
+        except DataError as error:  # a fault of the data, which the page is there to show
             yield f"<figure><figcaption>{escape(record.video_id)}: {escape(str(error))}</figcaption></figure>"
             continue
         names = record.object_names
@@ -105,7 +105,7 @@ def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str
 
 
 def _picture(clip: dict[str, Any]) -> str:
-    """The frames side by side, as the address of a JPEG."""
+    """The frames side by side as a data URI: the page needs no other file."""
     places = {n: n for n in range(len(clip["object_ids"]))}
     frames = [
         draw_masks(np.ascontiguousarray(image.transpose(1, 2, 0)), dict(enumerate(masks)), places)

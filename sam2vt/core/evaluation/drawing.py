@@ -1,4 +1,4 @@
-"""Masks and captions drawn on frames."""
+"""Masks, prompts and captions drawn on frames, and sheets of clips as the model gets them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from sam2vt.core.types import Clip, Prompt
 
 Colour = tuple[int, int, int]  # RGB, 0 to 255
 BACKGROUND: Colour = (24, 26, 30)
@@ -28,11 +31,14 @@ COLOURS: tuple[Colour, ...] = (
     (255, 130, 200),
     (170, 220, 60),
 )
-FILL = 0.42  # how much of the object's colour covers it
+FILL = 0.42  # share of the object's colour in its pixels
+MARGIN, BAR, LABEL = 10, 26, 22  # pixels: around panels, height of a title and of a caption
+PANEL = 224  # pixels: side of a frame on a sheet
+_POSITIVE, _NEGATIVE = (70, 230, 90), (255, 60, 60)
 
 
 def colour_of(place: int) -> Colour:
-    """The colour of the place-th object of a video."""
+    """Return the colour of the place-th object of a video."""
     if place < len(COLOURS):
         return COLOURS[place]
     red, green, blue = colorsys.hsv_to_rgb(0.11 + 0.618034 * place % 1.0, 0.65, 1.0)
@@ -45,10 +51,10 @@ def draw_masks(
     places: Mapping[int, int],
     truth: Iterable[np.ndarray] = (),
 ) -> np.ndarray:
-    """A copy of the image, uint8 RGB [h,w,3], with masks (bool [h,w] by object id) tinted and outlined.
+    """Return a copy of the image, uint8 RGB [h,w,3], with masks (bool [h,w] by object id) drawn on it.
 
-    `places` gives each object's place in the order of colours. Outlines of `truth` are white and lie
-    below those of the masks, so that white shows where the two differ.
+    Masks are tinted and outlined. `places` gives each object's place in the order of colours. Outlines of
+    `truth` are white and drawn below those of the masks, so that white shows where the two differ.
     """
     out = image.astype(np.float32)
     for object_id, mask in masks.items():
@@ -67,7 +73,7 @@ def _outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
 
 
 def resize_masks(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> dict[int, np.ndarray]:
-    """Masks at size (height, width), with smooth edges; a visible object never vanishes."""
+    """Return masks at size (height, width), with smooth edges; a visible object never vanishes."""
     resized = {}
     for object_id, mask in masks.items():
         if mask.shape == size:
@@ -87,17 +93,19 @@ class Canvas:
         self._image = Image.new("RGB", (width, height), BACKGROUND)
         self._draw = ImageDraw.Draw(self._image)
 
-    def paste(self, panel: np.ndarray, x: int, y: int) -> None:
-        self._image.paste(Image.fromarray(panel), (x, y))
+    def panel(self, image: np.ndarray, caption: str, x: int, y: int) -> None:
+        """Place an image, uint8 RGB, with its caption above it."""
+        self.text(fit_text(caption, image.shape[1], 13), x, y + LABEL / 2, 13, DIM_TEXT)
+        self._image.paste(Image.fromarray(image), (x, y + LABEL))
 
     def text(self, words: str, x: float, y: float, size: int = 14, colour: Colour = TEXT) -> float:
-        """Writes words whose middle line is at y; returns the x of their end."""
+        """Write words whose middle line is at y; return the x of their end."""
         font = _font(size)
         self._draw.text((x, y), words, font=font, fill=colour, anchor="lm")
         return x + font.getlength(words)
 
     def legend(self, places: Mapping[int, int], x: float, y: float, end: float, size: int = 14) -> None:
-        """A swatch and the id of each object, as many as fit before `end`."""
+        """Draw a swatch and the id of each object, as many as fit before `end`."""
         for object_id, place in places.items():
             if x + size + _font(size).getlength(f" {object_id}") > end - 2 * size:
                 self.text("…", x, y, size, DIM_TEXT)
@@ -106,11 +114,12 @@ class Canvas:
             x = self.text(str(object_id), x + size * 1.35, y, size, DIM_TEXT) + size
 
     def image(self) -> Image.Image:
+        """Return the picture."""
         return self._image
 
 
 def fit_text(words: str, width: float, size: int) -> str:
-    """The words, cut with an ellipsis to at most `width` pixels."""
+    """Return the words, cut with an ellipsis to at most `width` pixels."""
     font = _font(size)
     if font.getlength(words) <= width:
         return words
@@ -120,11 +129,81 @@ def fit_text(words: str, width: float, size: int) -> str:
 
 
 def save_animation(path: Path, frames: Sequence[Image.Image], milliseconds: int) -> None:
-    """An endless GIF; each frame shown this long."""
+    """Write an endless GIF that shows each frame this long."""
+    # One palette per frame: with a common one, colours of later frames shift.
     indexed = [frame.quantize(256, method=Image.Quantize.FASTOCTREE) for frame in frames]
     indexed[0].save(
         path, save_all=True, append_images=indexed[1:], duration=milliseconds, loop=0, format="GIF"
     )
+
+
+def draw_sheet(clips: Sequence[Clip]) -> Image.Image:
+    """Draw one row per clip, one column per frame; an object has one colour over its clip.
+
+    Prompts are drawn on their frames: points green, negative ones red, boxes and lines around masks white.
+    """
+    columns = max(len(clip["images"]) for clip in clips)
+    row_height = BAR + LABEL + PANEL + MARGIN
+    width = MARGIN + columns * (PANEL + MARGIN)
+    canvas = Canvas(height=len(clips) * row_height + MARGIN, width=width)
+    for row, clip in enumerate(clips):
+        y = row * row_height
+        canvas.text(fit_text(_clip_title(clip), width - 2 * MARGIN, 14), MARGIN, y + BAR / 2 + 4, 14)
+        for t in range(len(clip["images"])):
+            x = MARGIN + t * (PANEL + MARGIN)
+            canvas.panel(_clip_panel(clip, t), _frame_caption(clip, t), x, y + BAR)
+    return canvas.image()
+
+
+def _clip_title(clip: Clip) -> str:
+    objects = "1 object" if clip["num_objects"] == 1 else f"{clip['num_objects']} objects"
+    kinds = ", ".join(prompt["type"] for prompt in clip["prompts"])
+    return f"{clip['video_id']} · {objects} · prompts: {kinds}"
+
+
+def _frame_caption(clip: Clip, t: int) -> str:
+    known = clip["valid_masks"][t]
+    text = f"frame {clip['frame_indices'][t]}"
+    if not known.any():
+        return f"{text} · masks not known"
+    unknown = int((~known).sum())
+    return f"{text} · {unknown} masks not known" if unknown else text
+
+
+def _clip_panel(clip: Clip, t: int) -> np.ndarray:
+    """A frame at the panel's size, uint8 RGB [PANEL, PANEL, 3]."""
+    image = np.ascontiguousarray(clip["images"][t].permute(1, 2, 0).numpy())
+    side = image.shape[0]
+    shrinks = cv2.INTER_AREA if side > PANEL else cv2.INTER_LINEAR
+    image = cv2.resize(image, (PANEL, PANEL), interpolation=shrinks)
+    masks = resize_masks(dict(enumerate(clip["masks"][t].numpy())), (PANEL, PANEL))
+    drawn = draw_masks(image, masks, {n: n for n in masks})
+    for prompt in clip["prompts"]:
+        if prompt["frame_index"] == t:
+            _draw_prompt(drawn, prompt, PANEL / side)
+    return drawn
+
+
+def _draw_prompt(image: np.ndarray, prompt: Prompt, scale: float) -> None:
+    if prompt["type"] == "mask":
+        (mask,) = resize_masks({0: prompt["mask"].numpy()}, image.shape[:2]).values()
+        # Around the mask, so that the line does not cover the object's own outline.
+        around = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+        edges, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(image, edges, -1, WHITE, 1, cv2.LINE_AA)
+        return
+    points = [_pixel(point, scale) for point in prompt["point_coords"].tolist()]
+    if prompt["type"] == "box":
+        cv2.rectangle(image, points[0], points[1], WHITE, 3)
+        cv2.rectangle(image, points[0], points[1], colour_of(prompt["object_index"]), 1)
+        return
+    for point, label in zip(points, prompt["point_labels"].tolist()):
+        cv2.circle(image, point, 5, WHITE, -1, cv2.LINE_AA)
+        cv2.circle(image, point, 4, _POSITIVE if label else _NEGATIVE, -1, cv2.LINE_AA)
+
+
+def _pixel(point: Any, scale: float) -> tuple[int, int]:
+    return int((point[0] + 0.5) * scale), int((point[1] + 0.5) * scale)
 
 
 @lru_cache(maxsize=8)

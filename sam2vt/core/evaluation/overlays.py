@@ -1,4 +1,4 @@
-"""Pictures of predictions against ground truth: a PNG grid and a short GIF a video."""
+"""Pictures of predictions against ground truth: a PNG grid and a short GIF per video."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from PIL import Image
 
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.evaluation.drawing import (
+    BAR,
     DIM_TEXT,
+    LABEL,
+    MARGIN,
     Canvas,
     draw_masks,
     fit_text,
     resize_masks,
     save_animation,
 )
-from sam2vt.core.evaluation.jf import jaccard
+from sam2vt.core.evaluation.jf import both_masks, jaccard
 from sam2vt.core.types import VideoRecord
 
-MARGIN, BAR, LABEL = 10, 26, 22  # pixels: around panels, height of title and of captions
-MILLISECONDS_A_FRAME = 120
+MILLISECONDS_PER_FRAME = 120
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class OverlayRecorder:
 
     Pass it as `on_frame` to `evaluate_video`. It keeps masks of at most `num_grid_frames` annotated frames
     and `max_animation_frames` frames at `panel_px` (length of the longer side), whatever the video's
-    length; the frames themselves are read again by `save`.
+    length; `save` reads the frames themselves a second time.
     """
 
     def __init__(
@@ -75,10 +77,10 @@ class OverlayRecorder:
         )
 
     def save(self, folder: str | Path, note: str = "") -> list[Path]:
-        """Writes `<video id>.png` and `<video id>.gif` into the folder and returns their paths.
+        """Write `<video id>.png` and `<video id>.gif` into the folder and return their paths.
 
-        `note` is written beside the video's id. Writes nothing, and returns [], if no frame was seen.
-        Raises DataError where the frames cannot be read again.
+        `note` is drawn beside the video's id. Write nothing and return [] if no frame was seen. Raises
+        DataError where the frames cannot be read.
         """
         seen = sorted(self._moments)
         if not seen:
@@ -93,31 +95,31 @@ class OverlayRecorder:
         moving = [
             self._grid([i], images, note, side_by_side=True) for i in self._animation_frames if i in images
         ]
-        save_animation(animation, moving, MILLISECONDS_A_FRAME)
+        save_animation(animation, moving, MILLISECONDS_PER_FRAME)
         return [grid, animation]
 
     def _grid(
         self, frames: Sequence[int], images: Mapping[int, np.ndarray], note: str, side_by_side: bool = False
     ) -> Image.Image:
-        """Frames as columns, ground truth above prediction; or of one frame both side by side."""
+        """Frames as columns, ground truth above prediction; or both of one frame side by side."""
         height, width = self._size
         columns, rows = (2, 1) if side_by_side else (len(frames), 2)
-        total = (MARGIN + columns * (width + MARGIN), BAR + rows * (LABEL + height) + MARGIN)
-        canvas = Canvas(height=total[1], width=total[0])
-        self._title(canvas, note, total[0])
+        total_width = MARGIN + columns * (width + MARGIN)
+        canvas = Canvas(height=BAR + rows * (LABEL + height) + MARGIN, width=total_width)
+        self._title(canvas, note, total_width)
         for column, frame in enumerate(frames):
             for row, (panel, caption) in enumerate(self._panels(frame, images[frame])):
                 across, down = (row, 0) if side_by_side else (column, row)
                 x, y = MARGIN + across * (width + MARGIN), BAR + down * (LABEL + height)
-                canvas.text(fit_text(caption, width, 13), x, y + LABEL / 2, 13, DIM_TEXT)
-                canvas.paste(panel, x, y + LABEL)
+                canvas.panel(panel, caption, x, y)
         return canvas.image()
 
     def _panels(self, frame: int, image: np.ndarray) -> list[tuple[np.ndarray, str]]:
         """Ground truth and prediction of a frame, each with its caption."""
         moment, places = self._moments[frame], self._places()
-        truth = draw_masks(image, moment.truth or {}, places)
-        prediction = draw_masks(image, moment.predictions, places, (moment.truth or {}).values())
+        masks = moment.truth or {}
+        truth = draw_masks(image, masks, places)
+        prediction = draw_masks(image, moment.predictions, places, masks.values())
         score = "" if moment.j is None else f" · J {moment.j:.2f}"
         known = "ground truth" if moment.truth is not None else "not annotated"
         return [(truth, f"frame {frame} · {known}"), (prediction, f"prediction{score}")]
@@ -128,15 +130,12 @@ class OverlayRecorder:
         return {object_id: place for place, object_id in enumerate(sorted(ids))}
 
     def _title(self, canvas: Canvas, note: str, width: int) -> None:
-        title = fit_text(self.record.video_id, width / 2, 15)
-        x = canvas.text(title, MARGIN, MARGIN / 2 + BAR / 2, 15) + 14
+        y, gap = MARGIN / 2 + BAR / 2, 14
+        x = gap + canvas.text(fit_text(self.record.video_id, width / 2, 15), MARGIN, y, 15)
         if note:
-            x = (
-                canvas.text(fit_text(note, width - x - MARGIN, 13), x, MARGIN / 2 + BAR / 2, 13, DIM_TEXT)
-                + 14
-            )
+            x = gap + canvas.text(fit_text(note, width - x - MARGIN, 13), x, y, 13, DIM_TEXT)
         if len(self._places()) > 1:
-            canvas.legend(self._places(), x, MARGIN / 2 + BAR / 2, width, 12)
+            canvas.legend(self._places(), x, y, width, 12)
 
 
 def _spread(frames: Sequence[int], number: int) -> list[int]:
@@ -147,12 +146,7 @@ def _spread(frames: Sequence[int], number: int) -> list[int]:
 
 
 def _mean_j(predictions: Mapping[int, np.ndarray], truth: Mapping[int, np.ndarray]) -> float | None:
-    scores = []
-    for object_id in {*predictions, *truth}:
-        pred, gt = predictions.get(object_id), truth.get(object_id)
-        if pred is None or gt is None:
-            some = gt if pred is None else pred
-            scores += [0.0] if some is not None and some.any() else []
-        elif pred.any() or gt.any():
-            scores.append(jaccard(pred, gt))
+    """Mean J over the objects that either side shows; None where there is none."""
+    pairs = [both_masks(predictions.get(i), truth.get(i)) for i in {*predictions, *truth}]
+    scores = [jaccard(pred, gt) for pred, gt in pairs if pred.any() or gt.any()]
     return sum(scores) / len(scores) if scores else None

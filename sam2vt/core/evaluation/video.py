@@ -1,9 +1,9 @@
-"""J and F of a model over a whole video, frame after frame in constant memory.
+"""Scores of a model over a whole video, frame by frame in constant memory.
 
-What counts: annotated frames, without the first and the last of them (as DAVIS; an option keeps them),
-and of an object only frames after the one that it is prompted on, whatever the kind of prompt: a mask is
-returned as given, and the baseline is scored on the same frames as the model. Objects that a frame's
-annotation says nothing about are not scored there; void pixels count on neither side.
+Annotated frames count, without the first and the last of them (as DAVIS; an option keeps them). Of an
+object only frames after the one of its prompt count, whatever the kind of prompt: a mask is returned as
+given, and the baseline is scored on the same frames as the model. Objects about which a frame's
+annotation says nothing are not scored there. Void pixels count on neither side.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from sam2vt.core.evaluation.jf import UNSCORED, MeanScore, ObjectScore, VideoSco
 from sam2vt.core.types import Prompt, VideoRecord
 
 Masks = Mapping[int, np.ndarray]  # object id -> bool [height,width]
-# Frame index in the video, RGB uint8 [H,W,3] as the model saw it, predictions and ground truth at the
-# video's own size; the ground truth of a frame that is not annotated is empty.
+# (frame index in the video, RGB uint8 [H,W,3] as the model saw it, predictions, ground truth); masks are at
+# the video's own size, and the ground truth of a frame that is not annotated is empty.
 OnFrame = Callable[[int, np.ndarray, Masks, Masks], Any]
 
 
 class Prediction(Protocol):
-    """What a tracker says about one frame, for K objects prompted so far."""
+    """A tracker's output for one frame and the K objects prompted so far."""
 
     @property
     def frame_index(self) -> int:
-        """Counted from the first frame that it was given."""
+        """Index of the frame, counted from the first one given."""
 
     @property
     def object_indices(self) -> Sequence[int]:
-        """[K], the `object_index` of the prompts."""
+        """The `object_index` [K] of the prompts."""
 
     @property
     def masks(self) -> Tensor:
-        """[K,h,w] logits; any size"""
+        """Logits [K,h,w] of any size."""
 
 
 class Tracker(Protocol):
@@ -53,12 +53,12 @@ class Tracker(Protocol):
     def propagate(
         self, frames: Iterable[Tensor], prompts: list[Prompt], num_frames: int
     ) -> Iterable[Prediction]:
-        """One prediction a frame, in order; frames are uint8 [3,H,W]."""
+        """Yield one prediction per frame, in order; frames are uint8 [3,H,W]."""
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The scores of one video, an object a row; an object that no frame counts for has NaN and 0 frames."""
+    """The scores of one video, one row per object; NaN and 0 frames where no frame counts for an object."""
 
     video_id: str
     scores: list[ObjectScore]
@@ -67,11 +67,12 @@ class VideoResult:
 
     @property
     def mean(self) -> MeanScore:
+        """Mean over the objects."""
         return mean_score(self.scores)
 
 
 def can_be_scored(record: VideoRecord, score_first_and_last: bool = False) -> bool:
-    """Whether a frame may count, as far as the annotations tell without being read: never one of a still."""
+    """Return whether a frame may count, judged without reading masks; never true for a still."""
     return len(record.annotated_frames) >= (2 if score_first_and_last else 3)
 
 
@@ -86,19 +87,19 @@ def evaluate_video(
 ) -> VideoResult:
     """Prompt each object where it is first visible, track it to the end, and score J and F.
 
-    The prompts follow from (seed, video id) alone. Predictions are brought to the video's size, and a
+    The prompts follow from (seed, video id) alone. Predictions are resized to the video's size, and a
     pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
     Raises DataError where frames or masks cannot be read.
     """
     started = time.perf_counter()
     prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
-    scorer = _Scorer(record, _given_frames(record, prompts, object_ids), score_first_and_last)
+    scorer = _Scorer(record, prompts, object_ids, score_first_and_last)
     frames = _LastSeen(video_frames(record, image_size), keep=on_frame is not None)
     for prediction in model.propagate(frames, prompts, len(record.frames)):
         index = record.frames.start + prediction.frame_index
         image = frames.take(prediction.frame_index)
         annotated = index in record.annotations
-        if not annotated and image is None:
+        if not annotated and image is None:  # nobody asks for the masks
             continue
         owner = settle_overlaps(prediction.masks, (record.height, record.width))
         masks = {object_ids[o]: owner == k for k, o in enumerate(prediction.object_indices)}
@@ -116,20 +117,18 @@ def hold_first_mask(
     generator: PromptGenerator,
     seed: int,
     score_first_and_last: bool = False,
-    on_frame: None = None,
 ) -> VideoResult:
-    """The baseline that any tracker must beat: the mask of each object's prompted frame, repeated.
+    """Score the baseline that any tracker must beat: each object's mask on its prompted frame, repeated.
 
     Arguments as for `evaluate_video`, with which it shares the prompted frames and those that count.
     """
     started = time.perf_counter()
     prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
-    given = _given_frames(record, prompts, object_ids)
-    scorer = _Scorer(record, given, score_first_and_last)
+    scorer = _Scorer(record, prompts, object_ids, score_first_and_last)
     held: dict[int, np.ndarray] = {}
     for index in record.annotated_frames:
         truth = ground_truth(record, index)
-        held.update({i: truth[i] for i, frame in given.items() if frame == index and i in truth})
+        held.update({i: truth[i] for i, frame in scorer.given.items() if frame == index and i in truth})
         scorer.add(index, held, truth)
     return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
 
@@ -137,31 +136,41 @@ def hold_first_mask(
 class _Scorer:
     """A `VideoScore` that knows which objects count on which frame."""
 
-    def __init__(self, record: VideoRecord, given: dict[int, int], score_first_and_last: bool) -> None:
+    def __init__(
+        self,
+        record: VideoRecord,
+        prompts: Sequence[Prompt],
+        object_ids: Sequence[int],
+        score_first_and_last: bool,
+    ) -> None:
         self._record = record
-        self._given = given  # object id -> index of the frame that it is prompted on
+        self.given: dict[int, int] = {}  # object id -> index in the video of its first prompt's frame
+        for place, prompt in enumerate(prompts):
+            object_id = object_ids[prompt.get("object_index", place)]
+            frame = record.frames.start + prompt.get("frame_index", 0)
+            self.given[object_id] = min(frame, self.given.get(object_id, frame))
         self._score = VideoScore(score_first_and_last, video_id=record.video_id)
 
     def add(self, index: int, predictions: Masks, truth: Masks) -> None:
         known = known_objects(self._record, index)
-        left_out = {i for i in {*truth, *self._given} if not self._counts(i, index, known)}
+        left_out = {i for i in {*truth, *self.given} if not self._counts(i, index, known)}
         self._score.add(index, predictions, truth, load_void(self._record, index), left_out)
 
     def result(self) -> list[ObjectScore]:
         rows = {row.object_id: row for row in self._score.result()}
         video_id = self._record.video_id
-        for object_id in set(self._given).difference(rows):
+        for object_id in set(self.given).difference(rows):
             rows[object_id] = ObjectScore(video_id, object_id, UNSCORED, 0)
         return [rows[object_id] for object_id in sorted(rows)]
 
     def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:
-        if object_id not in self._given or (known is not None and object_id not in known):
+        if object_id not in self.given or (known is not None and object_id not in known):
             return False
-        return index > self._given[object_id]
+        return index > self.given[object_id]
 
 
 class _LastSeen:
-    """Frames on their way to the model; keeps those that it has taken and not yet answered."""
+    """Frames on their way to the model; keeps those that it has taken and not yet predicted."""
 
     def __init__(self, frames: Iterable[Tensor], keep: bool) -> None:
         self._frames = frames
@@ -175,21 +184,9 @@ class _LastSeen:
             yield frame
 
     def take(self, i: int) -> np.ndarray | None:
-        """uint8 [H,W,3] of frame i, once; None where nothing is kept."""
+        """Return frame i, uint8 [H,W,3], once; None where nothing is kept."""
         image = self._images.pop(i, None)
         return None if image is None else image.permute(1, 2, 0).cpu().numpy()
-
-
-def _given_frames(
-    record: VideoRecord, prompts: Sequence[Prompt], object_ids: Sequence[int]
-) -> dict[int, int]:
-    """Object id -> index in the video of the frame that it is first prompted on."""
-    given: dict[int, int] = {}
-    for place, prompt in enumerate(prompts):
-        object_id = object_ids[prompt.get("object_index", place)]
-        frame = record.frames.start + prompt.get("frame_index", 0)
-        given[object_id] = min(frame, given.get(object_id, frame))
-    return given
 
 
 def _rng(seed: int, record: VideoRecord) -> np.random.Generator:
@@ -198,15 +195,14 @@ def _rng(seed: int, record: VideoRecord) -> np.random.Generator:
 
 @torch.no_grad()
 def settle_overlaps(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Who owns each pixel, int16 [height,width]: the index k of an object, or -1 for none.
+    """Return the owner of each pixel, int16 [height,width]: the index k of an object, or -1 for none.
 
-    `logits` [K,h,w] are brought to `size` (height, width), bilinearly. A pixel belongs to the object with
-    the largest logit above 0; where two share the largest it belongs to none. Goes object by object, so
-    that memory does not grow with their number.
+    `logits` [K,h,w] are resized to `size` (height, width), bilinearly. A pixel belongs to the object with
+    the largest logit above 0; where two share the largest it belongs to none.
     """
     best = torch.zeros(size, device=logits.device)
     owner = torch.full(size, -1, dtype=torch.int16, device=logits.device)
-    for k, small in enumerate(logits):
+    for k, small in enumerate(logits):  # one by one, so that memory does not grow with their number
         full = small.float()
         if tuple(small.shape) != tuple(size):
             full = F.interpolate(full[None, None], size, mode="bilinear", align_corners=False)[0, 0]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sam2vt import cli
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.evaluation.clip_sheet import BAR, LABEL, MARGIN, PANEL
+from sam2vt.core.evaluation.drawing import BAR, LABEL, MARGIN, PANEL
 
 
 @pytest.fixture(scope="module")

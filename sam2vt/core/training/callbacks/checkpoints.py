@@ -97,9 +97,7 @@ class SaveCheckpoints(Checkpoint):
         except OSError as error:  # the next save tries again
             log.warning("%s: checkpoints after step %d stay: %s", self.store.root, trainer.global_step, error)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Save at an epoch's end and every `every_n_steps` steps."""
         if not makes_a_step(trainer) or ends_the_run(trainer) or is_validated_next(trainer):
             return  # `on_train_end` and `on_validation_end` save the last two, with all that belongs to them
@@ -133,19 +131,15 @@ class SaveCheckpoints(Checkpoint):
                 f"or give another place, and go on with resume=auto"
             ) from self._failure
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
         """Let a save in progress finish."""
         self.wait()
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Note the step resumed from, which is stored."""
         self._last_saved_step = checkpoint["global_step"]
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: L.Trainer, *_: Any) -> None:
         """End the thread."""
         self.wait()
         thread, self._thread = self._thread, None

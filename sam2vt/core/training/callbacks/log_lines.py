@@ -30,15 +30,11 @@ class LogLines(L.Callback):
         self._seconds = seconds
         self._said = float("-inf")
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Start the clock at the first batch."""
         self.meter.start()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, batch: Batch, *rest: Any) -> None:
         """Log a line if one is due."""
         clips = clips_of_all_ranks(trainer, batch)
         self.meter.add(clips)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from torch.optim import Optimizer
 
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.optim import gradient_norm, hold_updates, parameters_of
@@ -50,24 +51,18 @@ class StopOnNonFinite(L.Callback):
         self._bad: torch.Tensor | None = None  # 1.0 from the first bad update on
         self._error: TrainingError | None = None
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, *_: Any) -> None:
         """Note the clips, to name them should the step be bad."""
         self._clips = [
             f"{video} frames {list(frames)}"
             for video, frames in zip(batch["video_id"], batch["frame_indices"])
         ]
 
-    def on_before_backward(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, loss: torch.Tensor
-    ) -> None:
+    def on_before_backward(self, trainer: L.Trainer, pl_module: Any, loss: torch.Tensor) -> None:
         """Note the loss, on the device."""
         self._waiting.append(_Loss(self._clips, loss.detach().float()))
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         """Raise the flag where the update is bad, and let the optimizer skip while it is up."""
         losses, self._waiting = self._waiting, []
         norm = gradient_norm(parameters_of(optimizer))
@@ -87,9 +82,7 @@ class StopOnNonFinite(L.Callback):
         if trainer.state.fn == "fit":
             self.check(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: Any) -> None:
         """Check before anything is stored."""
         self.check(trainer)
 

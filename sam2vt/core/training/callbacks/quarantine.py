@@ -50,9 +50,7 @@ class Quarantine(L.Callback):
             if self.entries:
                 self._write()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, batch: Batch, *rest: Any) -> None:
         """Note the batch's clips; join the ranks' on logged steps."""
         bad = batch.get("quarantined", [])
         # Blank clips that fill up a step are no clips of the data.

@@ -48,15 +48,11 @@ class ResultsCsv(L.Callback):
             self._read_or_put_aside(trainer.global_step)
         self._started = time.monotonic() - (float(self.rows[-1]["seconds"]) if self.rows else 0.0)
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Note the learning rate: after the batch it is the next step's."""
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Add the loss components to the sums, on the device."""
         for name, value in outputs["components"].items():
             name = "loss" if name == "total" else name
@@ -84,9 +80,7 @@ class ResultsCsv(L.Callback):
         self.rows.append({**row, **train, **dict(sorted(val.items()))})
         write_rows(self.path, self.rows)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Store the rows and every rank's sums; every rank must take part."""
         # A resumed run repeats the batches of an unfinished accumulation.
         waiting = batches_since_step(trainer) > 0
@@ -95,9 +89,7 @@ class ResultsCsv(L.Callback):
         state = {"epoch": self._epoch, "lr": self._rate, "rows": self.rows}
         checkpoint[STATE] = {**state, "ranks": gather_objects(own)}
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Restore the rows and this rank's sums, or a share of all where the number of ranks changed."""
         state = checkpoint.get(STATE)
         if state is None:

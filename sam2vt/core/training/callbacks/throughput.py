@@ -88,9 +88,7 @@ class Throughput(L.Callback):
 
         loop._on_before_fetch, loop._on_after_fetch = asks, got
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Start the clock at the first batch."""
         self._start()
 

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.evaluation.drawing import COLOURS, WHITE, colour_of, draw_masks, fit_text, resize_masks
-from sam2vt.core.evaluation.overlays import BAR, LABEL, MARGIN, OverlayRecorder
+from sam2vt.core.evaluation.drawing import (
+    BAR,
+    COLOURS,
+    LABEL,
+    MARGIN,
+    WHITE,
+    colour_of,
+    draw_masks,
+    fit_text,
+    resize_masks,
+)
+from sam2vt.core.evaluation.overlays import OverlayRecorder
 
 
 def box(height, width, top, left, size=10):

@@ -155,4 +155,4 @@ def test_waiting_for_data_and_frames_are_logged(fit, one_weight, monkeypatch, ca
     assert last["train/data_wait"] == pytest.approx(2 / 3, abs=0.1)
     assert 10 < last["train/frames_per_second_per_rank"] <= 2 / 0.15
     assert 5 < last["train/clips_per_second"] <= 1 / 0.15
-    assert re.search(r"frames/s a rank, \d\d\.\d% of the time waiting for data", caplog.text)
+    assert re.search(r"frames/s per rank, \d\d\.\d% of the time waiting for data", caplog.text)

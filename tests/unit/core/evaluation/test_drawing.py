@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.evaluation.clip_sheet import BAR, LABEL, MARGIN, PANEL, draw_sheet
-from sam2vt.core.evaluation.drawing import COLOURS
+from sam2vt.core.evaluation.drawing import BAR, COLOURS, LABEL, MARGIN, PANEL, draw_sheet
 
 SIDE = 56  # a quarter of a panel
 SCALE = PANEL // SIDE
