@@ -139,7 +139,7 @@ class SaveCheckpoints(Checkpoint):
         """Note the step resumed from, which is stored."""
         self._last_saved_step = checkpoint["global_step"]
 
-    def teardown(self, trainer: L.Trainer, *_: Any) -> None:
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """End the thread."""
         self.wait()
         thread, self._thread = self._thread, None
