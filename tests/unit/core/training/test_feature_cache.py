@@ -173,5 +173,5 @@ def test_another_data_module_is_refused_where_there_is_a_cache(config, tmp_path)
     data = SAM2LightningDataModule(config)
     data.setup()
     trainer = create_trainer(config, [], enable_checkpointing=False)
-    with pytest.raises(ConfigError, match="with SAM2LightningDataModule"):
+    with pytest.raises(ConfigError, match="needs SAM2LightningDataModule"):
         trainer.fit(SAM2LightningModule(config), DataLoader(data.train_dataset, collate_fn=collate_fn))

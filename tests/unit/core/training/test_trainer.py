@@ -294,7 +294,7 @@ def test_a_position_within_an_epoch_needs_the_same_sequence(config) -> None:
 
 def test_a_batch_in_which_nothing_is_predicted_trains_by_nothing(config, tmp_path, monkeypatch) -> None:
     """An object given by its mask on the last frame alone leaves the model nothing to say."""
-    monkeypatch.setattr(SAM2LightningModule, "_log_step", lambda *_: None)
+    monkeypatch.setattr(SAM2LightningModule, "_log_components", lambda *_: None)
     monkeypatch.setattr(SAM2LightningModule, "_seed_step", lambda _: None)
     module = loaded(config).train()
     size = config.model.image_size
