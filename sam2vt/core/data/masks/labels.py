@@ -138,7 +138,8 @@ def check_size(record: VideoRecord, path: str) -> None:
     """Raise DataError where a mask, by its header, is not of the frames' size."""
     height, width = image_size(path, "mask")
     if (height, width) != (record.height, record.width):
+        frames = record.video_path or (record.frame_paths or (record.source,))[0]
         raise DataError(
             f"{path}: the mask is {width}x{height} (width x height), its frame is {record.width}x"
-            f"{record.height}; both must have one size: resize the mask by nearest neighbour"
+            f"{record.height} ({frames}); both must have one size: resize the mask by nearest neighbour"
         )
