@@ -60,9 +60,7 @@ class ModelConfig:
         'Modules that train: names or patterns such as image_encoder.neck or "*".',
         Rule(all, "a list of names or patterns"),
     )
-    device: str = setting(
-        "auto", "Where load() puts the weights when the model is used without Lightning.", DEVICE
-    )
+    device: str = setting("auto", "Where load() puts the weights outside of Lightning.", DEVICE)
     num_maskmem: int = setting(7, "Frames in the memory bank.", at_least(1), unit="frames")
     image_size: int = setting(
         512,
@@ -84,23 +82,19 @@ class ModelConfig:
     multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
     multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
     max_objects: int = setting(
-        3, "The same as max_objects at the root, which it follows.", at_least(1), unit="objects"
+        3, "As max_objects at the root, which it follows.", at_least(1), unit="objects"
     )
     num_correction_clicks: int = setting(
         0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
     )
-    correction_from_gt: float = setting(
-        0.1, "Share of the clicks drawn from the mask instead of from the errors.", _SHARE
-    )
+    correction_from_gt: float = setting(0.1, "Share of clicks drawn from the mask, not the errors.", _SHARE)
     bptt_frames: Optional[int] = setting(
         None,
         "Frames after which the gradient through the memory is cut; null: never.",
         at_least(1),
         unit="frames",
     )
-    presence_from_gt: bool = setting(
-        True, "While training, presence comes from the ground truth where it is known."
-    )
+    presence_from_gt: bool = setting(True, "Train with presence from the ground truth where known.")
     # Features of this precision are also those that a feature cache stores.
     encoder_precision: Optional[str] = setting(
         None, "bf16 for a frozen image encoder alone; null: the trainer's.", one_of("bf16")
@@ -142,11 +136,9 @@ class AugmentConfig:
     """How drawn clips are altered; the defaults leave them as they are."""
 
     # From several clips.
-    mosaic_probability: float = setting(
-        0.0, "Put the clip and three others into a 2 x 2 grid.", _SHARE, unit="probability"
-    )
+    mosaic_probability: float = setting(0.0, "Put four clips into a 2 x 2 grid.", _SHARE, unit="probability")
     paste_probability: float = setting(
-        0.0, "Paste an object of another clip as a distractor.", _SHARE, unit="probability"
+        0.0, "Paste another clip's object over it.", _SHARE, unit="probability"
     )
     # The same motion for all frames of a clip, and for their masks.
     flip_probability: float = setting(0.0, "Flip left to right.", _SHARE, unit="probability")
@@ -158,11 +150,9 @@ class AugmentConfig:
         (1.0, 1.0), "Share of the frame that is cut out and fills it again.", range_within(0.01, 1)
     )
     crop_ratio: Tuple[float, float] = setting(
-        (1.0, 1.0), "Stretch of the cut-out in x against y.", range_within(0.1, 10)
+        (1.0, 1.0), "Ratio of x to y of the crop.", range_within(0.1, 10)
     )
-    scale_jitter: Tuple[float, float] = setting(
-        (1.0, 1.0), "Zoom, and place anywhere.", range_within(0.1, 10)
-    )
+    scale_jitter: Tuple[float, float] = setting((1.0, 1.0), "Zoom, placed anywhere.", range_within(0.1, 10))
     # The same colours for all frames of a clip.
     brightness: float = setting(0.0, "Brightness of the clip; 0.1 is a factor from 0.9 to 1.1.", _SHARE)
     contrast: float = setting(0.0, "Contrast of the clip, as a factor.", _SHARE)
@@ -203,9 +193,7 @@ class DatasetConfig:
     data_path: str = setting(
         "", "A folder of videos, a COCO JSON, a record table or a pack; a pack may be a URI.", path="input"
     )
-    image_size: Tuple[int, int] = setting(
-        (512, 512), "[S, S] with S = model.image_size, which it follows.", unit="pixels"
-    )
+    image_size: Tuple[int, int] = setting((512, 512), "[S, S]; it follows model.image_size.", unit="pixels")
     video_clip_length: int = setting(5, "Frames per clip.", at_least(1), unit="frames")
     batch_size: int = setting(1, "Clips per batch of a device.", at_least(1), unit="clips")
     num_workers: int = setting(4, "Data-loader workers; 0 loads in the training process.", at_least(0))
@@ -282,9 +270,7 @@ class ValDatasetConfig(DatasetConfig):
 
     shuffle: bool = setting(False, "Must stay false: validation compares the same clips every time.")
     prompt_types: List[str] = setting(["mask"], "As for dataset.", PROMPT_TYPES)
-    score_first_and_last: bool = setting(
-        False, "Score a video's first and last frame too, which DAVIS leaves out."
-    )
+    score_first_and_last: bool = setting(False, "Score the first and last frames, which DAVIS does not.")
 
 
 @dataclass
@@ -294,9 +280,7 @@ class LossConfig:
     bce_weight: float = setting(1.0, "Weight of the binary cross-entropy of the masks.", at_least(0))
     dice_weight: float = setting(1.0, "Weight of the dice loss of the masks.", at_least(0))
     iou_weight: float = setting(0.5, "Weight of the soft Jaccard loss of the masks.", at_least(0))
-    temporal_weight: float = setting(
-        0.1, "Weight of the difference between predicted and true change per frame.", at_least(0)
-    )
+    temporal_weight: float = setting(0.1, "Weight of the error of the change per frame.", at_least(0))
     smooth: float = setting(1e-6, "Added to both sides of a ratio, so that it is never 0/0.", above(0))
     iou_head_weight: float = setting(1.0, "Weight of SAM 2's IoU predictions against the IoU.", at_least(0))
     presence_weight: float = setting(1.0, "Weight of SAM 2's object scores.", at_least(0))
@@ -338,9 +322,7 @@ class OptimizerConfig:
         "Learning rate of image_encoder; null: lr.",
         Rule(lambda v: 0 < v < math.inf, "above 0; to freeze it, see model.trainable_modules"),
     )
-    layer_decay: float = setting(
-        1.0, "Factor on the learning rate per trunk block away from the neck.", _FACTOR
-    )
+    layer_decay: float = setting(1.0, "Factor on the learning rate per trunk block from the neck.", _FACTOR)
 
     def __post_init__(self) -> None:
         self.betas = _pair(self.betas, "betas", "two numbers")
@@ -355,15 +337,11 @@ class SchedulerConfig:
     T_max: Optional[int] = setting(
         None, "Where the cosine ends and stays; null: the run's end.", at_least(1), unit="optimizer steps"
     )
-    eta_min: float = setting(
-        0.0, "Where the cosine of optimizer.lr ends; other learning rates keep their ratio.", at_least(0)
-    )
-    step_size: int = setting(
-        1000, "step: steps from one factor to the next.", at_least(1), unit="optimizer steps"
-    )
+    eta_min: float = setting(0.0, "Where the cosine of lr ends; other rates keep their ratio.", at_least(0))
+    step_size: int = setting(1000, "step: steps per factor.", at_least(1), unit="optimizer steps")
     gamma: float = setting(0.1, "step: factor on the learning rate.", _FACTOR)
     warmup_steps: int = setting(
-        0, "Linear warm-up, from lr / warmup_steps on.", at_least(0), unit="optimizer steps"
+        0, "Linear warm-up from lr / warmup_steps.", at_least(0), unit="optimizer steps"
     )
 
 
@@ -371,13 +349,9 @@ class SchedulerConfig:
 class TrainerConfig:
     """How long, how often and on which devices, as Lightning's Trainer takes it."""
 
-    accelerator: str = setting(
-        "auto", "Kind of device to train on.", one_of("auto", "cpu", "gpu", "cuda", "mps")
-    )
+    accelerator: str = setting("auto", "Kind of device.", one_of("auto", "cpu", "gpu", "cuda", "mps"))
     devices: Any = setting("auto", "Devices to train on; -1: all.", DEVICES)
-    precision: str = setting(
-        "32-true", "Precision of the computation.", one_of("32-true", "bf16-mixed", "16-mixed")
-    )
+    precision: str = setting("32-true", "Numeric precision.", one_of("32-true", "bf16-mixed", "16-mixed"))
     max_epochs: int = setting(
         10,
         "Epochs after which the run ends.",
@@ -385,23 +359,15 @@ class TrainerConfig:
         unit="epochs",
     )
     gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
-    accumulate_grad_batches: int = setting(
-        1, "Batches whose gradients make one optimizer step.", at_least(1), unit="batches"
-    )
-    limit_train_batches: float = setting(
-        1.0, "Training batches per epoch: a float is a share, an integer a number.", AMOUNT
-    )
+    accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1), unit="batches")
+    limit_train_batches: float = setting(1.0, "Batches per epoch: a float is a share of them.", AMOUNT)
     limit_val_batches: float = setting(
         1.0,
         "Validation batches and videos, in the same way.",
         Rule(lambda v: v == 0 or AMOUNT.fits(v), f"{AMOUNT.text}; 0 for no validation"),
     )
-    val_check_interval: float = setting(
-        1.0, "Validate after this share of an epoch, or number of batches.", AMOUNT
-    )
-    num_sanity_val_steps: int = setting(
-        0, "Validation batches before the first step; -1: all.", at_least(-1), unit="batches"
-    )
+    val_check_interval: float = setting(1.0, "Share of an epoch, or batches, per validation.", AMOUNT)
+    num_sanity_val_steps: int = setting(0, "Validation batches before training; -1: all.", at_least(-1))
     enable_checkpointing: bool = setting(True, "Write checkpoints.")
     enable_progress_bar: bool = setting(True, "Draw a progress bar in a terminal.")
     logger: bool = setting(True, "Log to TensorBoard, or to W&B with use_wandb.")
@@ -410,12 +376,8 @@ class TrainerConfig:
         None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
     )
     max_steps: int = setting(-1, "Optimizer steps after which the run ends.", _LIMIT, unit="optimizer steps")
-    check_val_every_n_epoch: int = setting(
-        1, "Epochs from one validation to the next.", at_least(1), unit="epochs"
-    )
-    num_overlay_videos: int = setting(
-        4, "Validation videos drawn with their masks at the end.", at_least(0), unit="videos"
-    )
+    check_val_every_n_epoch: int = setting(1, "Epochs per validation.", at_least(1), unit="epochs")
+    num_overlay_videos: int = setting(4, "Validation videos drawn with masks at the end.", at_least(0))
     checkpoint_every_n_steps: Optional[int] = setting(
         None,
         "Steps from one checkpoint to the next, beside those at validations and epoch ends.",
@@ -429,9 +391,7 @@ class TrainerConfig:
 class RayConfig:
     """Where the steps run when `ray_jobs/train.py` runs them."""
 
-    address: Optional[str] = setting(
-        None, "Address of the cluster; null: that of RAY_ADDRESS, else Ray on this machine."
-    )
+    address: Optional[str] = setting(None, "The cluster; null: RAY_ADDRESS, else this machine.")
     local_cpus: Optional[int] = setting(
         None, "Logical CPUs of a Ray started on this machine; null: all.", at_least(1), unit="CPUs"
     )
@@ -454,9 +414,7 @@ class RayConfig:
     decode_actors: int = setting(
         1, "Processes that make the clips, one CPU each, in place of dataset.num_workers.", at_least(1)
     )
-    decode_labels: Dict[str, str] = setting(
-        {}, "Labels of the nodes that may decode, such as {pool: data}; empty: any node."
-    )
+    decode_labels: Dict[str, str] = setting({}, "Nodes that may decode, such as {pool: data}; empty: all.")
     prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0), unit="batches")
     storage_path: Optional[str] = setting(
         None,
@@ -468,9 +426,7 @@ class RayConfig:
     collective_timeout_seconds: float = setting(
         1800.0, "Time after which a rank that does not answer counts as failed.", above(0), unit="seconds"
     )
-    resize_check_seconds: float = setting(
-        60.0, "Time from one look for room to grow to the next.", above(0), unit="seconds"
-    )
+    resize_check_seconds: float = setting(60.0, "Time per check for room to grow.", above(0), unit="seconds")
 
     @property
     def max_workers(self) -> int:
@@ -500,9 +456,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NON_EMPTY)
-    max_objects: int = setting(
-        3, "Most objects per clip; clips with more are sampled down.", at_least(1), unit="objects"
-    )
+    max_objects: int = setting(3, "Most objects per clip; more are sampled down.", at_least(1))
     seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
     split: str = setting(
         "none",
@@ -510,7 +464,7 @@ class Config:
         one_of("none", "video", "time"),
     )
     val_fraction: float = setting(
-        0.2, "Share of the videos, or of each video, that split holds back.", _FRACTION
+        0.2, "Share of the videos, or each video, that split holds back.", _FRACTION
     )
     resume: Optional[str] = setting(
         None, "A checkpoint or run folder to resume from; auto: this run's newest, if any.", path="input"
@@ -525,7 +479,7 @@ class Config:
     output_dir: str = setting("runs/default", "Folder of the run.", _NON_EMPTY, path="output")
     save_dir: str = setting("", "Folder of the checkpoints; empty: output_dir/checkpoints.", path="output")
     log_level: str = setting(
-        "INFO", "Least level that is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        "INFO", "Least level logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     )
 
     def __post_init__(self) -> None:
@@ -573,13 +527,9 @@ class SweepConfig:
         "Trials at the same time; null: as many as the cluster has room for.",
         Rule(lambda v: v >= 1, "at least 1, or null for as many as fit"),
     )
-    keep_best: int = setting(
-        1, "Trials whose checkpoints are kept, beside the unswept one's.", at_least(1), unit="trials"
-    )
+    keep_best: int = setting(1, "Trials whose checkpoints are kept, beside the unswept.", at_least(1))
     grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)
-    reduction: float = setting(
-        3.0, "asha: one in so many continues at each rung.", Rule(lambda v: v > 1, "above 1")
-    )
+    reduction: float = setting(3.0, "asha: one in so many passes a rung.", Rule(lambda v: v > 1, "above 1"))
     perturb_every: float = setting(0.2, "pbt: share of a run between two exchanges of weights.", _FRACTION)
     quantile: float = setting(
         0.25,

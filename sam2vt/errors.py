@@ -57,7 +57,7 @@ class DataError(Sam2vtError, ValueError):
         self.place: dict[str, Any] = {"video": video, "file": file, "frame": frame, "object": object}
 
     def at(self, **place: Any) -> DataError:
-        """The same error, with what it did not know yet of its place."""
+        """Return the same error, with what it did not know yet of its place."""
         for name, value in place.items():
             self.place[name] = value if self.place[name] is None else self.place[name]
         return self
@@ -65,7 +65,7 @@ class DataError(Sam2vtError, ValueError):
 
 @contextmanager
 def located(**place: Any) -> Iterator[None]:
-    """A DataError that the block raises learns what it does not know of its place."""
+    """Add what is known of its place to a DataError that the block raises."""
     try:
         yield
     except DataError as error:
@@ -105,7 +105,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 def own_message(error: Sam2vtError) -> str:
-    """The error's own words, without what a data loader's worker process wraps around them."""
+    """Return the error's own words, without those that a data-loader worker wraps around them."""
     text = str(error)
     if not text.startswith(f"Caught {type(error).__name__} in"):
         return text

@@ -38,7 +38,7 @@ def setup_logging(log_level: str = "INFO") -> None:
 
 
 def train(config: Config) -> L.Trainer:
-    """Train as configured and return the trainer; the run lies in `config.output_dir`.
+    """Train as configured and return the trainer; the run is written to `config.output_dir`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
@@ -187,7 +187,8 @@ def _make_output_dir(arguments: Sequence[str]) -> None:
             Path(literal(value)).mkdir(parents=True, exist_ok=True)
 
 
-# DDP bears parameters that a batch's kinds of prompt leave unused; gradients lie in its buckets alone.
+# Which parameters a batch leaves unused depends on its kinds of prompt. Gradients are views of DDP's buckets,
+# so that they are not stored twice.
 DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
 
 

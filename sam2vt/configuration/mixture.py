@@ -94,7 +94,7 @@ def _member(settings: DatasetConfig, entry: Mapping[str, Any], where: str) -> tu
 
 
 def _share_faults(found: list[Member], entries: Any, section: str) -> list[Fault]:
-    """What does not go together among the members."""
+    """Return the conflicts among the members."""
     where, texts = f"{section}.datasets", []
     names = [member.name for member in found]
     twice = sorted({name for name in names if names.count(name) > 1})

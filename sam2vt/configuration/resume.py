@@ -1,4 +1,4 @@
-"""What a run that goes on from a checkpoint must have in common with the run that wrote it."""
+"""Compare the configuration of a resumed run with that of the run that wrote its checkpoint."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ _PLACES = ("dataset.data_path", "dataset.image_root", "valdataset.data_path", "v
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Why a run of the configuration `now` cannot go on from one of `was`; each names field, was, is.
+    """Return why a run of the configuration `now` cannot resume one of `was`; each names field, was, is.
 
-    Listed is every field that changes weights or scores. Both as `to_dict` gives them. Fields that `was`
-    lacks, from an older version, are not compared. Not among them are where the run lies, devices, loader
-    processes, logging, how often is validated and saved, and when the run ends: see `remarks`.
+    Both are as `to_dict` gives them. Every field that changes weights or scores is compared, unless `was`
+    lacks it, from an older version. Free are folders, devices, data-loader workers, logging, the intervals
+    of validation and checkpoints, and the run's end: see `remarks`.
     """
     fields = [
         f"{section}.{name}" for section, free in _FREE.items() for name in now[section] if name not in free
@@ -71,7 +71,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Differences that a run may have and should know of.
+    """Return the differences that a run may have and its user should know of.
 
     A cosine without `scheduler.T_max` ends where the run does: with another end the learning rate follows,
     from the resumed step on, the curve of a run that had that length from the start.
@@ -94,7 +94,7 @@ def _changed(
     now: Mapping[str, Any],
     key: Callable[[Any], Any] = lambda value: value,
 ) -> list[str]:
-    """A line for each field whose `key` differs."""
+    """Return a line for each field whose `key` differs."""
     lines = []
     for field in fields:
         section, _, name = field.rpartition(".")
@@ -109,7 +109,7 @@ def _changed(
 
 
 def _without_places(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The sets of a mixture, which may have been moved."""
+    """Return the sets of a mixture without their paths: they may have been moved."""
     free = ("data_path", "image_root", "allow_absolute_paths")
     return [{name: value for name, value in each.items() if name not in free} for each in entries]
 

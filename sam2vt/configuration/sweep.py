@@ -14,7 +14,7 @@ from sam2vt.configuration.sweep_space import Dimension, Space, read_space
 from sam2vt.errors import ConfigError
 from sam2vt.settings import types_of, wrong_values
 
-# Where a run lies and how it is watched: the same for every trial, or the sweep's own to say.
+# Folders, devices and logging: the same for every trial, or chosen by the sweep itself.
 _PLACES = (
     *("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project", "on_bad_sample"),
     *(
@@ -29,9 +29,9 @@ _DATA = (
     "dataset.dataset_type",
     "dataset.identity",
 )
-# What J and F are measured on.
+# Settings that choose the videos which J and F are measured on.
 _JUDGES = ("split", "val_fraction", "trainer.limit_val_batches")
-# What may change in the middle of a run without making its weights another network's.
+# Settings that may change in the middle of a run: its weights still fit.
 PERTURBED = ("loss.", "optimizer.lr", "optimizer.weight_decay")
 
 
@@ -45,12 +45,12 @@ class Sweep(NamedTuple):
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """A composed configuration whose references (`${max_objects}`) are still open: a change reaches them."""
+    """A composed configuration with unresolved references such as `${max_objects}`: they follow a change."""
 
     content: Mapping[str, Any]
 
     def changed(self, values: Mapping[str, Any]) -> BaseConfig:
-        """With other `values`, by dotted names."""
+        """Return the configuration with other `values`, by dotted names."""
         from omegaconf import OmegaConf
 
         content: Any = OmegaConf.create(dict(self.content))
@@ -59,18 +59,18 @@ class BaseConfig:
         return BaseConfig(cast(Any, OmegaConf.to_container(content, resolve=False)))
 
     def mapping(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration with other `values`, resolved."""
+        """Return the configuration with other `values`, resolved."""
         from omegaconf import OmegaConf
 
         return plain(OmegaConf.create(dict(self.changed(values).content)))
 
     def config(self, values: Mapping[str, Any]) -> Config:
-        """The same, checked. Raises ConfigError where the values do not go together."""
+        """Return the same, checked. Raises ConfigError where the values conflict."""
         return load_config(self.mapping(values))
 
 
 def load_sweep(composed: Any) -> Sweep:
-    """The sweep that a composed configuration holds under `sweep`, and the configuration beside it.
+    """Return the sweep of a composed configuration, and the configuration that it varies.
 
     Raises one ConfigError with every fault of either.
     """
@@ -83,7 +83,7 @@ def load_sweep(composed: Any) -> Sweep:
             "no sweep was named; give sweep=joint, sweep=loss_weights or another of configs/sweep"
         )
     config = BaseConfig(content).config({})
-    # The time in a folder's name is told by Hydra alone, which trials do without.
+    # Hydra alone knows the time in a folder's name, and trials run without Hydra.
     base = BaseConfig({**content, "output_dir": config.output_dir})
     settings, found = read(SweepConfig, plain(OmegaConf.create(given)), "sweep.")
     assert isinstance(settings, SweepConfig)
@@ -117,9 +117,7 @@ def _space_faults(settings: SweepConfig, space: Space, config: Config, base: Bas
     if config.save_dir not in ("", f"{config.output_dir}/checkpoints"):
         faults.append(f"save_dir={config.save_dir}: each trial keeps its checkpoints in a folder of its own")
     if config.resume not in (None, "auto"):
-        faults.append(
-            f"resume={config.resume}: a sweep is gone on with by resume=auto and its own output_dir"
-        )
+        faults.append(f"resume={config.resume}: a sweep is resumed by resume=auto and its own output_dir")
     if config.trainer.limit_val_batches == 0:
         faults.append(
             "trainer.limit_val_batches=0: trials are compared by validations, of which there are none"

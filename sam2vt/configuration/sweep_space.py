@@ -1,4 +1,4 @@
-"""A search space: which settings vary over which values, and how one point of it is drawn."""
+"""Read a search space, the values of each setting to vary, and draw points of it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ class Dimension:
 
     @property
     def is_log(self) -> bool:
+        """Tell whether values are drawn by their logarithm."""
         return self.kind.startswith("log_")
 
     @property
     def samples(self) -> tuple[Any, ...]:
-        """Values that are tried before a sweep starts: all choices, or the ends of a range and one within."""
+        """Return values to check before a sweep: all choices, or the ends of a range and one within."""
         within: tuple[Any, ...] = ()
         if "integer" in self.kind and self.values[0] + 1 < self.values[1]:
             within = (int(self.values[0] + (self.step or 1)),)
         return (*self.values, *within, *self.alternatives)
 
     def suggest(self, trial: Any) -> Any:
-        """A value by `trial`, an Optuna trial or anything with its `suggest_` methods."""
+        """Return a value by `trial`, an Optuna trial or anything with its `suggest_` methods."""
         if self.alternatives and not trial.suggest_categorical(self.name + SWITCH, [True, False]):
             return self.alternatives[0]
         if self.kind == "choice":
@@ -52,13 +53,13 @@ class Dimension:
         return draw(self.name, low, high, log=self.is_log, **({"step": self.step} if self.step else {}))
 
     def clipped(self, value: Any) -> Any:
-        """The nearest value inside the range."""
+        """Return the nearest value inside the range."""
         low, high = self.values
         return min(max(value, low), high)
 
     @property
     def num_points(self) -> int | None:
-        """How many values there are; None where they cannot be counted."""
+        """Return the number of values; None where they cannot be counted."""
         if self.kind == "choice":
             return len(self.values) + len(self.alternatives)
         steps = self._num_steps
@@ -72,7 +73,7 @@ class Dimension:
         return math.floor((self.values[1] - self.values[0]) / step + 1e-9) + 1
 
     def points(self) -> list[Any] | None:
-        """All values, or None where they cannot be counted."""
+        """Return all values, or None where they cannot be counted."""
         if self.kind == "choice":
             return [*self.values, *self.alternatives]
         number, low, step = self._num_steps, self.values[0], self.step or 1
@@ -94,10 +95,11 @@ class Space:
 
     @property
     def fields(self) -> tuple[str, ...]:
+        """Return the names of the settings that vary."""
         return tuple(each.name for each in self.dimensions)
 
     def draw(self, trial: Any) -> Values:
-        """A point; settings whose condition does not hold are left out."""
+        """Return a point; settings whose condition does not hold are left out."""
         values: Values = {}
         for dimension in self.dimensions:
             if self._holds(dimension, values):
@@ -105,7 +107,7 @@ class Space:
         return values
 
     def grid(self) -> Iterator[Values]:
-        """Every point once; all dimensions must be countable."""
+        """Yield every point once; all dimensions must be countable."""
         seen = set()
         for combination in itertools.product(*(each.points() or () for each in self.dimensions)):
             values: Values = {}
@@ -124,7 +126,7 @@ class Space:
 def read_space(
     mapping: Any, convert: Callable[[str, Any], tuple[Any, list[str]]], defaults: Callable[[str], Any]
 ) -> tuple[Space, list[str]]:
-    """The space that `mapping` describes, nested as the configuration or by dotted names, and its faults.
+    """Return the space that `mapping` describes, nested or by dotted names, and its faults.
 
     `convert` turns a value of a named setting into the setting's type, or says why it cannot be; `defaults`
     gives the unswept value.
@@ -248,7 +250,7 @@ def _range_faults(
 
 
 def _ordered(found: Sequence[Dimension], faults: list[str]) -> list[Dimension]:
-    """Conditions first; what depends on itself is a fault."""
+    """Return conditions before what depends on them; a circle is a fault."""
     left, ordered = list(found), list[Dimension]()
     while left:
         open_names = {each.name for each in left}

@@ -15,7 +15,7 @@ import ray
 import ray.train
 
 from sam2vt.config import Config, ModelConfig, RayConfig
-from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.loading import to_dict, validate
 from sam2vt.configuration.mixture import with_paths
 from sam2vt.core.data.frames.feature_cache import cache_root
 from sam2vt.core.training.checkpoints.resume import AUTO, find_checkpoint
@@ -49,6 +49,7 @@ def fit(
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
     """
+    validate(config)  # of one made by hand; one that was loaded is known to be right
     storage = storage or run_storage(config)
     check_config(config, storage)
     config = with_absolute_paths(config, storage)
