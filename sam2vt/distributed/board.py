@@ -1,7 +1,7 @@
-"""What a run is doing, from the first worker to the terminal of whoever started it.
+"""The actor through which the parts of a run talk to each other, and the driver's display of it.
 
-Rank 0 posts to a small actor; the driver reads it a few times a second. On a terminal that is a live
-bar, elsewhere a line now and then.
+Rank 0 posts its progress; the driver reads it twice per second and shows a live bar on a terminal, single
+lines elsewhere.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tqdm import tqdm
 _POLL_SECONDS = 0.5
 _WAIT_LAYOUT = "{desc} [{elapsed}]"
 _BAR_LAYOUT = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}]{postfix}"
-_LINE_SECONDS = 20.0  # between two lines where there is no terminal
+_LINE_SECONDS = 20.0  # between two lines without a terminal
 
 
 class Status(TypedDict, total=False):
-    """Where a run stands; a post replaces only what it names."""
+    """The progress of a run; a post replaces only the keys that it has."""
 
     phase: str
     step: int
     total_steps: int
-    metrics: dict[str, float]  # shown behind the bar
+    metrics: dict[str, float]  # shown after the bar
 
 
 class Board:
-    """What the parts of a run tell each other; runs as an actor.
+    """State that the driver, Ray Train's controller and the workers of a run share; runs as an actor.
 
-    The newest status and the log lines that nobody has read yet; where the present group of workers began;
-    why the run cannot go on, if it cannot; the driver's wish to stop.
+    The newest status and the log lines that were not read yet; the start of the present group of workers;
+    the error that ends the run, if any; the driver's wish to stop.
     """
 
     def __init__(self) -> None:
@@ -50,73 +50,79 @@ class Board:
         self._stop = False
 
     def post(self, status: Status, lines: list[str]) -> bool:
-        """True where the run should save and stop."""
+        """Add to the status and the log; returns whether the run should save and stop."""
         metrics = {**self._status.get("metrics", {}), **status.get("metrics", {})}
         self._status = {**self._status, **status, "metrics": metrics}
         self._lines += lines
         return self._stop
 
     def stop(self) -> None:
+        """Ask the run to save and stop."""
         self._stop = True
 
     def controlled_by(self, controller: Any) -> None:
-        """`controller`: a handle on Ray Train's actor of the run."""
+        """Keep the handle on the run's controller, an actor of Ray Train."""
         self._controller = controller
 
     def controller(self) -> Any:
+        """Return the controller's handle, None before there is one."""
         return self._controller
 
     def begin(self, start: Any) -> None:
-        """`start`: a `sam2vt.distributed.stream.start.Start`."""
+        """Keep the `sam2vt.distributed.stream.start.Start` of the next group of workers."""
         self._start = start
 
     def start(self) -> Any:
+        """Return the start of the present group of workers."""
         return self._start
 
     def fail(self, error: Exception) -> None:
-        self._failure = self._failure or error
+        """Keep the error that ends the run."""
+        self._failure = self._failure or error  # of several ranks' errors the first is the cause
 
     def failure(self) -> Exception | None:
+        """Return the error that ends the run, None while it may continue."""
         return self._failure
 
     def validated(self, row: dict[str, float]) -> None:
+        """Add the numbers of a validation."""
         self._validations.append(row)
 
     def validations(self, first: int = 0) -> list[dict[str, float]]:
-        """The rows of all validations from number `first` on."""
+        """Return the rows of all validations from number `first` on."""
         return self._validations[first:]
 
     def read(self) -> tuple[Status, list[str]]:
+        """Return the status and the log lines since the last read."""
         lines, self._lines = self._lines, []
         return self._status, lines
 
 
 def start_board() -> Any:
-    """A handle on a new `Board`; the actor ends with its last handle.
-
-    It stays on the driver's own node: others come and go.
-    """
+    """Start a `Board` as an actor and return its handle; the actor ends with its last handle."""
+    # On the driver's own node: others may be taken away.
     node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=node).remote()
 
 
 class BoardHandler(logging.Handler):
-    """Sends log records of a worker to the board, so that the driver shows them."""
+    """Sends log records of a process to the board, so that the driver shows them."""
 
     def __init__(self, board: Any) -> None:
         super().__init__()
         self._board = board
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Post the formatted record."""
         self._board.post.remote({}, [self.format(record)])
 
 
 def show_logs(board: Any, log_level: str | None = None) -> None:
-    """Show this process's log lines of the package on the driver."""
+    """Show the log lines that this package writes in this process on the driver."""
     logger = logging.getLogger("sam2vt")
     if log_level is not None:
         logger.setLevel(log_level)
-    logger.propagate = False  # Ray's own handlers would write them a second time
+    logger.propagate = False  # or Ray's own handlers would write them, too
     logger.handlers = [BoardHandler(board)]
 
 
@@ -126,7 +132,7 @@ class Display:
     def __init__(self, board: Any, stream: TextIO | None = None, live: bool | None = None) -> None:
         self._board = board
         self._stream = stream or sys.stderr
-        self._live = _can_redraw(self._stream) if live is None else live
+        self._live = can_redraw(self._stream) if live is None else live
         self._started = time.monotonic()
         self._last_line = 0.0
         self._phases: set[str] = set()  # of which a line was written
@@ -171,7 +177,7 @@ class Display:
             self._say(status)
 
     def _say(self, status: Status) -> None:
-        """A line at the first of each phase, and every so often: phases may change within seconds."""
+        """Print a line when a phase is new, then one per `_LINE_SECONDS`: phases may alternate quickly."""
         now, phase = time.monotonic() - self._started, status.get("phase", "")
         if phase not in self._phases or now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
@@ -186,23 +192,24 @@ class Display:
 
 
 def describe(status: Status) -> str:
-    """One line: phase, step and numbers."""
+    """Return phase, step and numbers as one line."""
     parts = [status.get("phase", "starting")]
     if status.get("total_steps"):
         parts.append(f"step {status.get('step', 0)}/{status['total_steps']}")
     return ", ".join([*parts, *_numbers(status.get("metrics", {}))])
 
 
-def _can_redraw(stream: TextIO) -> bool:
+def can_redraw(stream: TextIO) -> bool:
+    """Return whether `stream` is a terminal with a known width, as a pseudo-terminal may not have."""
     try:
         return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
 def _draw(bar: tqdm, status: Status) -> None:
     if status.get("total_steps") and bar.bar_format != _BAR_LAYOUT:
-        bar.bar_format, bar.start_t = _BAR_LAYOUT, bar._time()  # what is left follows from the steps alone
+        bar.bar_format, bar.start_t = _BAR_LAYOUT, bar._time()  # else the time left counts the start-up
     bar.total = status.get("total_steps") or 1
     bar.n = status.get("step", 0)
     bar.set_description_str(status.get("phase", "starting"), refresh=False)

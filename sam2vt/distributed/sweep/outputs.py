@@ -1,4 +1,4 @@
-"""What a sweep leaves: `trials.csv`, `sweep.html`, and `best/` with a configuration to train again."""
+"""The results of a sweep: `trials.csv`, `sweep.html`, `best/` with weights and configuration, a summary."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.storage.folder import Folder, download
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.report.page import write_report
-from sam2vt.distributed.sweep.results import SweepResult, Trial
+from sam2vt.distributed.sweep.results import SweepResult, Trial, swept_values
 from sam2vt.distributed.sweep.watch import format_trials, shown
 
 TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
 EXPERIMENT, WEIGHTS = "experiment.yaml", "best.ckpt"
-# A run's own places, which the next one chooses anew.
+# The places of a run, which the next one chooses anew.
 _OWN = ("output_dir", "save_dir", "resume")
 _OWN_RAY = ("address", "storage_path", "name")
 _PICTURES = (".png", ".gif")
 
 
 def write_outputs(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
-    """Write all of them into the sweep's storage."""
+    """Write the files into the sweep's storage. Raises OSError."""
     with TemporaryDirectory() as folder:
         local = Path(folder)
         (local / TRIALS_CSV).write_text(trials_csv(result))
@@ -40,7 +40,7 @@ def write_outputs(result: SweepResult, sweep: Sweep, storage: RunStorage) -> Non
 
 
 def trials_csv(result: SweepResult) -> str:
-    """A row a trial: what it was, how it ended, its best validation, the swept values."""
+    """Return one row per trial: how it ended, its best validation, its swept values, its folder."""
     text = io.StringIO()
     objectives = [each.name for each in result.objectives]
     others = [name for name in ("val/J&F", "val/J", "val/F") if name not in objectives]
@@ -51,7 +51,7 @@ def trials_csv(result: SweepResult) -> str:
         best = trial.best_row(result.objectives[0])
         scores = {name: best.get(name, "") for name in (*objectives, *others)}
         own = {"trial": trial.name, "status": trial.status, "reason": trial.reason, "steps": trial.steps}
-        values = trial.values or result.defaults
+        values = swept_values(trial, result)
         writer.writerow(
             {**own, "seconds": round(trial.seconds, 1), **scores, **values, "folder": trial.folder}
         )
@@ -59,7 +59,7 @@ def trials_csv(result: SweepResult) -> str:
 
 
 def experiment(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole configuration of a trial but for its places, to be trained again."""
+    """Return the configuration of a trial without its places, as `experiment=` takes it."""
     content = to_dict(sweep.base.config(values))
     for name in _OWN:
         del content[name]
@@ -73,7 +73,7 @@ def _write_best(trial: Trial, sweep: Sweep, storage: RunStorage, local: Path) ->
 
     (local / BEST).mkdir()
     lines = [
-        f"# {trial.name} of {storage.root}; train it again, or on other data, with",
+        f"# {trial.name} of {storage.root}; train it anew, or on other data, with",
         "#   experiment=THIS_FILE",
     ]
     text = "\n".join(["# @package _global_", *lines, OmegaConf.to_yaml(experiment(sweep, trial.values))])
@@ -83,25 +83,25 @@ def _write_best(trial: Trial, sweep: Sweep, storage: RunStorage, local: Path) ->
 
 
 def _overlays(trial: Trial) -> Sequence[tuple[str, bytes]]:
-    """The pictures that a run drew at its end, by name."""
+    """Return (name, content) of the pictures that a run drew at its end."""
     folder = Folder(f"{trial.folder}/overlays")
     return [(name, folder.read(name)) for name in sorted(folder.sizes()) if name.endswith(_PICTURES)]
 
 
 def summary(result: SweepResult) -> str:
-    """The trials, what tuning gained over the unswept configuration, and where everything lies."""
+    """Return the trials, the gain over the unswept configuration, and the paths, as text."""
     storage = RunStorage(result.root)
     lines = [*format_trials(result), "", gain(result), ""]
     if len(result.objectives) > 1:
         lines += ["no trial is better in both: " + ", ".join(each.name for each in result.pareto()), ""]
     files = {"report": REPORT, "trials": TRIALS_CSV, "best": f"{BEST}/{WEIGHTS}"}
     lines += [f"{name:<12}{storage.join(path)}" for name, path in files.items()]
-    lines += [f"{'again':<12}python ray_jobs/train.py experiment={storage.join(BEST, EXPERIMENT)}"]
+    lines += [f"{'train it':<12}python ray_jobs/train.py experiment={storage.join(BEST, EXPERIMENT)}"]
     return "\n".join(lines)
 
 
 def gain(result: SweepResult) -> str:
-    """In a line, the best trial beside the unswept one."""
+    """Compare the best trial with the unswept one in a line."""
     objective, best, default = result.objectives[0], result.best, result.default
     if best is None:
         return "no trial ran to its end"

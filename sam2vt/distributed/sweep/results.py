@@ -1,4 +1,4 @@
-"""What came of the trials of a sweep, as plain values; nothing here knows Ray."""
+"""The results of a sweep as plain values; nothing here knows Ray."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DONE, STOPPED, FAILED, RUNNING = "done", "stopped", "failed", "running"
 
 @dataclass(frozen=True)
 class Objective:
-    """A number of a validation that trials are compared by, and whether the highest is best."""
+    """A number of a validation by which trials are compared, and whether the highest is best."""
 
     name: str  # as in results.csv: val/J&F, or seconds_per_step
     mode: str  # max or min
 
     def better(self, a: float, b: float) -> bool:
-        """Whether `a` is better than `b`; NaN is better than nothing."""
+        """Return whether `a` is better than `b`; every number is better than NaN, NaN than nothing."""
         if math.isnan(a) or math.isnan(b):
             return not math.isnan(a)
         return a > b if self.mode == "max" else a < b
@@ -35,21 +35,23 @@ class Trial:
     values: Mapping[str, Any]  # swept fields by dotted name, without those whose condition does not hold
     status: str  # DONE: ran to its end; STOPPED by the scheduler; FAILED; RUNNING
     reason: str = ""  # why it failed or was stopped, in a line
-    # A row a validation in order of steps: "step", "seconds" since the trial began, "val/..." and rates.
+    # One row per validation by step: "step", "seconds" since the trial began, "val/..." and rates.
     rows: Sequence[Mapping[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     folder: str = ""  # of the run: a local path or a URI
 
     @property
     def name(self) -> str:
+        """The name of its folder, too."""
         return trial_name(self.number)
 
     @property
     def steps(self) -> int:
+        """Optimizer steps at its last validation."""
         return int(self.rows[-1].get("step", 0)) if self.rows else 0
 
     def best(self, objective: Objective) -> float:
-        """Its best validation after the first step; NaN where there is none."""
+        """Return the best value after the first step, NaN if there is none."""
         best = math.nan
         for row in self.rows:
             value = row.get(objective.name, math.nan)
@@ -58,7 +60,7 @@ class Trial:
         return best
 
     def best_row(self, objective: Objective) -> Mapping[str, float]:
-        """The first validation after a step that has `best(objective)`; empty where there is none."""
+        """Return the first validation with the value `best(objective)`, empty if there is none."""
         best = self.best(objective)
         rows = (row for row in self.rows if row.get("step", 0) > 0 and row.get(objective.name) == best)
         return next(rows, {})
@@ -66,7 +68,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep, over or under way."""
+    """A sweep that runs or has ended."""
 
     name: str
     trials: Sequence[Trial]  # by number
@@ -78,23 +80,24 @@ class SweepResult:
 
     @property
     def default(self) -> Trial | None:
+        """The trial of the unswept configuration."""
         return next((trial for trial in self.trials if trial.number == DEFAULT), None)
 
     @property
     def best(self) -> Trial | None:
-        """The best of the trials that ran to their end."""
+        """The best trial that ran to its end."""
         ranked = self.ranked()
         return ranked[0] if ranked else None
 
     def ranked(self) -> list[Trial]:
-        """Trials that ran to their end and were validated, the best first, the earliest of equals."""
+        """Return the trials that ran to their end and were validated, best first, of equals the earliest."""
         objective = self.objectives[0]
         done = [t for t in self.trials if t.status == DONE and not math.isnan(t.best(objective))]
         sign = -1.0 if objective.mode == "max" else 1.0
         return sorted(done, key=lambda trial: (sign * trial.best(objective), trial.number))
 
     def pareto(self) -> list[Trial]:
-        """Trials that ran to their end and that no other beats in one objective without losing in another."""
+        """Return the ranked trials that no other beats in one objective without losing in another."""
         ranked = self.ranked()
         return [trial for trial in ranked if not any(self._dominates(other, trial) for other in ranked)]
 
@@ -106,9 +109,15 @@ class SweepResult:
 
 
 def trial_name(number: int) -> str:
+    """Return the name of a trial and of its folder."""
     return f"trial_{number:03d}"
 
 
 def trial_number(name: str) -> int:
-    """The inverse of `trial_name`."""
+    """Return the number of the trial with this name."""
     return int(name.removeprefix("trial_"))
+
+
+def swept_values(trial: Trial, result: SweepResult) -> Mapping[str, Any]:
+    """Return the swept settings of a trial; the default trial has those of the configuration."""
+    return trial.values or (result.defaults if trial.number == DEFAULT else {})

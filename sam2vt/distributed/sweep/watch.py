@@ -1,14 +1,13 @@
-"""What is done beside a sweep as its trials go on: the table is drawn, leftovers are removed."""
+"""The table of a sweep while its trials run, and the deletion of what ended trials leave."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TextIO
 
 from ray import tune
@@ -16,15 +15,28 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.storage.folder import IS_FOLDER, Folder
+from sam2vt.distributed.board import can_redraw
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage
 from sam2vt.distributed.source import RECORDS_FOLDER
 from sam2vt.distributed.sweep.collect import result_so_far
-from sam2vt.distributed.sweep.results import DEFAULT, RUNNING, SweepResult, Trial, trial_name
+from sam2vt.distributed.sweep.results import DEFAULT, RUNNING, SweepResult, Trial, swept_values, trial_name
 from sam2vt.distributed.sweep.trial import TAKEN_WEIGHTS
+
+log = logging.getLogger(__name__)
+
+_REDRAW_SECONDS = 1.0
+_MOST_ROWS = 24
+# What is deleted of the folder of every trial that has ended, and of one whose weights are not kept. Curves,
+# scores and the configuration stay.
+ALWAYS = (TAKEN_WEIGHTS, RAY_FOLDER, RECORDS_FOLDER)
+HEAVY = ("checkpoints", "export", *ALWAYS)
 
 
 class Watch(tune.Callback):
-    """Runs in the driver. Tune saves it with the sweep, without the table."""
+    """Updates the table and deletes leftovers; runs in the driver.
+
+    Tune pickles it with the sweep, without the table, which belongs to a terminal.
+    """
 
     def __init__(self, sweep: Sweep, storage: RunStorage, num_trials: int, concurrent: int) -> None:
         self._sweep, self._storage = sweep, storage
@@ -36,78 +48,64 @@ class Watch(tune.Callback):
         return {**self.__dict__, "_table": None}
 
     def setup(self, *args: Any, **info: Any) -> None:
+        """Begin the table, also of a sweep that is resumed."""
         self._table = SweepTable(self._num_trials, self._concurrent)
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict, **info: Any
     ) -> None:
+        """Show the new numbers."""
         self._update(trials)
 
     def on_trial_complete(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self._ended(trials, trial)
-
-    def on_trial_error(
-        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
-        self._ended(trials, trial)
-
-    def on_experiment_end(self, trials: Sequence[TuneTrial], **info: Any) -> None:
-        """By now Tune calls those trials ended, too, that a signal cut short."""
-        assert self._table is not None
-        over = [trial for trial in trials if trial.trial_id in self._over]
-        self._table.close(result_so_far(self._sweep, self._storage, over))
-
-    def _ended(self, trials: Sequence[TuneTrial], trial: TuneTrial) -> None:
+        """Show how the trial ended, and delete what it leaves."""
         self._over.add(trial.trial_id)
-        self._update(trials)
-        result = result_so_far(self._sweep, self._storage, trials)
+        result = self._update(trials)
         remove_leftovers(result, self._storage, self._sweep.settings.keep_best)
 
-    def _update(self, trials: Sequence[TuneTrial]) -> None:
+    on_trial_error = on_trial_complete
+
+    def on_experiment_end(self, trials: Sequence[TuneTrial], **info: Any) -> None:
+        """Draw the last state."""
+        # By now Tune counts trials as ended that a signal cut short.
+        self._update([trial for trial in trials if trial.trial_id in self._over], last=True)
+
+    def _update(self, trials: Sequence[TuneTrial], last: bool = False) -> SweepResult:
         assert self._table is not None
-        self._table.update(result_so_far(self._sweep, self._storage, trials))
-
-
-_REDRAW_SECONDS = 1.0
-
-
-_MOST_ROWS = 24
+        result = result_so_far(self._sweep, self._storage, trials)
+        self._table.update(result, last)
+        return result
 
 
 class SweepTable:
-    """Shows a sweep as it goes on: `update` with each change, `close` at the end."""
+    """Shows a sweep in the terminal: a table that is redrawn, or else one line per trial that ends."""
 
     def __init__(self, num_trials: int, concurrent: int, stream: TextIO | None = None) -> None:
         self._num_trials, self._concurrent = num_trials, concurrent
         self._stream = stream or sys.stderr
-        self._live = _is_terminal(self._stream)
+        self._live = can_redraw(self._stream)
         self._began = time.monotonic()
         self._said: set[int] = set()
         self._drawn, self._drawn_at = 0, -math.inf
 
-    def update(self, result: SweepResult) -> None:
+    def update(self, result: SweepResult, last: bool = False) -> None:
+        """Show the sweep after a change; the `last` state is drawn however soon it follows the one before."""
         if self._live:
-            self._draw(result)
+            if last or time.monotonic() - self._drawn_at >= _REDRAW_SECONDS:
+                self._draw(result)
             return
         for trial in result.trials:
             if trial.status != RUNNING and trial.number not in self._said:
                 self._said.add(trial.number)
-                print(
-                    f"[{self._seconds():5.0f} s] {self._line(trial, result)}", file=self._stream, flush=True
-                )
-
-    def close(self, result: SweepResult) -> None:
-        """The last state, whenever the one before was drawn."""
-        self._drawn_at = -math.inf
-        self.update(result)
+                seconds = time.monotonic() - self._began
+                print(f"[{seconds:5.0f} s] {self._line(trial, result)}", file=self._stream, flush=True)
 
     def _draw(self, result: SweepResult) -> None:
-        if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:
-            return
         columns, _ = shutil.get_terminal_size()
         lines = [line[: columns - 1] for line in [*format_trials(result, _MOST_ROWS), self._outlook(result)]]
+        # Back to the first line of the last table, and clear from there.
         up = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
         self._stream.write(up + "\n".join(lines) + "\n")
         self._stream.flush()
@@ -129,12 +127,9 @@ class SweepTable:
         mean = sum(trial.seconds for trial in ended) / len(ended)
         return f"{text}, about {mean * left / self._concurrent / 60:.0f} min left"
 
-    def _seconds(self) -> float:
-        return time.monotonic() - self._began
-
 
 def format_trials(result: SweepResult, most: int | None = None) -> list[str]:
-    """The trials as an aligned table, the best first, those that run or failed behind them."""
+    """Return the trials as lines of an aligned table: finished ones, the best first, then the others."""
     ranked = result.ranked()
     names = {trial.number for trial in ranked}
     rows = [*ranked, *(trial for trial in result.trials if trial.number not in names)]
@@ -147,42 +142,23 @@ def format_trials(result: SweepResult, most: int | None = None) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value in few characters."""
+    """Return a value in few characters."""
     if isinstance(value, bool) or not isinstance(value, float):
         return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
     return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _cells(trial: Trial, result: SweepResult) -> Sequence[str]:
-    values: Mapping[str, Any] = trial.values
-    if not values:  # the default trial
-        values = result.defaults
+    values = swept_values(trial, result)
     swept = [shown(values[name]) if name in values else "" for name in result.fields]
     scores = [shown(trial.best(objective)) for objective in result.objectives]
     return [trial.name, trial.status, str(trial.steps), *scores, *swept]
 
 
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
-    except (OSError, ValueError):
-        return False
-
-
-log = logging.getLogger(__name__)
-
-
-# Of a trial's folder; what is left are its curves, scores and configuration.
-ALWAYS = (TAKEN_WEIGHTS, RAY_FOLDER, RECORDS_FOLDER)
-
-
-HEAVY = ("checkpoints", "export", *ALWAYS)
-
-
 def remove_leftovers(result: SweepResult, storage: RunStorage, keep_best: int) -> int:
-    """Delete weights and Ray's files of trials that have ended and are not among the `keep_best` best.
+    """Delete weights and Ray's files of ended trials, but for weights of the default and `keep_best` best.
 
-    Returns how many files and folders there were to delete.
+    Returns the number of files and folders to delete, 0 when all is done.
     """
     kept = {DEFAULT, *(trial.number for trial in result.ranked()[:keep_best])}
     ended = (trial.number for trial in result.trials if trial.status != RUNNING)

@@ -11,6 +11,7 @@ from sam2vt.configuration.loading import from_dict
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.distributed.stream.start import Start, local_checkpoint
+from sam2vt.errors import Sam2vtError
 
 
 class Job(TypedDict):
@@ -47,6 +48,9 @@ def train_on_worker(job: Job) -> dict[str, Any] | None:
 
     try:
         with local_checkpoint(start.checkpoint) as resume:
-            return train_loop(config, loader, resume, job["records"], job["storage"], job["board"])
+            return train_loop(config, loader, resume, ray.get(job["records"]), job["storage"], job["board"])
+    except Sam2vtError as error:
+        ray.get(job["board"].fail.remote(error))  # `NextStream` ends the run: another group would meet it too
+        raise
     finally:
         loader.close()

@@ -1,4 +1,4 @@
-"""Rank 0's side of the progress display, and what Ray Train is told of a run."""
+"""Callbacks that report a run: its progress to the driver, its validations to sweeps and Ray Train."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class PostProgress(L.Callback):
-    """Posts where the run stands, and takes the driver's wish to stop from the replies."""
+    """Posts the progress of rank 0 on the board, and reads the driver's wish to stop from the replies."""
 
     def __init__(self, board: Any, total_steps: int) -> None:
         self._board, self._total_steps = board, total_steps
@@ -32,7 +32,7 @@ class PostProgress(L.Callback):
         self._stop = False
 
     def stop_wished(self) -> bool:
-        """On rank 0; false on others."""
+        """Return whether the driver wants the run to stop; false on ranks other than 0."""
         if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
             self._stop = self._stop or ray.get(self._reply)
         return self._stop
@@ -40,19 +40,22 @@ class PostProgress(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Post the step, with the loss where a step logs it."""
         if not trainer.is_global_zero:
             return
-        if logs_this_step(trainer):  # where the device is waited for anyway
+        if logs_this_step(trainer):  # the loggers wait for the device at these steps anyway
             metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
             self._post(trainer, {"phase": "training", "metrics": metrics})
         elif time.monotonic() - self._posted >= _POST_SECONDS:
             self._post(trainer, {"phase": "training"})
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Post that a validation runs."""
         if trainer.is_global_zero:
             self._post(trainer, {"phase": "validating"})
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the scores, and post the one that decides."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         values = {
@@ -67,11 +70,12 @@ class PostProgress(L.Callback):
         self._post(trainer, {"phase": "training", "metrics": shown})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Post that the last phase begins, in which no step is done."""
         if trainer.is_global_zero:
             self._post(trainer, {"phase": "drawing and exporting"})
 
     def _post(self, trainer: L.Trainer, status: Status) -> None:
-        self.stop_wished()  # before its reply is replaced
+        self.stop_wished()  # reads the last reply, which the next one replaces
         rounds = trainer.datamodule.rounds  # type: ignore[attr-defined]
         done = trainer.fit_loop.epoch_loop.batch_progress.total.ready // rounds
         self._posted = time.monotonic()
@@ -79,10 +83,10 @@ class PostProgress(L.Callback):
 
 
 class ReportMetrics(L.Callback):
-    """Tells a validation's numbers to the board, from which a sweep reads them, and to Ray Train.
+    """Reports the numbers of each validation to the board, from which a sweep reads them, and to Ray Train.
 
-    To the latter at most once in `_REPORT_SECONDS`: each report is a barrier and takes up to seconds.
-    Checkpoints are not reported, they lie in the run's own store.
+    Ray Train gets at most one report per `_REPORT_SECONDS`: each is a barrier that takes up to seconds.
+    Checkpoints are not reported; they are in the run's own store.
     """
 
     def __init__(self, rank_zero: RankZero, board: Any) -> None:
@@ -90,6 +94,7 @@ class ReportMetrics(L.Callback):
         self._reported = float("-inf")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report on all ranks, or on none of them."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         row = report_metrics(trainer)
@@ -103,9 +108,9 @@ class ReportMetrics(L.Callback):
 
 
 def report_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Numbers of this validation, where the run stands in its sequence of clips, and how fast it is."""
+    """Return the numbers of this validation, the position in the run's clips, and the throughput."""
     metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
-    metrics.setdefault(MONITOR, 0.0)
+    metrics.setdefault(MONITOR, 0.0)  # a sweep's scheduler needs the objective in every row
     metrics["step"] = trainer.global_step
     metrics["progress"] = min(1.0, trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches)))
     position = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
@@ -118,6 +123,6 @@ def report_metrics(trainer: L.Trainer) -> dict[str, float]:
 
 
 def clips_per_second(trainer: L.Trainer) -> float:
-    """Over the training so far, all ranks together; 0 before its first step."""
+    """Return the throughput of all ranks over the training so far; 0 before its first step."""
     meters = [callback.total for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
     return meters[0].clips_per_second if meters else 0.0

@@ -1,4 +1,4 @@
-"""What ends a group of workers from outside: the driver's wish to stop, and machines that go away."""
+"""Saving when a group of workers ends from outside: the driver's wish to stop, machines taken away."""
 
 from __future__ import annotations
 
@@ -19,18 +19,39 @@ from sam2vt.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 2.0  # between two looks
-_MOST_BATCHES = 50
-_SPARE_SECONDS = 5.0  # kept before a deadline, beside twice what a save takes
-_AFTER_DEADLINE_SECONDS = 180.0  # until Ray Train must have ended this group
+_LOOK_SECONDS = 2.0  # between two looks: each costs a broadcast, and a barrier of Ray Train
+_MOST_BATCHES = 50  # between two looks, if batches suddenly take longer
+_SPARE_SECONDS = 5.0  # that a save must end before a deadline, beside twice the time it takes
+_AFTER_DEADLINE_SECONDS = 180.0  # until Ray Train must have replaced this group
 _UNKNOWN_DEADLINE_SECONDS = 30.0
 
 
-class WatchSignals(L.Callback):
-    """Saves and stops on SIGTERM; saves at once when a machine's end is announced, and again just before.
+class RankZero:
+    """Sends numbers from rank 0 to all ranks over the CPU, so that no rank waits for its device.
 
-    All ranks act at the same step, since saving is a collective operation. Between the second save and the
-    end they wait: a step that no checkpoint holds would have to be repeated.
+    Every rank must call `send` equally often.
+    """
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._group: Any = None
+
+    def send(self, values: Sequence[float]) -> list[float]:
+        """Return the `values` of rank 0 on every rank."""
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return list(values)
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo", timeout=self._timeout)
+        numbers = torch.tensor(list(values), dtype=torch.float64)
+        dist.broadcast(numbers, src=0, group=self._group)
+        return numbers.tolist()
+
+
+class WatchSignals(L.Callback):
+    """Saves and stops on SIGTERM; saves when the end of a machine is announced, and just before it.
+
+    All ranks act at the same step, since saving is a collective operation. They wait between the second
+    save and the end: steps that no checkpoint has would be repeated.
     """
 
     def __init__(self, stop_wished: Callable[[], bool], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
@@ -44,13 +65,14 @@ class WatchSignals(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Look for reasons to stop or save, every few batches."""
         done = trainer.fit_loop.total_batch_idx + 1
         if done < self._next_look:
             return
         stop, ends, batches = self._rank_zero.send([self._stop_wished(), self._must_end(), self._pace()])
         self._next_look = done + int(batches)
         if stop:
-            trainer._signal_connector.received_sigterm = True
+            trainer._signal_connector.received_sigterm = True  # Lightning saves and stops at the step's end
             return
         if ends:
             self._save_and_wait(trainer)
@@ -58,7 +80,7 @@ class WatchSignals(L.Callback):
             self._look_for_announcement(trainer)
 
     def _pace(self) -> int:
-        """Batches until the next look, about `_LOOK_SECONDS` later; one where time is short."""
+        """Return the batches until the next look, about `_LOOK_SECONDS` later; 1 if a deadline is near."""
         now = time.monotonic()
         seconds, self._looked = max(now - self._looked, 1e-3), now
         pace = self._batches_a_look * _LOOK_SECONDS / seconds
@@ -71,7 +93,7 @@ class WatchSignals(L.Callback):
         return time.time() > self._deadline - _SPARE_SECONDS - 2 * self._save_seconds
 
     def _look_for_announcement(self, trainer: L.Trainer) -> None:
-        info = ray.train.get_preemption_info()  # every rank: it is a barrier
+        info = ray.train.get_preemption_info()  # on every rank, since it is a barrier
         if info is None:
             return
         known = info.deadline_ms
@@ -106,21 +128,3 @@ class WatchSignals(L.Callback):
         self._saver.save(trainer, "preemption")
         self._saver.wait()
         self._save_seconds = time.monotonic() - began
-
-
-class RankZero:
-    """Sends numbers of rank 0 to all ranks over the CPU; every rank must call equally often."""
-
-    def __init__(self, timeout_seconds: float) -> None:
-        self._timeout = timedelta(seconds=timeout_seconds)
-        self._group: Any = None
-
-    def send(self, values: Sequence[float]) -> list[float]:
-        """The `values` of rank 0."""
-        if not dist.is_initialized() or dist.get_world_size() == 1:
-            return list(values)
-        if self._group is None:
-            self._group = dist.new_group(backend="gloo", timeout=self._timeout)
-        numbers = torch.tensor(list(values), dtype=torch.float64)
-        dist.broadcast(numbers, src=0, group=self._group)
-        return numbers.tolist()

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
+from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.storage.folder import Folder
@@ -24,7 +25,7 @@ from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.checkpoints.restoring import resume_kwargs
-from sam2vt.core.training.checkpoints.store import BEST, DATA_STATE, LAST, CheckpointStore
+from sam2vt.core.training.checkpoints.store import BEST, LAST, CheckpointStore
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.board import show_logs
@@ -34,51 +35,30 @@ from sam2vt.distributed.stream.plan import Division
 from sam2vt.distributed.worker.data_module import CountRounds, StreamDataModule, divided_trainer_kwargs
 from sam2vt.distributed.worker.reporting import PostProgress, ReportMetrics, clips_per_second
 from sam2vt.distributed.worker.signals import RankZero, WatchSignals
-from sam2vt.errors import Sam2vtError
 from sam2vt.train import DDP_OPTIONS, create_trainer, write_config
 
 log = logging.getLogger(__name__)
-
-
-# Lightning files a data module's state under its class's name: a run may go on with or without Ray.
-StreamDataModule.__qualname__ = DATA_STATE
 
 
 def train_loop(
     config: Config,
     loader: StreamLoader,
     resume: str | None,
-    records: ray.ObjectRef,
+    records: tuple[Records, Records],
     storage: RunStorage,
     board: Any,
 ) -> dict[str, Any] | None:
     """Train as one rank, from the local checkpoint `resume` if there is one.
 
-    Rank 0 returns what `RunSummary` is made of; others return None. An error of this package is posted on
-    the board: another group of workers would only meet it again.
+    Rank 0 returns what `RunSummary` is made of; others return None.
     """
-    try:
-        return _train(config, loader, resume, records, storage, board)
-    except Sam2vtError as error:
-        ray.get(board.fail.remote(error))
-        raise
-
-
-def _train(
-    config: Config,
-    loader: StreamLoader,
-    resume: str | None,
-    records: ray.ObjectRef,
-    storage: RunStorage,
-    board: Any,
-) -> dict[str, Any] | None:
     # An OMP_NUM_THREADS of the node would hold in place of the worker's CPUs.
     torch.set_num_threads(config.ray.cpus_per_worker)
     if loader.rank == 0:
         show_logs(board, config.log_level)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
-    datamodule = StreamDataModule(config, loader, ray.get(records))
+    datamodule = StreamDataModule(config, loader, records)
     trainer = _worker_trainer(config, loader.division, storage, board)
     if trainer.is_global_zero:
         write_config(config)
@@ -96,7 +76,7 @@ def _train(
 
 
 def _upload(config: Config, storage: RunStorage) -> None:
-    """What the run wrote beside its checkpoints, which lie in the storage already."""
+    """Store the files that the run wrote beside its checkpoints, which are in the storage already."""
     if not storage.is_remote:
         return
     for path in sorted(Path(config.output_dir).iterdir()):
@@ -109,6 +89,7 @@ def _upload(config: Config, storage: RunStorage) -> None:
 
 
 def _worker_trainer(config: Config, division: Division, storage: RunStorage, board: Any) -> L.Trainer:
+    # The board shows progress, and a remote store takes checkpoints: the local callbacks would do both twice.
     replaced_here = (ProgressBar, LogLines, SaveCheckpoints)
     callbacks = [each for each in default_callbacks(config) if not isinstance(each, replaced_here)]
     progress, saver = PostProgress(board, division.plan.total_steps), checkpoints(config, storage)
@@ -126,7 +107,7 @@ def _worker_trainer(config: Config, division: Division, storage: RunStorage, boa
 
 
 def _strategy(world_size: int) -> dict[str, Any]:
-    """Arguments of Lightning's Trainer; a single worker has nobody to average gradients with."""
+    """Return the arguments of Lightning's Trainer by which several ranks share gradients."""
     if world_size == 1:
         return {"strategy": "auto", "devices": 1}
     return {
@@ -138,7 +119,7 @@ def _strategy(world_size: int) -> dict[str, Any]:
 
 
 def _export(config: Config, storage: RunStorage) -> str | None:
-    """Write the best checkpoint, else the last, in SAM 2's own layout; its path in the run folder."""
+    """Write the best checkpoint, else the last, in SAM 2's own layout; returns its path in the run folder."""
     folder = Folder(storage.checkpoints)
     found = folder.has(BEST, LAST)
     if not found:
@@ -149,7 +130,7 @@ def _export(config: Config, storage: RunStorage) -> str | None:
 
 
 def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
-    """Scores before training, of the best and of the last validation, and of repeating the first mask."""
+    """Return scores: before training, of the best and last validation, and of repeating the first mask."""
     rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
     scored = [row for row in rows if MONITOR in row]
     trained = [row for row in scored if int(row["step"]) > 0]
@@ -165,12 +146,12 @@ def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    """A results row's step, J, F and J&F."""
+    """Return step, J, F and J&F of a row of results.csv."""
     return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
 
 
 def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
-    """The callback of every rank; rank 0 writes."""
+    """Return the callback of every rank that saves checkpoints into the run's storage; rank 0 writes."""
     store = CheckpointStore(storage.checkpoints, keep_best=config.trainer.keep_best)
     staging = Path(config.output_dir) / "checkpoints" if storage.is_remote else config.checkpoint_dir
     return SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, staging)

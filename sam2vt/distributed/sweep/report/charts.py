@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sam2vt.distributed.sweep.report.importance import swept_values
 from sam2vt.distributed.sweep.report.labels import axis_name, cut, score_label, wrapped
 from sam2vt.distributed.sweep.report.marks import (
     MARKS,
@@ -25,7 +24,7 @@ from sam2vt.distributed.sweep.report.marks import (
 from sam2vt.distributed.sweep.report.scales import Scale
 from sam2vt.distributed.sweep.report.style import LIGHT
 from sam2vt.distributed.sweep.report.svg import chart, empty_figure
-from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial, swept_values
 from sam2vt.errors import DataError
 
 HOLD_FIRST = "val/J_hold_first"

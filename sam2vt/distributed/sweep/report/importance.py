@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.distributed.sweep.report.labels import is_number, value_label
-from sam2vt.distributed.sweep.results import DEFAULT, SweepResult, Trial
+from sam2vt.distributed.sweep.results import SweepResult, Trial, swept_values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -36,11 +36,6 @@ def importance(result: SweepResult) -> dict[str, float]:
         return {}
     order = sorted(spaces, key=lambda name: (-found[name], list(result.fields).index(name)))
     return {name: found[name] / total for name in order}
-
-
-def swept_values(trial: Trial, result: SweepResult) -> Mapping[str, Any]:
-    """Return the swept settings of a trial; the default trial has those of the configuration."""
-    return trial.values or (result.defaults if trial.number == DEFAULT else {})
 
 
 def _usable(result: SweepResult) -> list[Trial]:

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sam2vt.distributed.sweep.report.importance import swept_values
 from sam2vt.distributed.sweep.report.labels import score_label, short_name, value_label
 from sam2vt.distributed.sweep.report.style import LIGHT
 from sam2vt.distributed.sweep.report.svg import TIP
@@ -21,6 +20,7 @@ from sam2vt.distributed.sweep.results import (
     STOPPED,
     SweepResult,
     Trial,
+    swept_values,
 )
 
 BEST, UNSWEPT = "best", "default"

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sam2vt.distributed.sweep.report.charts import TooLittleData, judged
-from sam2vt.distributed.sweep.report.importance import swept_values
 from sam2vt.distributed.sweep.report.labels import cut, short_name, wrapped
 from sam2vt.distributed.sweep.report.marks import (
     BEST,
@@ -25,7 +24,7 @@ from sam2vt.distributed.sweep.report.marks import (
 from sam2vt.distributed.sweep.report.scales import Scale, scale_of
 from sam2vt.distributed.sweep.report.style import LIGHT, RAMP
 from sam2vt.distributed.sweep.report.svg import chart, empty_figure
-from sam2vt.distributed.sweep.results import Objective, SweepResult, Trial
+from sam2vt.distributed.sweep.results import Objective, SweepResult, Trial, swept_values
 
 _NOT_SET = -0.14  # height at which a setting is drawn that a trial does not have
 

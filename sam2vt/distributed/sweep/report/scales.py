@@ -10,9 +10,8 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
-from sam2vt.distributed.sweep.report.importance import swept_values
 from sam2vt.distributed.sweep.report.labels import is_number, value_label
-from sam2vt.distributed.sweep.results import SweepResult, Trial
+from sam2vt.distributed.sweep.results import SweepResult, Trial, swept_values
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from html import escape
 from typing import Any
 from urllib.parse import unquote
 
-from sam2vt.distributed.sweep.report.importance import swept_values
 from sam2vt.distributed.sweep.report.labels import (
     html_name,
     html_table,
@@ -29,6 +28,7 @@ from sam2vt.distributed.sweep.results import (
     Objective,
     SweepResult,
     Trial,
+    swept_values,
 )
 
 SCORES = (JF, "val/J", "val/F")

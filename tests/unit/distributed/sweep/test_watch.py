@@ -54,7 +54,7 @@ def test_a_terminal_shows_one_table_that_is_drawn_anew(monkeypatch: pytest.Monke
     table = SweepTable(num_trials=2, concurrent=1, stream=stream)
     table.update(result(trial(0, RUNNING, 0.1)))
     table.update(result(trial(0, RUNNING, 0.2)))  # too soon to be drawn
-    table.close(result(trial(0, DONE, 0.3), trial(1, RUNNING)))
+    table.update(last=True, result=result(trial(0, DONE, 0.3), trial(1, RUNNING)))
     first, second = stream.getvalue().split("\x1b[3F\x1b[J")
     assert "running" in first
     assert "0.2" not in first
