@@ -1,8 +1,8 @@
-"""Training on Ray: what `ray job submit -- python ray_jobs/train.py experiment=...` runs.
+"""Train on Ray: `ray job submit -- python ray_jobs/train.py experiment=...`.
 
-Takes the overrides of `sam2vt train`. Without a cluster (`ray.address`, RAY_ADDRESS) it starts Ray on this
-machine. Exit codes: 0 done, 2 configuration or data that cannot be used, 3 training failed; 143 after
-SIGTERM and 130 after Ctrl-C, once the workers have saved. A second signal ends it at once.
+It takes the overrides of `sam2vt train`. Without a cluster (`ray.address`, RAY_ADDRESS) it starts Ray on this
+machine. Exit codes: 0 done, 2 unusable configuration or data, 3 training failed; 143 after SIGTERM and 130
+after Ctrl-C, once the workers have saved. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sam2vt.train import setup_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compose on the driver, since workers change their folder; train; print what came of it."""
+    """Compose on the driver, whose paths are the user's; train; print the summary."""
     with exit_on_error():
         config = load_overrides(sys.argv[1:] if arguments is None else arguments)
         setup_logging(config.log_level)

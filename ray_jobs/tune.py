@@ -1,8 +1,8 @@
-"""A sweep on Ray: what `ray job submit -- python ray_jobs/tune.py sweep=joint ...` runs.
+"""Run a sweep on Ray: `ray job submit -- python ray_jobs/tune.py sweep=joint ...`.
 
-Takes the overrides of `sam2vt train` and a sweep of `configs/sweep`. Without a cluster (`ray.address`,
-RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done, 2 what cannot be swept or run, 3 no trial ran
-to its end; 143 after SIGTERM and 130 after Ctrl-C, to be gone on with by resume=auto.
+It takes the overrides of `sam2vt train` and a sweep of `configs/sweep`. Without a cluster (`ray.address`,
+RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done, 2 unusable configuration or data, 3 no trial
+ran to its end; 143 after SIGTERM and 130 after Ctrl-C: resume=auto resumes the sweep.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sam2vt.train import setup_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compose and check on the driver; run the sweep; print what came of it."""
+    """Compose and check on the driver; run the sweep; print the summary."""
     with exit_on_error():
         sweep = load_overrides(sys.argv[1:] if arguments is None else arguments, load=load_sweep)
         setup_logging(sweep.base.config({}).log_level)

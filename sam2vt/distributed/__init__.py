@@ -1,1 +1,5 @@
-"""Where the steps of a run happen on a Ray cluster; the only package, with `ray_jobs`, that imports Ray."""
+"""Training on a Ray cluster; only this package and `ray_jobs` import Ray.
+
+Imports run one way: cluster, board, stream -> feature_cache -> source -> worker -> launch -> sweep. Modules
+that the own processes of Ray import load no torch: stream.plan, start, decode and wire, worker.entry.
+"""

@@ -1,4 +1,4 @@
-"""A frozen encoder's features, computed by actors of Ray Data before the workers begin."""
+"""Filling the feature cache of a frozen encoder by actors of Ray Data, before the workers begin."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LINES = 10  # of the log
-_MOST_BLOCKS = 1000
+_MOST_BLOCKS = 1000  # each is a task; a million videos do not need a million
 
 
 def fill_on_cluster(
@@ -59,7 +59,7 @@ def fill_on_cluster(
 
 
 def _encoded(config: Config, cache: FeatureCache, items: list[dict[str, str]]) -> ray.data.Dataset:
-    """A row an item, with why it could not be encoded."""
+    """Return one row per item, with the reason if it could not be encoded."""
     quiet_ray_data()
     needs = worker_needs(config.ray)
     return ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS)).map_batches(
@@ -74,7 +74,7 @@ def _encoded(config: Config, cache: FeatureCache, items: list[dict[str, str]]) -
 
 
 class FrameEncoder:
-    """What an actor runs: all frames of a video through the encoder, into the cache."""
+    """An actor that runs all frames of a video through the encoder, into the cache."""
 
     def __init__(self, config: Mapping[str, Any], cache: ray.ObjectRef) -> None:
         import torch
@@ -84,7 +84,7 @@ class FrameEncoder:
         self.fault = ""
         try:
             found, self.model = configured_cache(self.config)
-        except Sam2vtError as error:  # Ray would keep no more of it than its text, far down
+        except Sam2vtError as error:  # raised here, Ray would end the job with a traceback
             self.fault = str(error)
             return
         if found != self.cache:  # its features would be taken for those of the driver's weights
@@ -112,12 +112,12 @@ class FrameEncoder:
 
 
 def _without_masks(record: Any) -> Any:
-    """They have no part in features."""
+    """Return the record without its annotations, which features do not depend on."""
     return replace(record, annotations={}, object_ids=None)
 
 
 def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
-    """The cache that the configuration means, and the loaded model whose features it holds."""
+    """Return the configured cache, and the loaded model whose features it holds."""
     from sam2vt.core.training.feature_cache import cache_of
     from sam2vt.core.training.trainer import SAM2LightningModule
 

@@ -1,4 +1,4 @@
-"""The driver: from a configuration to a finished run on a Ray cluster, or on a Ray of its own."""
+"""The driver of a run: from a configuration to its results, on a Ray cluster or on this machine."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def fit(
     board: Any = None,
     storage: RunStorage | None = None,
 ) -> RunSummary:
-    """Train as configured on the workers of a Ray cluster; each worker runs `train_fn`.
+    """Train a checked configuration on the workers of a Ray cluster; each worker runs `train_fn`.
 
-    Whoever wants to read along gives the `board` (`start_board`) that the run posts to, and whoever has
-    worked out the run's `storage` already gives that.
+    The run posts its progress to `board`, by default to one of its own; a sweep gives one to read along, and
+    the `storage` that it has worked out.
 
-    Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
-    training failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
+    Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError if the training
+    failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
     """
     validate(config)  # of one made by hand; one that was loaded is known to be right
     storage = storage or run_storage(config)
@@ -59,7 +59,7 @@ def fit(
         raise ConfigError(f"ray.storage_path: cannot read {storage.root} ({error})") from error
     config = replace(config, resume=None if found is None else found.path)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        finding = pool.submit(find_clips, config, storage, found)  # while Ray starts
+        finding = pool.submit(find_clips, config, storage, found)  # it takes seconds, as Ray does
         with ray_session(config):
             check_cluster(config, storage)
             board = board or start_board()
@@ -68,7 +68,7 @@ def fit(
                 source = finding.result()
                 if (cache := source.job.spec.features) is not None:
                     fill_on_cluster(config, cache, source.records[0], request.stop_if_asked)
-                leave_later_steps(storage, source)
+                leave_later_steps(storage, source)  # the last check has passed
                 trainer = _create_trainer(config, storage, source, board, train_fn)
                 outcome = _run(trainer)
     if outcome["stopped"]:
@@ -77,7 +77,10 @@ def fit(
 
 
 def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
-    """Paths that hold in a worker's own working directory; the run folder is the storage's if local."""
+    """Return the configuration with paths that hold in the working directory of any worker.
+
+    The run folder is that of the storage if it is local.
+    """
     output_dir = str(Path(config.output_dir).absolute())
     save_dir = os.path.join(output_dir, "checkpoints")
     if not storage.is_remote:
@@ -94,9 +97,9 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
 
 
 def leave_later_steps(storage: RunStorage, source: ClipSource) -> None:
-    """Delete checkpoints after the one that the run resumes from, where it is this very run's.
+    """Delete the checkpoints after the one that the run resumes from, if it is one of this run.
 
-    Workers resume from the newest in the run's store. To be called when nothing else can be refused.
+    Workers resume from the newest in the run's store. Call this when nothing can refuse the run any more.
     """
     resumed = source.resumed
     if resumed is not None and _folder(resumed.path) == _folder(f"{storage.checkpoints}/any"):
@@ -108,7 +111,7 @@ def _folder(path: str) -> str:
 
 
 def _with_absolute_model(model: ModelConfig) -> ModelConfig:
-    """The network's YAML too where it is a file; any other name is looked up in packages."""
+    """Return the settings with absolute paths; a network's YAML that is no file is a name in a package."""
     config_path = model.config_path
     if Path(config_path).expanduser().is_file():
         config_path = _absolute(config_path)
@@ -149,7 +152,7 @@ def _create_trainer(
         storage=storage,
         board=board,
     )
-    # Ray Train's own barriers wait for ever by default.
+    # By default, Ray Train's own barriers wait for ever.
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(settings.collective_timeout_seconds)
     return RunTrainer(
         cast(Any, train_fn),
@@ -169,17 +172,14 @@ def _create_trainer(
 
 def _scaling(settings: RayConfig) -> Any:
     least, most = settings.min_workers, settings.max_workers
-    arguments: dict[str, Any] = {
-        "num_workers": most if least == most else (least, most),
-        "use_gpu": settings.use_gpu,
-        "resources_per_worker": worker_needs(settings),
-        "elastic_resize_monitor_interval_s": settings.resize_check_seconds,
-    }
-    return ray.train.ScalingConfig(**arguments)
+    elastic: dict[str, Any] = {"elastic_resize_monitor_interval_s": settings.resize_check_seconds}
+    elastic["num_workers"] = most if least == most else (least, most)
+    needs = worker_needs(settings)
+    return ray.train.ScalingConfig(use_gpu=settings.use_gpu, resources_per_worker=needs, **elastic)
 
 
 def _run(trainer: Any) -> dict[str, Any]:
-    """What rank 0 returned. An error of ours in a worker is raised as itself, any other as TrainingError."""
+    """Return what rank 0 returned. Raises a worker's error of this package as itself, else TrainingError."""
     try:
         return trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
@@ -190,9 +190,10 @@ def _run(trainer: Any) -> dict[str, Any]:
 
 
 def own_error(error: BaseException | None) -> Sam2vtError | None:
-    """The error of this package that lies at the bottom of what Ray wrapped around it, if there is one."""
+    """Return the error of this package that Ray has wrapped in its own, if there is one."""
     if error is None or isinstance(error, Sam2vtError):
         return error
+    # Each layer of Ray keeps what it wraps under another name.
     inner = [*getattr(error, "worker_failures", {}).values()]
     inner += [
         getattr(error, name, None) for name in ("cause", "controller_failure", "_base_exc", "__cause__")

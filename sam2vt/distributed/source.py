@@ -1,4 +1,4 @@
-"""The clips of a run, as the driver finds them."""
+"""The clips of a run: the driver finds the videos and plans the stream over them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from sam2vt.distributed.stream.start import Start
 if TYPE_CHECKING:
     from sam2vt.core.data.opening import Records
 
-RECORDS_FOLDER = "records"  # of the run: where the videos found lie for all its processes
+RECORDS_FOLDER = "records"  # in the run folder, so that all its processes find the videos without a search
 
 
 class ClipSource(NamedTuple):
-    """What a run trains on."""
+    """The clips that a run trains on, and where it starts."""
 
     job: DecodeJob
     plan: StreamPlan
-    start: Start  # after the checkpoint where `config.resume` names one
+    start: Start  # after the checkpoint that `config.resume` names, if any
     records: tuple[Records, Records]  # for training and validation, read by row
     resumed: ResumePoint | None = None  # what `start` was made of
 
 
 def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | None = None) -> ClipSource:
-    """Find the videos and plan the stream over those to train on. Takes seconds: it loads torch.
+    """Find the videos, and plan the stream over those to train on; takes seconds, since it loads torch.
 
-    Where the data is no record table yet, the records are written as one into the run's storage. The stream
-    begins after the checkpoint that was `found`. Raises CheckpointError where the run cannot resume from it.
+    The records are written as tables into the run's storage unless the data is a table already. The stream
+    begins after the checkpoint that was `found`. Raises ConfigError, DataError, or CheckpointError if the
+    run cannot resume from it.
     """
     from sam2vt.core.data.dataset import clip_spec
     from sam2vt.core.data.opening import open_train_val
@@ -67,7 +68,7 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
 
 
 def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:
-    """Training and validation records as references that cost every process the same, however many."""
+    """Return training and validation records as references to tables, of constant size for any number."""
     from sam2vt.core.data.records.mixture import Mixture
     from sam2vt.core.data.records.table import RecordsByRow, RecordTable, write_records
 

@@ -1,4 +1,4 @@
-"""What a finished run says of itself."""
+"""The summary of a finished run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from sam2vt.distributed.cluster.storage import RunStorage
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Scores are mappings with step, J, F and J&F; None where there was no validation."""
+    """Scores are mappings with step, J, F and J&F; None if there was no validation.
+
+    As text, a table of them and the paths of the results.
+    """
 
     run_folder: str
     steps: int
@@ -21,10 +24,10 @@ class RunSummary:
     best: dict[str, float] | None = None
     last: dict[str, float] | None = None
     hold_first: dict[str, float] | None = None  # repeating each object's first mask
-    files: dict[str, str] = field(default_factory=dict)  # what lies where
+    files: dict[str, str] = field(default_factory=dict)  # name -> path
 
     def __str__(self) -> str:
-        lines = [*_table(self), "", f"clips a second    {self.clips_per_second:.2f} over {self.steps} steps"]
+        lines = [*_table(self), "", f"clips per second  {self.clips_per_second:.2f} over {self.steps} steps"]
         lines += [f"{name:<18}{path}" for name, path in {"run folder": self.run_folder, **self.files}.items()]
         if self.judged_on_training_videos:
             lines += ["", _ON_TRAINING_VIDEOS]
@@ -38,7 +41,7 @@ _ON_TRAINING_VIDEOS = (
 
 
 def summarise(config: Config, storage: RunStorage, outcome: dict[str, Any]) -> RunSummary:
-    """`outcome` is what rank 0 returned."""
+    """Return the summary of what rank 0 returned as `outcome`."""
     files = {"curves": "results.png", "numbers": "results.csv"}
     if config.trainer.num_overlay_videos:
         files["overlays"] = "overlays"

@@ -1,1 +1,1 @@
-"""The Ray cluster: what it holds, and whether a run fits."""
+"""The Ray cluster: its capacity, what a run needs of it, and the session of a driver."""

@@ -1,4 +1,4 @@
-"""Ray Train's TorchTrainer without two of its ways that cost a run steps, and a way to end it."""
+"""Ray Train's TorchTrainer, changed where it would cost a run steps, and a way to end a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESERVED_SECONDS = 45  # a run renews its reservation every 20 s
 
 
 class RunTrainer(TorchTrainer):
-    """Leaves Ctrl-C to the driver, and an elastic run's size alone while a machine of it is drained."""
+    """Leaves Ctrl-C to the driver, and keeps the size of an elastic run while a machine of it is drained."""
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Ray's handler would abort the run unsaved and end with 0."""
@@ -34,11 +34,12 @@ class RunTrainer(TorchTrainer):
 
 
 class PatientScaling(ElasticScalingPolicy):
-    """Does not shrink a run before its workers have heard of a drain, at which they save."""
+    """Does not shrink a run before its workers know of a drain, at which they save."""
 
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
+        """Return Ray's decision, or none while a machine of the group is drained."""
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
         if isinstance(decision, ResizeDecision) and _is_drained(worker_group_state):
             return NoopDecision()
@@ -46,21 +47,23 @@ class PatientScaling(ElasticScalingPolicy):
 
 
 class AnnounceController(ControllerCallback):
-    """Lets whoever reads the board end the run: a controller that just dies leaves its resources reserved.
+    """Posts the controller on the board, so that a sweep can end the run.
 
-    Where it dies all the same, they are so for less than Ray's three minutes, in which others would starve.
+    A controller that is killed leaves its resources reserved for three minutes, in which other trials
+    starve; this shortens the time.
     """
 
     def __init__(self, board: Any) -> None:
         self._board = board
 
     def after_controller_start(self, train_run_context: Any) -> None:
+        """Run in the controller's process, before it starts workers."""
         reservations.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = RESERVED_SECONDS
         ray.get(self._board.controlled_by.remote(ray.get_runtime_context().current_actor))
 
 
 def abort_run(board: Any, timeout_seconds: float = 30.0) -> None:
-    """End the run that posts to `board`, unsaved; returns when its processes and resources are given back."""
+    """End the run that posts to `board`, unsaved; returns when its processes and resources are released."""
     controller = ray.get(board.controller.remote())
     if controller is None:
         return
@@ -71,6 +74,6 @@ def abort_run(board: Any, timeout_seconds: float = 30.0) -> None:
 
 
 def _is_drained(worker_group_state: Any) -> bool:
-    """Whether the end of a machine is announced on which a worker of the group runs."""
+    """Return whether the end of a machine with a worker of the group is announced."""
     draining = ray._private.state.state.get_draining_nodes()
     return any(worker.metadata.node_id in draining for worker in worker_group_state.workers)

@@ -1,1 +1,1 @@
-"""Clips through Ray Data: planned, decoded, split, batched."""
+"""Clips through Ray Data: planned, decoded, split over workers, batched."""

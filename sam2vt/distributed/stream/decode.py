@@ -1,7 +1,7 @@
-"""Slot numbers -> packed clips, in actors of Ray Data.
+"""Decoding: from the numbers of slots to packed clips, in actors of Ray Data.
 
-Ray's own manager processes load this module to pass the pipeline on; it imports no torch, so that
-they start in a second. What a decoder needs lies in the object store and is read by decoders alone.
+Ray's own manager processes load this module to pass the pipeline on; it imports no torch, so that they start
+in a second. The data of a decoder is in the object store and read by decoders alone.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _INDEX_BLOCK_ROWS = 8192  # row numbers read by one task
 
 
 class DecodeJob(NamedTuple):
-    """What turns a position of the stream into a clip; the same for every row of a run."""
+    """Everything that turns a position of the stream into a clip; the same for every row of a run."""
 
     records: Sequence[VideoRecord]  # read by row, so that it costs an actor the same however many there are
     spec: ClipSpec
     sampling: dict[str, Any]  # the arguments of `sample_at` after the position
-    quarantine: bool = False  # a clip that cannot be made comes blank, saying so
+    quarantine: bool = False  # replace a clip that cannot be made by a blank one with the reason
 
 
 class ClipDecoder:
-    """What a decode actor runs. `first_step` is the step whose clips come first."""
+    """A decode actor; `first_step` is the step whose clips come first."""
 
     def __init__(self, job: ray.ObjectRef, division: Division, first_step: int) -> None:
         import cv2
@@ -55,7 +55,7 @@ class ClipDecoder:
             return pack_error(error, rows, draw_blank(self.job.spec, "blank"))
 
     def _clip(self, row: int) -> ClipArrays:
-        # Nothing here imports torch, which takes half a GB in every actor, unless clips are augmented.
+        # These import no torch, which would take 0.5 GB in every actor, unless clips are augmented.
         from sam2vt.core.data.clips.drawing import draw_blank, draw_clip, draw_or_quarantine
         from sam2vt.core.data.clips.sampling import sample_at
 
@@ -69,9 +69,9 @@ class ClipDecoder:
 def build_dataset(
     job: ray.ObjectRef, division: Division, *, first_step: int = 0, decode_actors: int = 1
 ) -> ray.data.Dataset:
-    """The clips from `first_step` to the run's end, packed, lazily, in blocks of one batch each.
+    """Return the packed clips from `first_step` to the run's end, lazily, in blocks of one batch each.
 
-    `job` refers to a `DecodeJob`. Columns are those of `sam2vt.distributed.stream.wire`.
+    `job` refers to a `DecodeJob`. The columns are those of `sam2vt.distributed.stream.wire`.
     """
     plan = division.plan
     num_steps = max(plan.total_steps - first_step, 1)  # a finished run reads none of them
@@ -88,7 +88,7 @@ def build_dataset(
 
 
 def quiet_ray_data() -> None:
-    """Turn off progress bars and notices of Ray Data for what this process starts."""
+    """Turn off the progress bars and notices of Ray Data for datasets that this process starts."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

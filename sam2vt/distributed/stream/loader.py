@@ -1,7 +1,7 @@
-"""A rank's batches out of Ray Data, byte for byte those of the local loader.
+"""The batches of a rank from Ray Data, byte for byte those of the local loader.
 
-What a row holds depends on its number alone. Blocks of exactly one batch in preserved order make rank
-and step follow from the number too, and the reader checks that they do.
+The content of a row depends on its number alone. Blocks of exactly one batch in preserved order make rank and
+step follow from the number, too, and the reader checks that they do.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Item = tuple[list[int], Any]  # a batch's rows; the batch, or why there is none
 
 
 class StreamLoader:
-    """A rank's batches with the length of an epoch, over one reader of all epochs.
+    """The batches of a rank, one iterator per epoch, over one reader of all epochs.
 
-    Lightning asks for an iterator each epoch; each goes on where the last one stopped, and after a
-    resume the first one yields what was left of its epoch. Lightning's limit on training batches is
-    part of the plan already: an iterator ends where the next epoch's rows begin.
+    Lightning asks for an iterator per epoch; each continues where the last one stopped, and after a resume
+    the first one yields the rest of its epoch. Lightning's limit on training batches is part of the plan
+    already: an iterator ends where the rows of the next epoch begin.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class StreamLoader:
             yield self._next_batch()
 
     def start(self) -> None:
-        """Begin to read in the background, so that decoding runs while the model is being built."""
+        """Start to read in the background, so that decoding runs while the model is built."""
         if self._ready is None:
             self._ready = Queue(maxsize=max(1, self._prefetch))
             Thread(target=self._read, args=(self._ready,), name="stream-reader", daemon=True).start()
 
     def close(self) -> None:
-        """End the reader; what it has read is lost."""
+        """End the reader; the batches that it has read are lost."""
         self._closed.set()
 
     def _next_batch(self) -> Batch:
@@ -75,7 +75,7 @@ class StreamLoader:
         if positions != expected:
             raise TrainingError(
                 f"the stream gave rank {self.rank} the rows {positions} at its batch {self.batch} instead of "
-                f"{expected}: they would not be the clips that the run's position stands for"
+                f"{expected}: the recorded position of the run would be wrong"
             )
         if (scale := self.division.loss_scale(self.batch)) != 1.0:
             batch["loss_scale"] = scale
@@ -83,7 +83,7 @@ class StreamLoader:
         return batch
 
     def _read(self, ready: Queue[Item]) -> None:
-        """In the thread: (rows, batch) in order, no rows at the stream's end; an error in its place."""
+        """Put (rows, batch) in order, then ([], None) or ([], error), for `_next_batch` in another thread."""
         options: dict[str, Any] = {"batch_size": self.division.plan.batch_size, "batch_format": "numpy"}
         try:
             for rows in self._open_shard().iter_batches(prefetch_batches=self._prefetch, **options):
@@ -95,6 +95,7 @@ class StreamLoader:
             self._put(ready, ([], error))
 
     def _put(self, ready: Queue[Item], item: Item) -> None:
+        # With a timeout: nobody empties the queue of a closed loader, and its thread must end.
         while not self._closed.is_set():
             try:
                 return ready.put(item, timeout=1.0)

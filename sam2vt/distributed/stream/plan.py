@@ -1,12 +1,12 @@
-"""Which clip goes to which rank at which step: arithmetic on one sample index over all epochs.
+"""The plan of a stream: which clip goes to which rank at which step, as arithmetic on one sample index.
 
-Row g of the stream is clip `clips` of epoch `epoch`, where (epoch, clips) = divmod(g, rows an epoch).
-A step takes the same number of clips for the whole run: V shares of `batch_size`, V being the full number
-of workers. What of an epoch does not fill a step is left out at its end, as `ClipSampler` does.
+Row g of the stream is clip `clips` of epoch `epoch`, where (epoch, clips) = divmod(g, rows per epoch). A step
+takes the same number of clips for the whole run: V shares of `batch_size`, where V is the full number of
+workers. Clips that do not fill a step are left out at the end of their epoch, as `ClipSampler` does.
 
 With R workers a step takes k = ceil(V / R) rounds, whose gradients add up to one update. In round j, rank r
-reads share j*R + r, or, where there is no such share, a blank clip that counts nowhere. So a step's clips,
-the number of steps and everything that counts in steps are the same at any number of workers.
+reads share j*R + r or, if there is no such share, a blank clip that counts nowhere. So the clips of a step,
+the number of steps and everything that is counted in steps are the same with any number of workers.
 """
 
 from __future__ import annotations
@@ -26,102 +26,107 @@ class StreamPlan:
     clips_per_epoch: int
     num_shares: int
     batch_size: int
-    steps_per_epoch: int  # what the clips suffice for
+    steps_per_epoch: int  # for which the clips suffice
     used_steps_per_epoch: int  # after limit_train_batches
     total_steps: int  # over all epochs, after max_steps
 
     @property
     def rows_per_step(self) -> int:
+        """Clips per step, the effective batch size without gradient accumulation."""
         return self.num_shares * self.batch_size
 
     @property
     def rows_per_epoch(self) -> int:
+        """Clips per epoch that are trained on."""
         return self.used_steps_per_epoch * self.rows_per_step
 
     @property
     def total_rows(self) -> int:
+        """Clips of the whole run."""
         return self.total_steps * self.rows_per_step
 
     def position(self, row: int) -> int:
-        """The row's place among all clips of all epochs, which `sample_at` takes."""
+        """Return the place of a row among all clips of all epochs, as `sample_at` takes it."""
         epoch, clips = divmod(row, self.rows_per_epoch)
         return epoch * self.clips_per_epoch + clips
 
     def step_at(self, epoch: int, clips: int) -> int:
-        """The step that reads on from a run's recorded position.
+        """Return the step that continues from the recorded position of a run.
 
-        Raises ConfigError where the position lies within a step, as after a change of the global batch.
+        Raises ConfigError if the position is inside a step, as after a change of the effective batch size.
         """
         step, inside = divmod(clips, self.rows_per_step)
         if inside:
             raise ConfigError(
-                f"resume: the checkpoint lies {clips} clips into epoch {epoch}, which is no multiple of the "
-                f"{self.rows_per_step} clips that a step takes; go on with the numbers it was written with"
+                f"resume: the checkpoint is {clips} clips into epoch {epoch}, which is no multiple of the "
+                f"{self.rows_per_step} clips that a step takes; "
+                "resume with the batch size and workers it was written with"
             )
         return epoch * self.used_steps_per_epoch + step
 
     def epoch_end(self, step: int) -> int:
-        """The first step of the epoch after the one that `step` lies in."""
+        """Return the first step of the epoch after that of `step`."""
         return (step // self.used_steps_per_epoch + 1) * self.used_steps_per_epoch
 
     def rows(self, step: int, share: int) -> range:
-        """The rows of a share of a step, counted from the run's start."""
+        """Return the rows of a share of a step, counted from the run's start."""
         first = step * self.rows_per_step + share * self.batch_size
         return range(first, first + self.batch_size)
 
 
 @dataclass(frozen=True)
 class Division:
-    """A plan carried out by `world_size` workers, of which each reads `rounds` batches a step."""
+    """A plan for `world_size` workers, each of which reads `rounds` batches per step."""
 
     plan: StreamPlan
     world_size: int
 
     @property
     def rounds(self) -> int:
+        """Batches that each rank takes per step."""
         return -(-self.plan.num_shares // self.world_size)
 
     @property
     def batches_per_epoch(self) -> int:
-        """Of each rank."""
+        """Batches that each rank takes per epoch."""
         return self.plan.used_steps_per_epoch * self.rounds
 
     @property
     def slots_per_step(self) -> int:
-        """Clips of a step, blank ones included."""
+        """Clips of a step, with blank ones."""
         return self.rounds * self.world_size * self.plan.batch_size
 
     def share(self, batch: int, rank: int) -> int:
-        """The share of its step that is the `batch`-th batch of `rank`; there may be no such share."""
+        """Return the share of a step that the `batch`-th batch of `rank` is; there may be no such share."""
         return batch % self.rounds * self.world_size + rank
 
     def rows(self, batch: int, rank: int) -> list[int]:
-        """The rows of the `batch`-th batch of `rank`, counted from the run's start."""
+        """Return the rows of the `batch`-th batch of `rank`, from the run's start, or BLANK for none."""
         share = self.share(batch, rank)
         if share >= self.plan.num_shares:
             return [BLANK] * self.plan.batch_size
         return list(self.plan.rows(batch // self.rounds, share))
 
     def row_of_slot(self, slot: int) -> int:
-        """The row that comes as number `slot`, counted from the run's start, where ranks take turns."""
+        """Return the row that comes as number `slot`, counted from the run's start, as ranks take turns."""
         batch, place = divmod(slot, self.plan.batch_size)
         step, share = divmod(batch, self.rounds * self.world_size)
         return self.plan.rows(step, share)[place] if share < self.plan.num_shares else BLANK
 
     def loss_scale(self, batch: int) -> float:
-        """The weight of a round's mean loss: its part of the step's shares, times the number of rounds.
+        """Return the weight of a round's mean loss: its part of the step's shares times the number of rounds.
 
-        An update averages over the rounds, so rounds with fewer shares would otherwise count too much.
+        An update averages over rounds: without the weight, rounds with fewer shares would count too much.
         """
         first = batch % self.rounds * self.world_size
         return min(self.world_size, self.plan.num_shares - first) * self.rounds / self.plan.num_shares
 
 
 def plan_stream(config: Config, num_videos: int, clips_per_step: int | None = None) -> StreamPlan:
-    """The stream of a run over `num_videos` videos.
+    """Return the stream of a run over `num_videos` videos.
 
-    `clips_per_step` is that of the run that is gone on with, and holds. Raises ConfigError where an epoch
-    does not fill a single step, and where the workers cannot share `clips_per_step`.
+    `clips_per_step` is that of the run to resume, which is kept. Raises ConfigError if an epoch does not
+    fill a single step, or if the workers cannot share `clips_per_step`.
     """
     from sam2vt.core.data.clips.sampling import usable_clips  # not above: Ray's managers load this module
 
@@ -146,7 +151,7 @@ def _shares(config: Config, clips_per_step: int | None) -> int:
     num_shares, rest = divmod(clips_per_step, batch_size)
     if rest or num_shares < workers:
         raise ConfigError(
-            f"resume: the run takes {clips_per_step} clips a step, which is kept; {workers} workers "
+            f"resume: the run takes {clips_per_step} clips per step, which is kept; {workers} workers "
             f"(ray.num_workers) x dataset.batch_size={batch_size} cannot share them. Give a batch_size that "
             f"divides {clips_per_step}, and at most {clips_per_step} / batch_size workers"
         )

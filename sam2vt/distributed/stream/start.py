@@ -1,4 +1,7 @@
-"""Where a group of workers begins: after a failure, with other machines, or from an earlier run."""
+"""The start of a group of workers: its first step, its checkpoint, and the stream of clips from there.
+
+Ray's own processes load this module; it imports no torch, so that they start in a second.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,16 @@ class Start(NamedTuple):
 class NextStream:
     """Decides where the next group of workers begins, and makes the stream from there.
 
-    Ray Train's controller calls it before each group starts. It is the only one to decide: the workers read
-    the decision from the board. Raises the run's own error where that is why the last group ended.
+    Ray Train's controller calls it before each group starts: at the beginning, after a failure, with other
+    machines. Only this decides; the workers read the decision from the board. Raises the run's own error if
+    it ended the last group.
     """
 
     job: ray.ObjectRef  # of a DecodeJob
     plan: StreamPlan
     given: Start  # while the run has no checkpoint of its own
     decode_actors: int
-    store: str  # where the run's checkpoints lie
+    store: str  # the folder or URI of the run's checkpoints
     board: Any
 
     def __call__(self) -> Stream:
@@ -55,6 +59,7 @@ class NextStream:
         newest = store.newest(verified=self.given.checkpoint)  # by the driver, a moment ago
         if newest is None:
             return self.given
+        # Clips are counted, as steps are Lightning's updates, of which gradient accumulation makes fewer.
         steps = (newest.samples_seen - self.given.samples_seen) // self.plan.rows_per_step
         return Start(self.given.step + steps, newest.samples_seen, store.path(newest))
 
@@ -66,7 +71,7 @@ def local_checkpoint(path: str | None) -> AbstractContextManager[str | None]:
 
 @dataclass(frozen=True)
 class Stream:
-    """The clips from a step to the run's end; Ray Train hands it on until the number of workers is known."""
+    """The clips from a step to the run's end, before the number of workers is known."""
 
     job: ray.ObjectRef  # of a DecodeJob
     plan: StreamPlan
@@ -74,19 +79,20 @@ class Stream:
     decode_actors: int
 
     def dataset(self, world_size: int) -> ray.data.Dataset:
+        """Return the clips in the order in which `world_size` workers take turns."""
         quiet_ray_data()
         division = Division(self.plan, world_size)
         return build_dataset(self.job, division, first_step=self.first_step, decode_actors=self.decode_actors)
 
 
 class StreamConfig(ray.train.DataConfig):
-    """Divides a stream among the workers of the moment.
+    """Divides a stream among the workers of a group.
 
-    Order is kept and locality left aside, so that a row's rank follows from its number.
+    Order is preserved and locality ignored, so that the rank of a row follows from its number.
     """
 
     def __init__(self, decode_labels: Mapping[str, str] | None = None) -> None:
-        # Set on a DataContext, a label selector would be dropped by Ray Train.
+        # Ray Train would drop a label selector that is set on a DataContext.
         options = ray.data.ExecutionOptions(
             preserve_order=True, label_selector=dict(decode_labels or {}) or None
         )
@@ -95,5 +101,6 @@ class StreamConfig(ray.train.DataConfig):
     def configure(
         self, datasets: Any, world_size: int, worker_handles: Any, worker_node_ids: Any, **kwargs: Any
     ) -> list[dict[str, ray.data.DataIterator]]:
+        """Return the iterators of each worker over its share; Ray Train calls this per group."""
         built = {name: stream.dataset(world_size) for name, stream in datasets.items()}
         return super().configure(built, world_size, worker_handles, worker_node_ids, **kwargs)

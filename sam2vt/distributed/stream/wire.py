@@ -1,8 +1,7 @@
-"""A clip as a row of Ray Data, and back.
+"""The wire format: a clip as a row of Ray Data, and back.
 
-Images travel as a uint8 tensor, features as the bits of bf16, masks as packed bits, the rest as JSON: typed
-columns that are small (a three-object clip takes 0.85 of an image in float8) and that nothing has to be
-unpickled from.
+Images are a uint8 tensor, features the bits of bf16, masks packed bits, the rest JSON: typed columns that are
+small (a three-object clip takes 0.85 of an image in float8) and need no unpickling.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _ERRORS = {error.__name__: error for error in (ConfigError, DataError, Checkpoin
 
 
 def pack_clips(clips: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> dict[str, np.ndarray]:
-    """Rows for `clips`, of tensors or arrays, column by column; `positions` are their places in the stream.
+    """Return the rows of `clips` as columns; `positions` are the places of the clips in the stream.
 
-    `images` is uint8 [rows,T,3,H,W], or in its place `features_<level>` the bits of bf16 [rows,T,C,h,w];
-    `masks`, `prompt_masks` and `meta` hold bytes.
+    `images` is uint8 [rows,T,3,H,W]; with a feature cache `features_<level>` replaces it, the bits of bf16
+    [rows,T,C,h,w]. `masks`, `prompt_masks` and `meta` are bytes.
     """
     return {
         POSITION: np.asarray(positions, dtype=np.int64),
@@ -44,9 +43,9 @@ def pack_clips(clips: Sequence[Mapping[str, Any]], positions: Sequence[int]) -> 
 def pack_error(
     error: Sam2vtError, positions: Sequence[int], blank: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """Rows that raise `error` where they are unpacked, with the columns of clips like the `blank` one.
+    """Return rows that raise `error` where they are unpacked, with the columns of clips like `blank`.
 
-    Ray itself keeps of an exception in an actor no more than its text.
+    Ray itself would keep no more than the text of an exception in an actor.
     """
     meta = json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
     rows = pack_clips([blank] * len(positions), positions)
@@ -54,7 +53,7 @@ def pack_error(
 
 
 def unpack_clips(rows: Mapping[str, np.ndarray]) -> list[Clip]:
-    """The clips that `pack_clips` packed; their tensors own their memory.
+    """Return the clips that `pack_clips` packed; their tensors own their memory.
 
     Raises the error of rows that `pack_error` packed.
     """
@@ -97,7 +96,7 @@ def _pack_pixels(clips: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _unpack_pixels(rows: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Copies, since batches reach the reader read-only."""
+    """Return images or features per clip, copied: the batches of Ray Data are read-only."""
     import torch
 
     if "images" in rows:
@@ -107,7 +106,7 @@ def _unpack_pixels(rows: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # a view of one saves a copy
 
 
 def _pack_meta(clip: Mapping[str, Any]) -> bytes:

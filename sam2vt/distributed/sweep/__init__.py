@@ -1,1 +1,1 @@
-"""Many runs of one configuration with other values: Ray Tune over Ray Train"""
+"""Sweeps: many runs of one configuration with other values, by Ray Tune over Ray Train."""

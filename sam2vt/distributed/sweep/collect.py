@@ -1,4 +1,4 @@
-"""What Ray Tune knows of its trials, as a `SweepResult`."""
+"""Conversion of Ray Tune's trials into a `SweepResult`."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ _STOPPED = "behind the others, ended by sweep.scheduler={}"
 
 
 def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
+    """Return the objectives of a sweep, the deciding one first."""
     return tuple(Objective(name, OBJECTIVES[name]) for name in sweep.settings.objectives)
 
 
 def result_so_far(sweep: Sweep, storage: RunStorage, trials: Iterable[TuneTrial]) -> SweepResult:
-    """While Tune runs: of each trial its newest numbers, objectives as the best so far."""
+    """Return the state while Tune runs: the newest numbers of each trial, with the best objectives so far."""
     objectives = objectives_of(sweep)
     found = [_live(trial, sweep, storage, objectives) for trial in trials if trial.status != _PENDING]
     return _result(sweep, storage, found)
 
 
 def final_result(sweep: Sweep, storage: RunStorage, grid: tune.ResultGrid) -> SweepResult:
-    """Once Tune has ended: with every validation of every trial, and why it failed if it did."""
+    """Return the result once Tune has ended: all validations of each trial, and the reason if it failed."""
     return _result(sweep, storage, [_ended(grid[i], sweep, storage) for i in range(len(grid))])
 
 
 def reason_of(error: BaseException | None) -> str:
-    """In a line, why a trial failed."""
+    """Return in one line why a trial failed."""
     if error is None:
         return ""
     if (own := own_error(error)) is not None:
@@ -111,7 +112,7 @@ def _why(status: str, sweep: Sweep) -> str:
 
 
 def _rows(table: Any) -> list[dict[str, float]]:
-    """A row a validation; steps that were done again after an interruption count as they were then."""
+    """Return one row per validation; of a step that was repeated after an interruption, the last one."""
     if table is None:
         return []
     by_step: dict[int, dict[str, float]] = {}
@@ -123,7 +124,7 @@ def _rows(table: Any) -> list[dict[str, float]]:
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    """The validation's own numbers, without Tune's."""
+    """Return the numbers of a validation, without Tune's own."""
     names = ("step", "seconds", "progress", *OBJECTIVES)
     return {
         name: float(value)
@@ -144,12 +145,12 @@ def _folder(storage: RunStorage, number: int) -> str:
 
 
 def _line(text: str) -> str:
-    """Of a message of many lines the one that says most, the last that is not indented; without guesses."""
+    """Return the line that says most of a long message: the last unindented one, without Ray's guesses."""
     lines: list[str] = []
     for line in text.strip().splitlines():
         if not line.startswith(" "):
             lines.append(line.strip())
-        elif lines and lines[-1].endswith((":", ";")):  # a list of faults belongs to what announces it
+        elif lines and lines[-1].endswith((":", ";")):  # a list of faults belongs to its heading
             lines[-1] = f"{lines[-1]} {line.strip().removeprefix('- ')};"
     said = [line.rstrip(";") for line in lines if line]
     line = (said or [text.strip()])[-1].removeprefix("sam2vt.errors.").partition(" Some common causes")[0]

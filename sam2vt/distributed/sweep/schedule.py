@@ -1,4 +1,4 @@
-"""Which trials end early, or take over another's weights; the unswept one always runs to its end."""
+"""Schedulers: which trials stop early or copy another's weights; the unswept trial always runs to its end."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from sam2vt.configuration.sweep_space import Space
 from sam2vt.distributed.sweep.results import DEFAULT, trial_name
 from sam2vt.distributed.sweep.trial import METRICS
 
-PROGRESS = "progress"  # of a trial: its share of the run that is done
-_ALMOST = 1e-6  # shares of a run are no round numbers
+PROGRESS = "progress"  # the share of its run that a trial has done
+_ALMOST = 1e-6  # a rung at 0.25 must be reached by a run at 0.2499999
 
 
 def build_scheduler(sweep: Sweep, mode: str) -> TrialScheduler:
-    """The scheduler that follows the first objective, whose best is `mode`: max or min."""
+    """Return the scheduler that follows the first objective; `mode` is max or min."""
     return _SCHEDULERS[sweep.settings.scheduler](sweep, mode)
 
 
 def is_default(trial: TuneTrial) -> bool:
+    """Return whether this is the trial of the unswept configuration."""
     return trial.custom_trial_name == trial_name(DEFAULT)
 
 
 class RunsDefault:
-    """Mixed into a scheduler: neither the default trial nor one that has arrived is ended."""
+    """Mixin of a scheduler: it stops neither the default trial nor one that has done all its steps."""
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        if result[PROGRESS] >= 1:  # what is left is the end of its run
+        """Return Tune's decision for a trial after a validation."""
+        if result[PROGRESS] >= 1:  # the run still draws and exports
             return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
         ends = decision == TrialScheduler.STOP
@@ -47,15 +49,15 @@ class RunsDefault:
 
 
 class Asha(RunsDefault, ASHAScheduler):
-    """At each rung (`grace`, then `reduction` times as far) the best share goes on."""
+    """ASHA: at each rung (`grace`, then `reduction` times as far) the best share continues."""
 
 
 class Median(RunsDefault, MedianStoppingRule):
-    """A trial ends that is worse than the median of the others' means at its place."""
+    """Median stopping: a trial stops that is worse than the median of the others' means at its step."""
 
 
 class Population(RunsDefault, PopulationBasedTraining):
-    """The worst trials go on from the best ones' weights, with values near theirs."""
+    """PBT: the worst trials copy the weights of the best, and values near theirs."""
 
     def _checkpoint_or_exploit(
         self, trial: TuneTrial, tune_controller: Any, upper_quantile: Any, lower_quantile: Any
@@ -82,7 +84,7 @@ def _median(sweep: Sweep, mode: str) -> TrialScheduler:
 
 def _population(sweep: Sweep, mode: str) -> TrialScheduler:
     settings = sweep.settings
-    # PBT chooses donors, factors and fresh values by the global states.
+    # PBT draws donors, factors and fresh values from the global random states.
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     return Population(
@@ -99,13 +101,13 @@ def _population(sweep: Sweep, mode: str) -> TrialScheduler:
 
 
 def mutations(space: Space) -> dict[str, Any]:
-    """Where a fresh value of each setting comes from, for when one is not just moved up or down."""
+    """Return the distribution of each setting, for values that are drawn anew and not moved up or down."""
     draw = {"uniform": tune.uniform, "log_uniform": tune.loguniform}
     return {each.name: draw[each.kind](*each.values) for each in space.dimensions}
 
 
 class Clip:
-    """Brings values that were moved up or down back into the space."""
+    """Clips values that were moved up or down to the space."""
 
     def __init__(self, space: Space) -> None:
         self._dimensions = {each.name: each for each in space.dimensions}

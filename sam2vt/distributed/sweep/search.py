@@ -1,4 +1,4 @@
-"""Which values the next trial gets: none at first, then what the chosen algorithm says."""
+"""The values of the next trial: none at first, then by the chosen algorithm."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sam2vt.distributed.sweep.trial import METRICS
 
 
 def search_arguments(sweep: Sweep, objectives: Sequence[Objective]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(`param_space` of the Tuner, arguments of its TuneConfig).
+    """Return (`param_space` of the Tuner, arguments of its TuneConfig).
 
-    A trial's values stand at `point` of its config.
+    The config of a trial has its values at `point`.
     """
     settings = sweep.settings
     if settings.algorithm == "tpe" and settings.scheduler != "pbt":
         searcher = DefaultFirst(optuna_search(sweep, objectives))
         return {}, {"search_alg": searcher, "num_samples": settings.num_trials}
-    # Under pbt the unswept trial may pass its values on, so it has to name them.
+    # Under pbt another trial may take over the values of the unswept one, so it has to name them.
     default = {name: sweep.space.defaults[name] for name in sweep.space.fields}
     first = default if settings.scheduler == "pbt" else {}
     points = [
@@ -39,18 +39,19 @@ def search_arguments(sweep: Sweep, objectives: Sequence[Objective]) -> tuple[dic
 
 
 def point(number: int, values: Values) -> dict[str, Any]:
+    """Return the part of a trial's config that this package reads."""
     return {"number": number, "values": values}
 
 
 def known_points(sweep: Sweep) -> Iterator[Values]:
-    """The points of algorithms that do not look at results: a grid's, or random ones by the seed."""
+    """Return the points of algorithms that do not look at results: a grid's, or random ones by the seed."""
     if sweep.settings.algorithm == "grid":
         return sweep.space.grid()
     return islice(random_points(sweep.space, sweep.settings.seed), sweep.settings.num_trials - 1)
 
 
 def random_points(space: Space, seed: int) -> Iterator[Values]:
-    """Without end."""
+    """Yield points without end; the same seed gives the same points."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -60,7 +61,7 @@ def random_points(space: Space, seed: int) -> Iterator[Values]:
 
 
 def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch:
-    """Optuna's tree-structured Parzen estimator over the space, for one objective or several."""
+    """Return Optuna's tree-structured Parzen estimator over the space, for one objective or several."""
     import warnings
 
     import optuna
@@ -86,12 +87,12 @@ def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch
 
 
 def num_random(settings: SweepConfig) -> int:
-    """How many trials are drawn at random before the estimator has something to go by."""
+    """Return how many trials are drawn at random before the estimator has enough to decide by."""
     return max(3, min(10, settings.num_trials // 4))
 
 
 class DefaultFirst(Searcher):
-    """Another searcher, behind a trial of the unswept configuration that it hears nothing of."""
+    """Wraps a searcher: the first trial is the unswept configuration, of which the searcher is not told."""
 
     def __init__(self, inner: OptunaSearch) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)
@@ -100,6 +101,7 @@ class DefaultFirst(Searcher):
         self.default_trial: str | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """Return the config of the next trial, None if the searcher has none."""
         number, self.next_number = self.next_number, self.next_number + 1
         if number == DEFAULT:
             self.default_trial = trial_id
@@ -110,16 +112,19 @@ class DefaultFirst(Searcher):
         return {"point": point(number, {k: v for k, v in drawn.items() if not k.endswith(SWITCH)})}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Tell the searcher of a validation."""
         if trial_id != self.default_trial:
             self.inner.on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        """Tell the searcher of the end of a trial."""
         if trial_id != self.default_trial:
             self.inner.on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
+        """Write the state; Tune calls this after each trial."""
         with open(checkpoint_path, "wb") as file:
             pickle.dump(self.__dict__, file)
 

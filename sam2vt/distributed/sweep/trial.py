@@ -1,4 +1,4 @@
-"""One trial: a run of the configuration with other values, whose validations are told to Ray Tune."""
+"""One trial: a run of the configuration with other values, whose validations Ray Tune reads."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep.results import Objective, trial_name, trial_number
 from sam2vt.errors import TrainingError
 
-FINISHED = "finished"  # in the result of a trial that ran to its end
-METRICS = ("objective", "objective_2")  # under which Tune knows the objectives
+FINISHED = "finished"  # key in the result of a trial that ran to its end
+METRICS = ("objective", "objective_2")  # the objectives' names in Tune
 WEIGHTS = "weights.ckpt"
 TAKEN_WEIGHTS = "inherited.ckpt"  # in a trial's folder; sweeps that are resumed know it by this name
 
 _POLL_SECONDS = 0.5
-_SAVE_SECONDS = 120.0  # until a validation's checkpoint must have been stored
+_SAVE_SECONDS = 120.0  # within which the checkpoint of a validation must be stored
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What all trials of a sweep have in common."""
+    """The arguments that all trials of a sweep share."""
 
     base: BaseConfig
     output_dir: str  # of the sweep
-    storage_path: str | None  # above the trials' folders, where they lie elsewhere
+    storage_path: str | None  # above the trials' folders, if not in `output_dir`
     objectives: tuple[Objective, ...]
     passes_weights: bool = False  # each validation leaves a checkpoint that another trial may take over
 
     def values(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What the configuration of a trial has of its own."""
+        """Return the settings of a trial that differ from the base: the swept values and its places."""
         name = trial_name(number)
         places = {
             "output_dir": os.path.join(self.output_dir, "trials", name),
-            "resume": "auto",  # a trial that is run again goes on
+            "resume": "auto",  # a trial that Tune runs once more resumes
             "ray.storage_path": self.storage_path,
             "ray.name": name if self.storage_path else None,
             "trainer.enable_progress_bar": False,
@@ -60,14 +60,15 @@ class TrialJob:
         return {**values, **places}
 
     def config(self, number: int, values: Mapping[str, Any]) -> Config:
-        """Raises ConfigError where the values do not go together."""
+        """Return the checked configuration of a trial. Raises ConfigError if the values conflict."""
         return self.base.config(self.values(number, values))
 
 
 class RunTrial(tune.Trainable):
-    """The process of a trial: it starts the run, and a step of it is the run's next validation."""
+    """The process of a trial: it starts the run, and each step returns the next validation."""
 
     def setup(self, config: Mapping[str, Any], job: TrialJob) -> None:  # type: ignore[override]
+        """Make the configuration of the trial; the run starts with the first step."""
         for name, value in RAY_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._config = job.config(trial_number(self.trial_name), config["point"]["values"])
@@ -77,6 +78,7 @@ class RunTrial(tune.Trainable):
         self._newest: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
+        """Wait for the next validation and return its numbers; at the run's end the last ones, done."""
         self._run = self._run or Run(self._config, self._run_storage)
         row = self._run.next_validation()
         if row is not None:
@@ -89,9 +91,10 @@ class RunTrial(tune.Trainable):
         return {**self._newest, FINISHED: 1, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The weights of the newest validation, for another trial or for this one after a pause."""
+        """Save the weights of the newest validation, for another trial or for this one after a pause."""
         store = CheckpointStore(self._run_storage.checkpoints)
         step, until = int(self._newest["step"]), time.monotonic() + _SAVE_SECONDS
+        # A validation is posted before its checkpoint is stored, which a thread does meanwhile.
         while not (found := [manifest for manifest in store.manifests() if manifest.step == step]):
             if time.monotonic() > until:
                 raise TrainingError(
@@ -101,15 +104,17 @@ class RunTrial(tune.Trainable):
         download(store.path(found[-1]), Path(checkpoint_dir) / WEIGHTS)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
+        """Begin the next run from the weights that `save_checkpoint` wrote."""
         self._config = take_over(self._config, self._run_storage, Path(checkpoint) / WEIGHTS)
 
     def cleanup(self) -> None:
+        """End the run, if Tune stops the trial before it."""
         if self._run is not None:
             self._run.end()
 
 
 class Run:
-    """A run beside this process, which reads its validations."""
+    """A run in a thread of this process, which reads its validations from the board."""
 
     def __init__(self, config: Config, storage: RunStorage) -> None:
         self._board, self._began, self._seen = start_board(), time.monotonic(), 0
@@ -118,12 +123,12 @@ class Run:
         Thread(target=self._fit, args=(config, storage), name="fit", daemon=True).start()
 
     def next_validation(self) -> dict[str, float] | None:
-        """The numbers of the next one after a step, when it is there; None where the run has ended well.
+        """Wait for the next validation after a step and return its numbers; None if the run has ended.
 
-        Raises what ended it otherwise.
+        Raises the error that ended it.
         """
         while True:
-            over = self._fitting.done()
+            over = self._fitting.done()  # before reading: a row may be posted in between
             self._waiting += self._validations()
             if self._waiting:
                 return self._waiting.pop(0)
@@ -133,7 +138,7 @@ class Run:
             time.sleep(_POLL_SECONDS)
 
     def end(self) -> None:
-        """Give back what the run holds, if it has not ended."""
+        """Release the resources of the run, if it has not ended."""
         if not self._fitting.done():
             abort_run(self._board)
 
@@ -152,14 +157,14 @@ class Run:
 
 
 class Reporter:
-    """Adds to a validation's numbers the objectives under the names that Tune knows."""
+    """Adds the objectives under Tune's names to the numbers of a validation."""
 
     def __init__(self, objectives: tuple[Objective, ...], best_so_far: bool) -> None:
         self._objectives, self._best_so_far = objectives, best_so_far
         self._best: dict[str, float] = {}
 
     def result(self, row: Mapping[str, float]) -> dict[str, Any]:
-        """Scores are the best so far, as the checkpoint that is kept; rates are what they are."""
+        """Return the row with its objectives; scores are the best so far, as is the kept checkpoint."""
         found = {}
         for metric, objective in zip(METRICS, self._objectives):
             value, best = row.get(objective.name, math.nan), self._best.get(metric, math.nan)

@@ -25,7 +25,7 @@ def test_says_what_came_of_it_and_where_it_lies() -> None:
     assert rows["before training"][:3] == ["0.020", "0.010", "0.015"]
     assert rows["after (best)"] == ["0.700", "0.600", "0.650", "step", "20"]
     assert rows["first mask held"] == ["0.410", "0.300", "0.355"]
-    assert rows["clips a second"][0] == "3.21"
+    assert rows["clips per second"][0] == "3.21"
     assert rows["SAM 2 checkpoint"] == ["/runs/a/export/sam2.pt"]
     assert rows["overlays"] == ["/runs/a/overlays"]
     assert "very videos that were trained on" in text

@@ -124,5 +124,5 @@ def test_a_resumed_run_keeps_its_clips_a_step() -> None:
     assert plan_stream(config, 5, clips_per_step=4).num_shares == 2
     for workers, batch_size in ((3, 2), (2, 3), (8, 1)):
         config.ray.num_workers, config.dataset.batch_size = workers, batch_size
-        with pytest.raises(ConfigError, match=f"takes 4 clips a step.*{workers} workers"):
+        with pytest.raises(ConfigError, match=f"takes 4 clips per step.*{workers} workers"):
             plan_stream(config, 5, clips_per_step=4)
