@@ -33,7 +33,7 @@ sweep-demo: $(READY)
 	test -e runs/sweep-data || $(BIN)/sam2vt sample-data runs/sweep-data --videos 2 --frames 24
 	$(BIN)/python ray_jobs/tune.py experiment=sweep_demo sweep=demo dataset.data_path=$(abspath runs/sweep-data) output_dir=$(OUT)
 
-# README's animation: trains on generated videos for some minutes and tracks videos that were not seen.
+# README's animation: trains the demo's model for some minutes and draws its tracking.
 picture: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/picture.py
 

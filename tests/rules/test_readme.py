@@ -20,3 +20,7 @@ def test_the_tables_of_benchmarks_are_those_of_their_records(monkeypatch):
 def test_readme_and_contributing_stay_short():
     assert len((REPO / "README.md").read_text().splitlines()) <= 150
     assert len((REPO / "CONTRIBUTING.md").read_text().splitlines()) <= 60
+
+
+def test_the_picture_is_small_enough_for_a_page():
+    assert (REPO / "docs" / "tracking.webp").stat().st_size < 2e6
