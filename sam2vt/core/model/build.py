@@ -54,8 +54,7 @@ def network_config(
     _check_targets(config.model, str(path))
     model = config.model
     model._target_ = NETWORK_CLASS
-    for name, value in (overrides or {}).items():
-        model[name] = value
+    model.update(overrides or {})
     model.image_size = image_size
     _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
     if memory_dropout is not None:

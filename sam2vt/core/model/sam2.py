@@ -14,16 +14,7 @@ from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
 from sam2vt.configuration.names import unknown_key
-from sam2vt.core.model import adapters, build, execution, kept_features, trainable
-from sam2vt.core.model.batch import (
-    assemble,
-    check_features,
-    check_images,
-    check_masks,
-    from_datapoint,
-    number_of_slots,
-    pack_truth,
-)
+from sam2vt.core.model import adapters, batch, build, execution, kept_features, trainable
 from sam2vt.core.model.checkpoints import load_weights
 from sam2vt.core.model.tracking.clips import track_clips
 from sam2vt.core.model.tracking.features import FrameFeatures, encode_images
@@ -213,23 +204,23 @@ class SAM2Model(nn.Module):
         """
         self._require_network()
         if batched_video_datapoint is not None:
-            images, masks, valid_masks = from_datapoint(batched_video_datapoint)
+            images, masks, valid_masks = batch.from_datapoint(batched_video_datapoint)
         num_clips, num_frames = shape = self._clips_and_frames(images, features)
-        check_masks(masks, valid_masks, shape, self.image_size)
+        batch.check_masks(masks, valid_masks, shape, self.image_size)
         if prompts is None:
             if masks is None:
                 raise DataError("prompts: give prompts, or masks whose first frame becomes the prompts")
             prompts = prompts_from_masks(masks, valid_masks)
         objects = pack_objects(nest_prompts(prompts, num_clips), num_frames, self.image_size)
-        num_slots = number_of_slots(objects, masks)
+        num_slots = batch.number_of_slots(objects, masks)
         truth = None
         if self.training:
             clicks = self.num_correction_clicks > 0
-            truth = pack_truth(objects, masks, valid_masks, self.presence_from_gt, clicks)
+            truth = batch.pack_truth(objects, masks, valid_masks, self.presence_from_gt, clicks)
         with self._running(self.training):
             seen = self._features_of_all_frames(images, features)
             outputs = track_clips(TrackingRun(self.network, num_frames, self._rules(), truth), seen, objects)
-        return assemble(outputs, objects, (*shape, num_slots), self.image_size, seen.levels[0].device)
+        return batch.assemble(outputs, objects, (*shape, num_slots), self.image_size, seen.levels[0].device)
 
     def encode(self, images: Tensor) -> FrameFeatures:
         """Return the features of images [I, 3, H, W], uint8 or already normalised."""
@@ -283,9 +274,9 @@ class SAM2Model(nn.Module):
         if (images is None) == (features is None):
             raise DataError("images: give images, or a batched_video_datapoint, or features: one of them")
         if features is not None:
-            return check_features(features, self.kept_shapes)
+            return batch.check_features(features, self.kept_shapes)
         assert images is not None
-        return check_images(images, self.image_size)
+        return batch.check_images(images, self.image_size)
 
     def _features_of_all_frames(
         self, images: Tensor | None, features: Sequence[Tensor] | None

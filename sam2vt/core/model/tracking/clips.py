@@ -59,10 +59,11 @@ def attend_images(run: TrackingRun, features: FrameFeatures, images: Sequence[in
     """
     tokens, places = features.levels[-1], {image: place for place, image in enumerate(images)}
     if images:
-        again = run.recomputes("memory_attention")
-        parts = pick(tokens, images).split(1 if again else len(images), 1)
-        attended = [recomputed(again, attend_frames, run.network, part, features.positions) for part in parts]
-        tokens = torch.cat(attended, 1) if again else attended[0]
+        recompute = run.recomputes("memory_attention")
+        parts = pick(tokens, images).split(1 if recompute else len(images), 1)
+        given = (recompute, attend_frames, run.network)
+        attended = [recomputed(*given, part, features.positions) for part in parts]
+        tokens = torch.cat(attended, 1) if recompute else attended[0]
     return AttendedFrames(tokens, places)
 
 
@@ -148,15 +149,12 @@ class _CallKey(NamedTuple):
 
 
 def _images_that_attend(run: TrackingRun, cohorts: Sequence[Cohort]) -> list[int]:
-    return sorted(
-        {
-            image
-            for cohort in cohorts
-            for frame in _processing_order(cohort, run.num_frames)
-            if attends(run.network, cohort, frame)
-            for image in cohort.images(frame, run.num_frames)
-        }
-    )
+    images: set[int] = set()
+    for cohort in cohorts:
+        for frame in _processing_order(cohort, run.num_frames):
+            if attends(run.network, cohort, frame):
+                images.update(cohort.images(frame, run.num_frames))
+    return sorted(images)
 
 
 def _processing_order(cohort: Cohort, num_frames: int) -> list[int]:
