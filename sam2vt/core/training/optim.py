@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from sam2vt.config import LossConfig, OptimizerConfig, SchedulerConfig
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss_terms.terms import TERMS
-from sam2vt.core.training.preflight import check_warm_up
 from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -129,6 +128,9 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
     if not config.enabled:
         return None
     warmup = config.warmup_steps
+    # Imported late: it loads the video decoder, which a step on its own (benchmarks/gpu) does without.
+    from sam2vt.core.training.preflight import check_warm_up
+
     check_warm_up(config, total_steps)
     curve = make(config, (config.T_max or total_steps) - warmup, optimizer.defaults["lr"])
 
