@@ -6,23 +6,34 @@ import ast
 import re
 from pathlib import Path
 
-from .graph import REPO, Graph, floors, import_graph, room_graph, source_files
+from .graph import REPO, Graph, floors, import_graph, rooms_in, source_files
 
 DOCUMENT = REPO / "docs" / "architecture.md"
 
 
+# The folders whose rooms are drawn; core is drawn as the rooms in it.
+DRAWN = ("sam2vt", "sam2vt.core.data", "sam2vt.distributed")
+EXPANDED = frozenset({"sam2vt.core"})
+
+
 def draw_rooms() -> str:
-    """Return one line per room, the top floor first: floor, room and the rooms right below it."""
-    rooms = room_graph(import_graph())
+    """Return a drawing per folder: a room per line, the top one first, and the rooms right below it."""
+    return "\n".join(["```", *(line for folder in DRAWN for line in _draw(folder)), "```"])
+
+
+def _draw(folder: str) -> list[str]:
+    rooms = rooms_in(import_graph(), folder, EXPANDED)
     floor = floors(rooms)
     order = sorted(rooms, key=lambda room: (-floor[room], room))
-    return "\n".join(["```", *(_line(room, floor, rooms) for room in order), "```"])
+    # The ground floor is named by those above it.
+    drawn = [room for room in order if rooms[room]]
+    return [f"in {folder.replace('.', '/')}/", *(f"  {_line(room, folder, floor, rooms)}" for room in drawn)]
 
 
 def draw_folders() -> str:
-    """Return the package's folders as a tree, each with the first line of its docstring."""
+    """Return the package's folders as a tree of three levels, each with its docstring's first line."""
     files = source_files()
-    folders = [name for name, file in files.items() if file.name == "__init__.py"]
+    folders = [name for name, file in files.items() if file.name == "__init__.py" and name.count(".") < 4]
     lines = [f"{_indented(name):<22} {_summary(files[name])}" for name in folders]
     return "\n".join(["```", *lines, "```"])
 
@@ -37,19 +48,17 @@ def write_drawing(figures: str) -> None:
     text = DOCUMENT.read_text()
     generated = {"folders": draw_folders(), "rooms": draw_rooms(), "figures": figures}
     for name, content in generated.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, new=content: match[1] + new + match[2], text, flags=re.DOTALL)
+        before, _, rest = text.partition(f"<!-- {name} -->\n")
+        text = f"{before}<!-- {name} -->\n{content}\n<!-- /{name} -->{rest.partition(f'<!-- /{name} -->')[2]}"
     DOCUMENT.write_text(text)
 
 
-def _line(room: str, floor: dict[str, int], rooms: Graph) -> str:
-    # Only the highest rooms below: the others follow from their own lines.
+def _line(room: str, folder: str, floor: dict[str, int], rooms: Graph) -> str:
+    # Rooms that another one below imports follow from that one's line.
     below = sorted(rooms[room], key=lambda each: (-floor[each], each))
     direct = [each for each in below if not any(each in _reached(other, rooms) for other in below)]
-    names = ", ".join(_short(each) for each in direct)
-    return (
-        f"{floor[room]:>2}  {_short(room):<28} -> {names}" if names else f"{floor[room]:>2}  {_short(room)}"
-    )
+    names = ", ".join(_short(each, folder) for each in direct)
+    return f"{_short(room, folder):<18} -> {names}"
 
 
 def _reached(room: str, rooms: Graph) -> set[str]:
@@ -64,11 +73,11 @@ def _reached(room: str, rooms: Graph) -> set[str]:
     return found
 
 
-def _short(room: str) -> str:
-    """Return a room's path below the package, with a slash where it is a folder."""
+def _short(room: str, folder: str) -> str:
+    """Return the path of a room below a folder, with a slash where it is a folder itself."""
     files = source_files()
     is_folder = room not in files or files[room].name == "__init__.py"
-    return room.removeprefix("sam2vt.").replace(".", "/") + ("/" if is_folder else ".py")
+    return room.removeprefix(f"{folder}.").replace(".", "/") + ("/" if is_folder else ".py")
 
 
 def _summary(file: Path) -> str:

@@ -54,23 +54,32 @@ def import_graph(root: Path = REPO) -> Graph:
     return graph
 
 
-def room_of(module: str, modules: Mapping[str, object]) -> str:
-    """Return the room of a module: its folder, or itself where its folder has folders of its own."""
-    folder = module.rpartition(".")[0]
-    if not folder or module in _packages(modules):
-        return module
-    has_inner = any(each.rpartition(".")[0] == folder for each in _packages(modules))
-    return module if has_inner else folder
+def rooms_in(graph: Graph, folder: str, expand: frozenset[str] = frozenset()) -> Graph:
+    """Return the rooms right below a folder and the rooms that each imports.
 
-
-def room_graph(graph: Graph) -> Graph:
-    """Return the rooms that each room imports."""
+    A room is a file or a whole folder; a folder in `expand` stands for the rooms in it.
+    """
     rooms: Graph = {}
     for module, imported in graph.items():
-        own = room_of(module, graph)
-        others = {room_of(each, graph) for each in imported}
-        rooms.setdefault(own, set()).update(others - {own})
+        own = _room(module, folder, expand)
+        if own is not None:
+            others = {_room(each, folder, expand) for each in imported}
+            rooms.setdefault(own, set()).update(each for each in others if each not in (None, own))
     return rooms
+
+
+def _room(module: str, folder: str, expand: frozenset[str]) -> str | None:
+    if not module.startswith(f"{folder}."):
+        return None
+    room = f"{folder}.{module.removeprefix(f'{folder}.').split('.')[0]}"
+    if room in expand:
+        return None if module == room else _room(module, room, expand)
+    return room
+
+
+def folders_of(graph: Graph) -> list[str]:
+    """Return every folder of the package that holds files or folders."""
+    return sorted({module.rpartition(".")[0] for module in graph if module.startswith("sam2vt.")})
 
 
 def circles(graph: Graph) -> list[list[str]]:
@@ -120,11 +129,6 @@ def _module(file: Path, root: Path) -> str:
 
 def _is_linked(file: Path, root: Path) -> bool:
     return any(parent.is_symlink() for parent in file.parents if root in parent.parents)
-
-
-def _packages(modules: Mapping[str, object]) -> set[str]:
-    """Return the names of the folders among modules."""
-    return {name.rpartition(".")[0] for name in modules} - {""}
 
 
 def _is_face_of_another(name: str, found: set[str], files: Mapping[str, Path]) -> bool:

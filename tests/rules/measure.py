@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .drawing import write_drawing
-from .graph import REPO, circles, import_graph, room_graph, source_files
+from .graph import REPO, circles, folders_of, import_graph, rooms_in, source_files
 
 SMALL_FILE_LINES = 60
 # Rows of tables: one file per choice, with the table as the only importer, however short.
@@ -82,7 +82,8 @@ def measure(root: Path = REPO) -> dict[str, float]:
     importers = Counter(each for imported in graph.values() for each in imported)
     lengths = sorted(length for source in sources.values() for length in source.functions)
     code_lines = sum(source.code_lines for source in sources.values())
-    rooms_in_circles = {room for circle in circles(room_graph(graph)) for room in circle}
+    levels = (rooms_in(graph, folder) for folder in folders_of(graph))
+    rooms_in_circles = [room for level in levels for circle in circles(level) for room in circle]
     values = (
         len(circles(graph)),
         len(rooms_in_circles),
