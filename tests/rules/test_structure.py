@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from .drawing import DOCUMENT, draw_folders, draw_rooms, parts
 from .graph import REPO, circles, import_graph, imports, source_files
+from .measure import GOALS, measure
 
 FILES = source_files()
 
@@ -67,6 +69,12 @@ def test_every_file_is_on_a_floor() -> None:
 
 def test_no_module_imports_itself_through_others() -> None:
     assert circles(import_graph()) == []
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    graph = import_graph()
+    found = {folder: circles(rooms_in(graph, folder)) for folder in folders_of(graph)}
+    assert {folder: each for folder, each in found.items() if each} == {}
 
 
 def test_arrows_run_down() -> None:
@@ -133,3 +141,15 @@ def _work(file: Path) -> list[tuple[int, str]]:
         if reads or not (is_docstring or is_guard or isinstance(node, definitions)):
             found.append((node.lineno, text[:80]))
     return found
+
+
+def test_the_drawing_is_the_house() -> None:
+    drawn = parts(DOCUMENT.read_text())
+    assert drawn["rooms"] == draw_rooms(), "run `python -m tests.rules.measure --write`"
+    assert drawn["folders"] == draw_folders(), "run `python -m tests.rules.measure --write`"
+
+
+def test_the_figures_keep_their_bounds() -> None:
+    values = measure()
+    missed = [f"{goal.name}: {values[goal.name]:g}" for goal in GOALS if not goal.is_met(values[goal.name])]
+    assert missed == []
