@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from .drawing import DOCUMENT, draw_folders, draw_rooms, parts
-from .graph import REPO, circles, import_graph, imports, source_files
+from .graph import REPO, circles, folders_of, import_graph, imports, rooms_in, source_files
 from .measure import GOALS, measure
 
 FILES = source_files()
