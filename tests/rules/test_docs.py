@@ -21,7 +21,6 @@ PAGES = [
     REPO / "benchmarks" / "LOG.md",
 ]
 CONFIGS = REPO / "configs"
-PENDING = ("extending.md",)  # pages that are still being written
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
 
@@ -42,8 +41,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = target.partition("#")
         file = page.parent / path if path else page
-        if file.name in PENDING and not file.exists():
-            continue
         if not file.exists() or (anchor and anchor not in anchors(file)):
             missing.append(target)
     assert not missing
@@ -59,8 +56,6 @@ def anchors(file: Path) -> set[str]:
 @pages
 def test_files_exist(page: Path) -> None:
     """A path is relative to the repository, the package or the page; a bare name may be in any folder."""
-    if page.name == "architecture.md":
-        pytest.skip("names files of before the move")
     named = set(re.findall(r"(?<![\w/<*.{-])((?:[\w-]+/)*[\w-]+\.(?:py|sh|toml))\b", code(page)))
     roots = (REPO, REPO / "sam2vt", page.parent)
     assert not {
