@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from sam2vt.errors import ConfigError
+from sam2vt.data_config import AugmentConfig as AugmentConfig
+from sam2vt.data_config import DatasetConfig, ValDatasetConfig
 from sam2vt.settings import (
     AMOUNT,
     DEVICE,
     DEVICES,
     NUMBER_OF_WORKERS,
-    PROMPT_TYPES,
     Rule,
     above,
     at_least,
     follow,
+    make_pair,
     one_of,
-    range_within,
     remember_given,
     setting,
     some_of,
@@ -31,14 +31,14 @@ from sam2vt.settings import (
 )
 
 # OmegaConf reads the annotations below: it needs typing's Dict, List, Optional and Tuple spelled out.
+# Sections whose defaults follow others' (`@remember_given`) tell a given value from a default one.
 
-
-_SHARE = within(0, 1)
 _FRACTION = Rule(lambda v: 0 < v < 1, "above 0 and below 1")
+_SHARE = within(0, 1)
 _FACTOR = Rule(lambda v: 0 < v <= 1, "above 0 and up to 1")
 _NON_EMPTY = Rule(lambda v: len(v) > 0, "not empty")
-_SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")
-_LIMIT = Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit")
+_SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")  # the seeds that NumPy takes
+_FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), at_least(1, "CPUs")
 
 
 @remember_given
@@ -61,18 +61,17 @@ class ModelConfig:
         Rule(all, "a list of names or patterns"),
     )
     device: str = setting("auto", "Where load() puts the weights outside of Lightning.", DEVICE)
-    num_maskmem: int = setting(7, "Frames in the memory bank.", at_least(1), unit="frames")
+    num_maskmem: int = setting(7, "Frames in the memory bank.", _FRAMES)
+    # Hiera's deepest features have a 32nd of the side.
     image_size: int = setting(
         512,
         "Side of the square input.",
-        Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32"),
-        unit="pixels",
+        Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit="pixels"),
     )
     backbone_stride: int = setting(
         16,
         "Stride of the features that the memory works on.",
-        Rule(lambda v: v == 16, "16, the stride from which masks are decoded"),
-        unit="pixels",
+        Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels"),
     )
     use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
     max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
@@ -81,18 +80,15 @@ class ModelConfig:
     use_signed_tpos_enc_to_obj_ptrs: bool = setting(True, "The time code tells past from future.")
     multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
     multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
-    max_objects: int = setting(
-        3, "As max_objects at the root, which it follows.", at_least(1), unit="objects"
-    )
+    max_objects: int = setting(3, "Follows max_objects at the root.", at_least(1, "objects"))
     num_correction_clicks: int = setting(
         0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
     )
-    correction_from_gt: float = setting(0.1, "Share of clicks drawn from the mask, not the errors.", _SHARE)
+    correction_from_gt: float = setting(
+        0.1, "Share of clicks drawn from the mask, not the errors.", within(0, 1)
+    )
     bptt_frames: Optional[int] = setting(
-        None,
-        "Frames after which the gradient through the memory is cut; null: never.",
-        at_least(1),
-        unit="frames",
+        None, "Frames after which the gradient through the memory is cut; null: never.", _FRAMES
     )
     presence_from_gt: bool = setting(True, "Train with presence from the ground truth where known.")
     # Features of this precision are also those that a feature cache stores.
@@ -121,156 +117,12 @@ class ModelConfig:
         "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
-    adapter: str = setting(
-        "none", "Adapter: small parameters that train beside frozen weights.", one_of("none")
-    )
+    adapter: str = setting("none", "Small parameters that train beside frozen weights.", one_of("none"))
     adapter_settings: Any = setting(
         None,
         "The adapter's own settings, a mapping.",
         Rule(lambda v: v is None or isinstance(v, dict), "a mapping, or null"),
     )
-
-
-@dataclass
-class AugmentConfig:
-    """How drawn clips are altered; the defaults leave them as they are."""
-
-    # From several clips.
-    mosaic_probability: float = setting(0.0, "Put four clips into a 2 x 2 grid.", _SHARE, unit="probability")
-    paste_probability: float = setting(
-        0.0, "Paste another clip's object over it.", _SHARE, unit="probability"
-    )
-    # The same motion for all frames of a clip, and for their masks.
-    flip_probability: float = setting(0.0, "Flip left to right.", _SHARE, unit="probability")
-    degrees: float = setting(0.0, "Rotate by up to this, either way.", within(0, 180), unit="degrees")
-    translate: float = setting(0.0, "Shift by up to this share of the frame, in x and y.", _SHARE)
-    scale: Tuple[float, float] = setting((1.0, 1.0), "Zoom about the centre.", range_within(0.1, 10))
-    shear: float = setting(0.0, "Shear by up to this along x, either way.", within(0, 60), unit="degrees")
-    crop_area: Tuple[float, float] = setting(
-        (1.0, 1.0), "Share of the frame that is cut out and fills it again.", range_within(0.01, 1)
-    )
-    crop_ratio: Tuple[float, float] = setting(
-        (1.0, 1.0), "Ratio of x to y of the crop.", range_within(0.1, 10)
-    )
-    scale_jitter: Tuple[float, float] = setting((1.0, 1.0), "Zoom, placed anywhere.", range_within(0.1, 10))
-    # The same colours for all frames of a clip.
-    brightness: float = setting(0.0, "Brightness of the clip; 0.1 is a factor from 0.9 to 1.1.", _SHARE)
-    contrast: float = setting(0.0, "Contrast of the clip, as a factor.", _SHARE)
-    saturation: float = setting(0.0, "Saturation of the clip, as a factor.", _SHARE)
-    hue: float = setting(0.0, "Hue shift of the clip, as a share of the colour circle.", within(0, 0.5))
-    grayscale_probability: float = setting(0.0, "Turn the clip gray.", _SHARE, unit="probability")
-    # Drawn per frame.
-    frame_brightness: float = setting(0.0, "Brightness of each frame, as a factor.", _SHARE)
-    frame_contrast: float = setting(0.0, "Contrast of each frame, as a factor.", _SHARE)
-    frame_saturation: float = setting(0.0, "Saturation of each frame, as a factor.", _SHARE)
-    blur_probability: float = setting(0.0, "Blur a frame.", _SHARE, unit="probability")
-    blur_sigma: Tuple[float, float] = setting(
-        (0.5, 2.0), "Standard deviation of the blur.", range_within(0.1, 10), unit="pixels"
-    )
-    noise_probability: float = setting(0.0, "Add noise to a frame.", _SHARE, unit="probability")
-    noise_std: Tuple[float, float] = setting(
-        (0.01, 0.05), "Standard deviation of the noise, for colours from 0 to 1.", range_within(0, 1)
-    )
-    jpeg_probability: float = setting(0.0, "Compress a frame as JPEG.", _SHARE, unit="probability")
-    jpeg_quality: Tuple[int, int] = setting((30, 90), "Quality of the JPEG.", range_within(1, 100))
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "crop_area", "crop_ratio", "scale_jitter", "blur_sigma", "noise_std"):
-            setattr(self, name, _pair(getattr(self, name), name, "(least, most)"))
-        self.jpeg_quality = _pair(self.jpeg_quality, "jpeg_quality", "(least, most)")
-
-
-@remember_given
-@dataclass
-class DatasetConfig:
-    """A dataset and how clips and prompts are drawn from it."""
-
-    dataset_type: str = setting(
-        "auto",
-        "Layout of the dataset; auto finds it from data_path.",
-        one_of("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely"),
-    )
-    data_path: str = setting(
-        "", "A folder of videos, a COCO JSON, a record table or a pack; a pack may be a URI.", path="input"
-    )
-    image_size: Tuple[int, int] = setting((512, 512), "[S, S]; it follows model.image_size.", unit="pixels")
-    video_clip_length: int = setting(5, "Frames per clip.", at_least(1), unit="frames")
-    batch_size: int = setting(1, "Clips per batch of a device.", at_least(1), unit="clips")
-    num_workers: int = setting(4, "Data-loader workers; 0 loads in the training process.", at_least(0))
-    shuffle: bool = setting(True, "Draw the clips in a new order each epoch.")
-    prompt_types: List[str] = setting(
-        ["point", "box", "mask"],
-        "Kinds of prompt; one is drawn per object, and a repeated kind is drawn more often.",
-        PROMPT_TYPES,
-    )
-    num_of_pos_points: int = setting(
-        1, "Positive points of a point prompt: exactly n for COCO, 1 to n for other videos.", at_least(1)
-    )
-    num_of_neg_points: int = setting(0, "Negative points of a point prompt.", at_least(0))
-    include_center_point: bool = setting(False, "One of the positive points is the mask's centre.")
-    clips_per_video: int = setting(1, "Clips drawn per video and epoch.", at_least(1), unit="clips")
-    frame_stride: int = setting(1, "Frames from one frame of a clip to the next.", at_least(1), unit="frames")
-    max_frame_stride: Optional[int] = setting(
-        None,
-        "Longest stride; one is drawn per clip, from frame_stride on; null: always frame_stride.",
-        at_least(1),
-        unit="frames",
-    )
-    reverse_probability: float = setting(0.0, "Play a clip backwards.", _SHARE, unit="probability")
-    min_object_pixels: int = setting(
-        0, "Objects that stay smaller in a clip are left out of it.", at_least(0), unit="pixels of the video"
-    )
-    object_sampling: str = setting(
-        "uniform",
-        "Choice among more than max_objects: uniform, by frames (visible) or by area (large).",
-        one_of("uniform", "visible", "large"),
-    )
-    max_conditioning_frames: int = setting(
-        1,
-        "An object is prompted on 1 to this many frames of a clip, drawn per clip.",
-        at_least(1),
-        unit="frames",
-    )
-    identity: str = setting(
-        "error",
-        "COCO without track ids: refuse, one object per category, or match by IoU.",
-        one_of("error", "category", "iou"),
-    )
-    image_root: Optional[str] = setting(
-        None, "COCO: folder that file_name is relative to; null: the JSON's folder.", path="local input"
-    )
-    allow_absolute_paths: bool = setting(False, "COCO: allow files outside the JSON's folder and image_root.")
-    colours: Optional[Dict[str, List[int]]] = setting(
-        None, "Masks in colours: {class: [red, green, blue], background: [0, 0, 0]}."
-    )
-    feature_cache: Optional[str] = setting(
-        None,
-        "Cache of a frozen encoder's features, read in place of images: a folder, a URI, or auto.",
-        Rule(bool, "a folder, a URI, auto, or null for none"),
-        path="output",
-    )
-    datasets: Any = setting(
-        [], "Several sets in place of data_path: [{data_path: a, weight: 3}, {data_path: b, weight: 1}]."
-    )
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def __post_init__(self) -> None:
-        self.image_size = _pair(self.image_size, "image_size", "(height, width)")
-
-    @property
-    def is_given(self) -> bool:
-        """Whether it names data."""
-        return bool(self.data_path or self.datasets)
-
-
-@remember_given
-@dataclass
-class ValDatasetConfig(DatasetConfig):
-    """The validation set; without data of its own it means the training set's, divided by `split`."""
-
-    shuffle: bool = setting(False, "Must stay false: validation compares the same clips every time.")
-    prompt_types: List[str] = setting(["mask"], "As for dataset.", PROMPT_TYPES)
-    score_first_and_last: bool = setting(False, "Score the first and last frames, which DAVIS does not.")
 
 
 @dataclass
@@ -288,14 +140,13 @@ class LossConfig:
     # Both are faster, but results change.
     resolution: str = setting(
         "full",
-        "Size of the compared masks: full, or low for a quarter of the side, which is faster.",
+        "Size of the compared masks; low: a quarter of the side, which is faster.",
         one_of("full", "low"),
     )
     num_points: Optional[int] = setting(
         None,
         "Points per mask to compare while training, most where it is uncertain; null: all pixels.",
-        at_least(1),
-        unit="points",
+        at_least(1, "points"),
     )
 
     @classmethod
@@ -317,6 +168,7 @@ class OptimizerConfig:
         Rule(lambda v: all(0 <= beta < 1 for beta in v), "two numbers from 0 to below 1"),
     )
     eps: float = setting(1e-8, "Added to Adam's denominator.", above(0))
+    # A rate of 0 would keep the encoder's activations for gradients that nothing uses.
     encoder_lr: Optional[float] = setting(
         None,
         "Learning rate of image_encoder; null: lr.",
@@ -325,7 +177,7 @@ class OptimizerConfig:
     layer_decay: float = setting(1.0, "Factor on the learning rate per trunk block from the neck.", _FACTOR)
 
     def __post_init__(self) -> None:
-        self.betas = _pair(self.betas, "betas", "two numbers")
+        make_pair(self, "betas", "two numbers")
 
 
 @dataclass
@@ -334,15 +186,11 @@ class SchedulerConfig:
 
     enabled: bool = setting(True, "false keeps the learning rate constant, without warm-up.")
     type: str = setting("cosine", "Shape of the curve.", one_of("cosine", "step", "constant"))
-    T_max: Optional[int] = setting(
-        None, "Where the cosine ends and stays; null: the run's end.", at_least(1), unit="optimizer steps"
-    )
+    T_max: Optional[int] = setting(None, "Where the cosine ends and stays; null: the run's end.", _STEPS)
     eta_min: float = setting(0.0, "Where the cosine of lr ends; other rates keep their ratio.", at_least(0))
-    step_size: int = setting(1000, "step: steps per factor.", at_least(1), unit="optimizer steps")
+    step_size: int = setting(1000, "step: steps per factor.", _STEPS)
     gamma: float = setting(0.1, "step: factor on the learning rate.", _FACTOR)
-    warmup_steps: int = setting(
-        0, "Linear warm-up from lr / warmup_steps.", at_least(0), unit="optimizer steps"
-    )
+    warmup_steps: int = setting(0, "Linear warm-up from lr / warmup_steps.", at_least(0, "optimizer steps"))
 
 
 @dataclass
@@ -355,11 +203,10 @@ class TrainerConfig:
     max_epochs: int = setting(
         10,
         "Epochs after which the run ends.",
-        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 where max_steps ends the run"),
-        unit="epochs",
+        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 where max_steps ends the run", unit="epochs"),
     )
     gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
-    accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1), unit="batches")
+    accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1, "batches"))
     limit_train_batches: float = setting(1.0, "Batches per epoch: a float is a share of them.", AMOUNT)
     limit_val_batches: float = setting(
         1.0,
@@ -371,18 +218,19 @@ class TrainerConfig:
     enable_checkpointing: bool = setting(True, "Write checkpoints.")
     enable_progress_bar: bool = setting(True, "Draw a progress bar in a terminal.")
     logger: bool = setting(True, "Log to TensorBoard, or to W&B with use_wandb.")
-    log_every_n_steps: int = setting(10, "Steps from one logged row to the next.", at_least(1), unit="steps")
+    log_every_n_steps: int = setting(10, "Steps from one logged row to the next.", at_least(1, "steps"))
     early_stopping_patience: Optional[int] = setting(
         None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
     )
-    max_steps: int = setting(-1, "Optimizer steps after which the run ends.", _LIMIT, unit="optimizer steps")
-    check_val_every_n_epoch: int = setting(1, "Epochs per validation.", at_least(1), unit="epochs")
+    max_steps: int = setting(
+        -1,
+        "Optimizer steps after which the run ends.",
+        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit", unit="optimizer steps"),
+    )
+    check_val_every_n_epoch: int = setting(1, "Epochs per validation.", at_least(1, "epochs"))
     num_overlay_videos: int = setting(4, "Validation videos drawn with masks at the end.", at_least(0))
     checkpoint_every_n_steps: Optional[int] = setting(
-        None,
-        "Steps from one checkpoint to the next, beside those at validations and epoch ends.",
-        at_least(1),
-        unit="optimizer steps",
+        None, "Steps from one checkpoint to the next, beside those at validations and epoch ends.", _STEPS
     )
     keep_best: int = setting(1, "Checkpoints kept for their J&F, beside the newest ones.", at_least(1))
 
@@ -393,15 +241,12 @@ class RayConfig:
 
     address: Optional[str] = setting(None, "The cluster; null: RAY_ADDRESS, else this machine.")
     local_cpus: Optional[int] = setting(
-        None, "Logical CPUs of a Ray started on this machine; null: all.", at_least(1), unit="CPUs"
+        None, "Logical CPUs of a Ray started on this machine; null: all.", _CPUS
     )
     num_workers: Any = setting(
-        2,
-        "Training workers; {min: 2, max: 8} shrinks and grows with the cluster.",
-        NUMBER_OF_WORKERS,
-        unit="workers",
+        2, "Training workers; {min: 2, max: 8} shrinks and grows with the cluster.", NUMBER_OF_WORKERS
     )
-    cpus_per_worker: int = setting(1, "CPUs per worker.", at_least(1), unit="CPUs")
+    cpus_per_worker: int = setting(1, "CPUs per worker.", _CPUS)
     use_gpu: bool = setting(False, "One GPU per worker.")
     worker_resources: Dict[str, float] = setting(
         {},
@@ -415,18 +260,16 @@ class RayConfig:
         1, "Processes that make the clips, one CPU each, in place of dataset.num_workers.", at_least(1)
     )
     decode_labels: Dict[str, str] = setting({}, "Nodes that may decode, such as {pool: data}; empty: all.")
-    prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0), unit="batches")
+    prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0, "batches"))
     storage_path: Optional[str] = setting(
-        None,
-        "Storage that all nodes reach: a shared folder or a URI; null: output_dir's parent.",
-        path="output",
+        None, "What all nodes reach: a shared folder or a URI; null: output_dir's parent.", path="output"
     )
     name: Optional[str] = setting(None, "Name of the run in the storage; null: output_dir's name.")
     max_failures: int = setting(0, "Failures after which the run ends; -1: never.", at_least(-1))
     collective_timeout_seconds: float = setting(
-        1800.0, "Time after which a rank that does not answer counts as failed.", above(0), unit="seconds"
+        1800.0, "Time after which a rank that does not answer counts as failed.", above(0, "seconds")
     )
-    resize_check_seconds: float = setting(60.0, "Time per check for room to grow.", above(0), unit="seconds")
+    resize_check_seconds: float = setting(60.0, "Time per check for room to grow.", above(0, "seconds"))
 
     @property
     def max_workers(self) -> int:
@@ -484,14 +327,14 @@ class Config:
 
     def __post_init__(self) -> None:
         self.model = follow(self.model, "max_objects", self.max_objects)
-        size = self.model.image_size
-        self.dataset = follow(self.dataset, "image_size", (size, size))
-        self.valdataset = follow(self.valdataset, "image_size", (size, size))
+        size = (self.model.image_size, self.model.image_size)
+        self.dataset = follow(self.dataset, "image_size", size)
+        self.valdataset = follow(self.valdataset, "image_size", size)
 
     @property
     def checkpoint_dir(self) -> Path:
         """Folder of the checkpoints."""
-        return Path(self.save_dir) if self.save_dir else Path(self.output_dir) / "checkpoints"
+        return Path(self.save_dir or f"{self.output_dir}/checkpoints")
 
 
 # Values that trials can be compared by, and which end of them is best.
@@ -515,6 +358,7 @@ class SweepConfig:
         "asha and median end bad trials early; pbt passes on the weights of the best.",
         one_of("asha", "median", "pbt", "none"),
     )
+    # One trial would be the unswept configuration alone.
     num_trials: int = setting(
         16,
         "Trials; the first is always the unswept configuration.",
@@ -536,10 +380,3 @@ class SweepConfig:
         "pbt: share of the worst trials that take the weights of as many of the best.",
         Rule(lambda v: 0 < v <= 0.5, "above 0 and up to 0.5"),
     )
-
-
-def _pair(values: Any, name: str, meaning: str) -> Tuple[Any, Any]:
-    """OmegaConf and YAML give a tuple back as a list of any length."""
-    if not isinstance(values, (list, tuple)) or len(values) != 2:
-        raise ConfigError(f"{name}={values!r}: must be {meaning}")
-    return (values[0], values[1])

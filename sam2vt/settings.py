@@ -18,11 +18,15 @@ _GIVEN = "_given"  # names of the settings that a section's constructor was give
 
 
 class Rule(NamedTuple):
-    """The values that a setting takes; `text` completes "must be"."""
+    """The values that a setting takes, and their unit; `text` completes "must be"."""
 
     fits: Callable[[Any], bool]
     text: str
     choices: tuple[str, ...] = ()
+    unit: str = ""
+
+
+ANYTHING = Rule(lambda value: True, "")
 
 
 class Setting(NamedTuple):
@@ -33,40 +37,38 @@ class Setting(NamedTuple):
     """
 
     meaning: str
-    allowed: Rule | None = None
-    unit: str = ""
-    path: str = ""
+    allowed: Rule
+    path: str
 
 
-def setting(
-    default: Any, meaning: str, allowed: Rule | None = None, *, unit: str = "", path: str = ""
-) -> Any:
+def setting(default: Any, meaning: str, allowed: Rule = ANYTHING, path: str = "") -> Any:
     """Return a dataclass field with its description. A mutable default is copied per instance."""
-    metadata = {_KEY: Setting(meaning, allowed, unit, path)}
+    metadata = {_KEY: Setting(meaning, allowed, path)}
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
-def at_least(low: float) -> Rule:
+# The bounds below are finite: YAML writes infinity and "not a number" as numbers, too.
+def at_least(low: float, unit: str = "") -> Rule:
     """Finite numbers from `low` on."""
-    return Rule(lambda value: low <= value < math.inf, f"at least {low}")
+    return Rule(lambda value: low <= value < math.inf, f"at least {low}", unit=unit)
 
 
-def above(low: float) -> Rule:
+def above(low: float, unit: str = "") -> Rule:
     """Finite numbers above `low`."""
-    return Rule(lambda value: low < value < math.inf, f"above {low}")
+    return Rule(lambda value: low < value < math.inf, f"above {low}", unit=unit)
 
 
-def within(low: float, high: float) -> Rule:
+def within(low: float, high: float, unit: str = "") -> Rule:
     """Numbers from `low` to `high`, both included."""
-    return Rule(lambda value: low <= value <= high, f"between {low} and {high}")
+    return Rule(lambda value: low <= value <= high, f"between {low} and {high}", unit=unit)
 
 
-def range_within(low: float, high: float) -> Rule:
+def range_within(low: float, high: float, unit: str = "") -> Rule:
     """Pairs [least, most] between `low` and `high`."""
     fits = lambda pair: low <= pair[0] <= pair[1] <= high  # noqa: E731
-    return Rule(fits, f"[least, most], both between {low} and {high}")
+    return Rule(fits, f"[least, most], both between {low} and {high}", unit=unit)
 
 
 def one_of(*allowed: str) -> Rule:
@@ -115,7 +117,9 @@ DEVICE = Rule(_is_device, "auto, cpu, cuda, cuda:<index> or mps")
 DEVICES = Rule(_are_devices, "auto, -1, a number of devices, or a list of device indices")
 AMOUNT = Rule(_is_amount, "a share above 0.0 and up to 1.0, or an integer that counts batches")
 NUMBER_OF_WORKERS = Rule(
-    _is_number_of_workers, "a number of at least 1, or {min: 2, max: 8} with a min that is at most max"
+    _is_number_of_workers,
+    "a number of at least 1, or {min: 2, max: 8} with a min that is at most max",
+    unit="workers",
 )
 PROMPT_TYPES = Rule(
     _are_prompt_types,
@@ -131,8 +135,7 @@ def settings_of(section: Any) -> dict[str, Setting]:
 
 def choices(section: type, name: str) -> tuple[str, ...]:
     """Return the texts that a setting may be, or that its list may contain."""
-    rule = settings_of(section)[name].allowed
-    return rule.choices if rule else ()
+    return settings_of(section)[name].allowed.choices
 
 
 def default_of(section: Any, name: str) -> Any:
@@ -169,16 +172,15 @@ def wrong_values(section: Any) -> Iterator[tuple[str, Any, str]]:
     """
     for dotted, owner, name in walk(section):
         rule, value = settings_of(owner)[name].allowed, getattr(owner, name)
-        if rule is None or (value is None and types_of(owner)[name] is not Any):
-            continue
-        if not rule.fits(value):
+        is_judged = value is not None or types_of(owner)[name] is Any
+        if is_judged and not rule.fits(value):
             yield dotted, value, f"must be {rule.text}"
 
 
 def require(section: type, name: str, value: Any, shown: str = "") -> None:
     """Raise ConfigError where a value is not one that the setting `name` allows; null is not judged."""
     rule = settings_of(section)[name].allowed
-    if rule is not None and value is not None and not rule.fits(value):
+    if value is not None and not rule.fits(value):
         raise ConfigError(f"{shown or name}={value!r}: must be {rule.text}")
 
 
@@ -210,3 +212,14 @@ def follow(section: Section, name: str, value: Any) -> Section:
     followed = copy.copy(section)
     setattr(followed, name, value)
     return followed
+
+
+def make_pair(section: Any, name: str, meaning: str) -> None:
+    """Make a tuple of a setting of two values. Raises ConfigError for another number of them.
+
+    OmegaConf and YAML give a tuple back as a list of any length.
+    """
+    values = getattr(section, name)
+    if not isinstance(values, (list, tuple)) or len(values) != 2:
+        raise ConfigError(f"{name}={values!r}: must be {meaning}")
+    setattr(section, name, tuple(values))

@@ -47,10 +47,7 @@ def _sizes(config: Config, report: Report) -> None:
         report.clash("model.max_objects", "max_objects", "must agree; the one at the root holds")
     size = config.model.image_size
     for section in ("dataset", "valdataset"):
-        height, width = report.value(f"{section}.image_size")
-        if height != width:
-            report.fault(f"{section}.image_size", "must be square, [S, S] with S = model.image_size")
-        elif height != size:
+        if report.value(f"{section}.image_size") != (size, size):
             report.clash(f"{section}.image_size", "model.image_size", f"must be equal: [{size}, {size}]")
 
 

@@ -67,11 +67,11 @@ def with_comments(text: str, section: type) -> str:
 def _comment(setting: Setting) -> str:
     """Return a setting's meaning, with its choices and unit where that does not name them."""
     meaning = setting.meaning.rstrip(".")
-    choices = setting.allowed.choices if setting.allowed else ()
+    choices, unit = setting.allowed.choices, setting.allowed.unit
     if not all(each in meaning for each in choices):
         meaning += f" ({', '.join(choices)})"
-    named = not setting.unit or setting.unit.rstrip("s").lower() in meaning.lower()
-    return meaning if named else f"{meaning} [{setting.unit}]"
+    named = not unit or unit.rstrip("s").lower() in meaning.lower()
+    return meaning if named else f"{meaning} [{unit}]"
 
 
 def write_all(root: Path) -> None:
@@ -92,10 +92,9 @@ def _section(name: str) -> Iterator[str]:
         if each.name not in described:
             continue
         setting, hint = described[each.name], types_of(section)[each.name]
-        allowed = setting.allowed.text if setting.allowed else ""
         kind = _type(hint).replace("text", "path") if setting.path else _type(hint)
         default = f"`{_value(default_of(section, each.name))}`"
-        cells = (f"`{each.name}`", kind, setting.unit, default, allowed, setting.meaning)
+        cells = (f"`{each.name}`", kind, setting.allowed.unit, default, setting.allowed.text, setting.meaning)
         yield "| " + " | ".join(cells).replace("<", "\\<") + " |"
     yield ""
 

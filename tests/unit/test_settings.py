@@ -35,16 +35,17 @@ class Inner:
 @dataclass
 class Outer:
     inner: Inner = None  # type: ignore[assignment]
-    kind: str = setting("b", "A kind.", one_of("a", "b"), unit="kinds")
-    number: int | None = setting(None, "A number.", at_least(1))
+    kind: str = setting("b", "A kind.", one_of("a", "b"))
+    number: int | None = setting(None, "A number.", at_least(1, "things"))
 
 
 def test_a_setting_keeps_its_default_and_description() -> None:
     assert Inner().names == ["a"]
     Inner().names.append("b")
     assert Inner().names == ["a"] == default_of(Inner, "names")
-    described = settings_of(Outer)["kind"]
-    assert (described.meaning, described.unit, choices(Outer, "kind")) == ("A kind.", "kinds", ("a", "b"))
+    described = settings_of(Outer)["number"]
+    assert (described.meaning, described.allowed.unit) == ("A number.", "things")
+    assert choices(Outer, "kind") == ("a", "b")
 
 
 def test_every_value_that_is_not_allowed_is_found() -> None:
@@ -64,7 +65,7 @@ def test_every_setting_says_what_it_means_and_allows_its_default(root: type) -> 
         assert described.meaning.endswith("."), name
         assert "|" not in described.meaning, name
         assert described.path in ("", "input", "local input", "output", "network"), name
-        if described.allowed and (default := default_of(owner, own_name)) is not None:
+        if (default := default_of(owner, own_name)) is not None:
             assert described.allowed.fits(default), name
     assert not any(is_dataclass(types_of(owner)[name]) for _, owner, name in walk(root))
 
