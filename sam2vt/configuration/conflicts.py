@@ -13,11 +13,12 @@ from typing import Any
 
 from sam2vt.config import Config, LossConfig
 from sam2vt.configuration.mixture import find_member_faults
-from sam2vt.configuration.performance import changed_settings, check_performance
+from sam2vt.configuration.model_conflicts import check_model
 from sam2vt.configuration.reading import Fault, configs_dir
-from sam2vt.configuration.report import Report
-from sam2vt.configuration.trainable import check_trainable
+from sam2vt.configuration.report import Report, changed_settings
 from sam2vt.settings import settings_of, types_of, walk, wrong_values
+
+_SECTIONS = ("dataset", "valdataset")
 
 
 def find_faults(config: Config) -> list[Fault]:
@@ -27,12 +28,11 @@ def find_faults(config: Config) -> list[Fault]:
         _sizes,
         _paths,
         _mixture,
-        _model,
-        check_trainable,
+        check_model,
         _data,
         _augment,
-        check_performance,
         _validation,
+        _loss,
         _optimizer,
         _scheduler,
         _trainer,
@@ -46,7 +46,7 @@ def _sizes(config: Config, report: Report) -> None:
     if config.model.max_objects != config.max_objects:
         report.clash("model.max_objects", "max_objects", "must agree; the one at the root holds")
     size = config.model.image_size
-    for section in ("dataset", "valdataset"):
+    for section in _SECTIONS:
         if report.value(f"{section}.image_size") != (size, size):
             report.clash(f"{section}.image_size", "model.image_size", f"must be equal: [{size}, {size}]")
 
@@ -80,7 +80,7 @@ def _missing_inputs(section: Any) -> Iterator[tuple[str, str, str]]:
 def _path_fault(name: str, path: str, kind: str) -> str:
     local = Path(path).expanduser()
     if "://" in path:
-        if kind == "input":
+        if kind == "input":  # opened where it is used: a check here would need credentials and a network
             return ""
         return "must be a local path: only checkpoints, and packs in data_path, may be a URI; mount the data"
     if not local.exists():
@@ -92,14 +92,13 @@ def _path_fault(name: str, path: str, kind: str) -> str:
 
 def _network_exists(config_path: str) -> bool:
     spec = find_spec("sam2")  # finds without importing
-    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
-    candidates = [Path(config_path).expanduser(), configs_dir() / config_path]
-    return any(path.is_file() for path in candidates + [folder / config_path for folder in folders])
+    folders = [Path(), configs_dir(), *map(Path, spec.submodule_search_locations or [] if spec else [])]
+    return any((folder / Path(config_path).expanduser()).is_file() for folder in folders)
 
 
 def _mixture(config: Config, report: Report) -> None:
     """Report what is wrong with several datasets in place of one, each checked as the whole would be."""
-    for section in ("dataset", "valdataset"):
+    for section in _SECTIONS:
         settings = report.value(section)
         found, faults = find_member_faults(settings, section)
         report.faults += faults
@@ -110,89 +109,51 @@ def _mixture(config: Config, report: Report) -> None:
             wrong += [f"{name}={path!r}: {text}" for name, path, text in _missing_inputs(member.settings)]
             texts = [f"{section}.datasets, {member.name}: {text}" for text in wrong]
             report.faults += [Fault((f"{section}.datasets",), text) for text in texts]
+        if section == "dataset" and settings.feature_cache is not None:
+            sets = [(section, settings), *((f"set {each.name}", each.settings) for each in found)]
+            report.faults += [fault for where, each in sets for fault in _cache_faults(where, each.augment)]
 
 
-def _model(config: Config, report: Report) -> None:
-    model = config.model
-    if not model.use_obj_ptrs_in_encoder:
-        for name in (
-            "add_tpos_enc_to_obj_ptrs",
-            "proj_tpos_enc_in_obj_ptrs",
-            "use_signed_tpos_enc_to_obj_ptrs",
-        ):
-            if getattr(model, name):
-                report.clash(f"model.{name}", "model.use_obj_ptrs_in_encoder", "needs object pointers")
-        report.unused(
-            "model.max_obj_ptrs_in_encoder", "model.use_obj_ptrs_in_encoder", "needs object pointers"
-        )
-    elif model.add_tpos_enc_to_obj_ptrs and model.max_obj_ptrs_in_encoder == 1:
-        report.clash(
-            "model.max_obj_ptrs_in_encoder",
-            "model.add_tpos_enc_to_obj_ptrs",
-            "the time code is a share of the longest distance, which is 0 here; take at least 2",
-        )
-    elif not model.add_tpos_enc_to_obj_ptrs:
-        for name in ("proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"):
-            if getattr(model, name):
-                report.clash(f"model.{name}", "model.add_tpos_enc_to_obj_ptrs", "needs the time code")
-    if model.multimask_output_for_tracking and not model.multimask_output_in_sam:
-        report.clash(
-            "model.multimask_output_for_tracking", "model.multimask_output_in_sam", "needs several masks"
-        )
-    _correction(config, report)
-
-
-def _correction(config: Config, report: Report) -> None:
-    if config.model.num_correction_clicks == 0:
-        report.unused("model.correction_from_gt", "model.num_correction_clicks", "no clicks are drawn")
-    elif set(config.dataset.prompt_types) == {"mask"}:
-        report.clash(
-            "model.num_correction_clicks",
-            "dataset.prompt_types",
-            "only objects prompted by points or boxes are corrected; add point or box",
-        )
+def _cache_faults(where: str, augment: Any) -> Iterator[Fault]:
+    """A feature cache is exact only where a frame's features are the same at every step."""
+    changed, name = ", ".join(changed_settings(augment)), "dataset.feature_cache"
+    if changed:
+        text = f"{where} alters frames ({changed}), so that each clip has features of its own"
+        remedy = f"choose dataset/augment=none, or set {name}=null"
+        yield Fault((name, "dataset.augment"), f"{name}: augment of {text}; {remedy}")
 
 
 def _data(config: Config, report: Report) -> None:
-    for section in ("dataset", "valdataset"):
+    for section in _SECTIONS:
         _one_dataset(section, report)
     if set(config.dataset.prompt_types) == {"mask"} and config.dataset.video_clip_length == 1:
-        report.clash(
-            "dataset.prompt_types",
-            "dataset.video_clip_length",
-            "a mask prompt is its frame's own answer, so nothing is left to learn; use clips of at least 2",
-        )
+        text = "a mask prompt is its frame's own answer, so nothing is left to learn; use clips of at least 2"
+        report.clash("dataset.prompt_types", "dataset.video_clip_length", text)
 
 
 def _one_dataset(section: str, report: Report) -> None:
-    data = report.value(section)
-    kinds, length = f"{section}.prompt_types", f"{section}.video_clip_length"
+    data, length = report.value(section), f"{section}.video_clip_length"
     if data.prompt_types and "point" not in data.prompt_types:
-        for name in ("num_of_pos_points", "num_of_neg_points", "include_center_point"):
-            report.unused(f"{section}.{name}", kinds, "no points are drawn")
+        points = ("num_of_pos_points", "num_of_neg_points", "include_center_point")
+        report.unused(f"{section}.prompt_types", "no points are drawn", *points)
     if data.video_clip_length == 1:
-        report.unused(f"{section}.frame_stride", length, "a single frame has no stride")
-        report.unused(f"{section}.max_frame_stride", length, "a single frame has no stride")
-        report.unused(f"{section}.reverse_probability", length, "a single frame has no direction")
+        report.unused(length, "a single frame has no stride", "frame_stride", "max_frame_stride")
+        report.unused(length, "a single frame has no direction", "reverse_probability")
     if data.max_frame_stride is not None and data.max_frame_stride < data.frame_stride:
-        report.clash(
-            f"{section}.max_frame_stride", f"{section}.frame_stride", "it is the longest that is drawn"
-        )
+        text = "it is the longest that is drawn"
+        report.clash(f"{section}.max_frame_stride", f"{section}.frame_stride", text)
     if data.max_conditioning_frames > data.video_clip_length:
         report.clash(f"{section}.max_conditioning_frames", length, "a clip has no more frames than that")
     if data.dataset_type == "video":
-        for name in ("identity", "image_root", "allow_absolute_paths"):
-            report.unused(f"{section}.{name}", f"{section}.dataset_type", "it is for COCO files")
+        of_coco = ("identity", "image_root", "allow_absolute_paths")
+        report.unused(f"{section}.dataset_type", "it is for COCO files", *of_coco)
 
 
 def _augment(config: Config, report: Report) -> None:
-    for name, switch in (
-        ("blur_sigma", "blur_probability"),
-        ("noise_std", "noise_probability"),
-        ("jpeg_quality", "jpeg_probability"),
-    ):
-        if getattr(config.dataset.augment, switch) == 0:
-            report.unused(f"dataset.augment.{name}", f"dataset.augment.{switch}", "no frame is altered so")
+    for kind, strength in (("blur", "blur_sigma"), ("noise", "noise_std"), ("jpeg", "jpeg_quality")):
+        switch = f"dataset.augment.{kind}_probability"
+        if report.value(switch) == 0:
+            report.unused(switch, "no frame is altered so", strength)
     given = changed_settings(config.valdataset.augment)
     if given:
         text = f"must be none, has {', '.join(given)}: validation sees the clips as they are"
@@ -207,40 +168,49 @@ def _validation(config: Config, report: Report) -> None:
     if val.is_given and config.split != "none":
         report.clash(own, "split", "divides the training data; use one of the two")
     if set(val.prompt_types) == {"mask"} and val.video_clip_length == 1 and config.trainer.limit_val_batches:
-        report.clash(
-            "valdataset.prompt_types",
-            "valdataset.video_clip_length",
-            "a mask prompt is its frame's own answer, so val/loss has no frame; use clips of at least 2",
-        )
+        text = "a mask prompt is its frame's own answer, so val/loss has no frame; use clips of at least 2"
+        report.clash("valdataset.prompt_types", "valdataset.video_clip_length", text)
     if config.split == "none":
-        report.unused("val_fraction", "split", "nothing is held back")
+        report.unused("split", "nothing is held back", "val_fraction")
     if not val.is_given:
+        # As the training set has it, it may also be given here: it is the same data.
         for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours"):
             if getattr(val, name) != getattr(config.dataset, name):
-                report.unused(f"valdataset.{name}", "valdataset.data_path", "the training data is used")
+                report.unused("valdataset.data_path", "the training data is used", name)
+
+
+def _loss(config: Config, report: Report) -> None:
+    weights, points, size = LossConfig.weights(), config.loss.num_points, config.model.image_size
+    if not any(getattr(config.loss, name) > 0 for name in weights):
+        report.fault("loss.bce_weight", f"at least one of {', '.join(weights)} must be above 0")
+    if points is not None and config.loss.resolution != "full":
+        text = "points are drawn of the full size; set one of the two"
+        report.clash("loss.num_points", "loss.resolution", text)
+    elif points is not None and points >= size**2:
+        text = f"a mask has {size**2} pixels; take fewer points, or null"
+        report.clash("loss.num_points", "model.image_size", text)
 
 
 def _optimizer(config: Config, report: Report) -> None:
     if config.optimizer.type == "sgd":
-        report.unused("optimizer.eps", "optimizer.type", "sgd has no eps")
+        report.unused("optimizer.type", "sgd has no eps", "eps")
         if config.optimizer.betas[1] != 0.999:
-            report.clash(
-                "optimizer.betas", "optimizer.type", "sgd takes betas[0] as momentum, betas[1] has no use"
-            )
-    if not any(getattr(config.loss, name) > 0 for name in LossConfig.weights()):
-        report.fault("loss.bce_weight", f"at least one of {', '.join(LossConfig.weights())} must be above 0")
+            text = "sgd takes betas[0] as momentum, betas[1] has no use"
+            report.clash("optimizer.betas", "optimizer.type", text)
 
 
 def _scheduler(config: Config, report: Report) -> None:
     scheduler = config.scheduler
     # Each type with the settings that only it uses; a type that is not allowed is reported on its own.
-    own_of = {"cosine": {"T_max", "eta_min"}, "step": {"step_size", "gamma"}, "constant": set[str]()}
-    for name in ("T_max", "eta_min", "step_size", "gamma", "warmup_steps"):
-        if not scheduler.enabled:
-            report.unused(f"scheduler.{name}", "scheduler.enabled", "the learning rate stays as it is")
-        elif name != "warmup_steps" and name not in own_of.get(scheduler.type, name):
-            report.unused(f"scheduler.{name}", "scheduler.type", "it has no use for it")
-    if scheduler.type == "cosine" and scheduler.enabled:
+    own_of = {"cosine": ("T_max", "eta_min"), "step": ("step_size", "gamma")}
+    if not scheduler.enabled:
+        names = [name for own in own_of.values() for name in own]
+        report.unused("scheduler.enabled", "the learning rate stays as it is", *names, "warmup_steps")
+        return
+    for kind, own in own_of.items():
+        if scheduler.type != kind:
+            report.unused("scheduler.type", "it has no use for it", *own)
+    if scheduler.type == "cosine":
         if scheduler.T_max is not None and scheduler.T_max <= scheduler.warmup_steps:
             report.clash("scheduler.T_max", "scheduler.warmup_steps", "the warm-up must end before T_max")
         if scheduler.eta_min >= config.optimizer.lr:
@@ -248,24 +218,20 @@ def _scheduler(config: Config, report: Report) -> None:
 
 
 def _trainer(config: Config, report: Report) -> None:
-    trainer = config.trainer
-    if trainer.accelerator == "cpu" and (trainer.devices == -1 or isinstance(trainer.devices, list)):
-        report.clash(
-            "trainer.devices",
-            "trainer.accelerator",
-            "the CPU has no indices; give auto or a number of processes",
-        )
+    trainer, accelerator = config.trainer, "trainer.accelerator"
+    if trainer.accelerator == "cpu":
+        if trainer.devices == -1 or isinstance(trainer.devices, list):
+            text = "the CPU has no indices; give auto or a number of processes"
+            report.clash("trainer.devices", accelerator, text)
+        if trainer.precision == "16-mixed":
+            report.clash("trainer.precision", accelerator, "fp16 needs a GPU; use bf16-mixed or 32-true")
+        if config.ray.use_gpu:
+            report.clash("ray.use_gpu", accelerator, "must agree")
     if trainer.max_epochs == -1 and trainer.max_steps == -1:
         report.clash("trainer.max_epochs", "trainer.max_steps", "one of them must end the run")
-    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
-        report.clash(
-            "trainer.precision", "trainer.accelerator", "fp16 needs a GPU; use bf16-mixed or 32-true"
-        )
-    if trainer.accelerator == "cpu" and config.ray.use_gpu:
-        report.clash("ray.use_gpu", "trainer.accelerator", "must agree")
     if trainer.limit_val_batches == 0:
-        for name in ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch"):
-            report.unused(f"trainer.{name}", "trainer.limit_val_batches", "there is no validation")
+        intervals = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
+        report.unused("trainer.limit_val_batches", "there is no validation", *intervals)
     elif 0 < trainer.max_epochs < trainer.check_val_every_n_epoch:
         report.clash("trainer.check_val_every_n_epoch", "trainer.max_epochs", "validation would never run")
     if not trainer.enable_checkpointing and config.save_dir not in ("", f"{config.output_dir}/checkpoints"):
@@ -273,11 +239,11 @@ def _trainer(config: Config, report: Report) -> None:
 
 
 def _run(config: Config, report: Report) -> None:
-    if config.use_wandb and not config.trainer.logger:
-        report.clash("use_wandb", "trainer.logger", "there is no logger; set trainer.logger to true")
-    elif config.use_wandb and find_spec("wandb") is None:
-        report.fault("use_wandb", "wandb is not installed; `pip install 'sam2vt[wandb]'`")
     if not config.use_wandb:
-        report.unused("wandb_project", "use_wandb", "nothing is sent to W&B")
+        report.unused("use_wandb", "nothing is sent to W&B", "wandb_project")
+    elif not config.trainer.logger:
+        report.clash("use_wandb", "trainer.logger", "there is no logger; set trainer.logger to true")
+    elif find_spec("wandb") is None:
+        report.fault("use_wandb", "wandb is not installed; `pip install 'sam2vt[wandb]'`")
     if config.ray.address is not None:
-        report.unused("ray.local_cpus", "ray.address", "no Ray is started on this machine")
+        report.unused("ray.address", "no Ray is started on this machine", "local_cpus")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import fields
 from typing import Any
 
 from sam2vt.config import Config
@@ -22,17 +24,8 @@ class Report:
             self.fault(name, text)
 
     def value(self, name: str) -> Any:
-        """Return the value of a setting."""
-        value: Any = self.config
-        for part in name.split("."):
-            value = getattr(value, part)
-        return value
-
-    def is_default(self, name: str) -> bool:
-        """Tell whether a setting has its default value."""
-        parent, _, last = name.rpartition(".")
-        owner = self.value(parent) if parent else self.config
-        return self.value(name) == default_of(owner, last)
+        """Return the value of a setting, or the section of a name; the whole for no name."""
+        return functools.reduce(getattr, filter(None, name.split(".")), self.config)
 
     def fault(self, name: str, text: str) -> None:
         """Add a setting that is wrong on its own."""
@@ -41,15 +34,26 @@ class Report:
     def clash(self, name: str, other: str, text: str) -> None:
         """Add two settings that conflict, unless one of them is wrong on its own."""
         wrong = {fault.fields[0] for fault in self.faults if len(fault.fields) == 1}
-        if wrong & {name, other}:
-            return
-        pair = f"{name}={_show(self.value(name))} with {other}={_show(self.value(other))}"
-        self.faults.append(Fault((name, other), f"{pair}: {text}"))
+        if not wrong & {name, other}:
+            pair = " with ".join(f"{each}={_show(self.value(each))}" for each in (name, other))
+            self.faults.append(Fault((name, other), f"{pair}: {text}"))
 
-    def unused(self, name: str, other: str, text: str) -> None:
-        """Add a setting that was changed although `other` leaves it without effect."""
-        if not self.is_default(name):
-            self.clash(name, other, f"{text}; leave {name.split('.')[-1]} at its default or change {other}")
+    def unused(self, other: str, text: str, *names: str) -> None:
+        """Add each of `names` that was changed although `other` leaves it without effect.
+
+        A name without a dot is that of a setting beside `other`.
+        """
+        section = other.rpartition(".")[0]
+        for each in names:
+            name = each if "." in each or not section else f"{section}.{each}"
+            owner, _, last = name.rpartition(".")
+            if last in changed_settings(self.value(owner)):
+                self.clash(name, other, f"{text}; leave {last} at its default or change {other}")
+
+
+def changed_settings(section: Any) -> list[str]:
+    """Return the settings of a section that are not at their defaults."""
+    return [f.name for f in fields(section) if getattr(section, f.name) != default_of(section, f.name)]
 
 
 def _show(value: Any) -> str:

@@ -13,7 +13,7 @@ import torch
 
 from sam2vt.config import Config, ModelConfig
 from sam2vt.configuration.loading import load_config, to_dict
-from sam2vt.configuration.trainable import trains
+from sam2vt.configuration.model_conflicts import trains
 from sam2vt.core.training.footprint.step import simulate_step
 from sam2vt.settings import choices
 

@@ -1,0 +1,167 @@
+"""Find the settings of the model, and of what makes it faster, that conflict with others.
+
+They tell which parts of a network may train before there is one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sam2vt.config import Config
+from sam2vt.configuration.report import Report
+
+# Trainable parts that only work from the second frame of a clip on.
+_MEMORY_PARTS = (
+    "memory_attention",
+    "memory_encoder",
+    "maskmem_tpos_enc",
+    "no_obj_embed_spatial",
+    "obj_ptr_proj",
+    "obj_ptr_tpos_proj",
+    "no_obj_ptr",
+)
+_TRAINABLE = "model.trainable_modules"
+
+
+def check_model(config: Config, report: Report) -> None:
+    """Report the conflicts of the model's settings."""
+    for check in (_architecture, _trainable, _memory, _encoder, _cached_features, _compiling, _graphs):
+        check(config, report)
+
+
+def trains(config: Config, part: str) -> bool:
+    """Tell whether `part` of the network, or something in it, may train."""
+    return any(_may_match(pattern, part) for pattern in config.model.trainable_modules)
+
+
+def _architecture(config: Config, report: Report) -> None:
+    model = config.model
+    of_code = ["proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"]
+    needs = [("multimask_output_in_sam", "needs several masks", ["multimask_output_for_tracking"])]
+    if model.use_obj_ptrs_in_encoder:
+        needs.append(("add_tpos_enc_to_obj_ptrs", "needs the time code", of_code))
+        if model.add_tpos_enc_to_obj_ptrs and model.max_obj_ptrs_in_encoder == 1:
+            text = "the time code is a share of the longest distance, which is 0 here; take at least 2"
+            report.clash("model.max_obj_ptrs_in_encoder", "model.add_tpos_enc_to_obj_ptrs", text)
+    else:
+        pointers = ["add_tpos_enc_to_obj_ptrs", *of_code]
+        needs.append(("use_obj_ptrs_in_encoder", "needs object pointers", pointers))
+        report.unused("model.use_obj_ptrs_in_encoder", "needs object pointers", "max_obj_ptrs_in_encoder")
+    for needed, text, switches in needs:
+        for each in switches:
+            if getattr(model, each) and not getattr(model, needed):
+                report.clash(f"model.{each}", f"model.{needed}", text)
+    if model.num_correction_clicks == 0:
+        report.unused("model.num_correction_clicks", "no clicks are drawn", "correction_from_gt")
+    elif set(config.dataset.prompt_types) == {"mask"}:
+        text = "only objects prompted by points or boxes are corrected; add point or box"
+        report.clash("model.num_correction_clicks", "dataset.prompt_types", text)
+
+
+def _trainable(config: Config, report: Report) -> None:
+    model = config.model
+    if model.adapter == "none":
+        report.unused("model.adapter", "there is no adapter", "adapter_settings")
+        if not model.trainable_modules:
+            report.fault(_TRAINABLE, "must be at least one name or pattern: nothing trains")
+    if model.memory_dropout is not None and not trains(config, "memory_attention"):
+        text = "a frozen memory_attention has no dropout; set it to null"
+        report.clash("model.memory_dropout", _TRAINABLE, text)
+    if not trains(config, "image_encoder"):
+        report.unused(_TRAINABLE, "no part of image_encoder trains", "optimizer.encoder_lr")
+        if "encoder_blocks" in model.recompute:
+            text = "a frozen image_encoder keeps nothing for backward; leave encoder_blocks out"
+            report.clash("model.recompute", _TRAINABLE, text)
+    if not trains(config, "image_encoder.trunk"):
+        report.unused(_TRAINABLE, "image_encoder.trunk does not train", "optimizer.layer_decay")
+
+
+def _memory(config: Config, report: Report) -> None:
+    """Report clips or gradients that are too short for a memory that is to train."""
+    frames, length = config.model.bptt_frames, config.dataset.video_clip_length
+    patterns = config.model.trainable_modules
+    if patterns and length == 1 and all(map(_is_memory, patterns)):
+        text = "the memory is not used on single frames, so nothing would train; use clips of at least 2"
+        report.clash(_TRAINABLE, "dataset.video_clip_length", text)
+    if frames is not None and frames >= length:
+        report.clash("model.bptt_frames", "dataset.video_clip_length", "never cuts anything; use null")
+    # "*" trains what else there is, so it is not asking for the memory encoder alone.
+    elif frames == 1 and any(each != "*" and _may_match(each, "memory_encoder") for each in patterns):
+        text = "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null"
+        report.clash("model.bptt_frames", _TRAINABLE, text)
+
+
+def _encoder(config: Config, report: Report) -> None:
+    name = "model.encoder_precision"
+    if config.model.encoder_precision is None:
+        return
+    if trains(config, "image_encoder"):
+        text = "a pattern there may reach into image_encoder; it is for a frozen one, see trainer.precision"
+        report.clash(name, _TRAINABLE, text)
+    if config.trainer.precision != "32-true":
+        text = "the whole model has less than 32 bits already; set it to null"
+        report.clash(name, "trainer.precision", text)
+    if config.dataset.feature_cache is not None:
+        text = "one would train and validate on different features; use one"
+        report.clash(name, "dataset.feature_cache", text)
+
+
+def _cached_features(config: Config, report: Report) -> None:
+    """Steps from the cache do not run the encoder, so that nothing about it may change."""
+    name = "dataset.feature_cache"
+    if config.valdataset.feature_cache is not None:
+        report.fault("valdataset.feature_cache", "must be null: validation reads images")
+    if config.dataset.feature_cache is None:
+        return
+    if trains(config, "image_encoder"):
+        text = (
+            "a pattern there may reach into image_encoder, whose features then change; name what trains "
+            f"without it, such as memory_attention, or set {name}=null"
+        )
+        report.clash(name, _TRAINABLE, text)
+    for each in ("compile", "recompute"):
+        if "image_encoder" in getattr(config.model, each):
+            report.clash(f"model.{each}", name, "no step runs image_encoder; leave it out")
+
+
+def _compiling(config: Config, report: Report) -> None:
+    model = config.model
+    if "memory_attention" not in model.compile:
+        report.unused("model.compile", "is for a compiled memory_attention", "pad_memory")
+    elif model.cuda_graphs and not model.pad_memory:
+        text = "each frame's memory has a shape of its own, which would be a graph of its own; pad it"
+        report.clash("model.cuda_graphs", "model.pad_memory", text)
+
+
+def _graphs(config: Config, report: Report) -> None:
+    name = "model.cuda_graphs"
+    if not config.model.cuda_graphs:
+        return
+    if not config.model.compile:
+        report.unused("model.compile", "replays compiled parts", name)
+    elif config.trainer.accelerator in ("cpu", "mps"):
+        report.clash(name, "trainer.accelerator", "needs a CUDA GPU")
+    elif config.trainer.accumulate_grad_batches > 1:
+        text = "a step's gradients are stored where the next step's are written; use dataset.batch_size"
+        report.clash(name, "trainer.accumulate_grad_batches", text)
+    elif not isinstance(config.ray.num_workers, int):
+        text = "fewer workers accumulate gradients over several batches; give one number"
+        report.clash(name, "ray.num_workers", text)
+
+
+def _may_match(pattern: str, part: str) -> bool:
+    """Tell whether a pattern of trainable modules may match `part` of the network or something in it."""
+    start = _literal_start(pattern)
+    if start != pattern:
+        return f"{part}.".startswith(start) or start.startswith(f"{part}.")
+    return f"{pattern}.".startswith(f"{part}.") or part.startswith(f"{pattern}.")
+
+
+def _literal_start(pattern: str) -> str:
+    """Return a pattern up to its first wildcard."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+
+
+def _is_memory(pattern: str) -> bool:
+    start = _literal_start(pattern)
+    return start.startswith("memory_") or any(f"{start}.".startswith(f"{part}.") for part in _MEMORY_PARTS)
