@@ -128,6 +128,11 @@ PROMPT_TYPES = Rule(
 )
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def settings_of(section: Any) -> dict[str, Setting]:
     """Return the described settings of a dataclass or of an instance, by name; sections are left out."""
     return {each.name: each.metadata[_KEY] for each in fields(section) if _KEY in each.metadata}

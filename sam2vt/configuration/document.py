@@ -5,35 +5,31 @@ python -m sam2vt.configuration.document
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
-from sam2vt.config import AugmentConfig, Config, SweepConfig
+from sam2vt.configuration.names import type_of
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.settings import Setting, default_of, settings_of, types_of
 
 # Each section, and the YAML file that holds all of its settings.
-SECTIONS: dict[str, tuple[type, str]] = {
-    "": (Config, "config.yaml"),
-    **{
-        name: (types_of(Config)[name], f"{name}/{file}.yaml")
-        for name, file in {
-            "model": "default",
-            "dataset": "auto",
-            "valdataset": "default",
-            "loss": "default",
-            "optimizer": "adamw",
-            "scheduler": "cosine",
-            "trainer": "default",
-            "ray": "local",
-        }.items()
-    },
-    "dataset.augment": (AugmentConfig, "dataset/augment/none.yaml"),
-    "sweep": (SweepConfig, "sweep/default.yaml"),
+_FILES = {
+    "": "config",
+    "model": "model/default",
+    "dataset": "dataset/auto",
+    "valdataset": "valdataset/default",
+    "loss": "loss/default",
+    "optimizer": "optimizer/adamw",
+    "scheduler": "scheduler/cosine",
+    "trainer": "trainer/default",
+    "ray": "ray/local",
+    "dataset.augment": "dataset/augment/none",
+    "sweep": "sweep/default",
 }
+SECTIONS = {name: (type_of(name), f"{file}.yaml") for name, file in _FILES.items()}
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "text", Any: "any"}
 _HEAD = """# Settings
 
@@ -55,13 +51,11 @@ def with_comments(text: str, section: type) -> str:
     lines = [(line, re.fullmatch(r"((\w+):.*?)(?:\s+#.*)?", line)) for line in text.splitlines()]
     width = max((len(found[1]) for _, found in lines if found and found[2] in meanings), default=0)
     width = min(width, 32)
-    return (
-        "\n".join(
-            f"{found[1]:<{width}}  # {meanings[found[2]]}" if found and found[2] in meanings else line
-            for line, found in lines
-        ).rstrip("\n")
-        + "\n"
+    commented = (
+        f"{found[1]:<{width}}  # {meanings[found[2]]}" if found and found[2] in meanings else line
+        for line, found in lines
     )
+    return "\n".join(commented).rstrip("\n") + "\n"
 
 
 def _comment(setting: Setting) -> str:
@@ -87,14 +81,11 @@ def _section(name: str) -> Iterator[str]:
     doc = (section.__doc__ or "").split("\n\n")[0].strip()
     yield f"## {name or 'The root'}\n\n{doc}\n"
     yield "| name | type | unit | default | allowed | meaning |\n|---|---|---|---|---|---|"
-    described = settings_of(section)
-    for each in fields(section):
-        if each.name not in described:
-            continue
-        setting, hint = described[each.name], types_of(section)[each.name]
-        kind = _type(hint).replace("text", "path") if setting.path else _type(hint)
-        default = f"`{_value(default_of(section, each.name))}`"
-        cells = (f"`{each.name}`", kind, setting.allowed.unit, default, setting.allowed.text, setting.meaning)
+    for own_name, setting in settings_of(section).items():
+        kind = _type(types_of(section)[own_name])
+        kind = kind.replace("text", "path") if setting.path else kind
+        default = f"`{_value(default_of(section, own_name))}`"
+        cells = (f"`{own_name}`", kind, setting.allowed.unit, default, setting.allowed.text, setting.meaning)
         yield "| " + " | ".join(cells).replace("<", "\\<") + " |"
     yield ""
 
@@ -112,11 +103,8 @@ def _type(hint: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
-    words = {None: "null", True: "true", False: "false", "": '""'}
-    known = isinstance(value, (bool, str, type(None))) and value in words
-    return words[value] if known else str(value)
+    """Return a value as YAML has it: JSON, but for the quotes around texts."""
+    return json.dumps(value).replace('"', "") or '""'
 
 
 if __name__ == "__main__":

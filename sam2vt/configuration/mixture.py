@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from sam2vt.config import DatasetConfig
-from sam2vt.configuration.names import unknown_key
-from sam2vt.configuration.reading import Fault, read, untuple
+from sam2vt.configuration.reading import Fault, read, unknown_keys, untuple, wrong_type
+from sam2vt.data_config import DatasetConfig
+from sam2vt.settings import is_number
 
 _SHARES = ("name", "weight", "repeat")
 # The same for all clips of a batch, or of the mixture as a whole.
@@ -56,41 +55,36 @@ def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Memb
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
         text = "must be a list of mappings, such as [{data_path: a, weight: 3}, {data_path: b, weight: 1}]"
         return [], [Fault((where,), f"{where}={entries!r}: {text}")]
-    found, faults = [], []
-    for place, entry in enumerate(entries):
-        member, own = _member(settings, entry, f"{where}[{place}].")
-        faults += own
-        if not own:
-            found.append(member)
-    if not faults:
-        faults += _share_faults(found, entries, section)
-    return found, faults
+    read_entries = [_member(settings, entry, f"{where}[{place}].") for place, entry in enumerate(entries)]
+    found = [member for member, own in read_entries if not own]
+    faults = [fault for _, own in read_entries for fault in own]
+    return found, faults or _share_faults(found, entries, section)
 
 
 def _member(settings: DatasetConfig, entry: Mapping[str, Any], where: str) -> tuple[Member, list[Fault]]:
     allowed = [field.name for field in fields(settings) if field.name not in _SHARED]
-    known = [*_SHARES, *allowed]
-    faults = [
-        Fault((f"{where}{key}",), unknown_key(f"{where}{key}", known)) for key in entry if key not in known
-    ]
+    faults = unknown_keys(entry, [*_SHARES, *allowed], where)
     own = {key: value for key, value in entry.items() if key in allowed}
     whole = untuple(asdict(settings))
     if isinstance(own.get("augment"), Mapping):
         own["augment"] = {**whole["augment"], **own["augment"]}
-    merged, wrong = read(type(settings), {**whole, "datasets": [], "data_path": "", **own}, where)
-    faults += wrong
-    if not wrong and not merged.data_path:
-        faults.append(Fault((f"{where}data_path",), f"{where}data_path: has to be given"))
-    name = entry.get("name") or _short_name(merged.data_path)
-    if not isinstance(name, str):
-        faults.append(Fault((f"{where}name",), f"{where}name={name!r}: must be a string"))
+    # "???" is what has to be given: the whole has no path of its own where it has several sets.
+    path = own.get("data_path") or "???"
+    merged, wrong = read(type(settings), {**whole, **own, "datasets": [], "data_path": path}, where)
+    name = entry.get("name") or PurePath(merged.data_path.rstrip("/")).stem
     weight, repeat = entry.get("weight"), entry.get("repeat", 1.0)
-    if weight is not None and not _is_number(weight, above=0):
-        faults.append(Fault((f"{where}weight",), f"{where}weight={weight!r}: must be a number above 0"))
-    if not _is_number(repeat, least=1):
-        text = f"{where}repeat={repeat!r}: must be a number of at least 1; give another set more instead"
-        faults.append(Fault((f"{where}repeat",), text))
-    return Member(str(name), merged, weight, repeat), faults
+    checks = (
+        ("name", name, isinstance(name, str), "a string"),
+        ("weight", weight, weight is None or (is_number(weight) and weight > 0), "a number above 0"),
+        (
+            "repeat",
+            repeat,
+            is_number(repeat) and repeat >= 1,
+            "a number of at least 1; give another set more instead",
+        ),
+    )
+    faults += [wrong_type(where + key, value, text) for key, value, fits, text in checks if not fits]
+    return Member(str(name), merged, weight, repeat), faults + wrong
 
 
 def _share_faults(found: list[Member], entries: Any, section: str) -> list[Fault]:
@@ -109,12 +103,3 @@ def _share_faults(found: list[Member], entries: Any, section: str) -> list[Fault
     elif weighted and any("repeat" in entry for entry in entries):
         texts.append("weights say already how often a set is repeated; leave out repeat, or all weights")
     return [Fault((where,), f"{where}: {text}") for text in texts]
-
-
-def _short_name(path: Any) -> str:
-    return PurePath(str(path).rstrip("/")).stem
-
-
-def _is_number(value: Any, *, above: float = -math.inf, least: float = -math.inf) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and math.isfinite(value) and value > above and value >= least

@@ -22,13 +22,13 @@ def setting_names() -> tuple[str, ...]:
 
 
 def type_of(name: str) -> Any:
-    """Return the type of a setting, or the dataclass of a group of settings.
+    """Return the type of a setting, or the dataclass of a group of settings; that of all for no name.
 
     Below a mapping any key is taken, as in `ray.worker_resources.trainer_slot`. Raises KeyError where there
     is no such setting.
     """
     kind: Any = Config
-    for part in name.split("."):
+    for part in filter(None, name.split(".")):
         if kind is Config and part == "sweep":
             kind = SweepConfig
         elif is_dataclass(kind):
@@ -45,7 +45,7 @@ def unknown_name(name: str) -> str | None:
     known, wrong = name, ""
     while True:  # from the end to the first part that is wrong
         try:
-            kind = type_of(known) if known else Config
+            kind = type_of(known)
             break
         except KeyError:
             known, _, wrong = known.rpartition(".")

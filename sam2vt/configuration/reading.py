@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
@@ -46,13 +46,9 @@ def untuple(value: Any) -> Any:
 def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
     """Return an instance of the dataclass `kind` and the faults; a faulty field keeps its default."""
     if not isinstance(mapping, Mapping):
-        return kind(), [_wrong_type(where or "config", mapping, "a mapping of settings")]
+        return kind(), [wrong_type(where or "config", mapping, "a mapping of settings")]
     hints = types_of(kind)
-    faults = [
-        Fault((f"{where}{key}",), unknown_key(f"{where}{key}", list(hints)))
-        for key in mapping
-        if key not in hints
-    ]
+    faults = unknown_keys(mapping, list(hints), where)
     values = {}
     for name in hints:
         if name in mapping:
@@ -61,6 +57,12 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
             if not found or is_dataclass(hints[name]):
                 values[name] = value
     return kind(**values), faults
+
+
+def unknown_keys(mapping: Mapping[str, Any], known: Sequence[str], where: str) -> list[Fault]:
+    """Return a fault for each key of a mapping that is not a known one."""
+    names = [f"{where}{key}" for key in mapping if key not in known]
+    return [Fault((name,), unknown_key(name, known)) for name in names]
 
 
 def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
@@ -79,7 +81,7 @@ def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
         return _convert_dict(value, arguments[1], where)
     if hint is Any or _is_a(value, hint):
         return value, []
-    return None, [_wrong_type(where, value, _NAMES[hint])]
+    return None, [wrong_type(where, value, _NAMES[hint])]
 
 
 def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tuple[Any, list[Fault]]:
@@ -87,7 +89,7 @@ def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tu
     expected = f"a list of {fixed or ''} {_NAMES[arguments[0]].split()[-1]}s".replace("  ", " ")
     fits = isinstance(value, (list, tuple)) and len(value) == (fixed or len(value))
     if not fits or not all(_is_a(item, arguments[0]) for item in value):
-        return None, [_wrong_type(where, value, expected)]
+        return None, [wrong_type(where, value, expected)]
     return origin(value), []
 
 
@@ -95,7 +97,7 @@ def _convert_dict(value: Any, kind: type, where: str) -> tuple[Any, list[Fault]]
     if value is None:  # what YAML has by default, since Hydra adds no keys to an empty mapping
         return {}, []
     if not isinstance(value, Mapping) or not all(_is_a(item, kind) for item in value.values()):
-        return None, [_wrong_type(where, value, f"a mapping of names to {_NAMES[kind].split()[-1]}s")]
+        return None, [wrong_type(where, value, f"a mapping of names to {_NAMES[kind].split()[-1]}s")]
     return {str(key): item for key, item in value.items()}, []
 
 
@@ -106,7 +108,9 @@ def _is_a(value: Any, kind: type) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
-def _wrong_type(where: str, value: Any, expected: str) -> Fault:
+def wrong_type(where: str, value: Any, expected: str) -> Fault:
+    """Return the fault of a value that is not what is expected."""
+    # YAML 1.1 reads 1e-4 as a text, for want of a point.
     hint = ""
     if isinstance(value, str) and expected == "a number":
         hint = "; in YAML write it without quotes and with a point, such as 1.0e-4"

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+# The same data may have been moved.
+_PLACES = ("data_path", "image_root", "allow_absolute_paths")
+# Of the data only how clips are drawn. How many clips a step and an epoch have is compared with the position
+# in them. A feature cache holds the same features, but for rounding.
+_FREE_OF_DATA = (*_PLACES, "datasets", "num_workers", "batch_size", "feature_cache")
 # All fields of these sections change the result but for those named here.
 _FREE: dict[str, tuple[str, ...]] = {
     "model": (
@@ -15,26 +20,8 @@ _FREE: dict[str, tuple[str, ...]] = {
         "speedups",  # equal results, but for rounding and other draws of the same dropout
         "trainable_modules",  # compared without their order
     ),
-    # Of the data only how clips are drawn: it may have been moved. How many clips a step and an epoch have
-    # is compared with the position in them.
-    "dataset": (
-        "data_path",
-        "datasets",
-        "image_root",
-        "allow_absolute_paths",
-        "num_workers",
-        "batch_size",
-        "feature_cache",  # the same features, but for rounding
-    ),
-    "valdataset": (
-        "data_path",
-        "datasets",
-        "image_root",
-        "allow_absolute_paths",
-        "num_workers",
-        "batch_size",
-        "feature_cache",
-    ),
+    "dataset": _FREE_OF_DATA,
+    "valdataset": _FREE_OF_DATA,
     "loss": (),
     "optimizer": (),
     "scheduler": (),
@@ -52,7 +39,7 @@ _COMPARED = (
     "val_fraction",
 )
 _ENDS = ("trainer.max_epochs", "trainer.max_steps")
-_PLACES = ("dataset.data_path", "dataset.image_root", "valdataset.data_path", "valdataset.image_root")
+_INPUTS = ("dataset.data_path", "dataset.image_root", "valdataset.data_path", "valdataset.image_root")
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -79,13 +66,11 @@ def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     scheduler = now["scheduler"]
     follows = scheduler["enabled"] and scheduler["type"] == "cosine" and scheduler["T_max"] is None
     ends = _changed(_ENDS, was, now) if follows else []
-    curve = (
-        "the cosine, whose scheduler.T_max is null, now ends there, so the learning rate jumps to its curve"
-    )
+    curve = "the cosine (scheduler.T_max is null) now ends there, so the learning rate jumps to its curve"
     found = [f"{line}: {curve}; set scheduler.T_max to the old number of steps to keep it" for line in ends]
     rounded = _changed(["dataset.feature_cache"], was, now, lambda place: place is None)
     found += [f"{line}: from here on features are rounded otherwise (a cache's to bf16)" for line in rounded]
-    return found + [f"{line}: must hold the same data" for line in _changed(_PLACES, was, now)]
+    return found + [f"{line}: must hold the same data" for line in _changed(_INPUTS, was, now)]
 
 
 def _changed(
@@ -110,8 +95,7 @@ def _changed(
 
 def _without_places(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the sets of a mixture without their paths: they may have been moved."""
-    free = ("data_path", "image_root", "allow_absolute_paths")
-    return [{name: value for name, value in each.items() if name not in free} for each in entries]
+    return [{name: value for name, value in each.items() if name not in _PLACES} for each in entries]
 
 
 def _show(value: Any) -> str:

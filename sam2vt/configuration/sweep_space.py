@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sam2vt.settings import is_number
+
 RANGES = ("uniform", "log_uniform", "integer", "log_integer")
 KINDS = (*RANGES, "choice")
 _OPTIONS = ("step", "or", "when")
 SWITCH = "?"  # behind a field's name: whether it takes its range or the value of `or`
 
 Values = dict[str, Any]  # by dotted name
+# Turns a value of a named setting into the setting's type, or says why it cannot be.
+Convert = Callable[[str, Any], tuple[Any, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,10 @@ class Space:
         return all(known.get(name) in allowed for name, allowed in dimension.when.items())
 
 
-def read_space(
-    mapping: Any, convert: Callable[[str, Any], tuple[Any, list[str]]], defaults: Callable[[str], Any]
-) -> tuple[Space, list[str]]:
+def read_space(mapping: Any, convert: Convert, defaults: Callable[[str], Any]) -> tuple[Space, list[str]]:
     """Return the space that `mapping` describes, nested or by dotted names, and its faults.
 
-    `convert` turns a value of a named setting into the setting's type, or says why it cannot be; `defaults`
-    gives the unswept value.
+    `defaults` gives the unswept value of a setting.
     """
     faults: list[str] = []
     found: list[Dimension] = []
@@ -166,9 +167,7 @@ def _leaves(mapping: Any, faults: list[str], prefix: str = "") -> Iterator[tuple
             )
 
 
-def _dimension(
-    name: str, leaf: Mapping[str, Any], convert: Callable[[str, Any], tuple[Any, list[str]]]
-) -> tuple[Dimension | None, list[str]]:
+def _dimension(name: str, leaf: Mapping[str, Any], convert: Convert) -> tuple[Dimension | None, list[str]]:
     where = f"sweep.space.{name}"
     kinds = [kind for kind in KINDS if kind in leaf]
     unknown = leaf.keys() - {*KINDS, *_OPTIONS}
@@ -202,9 +201,7 @@ def _dimension(
     return Dimension(name, kind, tuple(values[:size]), step, tuple(values[size:]), when), []
 
 
-def _condition(
-    name: str, when: Any, convert: Callable[[str, Any], tuple[Any, list[str]]]
-) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
+def _condition(name: str, when: Any, convert: Convert) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
     where, found, faults = f"sweep.space.{name}.when", {}, []
     if not isinstance(when, Mapping):
         return {}, [
@@ -221,7 +218,7 @@ def _range_faults(
     where: str, kind: str, values: Sequence[Any], step: Any, takes_fractions: bool
 ) -> list[str]:
     text = f"{where}.{kind}={list(values)}"
-    if len(values) != 2 or not all(_is_number(value) for value in values) or values[0] >= values[1]:
+    if len(values) != 2 or not all(is_number(value) for value in values) or values[0] >= values[1]:
         return [f"{text}: must be {_expected(kind)}"]
     if kind.startswith("log_") and values[0] <= 0:
         return [f"{text}: a logarithmic range begins above 0; for `not at all` beside it give `or: 0`"]
@@ -234,9 +231,7 @@ def _range_faults(
     if kind.startswith("log_"):
         return [f"{where}.step={step!r}: a logarithmic range has no steps; name its values as a choice"]
     fits = (
-        _is_number(step)
-        and 0 < step <= values[1] - values[0]
-        and (kind == "uniform" or isinstance(step, int))
+        is_number(step) and 0 < step <= values[1] - values[0] and (kind == "uniform" or isinstance(step, int))
     )
     if not fits:
         return [f"{where}.step={step!r}: must be above 0 and at most the width of {list(values)}"]
@@ -276,10 +271,6 @@ def _expected(kind: str) -> str:
     if kind == "choice":
         return "at least one value"
     return f"two {'whole ' if 'integer' in kind else ''}numbers, the lower one first"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _label(value: Any) -> Any:
