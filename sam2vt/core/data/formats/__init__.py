@@ -14,7 +14,6 @@ from sam2vt.core.data.formats import (
     mots,
     packed,
     sav,
-    single_clip,
     supervisely,
     tree,
     video_files,
@@ -45,7 +44,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "ctc": (ctc.LAYOUT,),
     "cvat": (cvat.LAYOUT,),
     "supervisely": (supervisely.LAYOUT,),
-    "video": (tree.LAYOUT, single_clip.LAYOUT, sav.LAYOUT, video_files.LAYOUT),
+    "video": (tree.LAYOUT, tree.SINGLE_CLIP, sav.LAYOUT, video_files.LAYOUT),
     "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
 }
 

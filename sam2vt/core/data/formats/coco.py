@@ -20,20 +20,20 @@ from typing import Any
 
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
 from sam2vt.core.data.formats.coco_json import (
+    CocoJson,
     JsonObject,
     Place,
     category_names,
-    find_json,
     group_by_image,
-    json_kind,
+    no_object,
     read_json,
+    recognise_json,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import natural_key, stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
-from sam2vt.core.data.formats.records import image_record
-from sam2vt.core.data.frames.images import image_size
-from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.core.data.formats.records import first_size, image_record
+from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
 _ORDER_FIELDS = ("order_in_video", "frame_id")
@@ -47,12 +47,12 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
         data = read_json(json_path)
         images, annotations = data["images"], data["annotations"]
         by_image = group_by_image(json_path, images, annotations, options, _places(json_path, images))
-        names = category_names(json_path, data)
+        names, roots = category_names(json_path, data), image_roots(json_path, options)
         # As text: ids may be numbers and names.
         videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
-    roots = image_roots(json_path, options)
+    json = CocoJson(json_path, by_image, names, roots, options)
     return options.records(
-        lambda item: _record(json_path, *item, by_image, names, roots, options),
+        lambda item: _record(json, *item),
         videos,
         lambda item: {"video": str(item[0]), "file": json_path},
     )
@@ -73,30 +73,22 @@ def _places(json_path: str, images: list[JsonObject]) -> Callable[[Any], Place]:
     return lambda image_id: table().get(image_id, {})
 
 
-def _record(
-    json_path: str,
-    video_id: int | str,
-    frames: list[JsonObject],
-    by_image: dict[Any, list[JsonObject]],
-    names: dict[Any, Any],
-    roots: list[str],
-    options: ReadOptions,
-) -> VideoRecord:
-    where = f"{json_path}: video {video_id}"
+def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject]) -> VideoRecord:
+    where = f"{json.path}: video {video_id}"
     frames = in_order(frames, where)
-    paths = find_images(frames, roots, where, options)
-    size = common_size(frames, paths, where)
-    known = {i: by_image[frame["id"]] for i, frame in enumerate(frames) if _is_annotated(frame, by_image)}
-    objects, object_names = assign_object_ids(known, options.identity, names, size, where)
-    segmented: dict[int, FrameAnnotation] = {i: Segmentations(each) for i, each in objects.items()}
+    paths, size = find_images(json, frames, where)
+    # An image without annotations is empty, where a flag says that somebody looked.
+    flagged = {frame["id"] for frame in frames if any(frame.get(flag) is True for flag in _FLAGS)}
+    each = [(frame["id"], json.annotations[frame["id"]]) for frame in frames]
+    known = {i: found for i, (image_id, found) in enumerate(each) if found or image_id in flagged}
+    objects, names = assign_object_ids(known, json.options.identity, json.names, size, where)
     ids = sorted({key for each in objects.values() for key in each})
     if not ids:
-        raise DataError(
-            f"{where}: none of its {len(frames)} images has an annotation of an object (iscrowd=1 without a "
-            "track id is none); annotate an object or leave the video out"
-        )
-    fields: dict[str, Any] = {"object_ids": tuple(ids), "object_names": object_names}
-    return image_record(str(video_id), paths, size, segmented, json_path, **fields)
+        raise no_object(where, len(frames))
+    segmented = {i: Segmentations(each) for i, each in objects.items()}
+    return image_record(
+        str(video_id), paths, size, segmented, json.path, object_ids=tuple(ids), object_names=names
+    )
 
 
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
@@ -174,40 +166,33 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
     return [*given, folder, *filter(os.path.isdir, beside)]
 
 
-def find_images(frames: list[JsonObject], roots: list[str], where: str, options: ReadOptions) -> list[str]:
-    """Return the file of each image. Raises DataError naming those that are missing."""
-    return find_files([_names(frame, where) for frame in frames], roots, where, options)
+def find_images(json: CocoJson, images: list[JsonObject], where: str) -> tuple[list[str], tuple[int, int]]:
+    """Return the file of each image of a video, and the (height, width) that they have in common.
+
+    Raises DataError naming files that are missing, and an image that states another size.
+    """
+    paths = find_files([_names(image, where) for image in images], json.roots, where, json.options)
+    size = first_size(paths)
+    for place, image in enumerate(images):
+        with located(frame=place):
+            check_stated_size(image, size, paths[0], f"{where}: image {image['id']}")
+    return paths, size
 
 
-def common_size(frames: list[JsonObject], paths: list[str], where: str) -> tuple[int, int]:
-    """Return (height, width) of the first file, which every image of the video must have."""
-    with located(frame=0):
-        size = image_size(paths[0], "frame")
-    for place, frame in enumerate(frames):
-        stated = (frame.get("height", size[0]), frame.get("width", size[1]))
-        if stated != size:
-            raise DataError(
-                f"{where}: image {frame['id']} states height x width {stated[0]} x {stated[1]}, but "
-                f"{paths[0]} is {size[0]} x {size[1]}; all frames of a video have one size",
-                frame=place,
-            )
-    return size
-
-
-def _is_annotated(frame: JsonObject, by_image: dict[Any, list[JsonObject]]) -> bool:
-    return bool(by_image[frame["id"]]) or any(frame.get(flag) is True for flag in _FLAGS)
+def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where: str) -> None:
+    """Raise DataError where an image or video states another size than the (height, width) of its file."""
+    stated = (entry.get("height", size[0]), entry.get("width", size[1]))
+    if stated != size:
+        raise DataError(
+            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]}; "
+            "masks are drawn at the stated one, and a video has one size: use the frames of that size"
+        )
 
 
 def _recognise(path: str) -> Found | None:
-    json_path = find_json(path)
-    if json_path is None or json_kind(json_path) not in ("coco", "masklets"):
-        return None
-    return Found(
-        "COCO video JSON",
-        f"{os.path.basename(json_path)} has images and annotations",
-        lambda options: load_coco(json_path, options),
-        takes=("identity", "image_root", "allow_absolute_paths"),
-    )
+    what, why = "COCO video JSON", "has images and annotations"
+    # A file of masklets alone: its reader says what is missing.
+    return recognise_json(path, ("coco", "masklets"), what, why, load_coco, ("identity",))
 
 
 LAYOUT = Layout("a COCO video JSON, or one JSON in the folder or its annotations/", _recognise)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,21 +63,23 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
                     "to annotated frame)",
                     frame=frame,
                 )
-            tracks[id(annotation)] = track
-    unique = sorted({str(track) for track in tracks.values()}, key=natural_key)
+            tracks[id(annotation)] = str(track)
+    unique = sorted(set(tracks.values()), key=natural_key)
     # Ids that are numbers are kept, so that results can be matched with the JSON.
     numbered = all(map(_is_number, unique)) and len(set(map(int, unique))) == len(unique)
-    if numbered:
-        ids = {track: int(track) for track in tracks.values()}
-    else:
-        numbers = {name: number for number, name in enumerate(unique, start=1)}
-        ids = {track: numbers[str(track)] for track in tracks.values()}
+    ids = {name: int(name) if numbered else place for place, name in enumerate(unique, start=1)}
+    objects = _collect(annotations, lambda annotation, _: ids[tracks[id(annotation)]])
+    _say_united(objects, where)
+    return objects, {} if numbered else {number: name for name, number in ids.items()}
+
+
+def _collect(annotations: Annotations, id_of: Callable[[dict[str, Any], int], int]) -> Objects:
+    """Return the segmentations by object; `id_of` takes (annotation, frame)."""
     objects: Objects = {frame: {} for frame in annotations}
     for frame, each in annotations.items():
         for annotation in each:
-            _add(objects, frame, ids[tracks[id(annotation)]], annotation)
-    _say_united(objects, where)
-    return objects, {} if numbered else {number: str(track) for track, number in ids.items()}
+            objects[frame].setdefault(id_of(annotation, frame), []).append(annotation["segmentation"])
+    return objects
 
 
 def _is_number(text: str) -> bool:
@@ -104,20 +107,16 @@ def _say_united(objects: Objects, where: str) -> None:
 def _by_category(
     annotations: Annotations, names: dict[Any, Any], where: str
 ) -> tuple[Objects, dict[int, str]]:
-    objects: Objects = {frame: {} for frame in annotations}
-    for frame, each in annotations.items():
-        for annotation in each:
-            _add(objects, frame, _category_of(annotation, frame, where), annotation)
+    objects = _collect(annotations, lambda annotation, frame: _category_of(annotation, frame, where))
     present = {key for each in objects.values() for key in each}
     return objects, {key: str(names[key]) for key in sorted(present) if names.get(key)}
 
 
 def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> Objects:
-    objects: Objects = {}
+    ids: dict[int, int] = {}  # of each annotation, by its identity in memory
     previous: list[tuple[int, int, np.ndarray]] = []  # object id, category, mask
     num_objects = 0
     for frame in sorted(annotations):
-        objects[frame] = {}
         masks = []
         for annotation in annotations[frame]:
             name = f"{where}, frame {frame}, annotation {annotation.get('id')}"
@@ -130,10 +129,9 @@ def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> 
         for place, (category, mask) in enumerate(masks):
             if place not in linked:
                 num_objects += 1
-            object_id = linked.get(place, num_objects)
+            object_id = ids[id(annotations[frame][place])] = linked.get(place, num_objects)
             previous.append((object_id, category, mask))
-            _add(objects, frame, object_id, annotations[frame][place])
-    return objects
+    return _collect(annotations, lambda annotation, _: ids[id(annotation)])
 
 
 def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np.ndarray]]) -> dict[int, int]:
@@ -161,7 +159,3 @@ def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
             frame=frame,
         )
     return check_object_id(category, f"{at} has category_id")
-
-
-def _add(objects: Objects, frame: int, object_id: int, annotation: dict[str, Any]) -> None:
-    objects[frame].setdefault(object_id, []).append(annotation["segmentation"])

@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sam2vt.core.data.formats.coco import common_size, find_images, image_roots
+from sam2vt.core.data.formats.coco import find_images, image_roots
 from sam2vt.core.data.formats.coco_json import (
+    CocoJson,
     JsonObject,
     Place,
     category_names,
-    find_json,
     group_by_image,
-    json_kind,
     name_of,
+    no_object,
     read_json,
+    recognise_json,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.records import image_record
@@ -37,13 +38,10 @@ def load_images(json_path: str, options: ReadOptions) -> list[VideoRecord]:
         names, roots = category_names(json_path, data), image_roots(json_path, options)
     annotated = [image for image in data["images"] if by_image[image["id"]]]
     if not annotated:
-        raise DataError(
-            f"{json_path}: none of its {len(data['images'])} images has an annotation of an object "
-            "(iscrowd=1 without a track id is none); annotate some",
-            file=json_path,
-        )
+        raise no_object(json_path, len(data["images"])).at(file=json_path)
+    json = CocoJson(json_path, by_image, names, roots, options)
     return options.records(
-        lambda image: _record(json_path, image, by_image[image["id"]], names, roots, options),
+        lambda image: _record(json, image),
         annotated,
         lambda image: {**_place(image["id"]), "file": json_path},
     )
@@ -53,36 +51,20 @@ def _place(image_id: Any) -> Place:
     return {"video": f"image {image_id}", "frame": 0}
 
 
-def _record(
-    json_path: str,
-    image: JsonObject,
-    annotations: list[JsonObject],
-    names: dict[Any, Any],
-    roots: list[str],
-    options: ReadOptions,
-) -> VideoRecord:
-    where = f"{json_path}: image {image['id']}"
-    paths = find_images([image], roots, where, options)
-    size = common_size([image], paths, where)
+def _record(json: CocoJson, image: JsonObject) -> VideoRecord:
+    paths, size = find_images(json, [image], f"{json.path}: image {image['id']}")
     # Nothing says who is who across images, so each annotation is an object.
-    objects = {number: [each["segmentation"]] for number, each in enumerate(annotations, start=1)}
-    shown = {number: name_of(each, names) for number, each in enumerate(annotations, start=1)}
-    video_id, names = _place(image["id"])["video"], {key: name for key, name in shown.items() if name}
-    fields: dict[str, Any] = {"object_ids": tuple(objects), "object_names": names, "is_still": True}
-    return image_record(video_id, paths, size, {0: Segmentations(objects)}, json_path, **fields)
+    numbered = dict(enumerate(json.annotations[image["id"]], start=1))
+    masks = {0: Segmentations({number: [each["segmentation"]] for number, each in numbered.items()})}
+    names = {number: name for number, each in numbered.items() if (name := name_of(each, json.names))}
+    fields: dict[str, Any] = {"object_ids": tuple(numbered), "object_names": names, "is_still": True}
+    return image_record(_place(image["id"])["video"], paths, size, masks, json.path, **fields)
 
 
 def _recognise(path: str) -> Found | None:
     _refuse_splits(path)
-    json_path = find_json(path)
-    if json_path is None or json_kind(json_path) != "images":
-        return None
-    return Found(
-        "COCO images, each a still",
-        f"no image of {os.path.basename(json_path)} has a video_id, and no annotation a track id",
-        lambda options: load_images(json_path, options),
-        takes=("image_root", "allow_absolute_paths"),
-    )
+    why = "has no image with a video_id, and no annotation with a track id"
+    return recognise_json(path, ("images",), "COCO images, each a still", why, load_images)
 
 
 # Merging them would train on the test images.

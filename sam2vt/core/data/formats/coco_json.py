@@ -3,28 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-from sam2vt.core.data.formats.layout import ReadOptions, check_object_id
+from sam2vt.core.data.formats.layout import Found, ReadOptions, check_object_id
 from sam2vt.core.data.formats.listing import check_text, names_in, some
 from sam2vt.core.data.json_files import check_objects, load_json, shown
 from sam2vt.core.data.masks.masklets import is_masklet_file
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 JsonObject = dict[str, Any]
 Place = dict[str, Any]  # of a DataError: video, frame
+_NOT_LISTED = "belongs to image {}, which images does not list; add the image"
+_NOT_SEGMENTED = (
+    "of image {} has no segmentation; allowed are an RLE dict with size and counts, or polygons: boxes alone "
+    "are not enough"
+)
+
+
+class CocoJson(NamedTuple):
+    """What the records of a JSON are made from."""
+
+    path: str
+    annotations: dict[Any, list[JsonObject]]  # by the id of their image, or of their video
+    names: dict[Any, Any]  # category id -> name
+    roots: list[str]  # folders of the files that it names
+    options: ReadOptions
+
+
+def recognise_json(
+    path: str,
+    kinds: tuple[str, ...],
+    what: str,
+    why: str,
+    load: Callable[[str, ReadOptions], list[VideoRecord]],
+    takes: tuple[str, ...] = (),
+) -> Found | None:
+    """Return the layout `what` of a dataset whose JSON is of one of these `json_kind`s, else None."""
+    json_path = find_json(path)
+    if json_path is None or json_kind(json_path) not in kinds:
+        return None
+    takes = (*takes, "image_root", "allow_absolute_paths")
+    return Found(what, f"{os.path.basename(json_path)} {why}", partial(load, json_path), takes)
 
 
 def find_json(path: str) -> str | None:
     """Return the JSON of a dataset: `path`, or the only one in its folder or annotations/, or None."""
     if os.path.isfile(path):
         return path if path.lower().endswith(".json") else None
-    folders = [path, os.path.join(path, "annotations")]
+    folders = filter(os.path.isdir, (path, os.path.join(path, "annotations")))
     found = [
         os.path.join(folder, name)
         for folder in folders
-        if os.path.isdir(folder)
         for name in names_in(folder)
         if name.lower().endswith(".json") and not name.startswith(".")
     ]
@@ -85,11 +117,8 @@ def read_json(path: str) -> dict[str, Any]:
             f"{path}: this is an SA-V masklet file, not COCO: set dataset.dataset_type (--dataset-type) to "
             "video or auto, and dataset.data_path to the folder that holds it and its video"
         )
-    lacking = [
-        key
-        for key in ("images", "annotations")
-        if not isinstance(data, dict) or not isinstance(data.get(key), list)
-    ]
+    fields = data if isinstance(data, dict) else {}
+    lacking = [key for key in ("images", "annotations") if not isinstance(fields.get(key), list)]
     if lacking:
         got = f"the keys {some(data)}" if isinstance(data, dict) else f"a {type(data).__name__}"
         raise DataError(
@@ -132,21 +161,23 @@ def group_by_image(
     So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
     `place_of` tells the video and frame of an image, for faults.
     """
-    by_image: dict[Any, list[JsonObject]] = {image_id: [] for image_id in _image_ids(json_path, images)}
+    by_image = by_id(json_path, images, "images")
     num_crowd = 0
     for place, annotation in enumerate(annotations):
-        lacking = _lacking(annotation, by_image)
-        if lacking is not None:
-            name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
-            where = place_of(annotation["image_id"]) if lacking.is_listed else {}
+        image_id = annotation.get("image_id")
+        is_listed = isinstance(image_id, (int, str)) and image_id in by_image
+        if is_listed and annotation.get("iscrowd") and stated_track(annotation) is None:
+            num_crowd += 1
+        elif is_listed and annotation.get("segmentation"):
+            by_image[image_id].append(annotation)
+        else:
             track = stated_track(annotation) if options.identity == "error" else None
             # With other identities the number of the object is not known yet.
             number = track if type(track) is int else None  # which is then the object's
-            options.fault(f"{name} {lacking.what}", file=json_path, object=number, **where)
-        elif _is_crowd(annotation):
-            num_crowd += 1
-        else:
-            by_image[annotation["image_id"]].append(annotation)
+            where = {**(place_of(image_id) if is_listed else {}), "file": json_path, "object": number}
+            what = _NOT_SEGMENTED if is_listed else _NOT_LISTED
+            name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
+            options.fault(f"{name} {what.format(image_id)}", **where)
     if num_crowd:
         options.note(
             f"{json_path}: {num_crowd} of {len(annotations)} annotations are left out: crowd regions "
@@ -156,43 +187,28 @@ def group_by_image(
     return by_image
 
 
-def _image_ids(json_path: str, images: list[JsonObject]) -> Iterator[Any]:
-    """Yield the id of each image. Raises DataError for one that has none, or that of another."""
-    seen = set()
-    for place, image in enumerate(images):
-        if not isinstance(image.get("id"), (int, str)):
+def by_id(path: str, entries: list[JsonObject], key: str) -> dict[Any, list[JsonObject]]:
+    """Return a list to fill for the id of each entry of the list `key`. Raises DataError where one has none,
+    or that of another.
+    """
+    found: dict[Any, list[JsonObject]] = {}
+    for place, entry in enumerate(entries):
+        number = entry.get("id")
+        if not isinstance(number, (int, str)):
             raise DataError(
-                f"{json_path}: images[{place}] has id {image.get('id')!r}; every image needs a number or "
-                f"name; its fields are {some(image, 12)}",
-                file=json_path,
+                f"{path}: {key}[{place}] has id {number!r}; each of {key} needs a number or name; its "
+                f"fields are {some(entry, 12)}",
+                file=path,
             )
-        if image["id"] in seen:
-            raise DataError(
-                f"{json_path}: two images have the id {image['id']}; ids must be unique", file=json_path
-            )
-        seen.add(image["id"])
-        yield image["id"]
+        if number in found:
+            raise DataError(f"{path}: two {key} have the id {number}; ids must be unique", file=path)
+        found[number] = []
+    return found
 
 
-class _Lacking(NamedTuple):
-    """What keeps an annotation from being used, and whether its image is there."""
-
-    what: str
-    is_listed: bool
-
-
-def _lacking(annotation: JsonObject, by_image: dict[Any, list[JsonObject]]) -> _Lacking | None:
-    image_id = annotation.get("image_id")
-    if not isinstance(image_id, (int, str)) or image_id not in by_image:
-        return _Lacking(f"belongs to image {image_id}, which images does not list; add the image", False)
-    if annotation.get("segmentation") or _is_crowd(annotation):
-        return None
-    return _Lacking(
-        f"of image {image_id} has no segmentation; allowed are an RLE dict with size and counts, or "
-        "polygons: boxes alone are not enough",
-        True,
+def no_object(where: str, num_images: int) -> DataError:
+    """Return the error of a video or JSON whose annotations show no object."""
+    return DataError(
+        f"{where}: none of its {num_images} images has an annotation of an object (iscrowd=1 without a track "
+        "id is none); annotate some objects, or leave the video out"
     )
-
-
-def _is_crowd(annotation: JsonObject) -> bool:
-    return bool(annotation.get("iscrowd")) and stated_track(annotation) is None

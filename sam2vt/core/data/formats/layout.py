@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
+from sam2vt.core.data.formats.listing import some
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -42,6 +43,16 @@ class ReadOptions:
         if self.faults is None:
             raise error
         self.faults.append(error)
+
+    def lonely(self, names: Sequence[str], where: str, what: str, remedy: str, **place: Any) -> None:
+        """Collect, or raise, one fault of all videos that have no masks, or masks that have no video.
+
+        It is about the video `names[0]`, where there is only one, and the file `where`, unless `place` says
+        otherwise. Nothing happens where there are no names.
+        """
+        if names:
+            text = f"{where}: {len(names)} {what}: {some(names)}; {remedy}"
+            self.fault(text, **{"video": only(names), "file": where, **place})
 
     def note(self, text: str) -> None:
         """Collect, or log, a remark on data that can be used but may not be as the user meant it."""

@@ -9,10 +9,11 @@ and pedestrian.
 from __future__ import annotations
 
 import os
+from functools import partial
 
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
-from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, some, subfolders
-from sam2vt.core.data.formats.records import read_video, with_coding
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, subfolders
+from sam2vt.core.data.formats.records import read_videos, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
 from sam2vt.core.data.masks.codings import MOTS_CLASSES
 from sam2vt.core.types import VideoRecord
@@ -25,40 +26,21 @@ _LABELS = "labels.txt"
 
 def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     """Return a record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
-    classes = read_classes(os.path.join(mask_root, _LABELS))
+    describe = partial(with_coding, coding="mots", classes=read_classes(os.path.join(mask_root, _LABELS)))
     # A single sequence without the level of sequences.
     if files_in(mask_root, (".png",)):
-        name = os.path.basename(os.path.dirname(mask_root))
-        return _records([name], {name: frame_root}, {name: mask_root}, classes, options)
+        video = (os.path.basename(os.path.dirname(mask_root)), frame_root, mask_root)
+        return read_videos([video], options, describe)
     frames, masks = (by_name(root, subfolders(root)) for root in (frame_root, mask_root))
+    sides = f"frames in {frame_root} and masks in {mask_root}"
+    needs = f"a sequence needs {sides}: add them, or remove the sequence"
     for has, lacks, root in ((frames, masks, mask_root), (masks, frames, frame_root)):
         lonely = [name for name in has if name not in lacks]
-        if lonely:
-            options.fault(
-                f"{root}: {len(lonely)} of {len(has)} sequences have no folder here: {some(lonely)}; "
-                f"a sequence needs frames in {frame_root} and masks in {mask_root}: add them, or "
-                "remove the sequence",
-                video=only(lonely),
-                file=root,
-            )
+        options.lonely(lonely, root, f"of {len(has)} sequences have no folder here", needs)
     if not masks:
         raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
-
-    return _records([name for name in masks if name in frames], frames, masks, classes, options)
-
-
-def _records(
-    names: list[str],
-    frames: dict[str, str],
-    masks: dict[str, str],
-    classes: dict[int, str],
-    options: ReadOptions,
-) -> list[VideoRecord]:
-    def build(name: str) -> VideoRecord:
-        record = read_video(name, frames[name], masks[name], options.look)
-        return with_coding(record, "mots", classes=classes)
-
-    return options.records(build, names, lambda name: {"video": name})
+    videos = [(name, frames[name], folder) for name, folder in masks.items() if name in frames]
+    return read_videos(videos, options, describe)
 
 
 def read_classes(path: str) -> dict[int, str]:
@@ -94,7 +76,7 @@ def _recognise(path: str) -> Found | None:
             "sequence, or both hold a folder a sequence: move the files"
         )
     why = f"{masks} holds masks and {frames[0]} frames"
-    return Found("MOTS PNG", why, lambda options: load_mots(frames[0], masks, options))
+    return Found("MOTS PNG", why, partial(load_mots, frames[0], masks))
 
 
 LAYOUT = Layout("MOTS PNG: instances/<sequence>/*.png with images/<sequence>/*.jpg", _recognise)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
     match_frame_names,
@@ -22,11 +23,34 @@ from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 
 
-def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) -> VideoRecord:
-    """Return the record of a folder of frames in natural order, or a video file, and a folder of masks.
+def read_videos(
+    videos: Iterable[tuple[str, str, str]],
+    options: ReadOptions,
+    describe: Callable[[VideoRecord], VideoRecord] = lambda record: record,
+) -> list[VideoRecord]:
+    """Return the record of each (video id, folder of frames or video file, folder of masks).
+
+    `describe` adds what the layout knows besides. With a table of colours masks show an object per class.
+    Raises DataError naming the folder or file.
+    """
+
+    def build(video: tuple[str, str, str]) -> VideoRecord:
+        record = describe(_read_video(*video, options.look))
+        if not options.colours:
+            return record
+        names, colours = class_colours(options.colours), dict(options.colours)
+        return with_coding(record, "colours", colours=colours, object_names=names, object_ids=tuple(names))
+
+    def place(video: tuple[str, str, str]) -> dict[str, str]:
+        return {"video": video[0]} | ({"file": video[1]} if os.path.isfile(video[1]) else {})
+
+    return options.records(build, videos, place)
+
+
+def _read_video(video_id: str, source: str, mask_folder: str, look: bool) -> VideoRecord:
+    """Return the record of frames in natural order, or of a video file.
 
     With `look` the first mask has to be of the frames' size; whoever reads all masks finds that out later.
-    Raises DataError naming the folder or file.
     """
     is_file = os.path.isfile(source)
     paths = () if is_file else _frame_paths(source)
@@ -39,14 +63,30 @@ def read_video(video_id: str, source: str, mask_folder: str, look: bool = True) 
         record = file_record(video_id, probe, annotations, source, **fields)
     else:
         annotations = match_frame_names(masks, [stem(os.path.basename(each)) for each in paths])
-        with located(frame=0):
-            size = image_size(paths[0], "frame")
-        record = image_record(video_id, paths, size, annotations, source, **fields)
+        record = image_record(video_id, paths, first_size(paths), annotations, source, **fields)
     if look:
         path = annotations[min(annotations)].files()[0]
         with located(file=path):
             check_size(record, path)
     return record
+
+
+def first_size(paths: Sequence[str]) -> tuple[int, int]:
+    """Return (height, width) of the first frame."""
+    with located(frame=0):
+        return image_size(paths[0], "frame")
+
+
+def check_fits(probe: VideoProbe, stated: tuple[int, int, int], path: str) -> None:
+    """Raise DataError where a file is for another (frames, height, width) than the video's."""
+    # A re-encoded video may have frames more or fewer, and all masks would be shifted.
+    if stated != (probe.num_frames, probe.height, probe.width):
+        raise DataError(
+            f"{path}: is for {stated[0]} frames of {stated[2]}x{stated[1]} (width x height), but "
+            f"{probe.path} has {probe.num_frames} of {probe.width}x{probe.height}: it is another video, or "
+            "re-encoded; use the video the masks were drawn on",
+            file=path,
+        )
 
 
 def image_record(
@@ -101,12 +141,3 @@ def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
         (path,) = annotation.files()
         coded[index] = LabelImage(path, coding)
     return replace(record, annotations=coded, **fields)
-
-
-def with_colours(record: VideoRecord, colours: dict[str, tuple[int, int, int]] | None) -> VideoRecord:
-    """Return a record whose masks are colours of classes, an object a class; as it is without a table."""
-    if not colours:
-        return record
-    names = class_colours(colours)
-    ids = tuple(names)
-    return with_coding(record, "colours", colours=dict(colours), object_names=names, object_ids=ids)

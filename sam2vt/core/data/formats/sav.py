@@ -7,13 +7,14 @@ masklet; those of the manual file come first, and are named "manual 0", "auto 0"
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
-from sam2vt.core.data.formats.records import file_record
+from sam2vt.core.data.formats.records import check_fits, file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.masks.masklets import Masklets, number_objects, read_masklets
-from sam2vt.core.types import FrameAnnotation, MaskletFrame, VideoRecord
+from sam2vt.core.types import MaskletFrame, VideoRecord
 from sam2vt.errors import DataError, located
 
 ENDINGS = ("_manual.json", "_auto.json")
@@ -26,29 +27,19 @@ def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRec
     """
     videos = {name: _find_video(paths[0], name) for name, paths in files.items()}
     missing = [name for name, path in videos.items() if path is None]
-    if missing:
-        folder = os.path.dirname(files[missing[0]][0])
-        options.fault(
-            f"{folder}: {len(missing)} of {len(files)} masklet files have no video beside them: "
-            f"{some(f'{name}.mp4' for name in missing)}; put the videos there, or remove the JSON files",
-            video=only([os.path.basename(name) for name in missing]),
-            file=only([files[name][0] for name in missing]),
-        )
-
-    def build(name: str) -> VideoRecord:
-        masklets = [_read(path) for path in files[name]]
-        return _record(os.path.basename(name), str(videos[name]), masklets)
-
+    options.lonely(
+        [f"{name}.mp4" for name in missing],
+        os.path.dirname(files[missing[0]][0]) if missing else "",
+        f"of {len(files)} masklet files have no video beside them",
+        "put the videos there, or remove the JSON files",
+        video=only([os.path.basename(name) for name in missing]),
+        file=only([files[name][0] for name in missing]),
+    )
     return options.records(
-        build,
+        lambda name: _record(os.path.basename(name), str(videos[name]), files[name]),
         (name for name in files if videos[name]),
         lambda name: {"video": os.path.basename(name), "file": files[name][0]},
     )
-
-
-def _read(path: str) -> Masklets:
-    with located(file=path):
-        return read_masklets(path)
 
 
 def find_masklet_files(path: str) -> dict[str, list[str]]:
@@ -60,9 +51,8 @@ def find_masklet_files(path: str) -> dict[str, list[str]]:
     for folder in (path, *(os.path.join(path, name) for name in subfolders(path))):
         for ending in ENDINGS:
             for name in files_in(folder, (ending,)):
-                found.setdefault(os.path.join(folder, name[: -len(ending)]), []).append(
-                    os.path.join(folder, name)
-                )
+                file = os.path.join(folder, name)
+                found.setdefault(file[: -len(ending)], []).append(file)
     return dict(sorted(found.items()))
 
 
@@ -72,23 +62,18 @@ def _find_video(masklet_path: str, name: str) -> str | None:
     return os.path.join(folder, fitting[0]) if fitting else None
 
 
-def _record(video_id: str, video_path: str, files: list[Masklets]) -> VideoRecord:
+def _record(video_id: str, video_path: str, paths: list[str]) -> VideoRecord:
+    files = []
+    for path in paths:
+        with located(file=path):
+            files.append(read_masklets(path))
     probe = probe_video(video_path)
     for file in files:
-        told = (file.num_video_frames, file.height, file.width)
-        if told != (probe.num_frames, probe.height, probe.width):
-            raise DataError(
-                f"{file.path}: is for a video of {told[0]} frames of {told[2]}x{told[1]} (width x height), "
-                f"but {video_path} has {probe.num_frames} of {probe.width}x{probe.height}: it is another "
-                "video, or re-encoded; use the one the masks were drawn on",
-                file=file.path,
-            )
+        check_fits(probe, (file.num_video_frames, file.height, file.width), file.path)
     stride = _stride(files, video_path)
     # Masks stay in their files: all RLEs of a video would take megabytes per record.
-    paths = tuple(file.path for file in files)
-    annotations: dict[int, FrameAnnotation] = {
-        place * stride: MaskletFrame(paths, place) for place in range(len(files[0].frames))
-    }
+    frames = range(len(files[0].frames))
+    annotations = {place * stride: MaskletFrame(tuple(paths), place) for place in frames}
     numbers = number_objects(files)
     names = [f"{_kind(file.path)} {each}" for file in files for each in file.ids]
     ids, named = tuple(sorted(numbers)), dict(zip(numbers, names))
@@ -130,7 +115,7 @@ def _recognise(path: str) -> Found | None:
     if not files:
         return None
     why = f"it has {some((os.path.basename(each) for paths in files.values() for each in paths), 3)}"
-    return Found("SA-V videos with masklets", why, lambda options: load_sav(files, options))
+    return Found("SA-V videos with masklets", why, partial(load_sav, files))
 
 
 LAYOUT = Layout("SA-V: <video>.mp4 beside <video>_manual.json or <video>_auto.json", _recognise)

@@ -7,11 +7,12 @@ not annotated. Figures are bitmaps and polygons; boxes are no masks.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
-from sam2vt.core.data.formats.records import file_record
+from sam2vt.core.data.formats.records import check_fits, file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.json_files import field, load_json
 from sam2vt.core.data.masks.figures import FIGURE
@@ -48,27 +49,17 @@ def _pairs(dataset: str, options: ReadOptions) -> list[tuple[str, str]]:
         ([name for name in videos if name not in files], f"no {_ANNOTATIONS}/<video>.json"),
         ([name for name in files if name not in videos], f"no video in {_VIDEOS}/"),
     ):
-        if lonely:
-            options.fault(
-                f"{dataset}: {len(lonely)} videos have {what}: {some(lonely)}; export the project "
-                "with both, or remove what is alone",
-                video=only(lonely),
-                file=dataset,
-            )
+        remedy = "export the project with both, or remove what is alone"
+        options.lonely(lonely, dataset, f"videos have {what}", remedy)
     return [(path, files[name]) for name, path in videos.items() if name in files]
 
 
 def _record(video: str, path: str, several: bool) -> VideoRecord:
     data, probe = load_json(path), probe_video(video)
     size = field(data, "size", dict, path)
-    stated = tuple(field(size, name, int, f"{path}: size") for name in ("height", "width"))
+    height, width = (field(size, name, int, f"{path}: size") for name in ("height", "width"))
     count = field(data, "framesCount", int, path)
-    # A re-encoded video may have frames more or fewer, and all masks would be shifted.
-    if (*stated, count) != (probe.height, probe.width, probe.num_frames):
-        raise DataError(
-            f"{path}: is for {count} frames of {stated[1]}x{stated[0]} (width x height), but {video} has "
-            f"{probe.num_frames} of {probe.width}x{probe.height}; use the video the figures were drawn on"
-        )
+    check_fits(probe, (count, height, width), path)
     numbers, names = _objects(data, path)
     annotations: dict[int, FrameAnnotation] = {}
     for place, frame in enumerate(field(data, "frames", list, path)):
@@ -88,14 +79,13 @@ def _objects(data: Any, path: str) -> tuple[dict[str, int], dict[int, str]]:
     """Return key -> object id, and object id -> class."""
     numbers: dict[str, int] = {}
     names: dict[int, str] = {}
-    for place, each in enumerate(field(data, "objects", list, path)):
-        where = f"{path}: objects[{place}]"
+    # Keys are random; places are the same in every export.
+    for number, each in enumerate(field(data, "objects", list, path), start=1):
+        where = f"{path}: objects[{number - 1}]"
         key = field(each, "key", str, where)
         if key in numbers:
             raise DataError(f"{where}: another object has the key {key}; export the annotation again")
-        # Keys are random; places are the same in every export.
-        numbers[key] = place + 1
-        names[place + 1] = field(each, "classTitle", str, where)
+        numbers[key], names[number] = number, field(each, "classTitle", str, where)
     return numbers, names
 
 
@@ -148,7 +138,7 @@ def _recognise(path: str) -> Found | None:
     if not datasets:
         return None
     why = f"{some(os.path.basename(each) for each in datasets)} has {_VIDEOS}/ and {_ANNOTATIONS}/*.json"
-    return Found("a Supervisely video project", why, lambda options: load_supervisely(datasets, options))
+    return Found("a Supervisely video project", why, partial(load_supervisely, datasets))
 
 
 def _is_dataset(folder: str) -> bool:

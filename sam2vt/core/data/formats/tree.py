@@ -4,14 +4,17 @@ Between them and the videos there may be a level of resolution (480p), around th
 of a folder of frames JPEGImages may hold a video file, <video>.mp4. Annotations/<video> holds a label image
 a frame, or a subfolder an object. Frames without a mask are not annotated. YouTube-VOS's meta.json, beside
 JPEGImages, names the objects.
+
+A single clip has no level of videos: JPEGImages/* and Annotations/*, named by the folder around them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -22,7 +25,7 @@ from sam2vt.core.data.formats.listing import (
     stem,
     subfolders,
 )
-from sam2vt.core.data.formats.records import read_video, with_colours
+from sam2vt.core.data.formats.records import read_videos
 from sam2vt.core.data.formats.youtube_vos import read_meta
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -36,7 +39,7 @@ _SPLITS = ("train", "valid", "val", "test")
 
 def lacks_masks(path: str) -> bool:
     """Return whether there are frames as in a tree, but nothing where their masks would be."""
-    return os.path.isdir(os.path.join(path, FRAMES)) and not os.path.isdir(os.path.join(path, MASKS))
+    return os.path.isdir(os.path.join(path, FRAMES)) and not _is_tree(path)
 
 
 def find_tree(path: str) -> tuple[str, str] | None:
@@ -68,12 +71,8 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     above = frame_root if os.path.basename(frame_root) == FRAMES else os.path.dirname(frame_root)
     describe = read_meta(os.path.dirname(above))
     _note_lists(os.path.join(os.path.dirname(above), _LISTS), len(sources), options)
-
-    def build(name: str) -> VideoRecord:
-        record = read_video(name, sources[name], masks[name], options.look)
-        return with_colours(describe(record), options.colours)
-
-    return options.records(build, (name for name in sources if name in masks), lambda name: {"video": name})
+    videos = [(name, source, masks[name]) for name, source in sources.items() if name in masks]
+    return read_videos(videos, options, describe)
 
 
 def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
@@ -117,41 +116,27 @@ def _check_both(
         raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")
     without_masks = [name for name in videos if name not in masks]
     without_frames = [name for name in masks if name not in videos]
-    if without_masks:
-        options.fault(
-            f"{mask_root}: {len(without_masks)} of {len(videos)} videos have frames but no folder of "
-            f"masks: {some(without_masks)}; add their masks or remove their frames",
-            video=only(without_masks),
-            file=mask_root,
-        )
-    if without_frames:
-        options.fault(
-            f"{frame_root}: {len(without_frames)} videos have masks but no frames: "
-            f"{some(without_frames)}; add their frames or remove their masks",
-            video=only(without_frames),
-            file=frame_root,
-        )
+    what = f"of {len(videos)} videos have frames but no folder of masks"
+    options.lonely(without_masks, mask_root, what, "add their masks or remove their frames")
+    what = "videos have masks but no frames"
+    options.lonely(without_frames, frame_root, what, "add their frames or remove their masks")
 
 
 def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
     """Go down a level of resolution, where there is one."""
     names = subfolders(frame_root)
-    folders = [os.path.join(frame_root, name) for name in names]
+    inner = {name: os.path.join(frame_root, name) for name in names}
     # A folder of folders without images of its own is a level, not a video.
-    levels = [
-        name
-        for name, folder in zip(names, folders)
-        if subfolders(folder) and not files_in(folder, IMAGE_EXTENSIONS)
-    ]
+    levels = [name for name in names if subfolders(inner[name]) and not _has_images(inner[name])]
     if not levels:
         return frame_root, mask_root
     annotated = [name for name in levels if os.path.isdir(os.path.join(mask_root, name))] or levels
     if len(annotated) > 1 or len(levels) < len(names):
         raise DataError(
             f"{frame_root}: holds several levels of resolution, or levels beside videos ({some(names)}); "
-            f"data_path must name one, such as {os.path.join(frame_root, annotated[0])}"
+            f"data_path must name one, such as {inner[annotated[0]]}"
         )
-    return _level(os.path.join(frame_root, annotated[0]), mask_root)
+    return _level(inner[annotated[0]], mask_root)
 
 
 def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
@@ -160,14 +145,25 @@ def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
     return frame_root, masks if os.path.isdir(masks) else mask_root
 
 
+def _has_images(folder: str) -> bool:
+    return bool(files_in(folder, IMAGE_EXTENSIONS))
+
+
 def _recognise(path: str) -> Found | None:
     roots = find_tree(path)
-    if roots is None or files_in(roots[0], IMAGE_EXTENSIONS):  # images right in it: a single clip
+    if roots is None or _has_images(roots[0]):
         return None
     why = f"{roots[0]} and {roots[1]} hold a folder a video"
-    return Found(
-        "a tree of frames and masks", why, lambda options: load_tree(*roots, options), takes=("colours",)
-    )
+    return Found("a tree of frames and masks", why, partial(load_tree, *roots), ("colours",))
+
+
+def _recognise_clip(path: str) -> Found | None:
+    roots = find_tree(path)
+    if roots is None or not _has_images(roots[0]):
+        return None
+    videos = [(os.path.basename(os.path.dirname(roots[0])), *roots)]
+    why = f"images lie in {roots[0]} itself"
+    return Found("a single clip", why, partial(read_videos, videos), ("colours",))
 
 
 LAYOUT = Layout(
@@ -175,3 +171,4 @@ LAYOUT = Layout(
     "as 480p, a subfolder an object, or <video>.mp4 in JPEGImages/)",
     _recognise,
 )
+SINGLE_CLIP = Layout("a single clip: JPEGImages/*.jpg with Annotations/*.png", _recognise_clip)

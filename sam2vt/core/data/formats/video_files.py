@@ -10,15 +10,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from sam2vt.core.data.formats.coco_json import find_json
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, alike, files_in, some, stem, subfolders
 from sam2vt.core.data.formats.mask_folders import holds_masks
-from sam2vt.core.data.formats.records import read_video, with_colours
+from sam2vt.core.data.formats.records import read_videos
 from sam2vt.core.types import VideoRecord
 
-_VIDEO_FOLDERS = ("", "videos", "Videos")
+_VIDEO_FOLDERS = ("videos", "Videos")
 _MASK_FOLDERS = ("Annotations", "annotations", "masks", "Masks", "")
 _SEPARATORS = "_-. "
 
@@ -27,13 +28,8 @@ def find_video_files(path: str) -> list[str]:
     """Return the paths of the video files of a dataset folder, or the one that `path` itself is."""
     if os.path.isfile(path):
         return [path] if path.lower().endswith(VIDEO_EXTENSIONS) else []
-    return list(
-        dict.fromkeys(
-            os.path.join(path, folder, name) if folder else os.path.join(path, name)
-            for folder in _VIDEO_FOLDERS
-            for name in files_in(os.path.join(path, folder), VIDEO_EXTENSIONS)
-        )
-    )
+    folders = [path, *(os.path.join(path, name) for name in _VIDEO_FOLDERS)]
+    return [os.path.join(folder, name) for folder in folders for name in files_in(folder, VIDEO_EXTENSIONS)]
 
 
 def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list[VideoRecord]:
@@ -42,13 +38,8 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
     folders = find_mask_folders(root)
     pairs = _pair(root, videos, folders, options)
     _check_used(path, root, folders, pairs, options)
-    pairs = _unshared(pairs, options)
-
-    def build(video: str) -> VideoRecord:
-        record = read_video(_video_id(video), video, pairs[video], options.look)
-        return with_colours(record, options.colours)
-
-    return options.records(build, pairs, lambda video: {"video": _video_id(video), "file": video})
+    alone = _unshared(pairs, options).items()
+    return read_videos([(_video_id(video), video, masks) for video, masks in alone], options)
 
 
 def _video_id(video: str) -> str:
@@ -63,15 +54,15 @@ def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions
     if not found and len(videos) == len(folders) == 1:
         return {videos[0]: folders[0]}
     lonely = [video for video in videos if video not in found]
-    if lonely:
-        options.fault(
-            f"{root}: {len(lonely)} of {len(videos)} video files have no folder of masks: "
-            f"{some(map(os.path.basename, lonely))}; looked for a folder of the file's name in {root}, "
-            "Annotations/ and masks/, found "
-            f"{some(os.path.relpath(folder, root) for folder in folders) or 'no folder of masks'}",
-            video=only([_video_id(video) for video in lonely]),
-            file=only(lonely) or root,
-        )
+    got = some(os.path.relpath(folder, root) for folder in folders) or "no folder of masks"
+    options.lonely(
+        [os.path.basename(video) for video in lonely],
+        root,
+        f"of {len(videos)} video files have no folder of masks",
+        f"looked for a folder of the file's name in {root}, Annotations/ and masks/, found {got}",
+        video=only([_video_id(video) for video in lonely]),
+        file=only(lonely) or root,
+    )
     return found
 
 
@@ -93,10 +84,13 @@ def _check_used(
 ) -> None:
     used = set(pairs.values())
     unused = [os.path.relpath(folder, root) for folder in folders if folder not in used]
-    if unused and path == root:
-        options.fault(
-            f"{root}: {len(unused)} folders of masks belong to no video file: {some(unused)}; name them "
-            "as their videos, add the videos or remove the masks",
+    if path == root:
+        options.lonely(
+            unused,
+            root,
+            "folders of masks belong to no video file",
+            "name them as their videos, add the videos or remove the masks",
+            video=None,
             file=only([os.path.join(root, each) for each in unused]) or root,
         )
 
@@ -129,12 +123,8 @@ def _recognise(path: str) -> Found | None:
     if not videos or (not find_mask_folders(path) and find_json(path) is not None):
         return None
     why = f"it has {some((os.path.basename(each) for each in videos), 3)}"
-    return Found(
-        "video files with folders of masks",
-        why,
-        lambda options: load_video_files(path, videos, options),
-        takes=("colours",),
-    )
+    load = partial(load_video_files, path, videos)
+    return Found("video files with folders of masks", why, load, ("colours",))
 
 
 LAYOUT = Layout(

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
-from sam2vt.core.data.formats.coco import image_roots
-from sam2vt.core.data.formats.coco_json import JsonObject, category_names, find_json, json_kind, name_of
+from sam2vt.core.data.formats.coco import check_stated_size, image_roots
+from sam2vt.core.data.formats.coco_json import (
+    CocoJson,
+    JsonObject,
+    by_id,
+    category_names,
+    name_of,
+    recognise_json,
+)
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
-from sam2vt.core.data.formats.records import image_record
-from sam2vt.core.data.frames.images import image_size
+from sam2vt.core.data.formats.records import first_size, image_record
 from sam2vt.core.data.json_files import check_objects, load_json, shown
-from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
 _FRAMES = "JPEGImages"
@@ -33,12 +38,10 @@ def load_youtube_vis(json_path: str, options: ReadOptions) -> list[VideoRecord]:
             raise DataError(f"{json_path}: videos is empty; a dataset needs at least one video")
         names = category_names(json_path, data)
         by_video = _group(json_path, videos, annotations, options)
-    roots, video_ids = _roots(json_path, options), _video_ids(videos)
+    json = CocoJson(json_path, by_video, names, _roots(json_path, options), options)
+    video_ids = _video_ids(videos)
     return options.records(
-        lambda video: replace(
-            _record(json_path, video, by_video[video["id"]], names, roots, options),
-            video_id=video_ids[video["id"]],
-        ),
+        lambda video: _record(json, video, video_ids[video["id"]]),
         videos,
         lambda video: {"video": video_ids[video["id"]], "file": json_path},
     )
@@ -59,15 +62,7 @@ def _group(
     json_path: str, videos: list[JsonObject], annotations: list[JsonObject], options: ReadOptions
 ) -> dict[Any, list[JsonObject]]:
     """Return video id -> its annotations. One that is of no video is left out as a fault."""
-    by_video: dict[Any, list[JsonObject]] = {}
-    for place, video in enumerate(videos):
-        if not isinstance(video.get("id"), (int, str)):
-            raise DataError(
-                f"{json_path}: videos[{place}] has id {shown(video.get('id'))}; it needs a number"
-            )
-        if video["id"] in by_video:
-            raise DataError(f"{json_path}: two videos have the id {video['id']}; ids must be unique")
-        by_video[video["id"]] = []
+    by_video = by_id(json_path, videos, "videos")
     for place, annotation in enumerate(annotations):
         video_id = annotation.get("video_id")
         if not isinstance(video_id, (int, str)) or video_id not in by_video:
@@ -81,33 +76,20 @@ def _group(
     return by_video
 
 
-def _record(
-    json_path: str,
-    video: JsonObject,
-    annotations: list[JsonObject],
-    names: dict[Any, Any],
-    roots: list[str],
-    options: ReadOptions,
-) -> VideoRecord:
-    where = f"{json_path}: video {video['id']}"
-    paths = _frame_paths(video, where, roots, options)
-    with located(frame=0):
-        size = image_size(paths[0], "frame")
-    stated = (video.get("height", size[0]), video.get("width", size[1]))
-    if stated != size:
-        raise DataError(
-            f"{where} states height x width {stated[0]} x {stated[1]}, but {paths[0]} is {size[0]} x "
-            f"{size[1]}; masks are drawn at the stated size: use the frames of that size"
-        )
+def _record(json: CocoJson, video: JsonObject, video_id: str) -> VideoRecord:
+    where, annotations = f"{json.path}: video {video['id']}", json.annotations[video["id"]]
+    paths = _frame_paths(video, where, json.roots, json.options)
+    size = first_size(paths)
+    check_stated_size(video, size, paths[0], where)
     if not annotations:
         raise DataError(f"{where}: has no annotation; annotate an object or leave the video out")
-    annotated: dict[int, FrameAnnotation] = {
-        i: Segmentations(each) for i, each in enumerate(_objects(annotations, len(paths), where))
+    objects = _objects(annotations, len(paths), where)
+    names = {
+        number: name_of(each, json.names) or f"category {each.get('category_id')}"
+        for number, each in enumerate(annotations, start=1)
     }
-    ids, shown_names = tuple(range(1, len(annotations) + 1)), _object_names(annotations, names)
-    return image_record(
-        str(video["id"]), paths, size, annotated, json_path, object_ids=ids, object_names=shown_names
-    )
+    masks = {i: Segmentations(each) for i, each in enumerate(objects)}
+    return image_record(video_id, paths, size, masks, json.path, object_ids=tuple(names), object_names=names)
 
 
 def _objects(annotations: list[JsonObject], num_frames: int, where: str) -> list[dict[int, list[Any]]]:
@@ -165,13 +147,6 @@ def _segmentations(annotation: JsonObject, num_frames: int, where: str) -> list[
     return segmentations
 
 
-def _object_names(annotations: list[JsonObject], names: dict[Any, Any]) -> dict[int, str]:
-    return {
-        number: name_of(each, names) or f"category {each.get('category_id')}"
-        for number, each in enumerate(annotations, start=1)
-    }
-
-
 def _roots(json_path: str, options: ReadOptions) -> list[str]:
     """Return the folders to look in: JPEGImages/ beside the JSON or in a folder of its name."""
     roots = []
@@ -182,17 +157,8 @@ def _roots(json_path: str, options: ReadOptions) -> list[str]:
 
 
 def _recognise(path: str) -> Found | None:
-    json_path = find_json(path)
-    if json_path is None or json_kind(json_path) != "youtube_vis":
-        return None
-    return Found(
-        "YouTube-VIS JSON",
-        f"{os.path.basename(json_path)} lists videos with file_names",
-        lambda options: load_youtube_vis(json_path, options),
-        takes=("image_root", "allow_absolute_paths"),
-    )
+    what, why = "YouTube-VIS JSON", "lists videos with file_names"
+    return recognise_json(path, ("youtube_vis",), what, why, load_youtube_vis)
 
 
-LAYOUT = Layout(
-    "a YouTube-VIS or OVIS JSON: videos with file_names, annotations with segmentations", _recognise
-)
+LAYOUT = Layout("a YouTube-VIS or OVIS JSON: videos with file_names, annotations with masks", _recognise)

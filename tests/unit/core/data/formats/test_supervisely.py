@@ -121,8 +121,8 @@ def huge():
     ("change", "says", "remedy"),
     [
         (lambda d: d.pop("size"), (JSON, "size is 'None'"), "must be of type dict"),
-        (lambda d: d.update(framesCount=7), (JSON, "for 7 frames", "has 3"), "use the video the figures"),
-        (lambda d: d["size"].update(width=9), (JSON, "9x24", "32x24"), "use the video the figures"),
+        (lambda d: d.update(framesCount=7), (JSON, "for 7 frames", "has 3"), "use the video the masks"),
+        (lambda d: d["size"].update(width=9), (JSON, "9x24", "32x24"), "use the video the masks"),
         (lambda d: d.update(frames={}), (JSON, "frames is '{}'"), "must be of type list"),
         (lambda d: d["frames"].clear(), (JSON, "no frame has a figure"), "leave the video out"),
         (lambda d: d["frames"][0].update(index=9), (JSON, "index 9", "3 frames"), "export the annotation"),

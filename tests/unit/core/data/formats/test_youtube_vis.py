@@ -106,7 +106,7 @@ def annotation(**fields):
         (lambda d: d.update(categories=7), (JSON, "categories is a int"), "a list of objects"),
         (lambda d: d.update(categories=["fish"]), (JSON, "categories[0] is 'fish'"), "an object of fields"),
         (lambda d: d["videos"].append(dict(d["videos"][0])), (JSON, "the id 1"), "ids must be unique"),
-        (video(id=None), (JSON, "videos[0] has id 'None'"), "needs a number"),
+        (video(id=None), (JSON, "videos[0] has id None"), "needs a number"),
         (video(file_names=[]), (JSON, "video 1", "file_names is '[]'"), "list the video's frames in order"),
         (video(file_names=[1, 2, 3]), (JSON, "file_names is '[1, 2, 3]'"), "in order"),
         (video(length=7), (JSON, "video 1", "length is '7'", "has 3"), "correct one"),
