@@ -33,12 +33,12 @@ from sam2vt.core.data.writing import segments
 from sam2vt.core.data.writing import pack as writer
 from sam2vt.core.data.records.table import RecordTable
 
-counts = segments._counts
+encode = segments.encode_mask
 def slow(mask):
     time.sleep(0.02)
-    return counts(mask)
+    return encode(mask)
 
-segments._counts = slow
+segments.encode_mask = slow
 writer._MEGABYTE = 50_000
 writer.pack(RecordTable(sys.argv[1]), sys.argv[2], writer.PackOptions(segment_frames=4, shard_mb=1), 1)
 """
