@@ -172,7 +172,7 @@ def draw_scene(
     background = _draw_background(rng, size)
     ids = [followed.index(place) + 1 if place in followed else 0 for place in _FOLLOWED[0]]
     for _ in range(_MAX_TRIES):
-        starts = _draw_starts(rng, len(hues), size)
+        starts = _draw_starts(rng, size)
         # The one in front leaves the image for a while; the one behind is crossed.
         things = [
             _draw_thing(rng, size, start, hue, leaves=leaves)
@@ -183,16 +183,15 @@ def draw_scene(
     raise DataError(f"no scene was found for {size=}: try another seed")
 
 
-def _draw_starts(rng: np.random.Generator, number: int, size: tuple[int, int]) -> np.ndarray:
-    """Return where objects begin, [number, 2]: within the image and apart from each other."""
+def _draw_starts(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Return where both objects begin, [2, 2]: within the image and apart from each other."""
     extent = np.array([size[1] / size[0], 1.0])
     radius = np.sqrt(_AREA[1] * extent[0] / np.pi)
     for _ in range(_MAX_TRIES):
-        starts = rng.uniform(0.85 * radius, extent - 0.85 * radius, (number, 2))
-        distances = np.hypot(*(starts[:, None] - starts[None]).T)
-        if (distances + np.eye(number) * 9 > 1.8 * radius).all():
+        starts = rng.uniform(0.85 * radius, extent - 0.85 * radius, (2, 2))
+        if np.hypot(*(starts[0] - starts[1])) > 1.8 * radius:
             return starts
-    raise DataError(f"{number} objects do not fit beside each other into {size=}")
+    raise DataError(f"two objects do not fit beside each other into {size=}")
 
 
 def _draw_thing(
@@ -243,9 +242,12 @@ def _place(corners: np.ndarray, time: float) -> np.ndarray:
 
 def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
     """Return whether all are in view at first, cross and go far; only the one in front leaves, briefly."""
-    if not 0.04 < _share_out_of_view(things[-1], size) < 0.12:
+    # A sliver at the edge, between the pixels of the trial, is in view.
+    is_out = _trial_depths(things[-1], size).max(axis=(1, 2)) < -0.7 / _TRIAL_HEIGHT
+    # Most tries end here, before the other object is looked at.
+    if not 0.04 < is_out.mean() < 0.12:
         return False
-    alone = _trial_masks(things, size)  # [things, times, h, w]
+    alone = np.stack([_trial_depths(thing, size) > 0 for thing in things])  # [things, times, h, w]
     seen = alone & ~(np.cumsum(alone[::-1], axis=0)[::-1] > alone)
     area, area_alone = seen.mean(axis=(2, 3)), alone.mean(axis=(2, 3))
     return bool(
@@ -257,22 +259,10 @@ def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
     )
 
 
-def _share_out_of_view(thing: Thing, size: tuple[int, int]) -> float:
-    """Return the share of the time; a sliver at the edge, between the pixels of the trial, is in view."""
+def _trial_depths(thing: Thing, size: tuple[int, int]) -> np.ndarray:
+    """Return how deep the pixels of a small image lie in the object at the trial's times: [times, h, w]."""
     grid = _grid((_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0])))
-    depths = [thing.local(time, grid)[1].max() for time in _TRIAL_TIMES]
-    return float(np.mean(np.array(depths) < -0.7 / _TRIAL_HEIGHT))
-
-
-def _trial_masks(things: list[Thing], size: tuple[int, int]) -> np.ndarray:
-    """Return bool [objects, times, h, w], each object as if it were alone."""
-    small = (_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0]))
-    masks, grid = np.zeros((len(things), len(_TRIAL_TIMES), *small), dtype=bool), _grid(small)
-    for i, thing in enumerate(things):
-        for k, time in enumerate(_TRIAL_TIMES):
-            box = thing.box(time, small)
-            masks[(i, k, *box)] = thing.local(time, grid[(slice(None), *box)])[1] > 0
-    return masks
+    return np.stack([thing.local(time, grid)[1] for time in _TRIAL_TIMES])
 
 
 def _held_mask_jaccard(masks: np.ndarray) -> float:
