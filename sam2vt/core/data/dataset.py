@@ -81,12 +81,11 @@ class ClipDataset(Dataset[Clip]):
         return len(self.records)
 
     def __getitem__(self, index: int | SampleKey) -> Clip:
-        if isinstance(index, SampleKey):
-            return make_clip(self.records, index, self.spec, self.quarantine)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"video {index} of a dataset of {len(self)} videos")
-        key = SampleKey(self.epoch, index % len(self))
-        return make_clip(self.records, key, self.spec, self.quarantine)
+        if not isinstance(index, SampleKey):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"video {index} of a dataset of {len(self)} videos")
+            index = SampleKey(self.epoch, index % len(self))
+        return make_clip(self.records, index, self.spec, self.quarantine)
 
 
 class VideoDataset(ClipDataset):
@@ -241,10 +240,7 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
 # Parameters of torch's DataLoader that are set here.
-_SET_HERE = {
-    *("self", "dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers"),
-    "collate_fn",
-}
+_SET_HERE = ("dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "collate_fn")
 
 
 def create_dataloader(
@@ -271,7 +267,7 @@ def create_dataloader(
         {name: kwargs.pop(name) for name in names if name in kwargs}
         for names in (taken, _DRAW_OPTIONS, _SAMPLER_OPTIONS)
     )
-    loader_options = [name for name in signature(DataLoader.__init__).parameters if name not in _SET_HERE]
+    loader_options = [name for name in signature(DataLoader).parameters if name not in _SET_HERE]
     unknown = [name for name in kwargs if name not in loader_options]
     if unknown:
         allowed = [*taken, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]

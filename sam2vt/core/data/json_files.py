@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 from sam2vt.core.storage.disk import unreadable
 from sam2vt.errors import DataError
 
-_FILES_HELD = (
-    4  # parsed: a recogniser looks at what a loader reads next, a clip reads one file frame by frame
-)
+# Parsed: a recogniser looks at what a loader reads next, a clip reads one file frame by frame.
+_FILES_HELD = 4
 _HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # as characters beyond 16 bits are escaped, in two halves
+_LONE_HALF = re.compile("[\ud800-\udfff]")  # the parser has made one character of each pair
 
 
 def load_json(path: str) -> Any:
@@ -30,30 +30,24 @@ def load_json(path: str) -> Any:
         if not os.path.isfile(path):
             raise DataError(f"{path}: is no file; allowed is a JSON file", file=path)
         return _parsed(path, status.st_mtime_ns, status.st_size)
-    # The parser recurses per level: a file of brackets would end the process.
-    except RecursionError:
-        raise DataError(
-            f"{path}: is nested too deeply to be a dataset's JSON; write it anew", file=path
-        ) from None
+    except DataError:
+        raise
     except OSError as error:
         raise unreadable(path, error) from None
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"{path}: cannot be read as JSON: {_reason(error)}; write the file anew", file=path
-        ) from None
+    except (RecursionError, ValueError) as error:
+        reason = f"{path}: cannot be read as JSON: {_reason(error)}; write the file anew"
+        raise DataError(reason, file=path) from None
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: RecursionError | ValueError) -> str:
+    # The parser recurses per level: a file of brackets would end the process.
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     # Python names a switch of its own there, which is no remedy.
-    return (
-        "it holds a number of thousands of digits"
-        if "integer string conversion" in str(error)
-        else str(error)
-    )
+    is_number = "integer string conversion" in str(error)
+    return "it holds a number of thousands of digits" if is_number else str(error)
 
 
 @lru_cache(maxsize=_FILES_HELD)
@@ -63,7 +57,7 @@ def _parsed(path: str, mtime_ns: int, num_bytes: int) -> Any:
     content = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     # Walking all texts of a large JSON is slow, and few files have such an escape.
     if _HALF_OF_A_PAIR.search(text):
-        broken = next((place for place, each in _texts(content) if not _is_unicode(each)), None)
+        broken = next((place for place, each in _texts(content) if _LONE_HALF.search(each)), None)
         if broken is not None:
             raise ValueError(f"{broken or 'it'} holds half a character (\\ud800 to \\udfff without its pair)")
     return content
@@ -80,14 +74,6 @@ def _texts(content: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for name, each in content.items():
             yield f"a field of {place}" if place else "a field", name
             yield from _texts(each, f"{place}.{name}" if place else name)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_constant(text: str) -> NoReturn:

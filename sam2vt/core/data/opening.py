@@ -40,9 +40,8 @@ def open_train_val(config: Config) -> tuple[Records, Records]:
     if not isinstance(records, Mixture):
         return split_records(records, *split)
     sides = [split_records(part, *split) for part in records.parts]
-    return records.over(lambda place, _: sides[place][0]), records.over(
-        lambda place, _: sides[place][1]
-    ).once()
+    validation = records.over(lambda place, _: sides[place][1]).once()
+    return records.over(lambda place, _: sides[place][0]), validation
 
 
 def open_records(

@@ -9,14 +9,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from sam2vt.errors import DataError
 
 UNFINISHED = ".writing"  # ends the name of a file that is still being written
 CHUNK_BYTES = 1 << 22
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_FORBIDDEN = "allow your user to read it (ls -ld shows who may), or run as one who may"
+_REMEDIES = {errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN, errno.ENOENT: "restore it"}
 
 
 @contextmanager
@@ -55,26 +56,41 @@ def sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a local file in hexadecimal, read in constant memory."""
+def sha256_of(stream: Any) -> str:
+    """Return the SHA-256 of what is left of an open file in hexadecimal, read in constant memory."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a local file in hexadecimal."""
+    with open(path, "rb") as file:
+        return sha256_of(file)
+
+
+def move(source: Path, target: Path) -> str:
+    """Move a local file, from another disk if need be, and return its SHA-256. Raises OSError."""
+    digest = file_sha256(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sync_file(source)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with write_whole(target, sync=True) as written:
+            shutil.copyfile(source, written)
+        source.unlink()
+    return digest
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
     """Return the error to raise for a file or folder that exists and cannot be read."""
-    reason = error.strerror or error
-    if error.errno in _FORBIDDEN:
-        remedy = "allow your user to read it (ls -ld shows who may), or run as one who may"
-    elif error.errno == errno.ENOENT:
-        remedy = "restore it"
-    else:
-        remedy = "copy it again, or look after the disk it lies on"
+    remedy = _REMEDIES.get(error.errno or 0, "copy it again, or look after the disk it lies on")
     path = os.fspath(path)
-    return DataError(f"{path}: cannot be read: {reason}; {remedy}", file=path)
+    return DataError(f"{path}: cannot be read: {error.strerror or error}; {remedy}", file=path)
 
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
@@ -85,14 +101,10 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
 
 def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:
     """Return, for a message, what to do about a local file or folder that cannot be written."""
-    if error.errno in _FULL:
-        return f"{_free(path)}free some space there, or choose a folder on another disk"
-    return "choose a folder that your user may write to"
-
-
-def _free(path: str | os.PathLike[str]) -> str:
-    """How many bytes the disk still takes, for a sentence."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return "choose a folder that your user may write to"
     folder = os.path.abspath(path)
     while not os.path.isdir(folder):  # the folder itself may not exist yet
         folder = os.path.dirname(folder)
-    return f"{shutil.disk_usage(folder).free} bytes are left on its disk: "
+    free = shutil.disk_usage(folder).free
+    return f"{free} bytes are left on its disk: free some space there, or choose a folder on another disk"

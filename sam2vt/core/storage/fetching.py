@@ -41,30 +41,27 @@ def local_copy(path: str) -> Iterator[str]:
     if path.startswith(HUB_PREFIX):
         yield _download_from_hub(path)
     elif "://" in path:
+        from sam2vt.core.storage.folder import download  # pyarrow is not needed for local files
+
         with TemporaryDirectory(prefix="sam2vt-checkpoint-") as folder:
-            yield _downloaded(path, f"{folder}/checkpoint")
+            local = f"{folder}/checkpoint"
+            try:
+                download(path, local)
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
+            yield local
     else:
-        local = Path(expand_user(path))
-        if local.is_dir():
+        local = expand_user(path)
+        if os.path.isdir(local):
             raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
-        if not local.is_file():
+        if not os.path.isfile(local):
             raise CheckpointError(f"{path}: no such checkpoint file")
-        yield str(local)
+        yield local
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, at most 200 characters, for a message of ours."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
-def _downloaded(path: str, local: str) -> str:
-    from sam2vt.core.storage.folder import download  # pyarrow is not needed for local files
-
-    try:
-        download(path, local)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
-    return local
 
 
 def _download_from_hub(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from sam2vt.core.storage.disk import CHUNK_BYTES, file_sha256, remedy_of_writing, sync_file, write_whole
+from sam2vt.core.storage.disk import CHUNK_BYTES, move, remedy_of_writing, sha256_of, write_whole
 
 IS_FOLDER = -1  # in place of a file's bytes
 
@@ -70,7 +69,7 @@ class Folder:
         """Return name -> bytes of the files, IS_FOLDER for folders; {} where the folder does not exist."""
         with self._told("cannot be listed"):
             if self._filesystem.get_file_info(self._inner).is_file:
-                self._refuse_file()
+                raise (self._raises or NotADirectoryError)(f"{self.root} is a file; choose a folder")
             found = self._filesystem.get_file_info(fs.FileSelector(self._inner, allow_not_found=True))
         return {each.base_name: each.size if each.is_file else IS_FOLDER for each in found}
 
@@ -95,14 +94,13 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return the whole content of a file."""
-        return b"".join(self._chunks(name))
+        with self._reading(name) as stream:
+            return stream.read()
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file in hexadecimal, read in constant memory."""
-        digest = hashlib.sha256()
-        for chunk in self._chunks(name):
-            digest.update(chunk)
-        return digest.hexdigest()
+        with self._reading(name) as stream:
+            return sha256_of(stream)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file as a whole, in place of one of that name."""
@@ -137,7 +135,7 @@ class Folder:
         """Move a local file here, in place of one of that name, and return its SHA-256."""
         with self._told(f"{name} cannot be written", writes=True):
             if self._local is not None:
-                return _move(local, self._local / name)
+                return move(local, self._local / name)
             # Hashed on its way: to read an object again is a second download.
             with self.create(name) as sink, local.open("rb") as source:
                 shutil.copyfileobj(source, sink, CHUNK_BYTES)
@@ -177,16 +175,10 @@ class Folder:
             is_folder = self._filesystem.get_file_info(path).type == fs.FileType.Directory
             (self._filesystem.delete_dir if is_folder else self._filesystem.delete_file)(path)
 
-    def _chunks(self, name: str) -> Iterator[bytes]:
-        with (
-            self._told(f"{name} cannot be read"),
-            self._filesystem.open_input_stream(self._at(name)) as stream,
-        ):
-            while chunk := stream.read(CHUNK_BYTES):
-                yield chunk
-
-    def _refuse_file(self) -> None:
-        raise (self._raises or NotADirectoryError)(f"{self.root} is a file; choose a folder")
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Any]:
+        with self._told(f"{name} cannot be read"), self._filesystem.open_input_stream(self._at(name)) as file:
+            yield file
 
     @contextmanager
     def _told(self, what: str | None, writes: bool = False) -> Iterator[None]:
@@ -205,22 +197,6 @@ class Folder:
 
     def _at(self, name: str) -> str:
         return f"{self._inner}/{name}" if name else self._inner
-
-
-def _move(source: Path, target: Path) -> str:
-    """Move a local file, from another disk if need be, and return its SHA-256."""
-    digest = file_sha256(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sync_file(source)
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        with write_whole(target, sync=True) as written:
-            shutil.copyfile(source, written)
-        source.unlink()
-    return digest
 
 
 class Counted(io.RawIOBase):

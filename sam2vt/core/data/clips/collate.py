@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +15,7 @@ _Spec = tuple[tuple[torch.dtype, ...], str]
 _IMAGES: _Spec = ((torch.uint8, torch.float32), "T 3 H W")  # float: normalised by a transform of the user
 _FEATURES: _Spec = ((torch.bfloat16,), "T * * *")
 _MASKS: dict[str, _Spec] = {"masks": ((torch.bool,), "T N H W"), "valid_masks": ((torch.bool,), "T N")}
+_LISTS = ("prompts", "video_id", "frame_indices", "object_ids", "original_size", "num_objects")
 _PROMPT: dict[str, _Spec] = {
     "point_coords": ((torch.float32,), "P 2"),
     "point_labels": ((torch.int32,), "P"),
@@ -35,24 +36,17 @@ def collate_fn(batch: Sequence[Clip]) -> Batch:
         found = ", ".join(f"{clip['video_id']} {list(_shape(clip))}" for clip in batch)
         raise DataError(f"clips of one batch must have one shape [T, 3, H, W], got: {found or 'no clip'}")
     num_slots = max(clip["masks"].shape[1] for clip in batch)
-    collated: Batch = {
-        "masks": torch.stack([_pad_slots(clip["masks"], num_slots) for clip in batch]),
-        "valid_masks": torch.stack([_pad_slots(clip["valid_masks"], num_slots) for clip in batch]),
-        "prompts": [clip["prompts"] for clip in batch],
-        "video_id": [clip["video_id"] for clip in batch],
-        "frame_indices": [clip["frame_indices"] for clip in batch],
-        "object_ids": [clip["object_ids"] for clip in batch],
-        "original_size": [clip["original_size"] for clip in batch],
-        "num_objects": [clip["num_objects"] for clip in batch],
+    clips: list[dict[str, Any]] = [dict(clip) for clip in batch]
+    collated: dict[str, Any] = {
+        name: torch.stack([_pad_slots(clip[name], num_slots) for clip in clips]) for name in _MASKS
     }
-    if "features" in batch[0]:
-        collated["features"] = [torch.stack(level) for level in zip(*(clip["features"] for clip in batch))]
+    collated |= {name: [clip[name] for clip in clips] for name in _LISTS}
+    if "features" in clips[0]:
+        collated["features"] = [torch.stack(level) for level in zip(*(clip["features"] for clip in clips))]
     else:
-        collated["images"] = torch.stack([clip["images"] for clip in batch])
-    quarantined = [clip["quarantined"] for clip in batch if "quarantined" in clip]
-    if quarantined:
-        collated["quarantined"] = quarantined
-    return collated
+        collated["images"] = torch.stack([clip["images"] for clip in clips])
+    quarantined = [clip["quarantined"] for clip in clips if "quarantined" in clip]
+    return cast(Batch, {**collated, "quarantined": quarantined} if quarantined else collated)
 
 
 def _check(clip: Clip) -> None:

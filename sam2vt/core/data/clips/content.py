@@ -19,6 +19,8 @@ from sam2vt.core.types import VideoRecord
 MAX_DEGREES = 15.0
 MAX_ZOOM = 1.3  # in or out
 MAX_SHIFT = 0.2  # of the image's side
+# A pose: turn in degrees, logarithm of the zoom, shift right, shift down.
+_MOST = np.array([MAX_DEGREES, math.log(MAX_ZOOM), MAX_SHIFT, MAX_SHIFT])
 FEW_PIXELS = 16  # of the model's input: an object with fewer on its prompted frame counts as lost
 
 
@@ -122,7 +124,7 @@ def draw_motion(num_frames: int, side: int, rng: np.random.Generator) -> np.ndar
     The first frame is the still itself. From there zoom, turn and shift follow a curve bent by one random
     point on the way to another, so that the motion changes its direction as a hand-held camera's does.
     """
-    middle, end = (_draw_pose(rng) for _ in range(2))
+    middle, end = rng.uniform(-_MOST, _MOST, (2, 4))
     maps = np.empty((num_frames, 2, 3))
     for t in range(num_frames):
         s = t / max(num_frames - 1, 1)
@@ -145,12 +147,6 @@ def move_mask(mask: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """
     size, values = mask.shape[::-1], mask.astype(np.uint8)
     return np.stack([cv2.warpAffine(values, each, size, flags=cv2.INTER_NEAREST) for each in maps]) > 0
-
-
-def _draw_pose(rng: np.random.Generator) -> np.ndarray:
-    """Return (turn in degrees, logarithm of the zoom, shift right, shift down)."""
-    limits = np.array([MAX_DEGREES, math.log(MAX_ZOOM), MAX_SHIFT, MAX_SHIFT])
-    return rng.uniform(-limits, limits)
 
 
 def _affine(pose: np.ndarray, side: int) -> np.ndarray:

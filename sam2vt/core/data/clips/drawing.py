@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from sam2vt.config import AugmentConfig
 from sam2vt.core.data.clips.content import Content, draw_content
 from sam2vt.core.data.clips.spec import ClipSpec
-from sam2vt.core.data.frames.feature_cache import from_bits
+from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.types import Clip, SampleKey, VideoRecord
 from sam2vt.errors import DataError
 
@@ -37,7 +38,7 @@ def make_clip(
     clip that says so comes instead.
     """
     draw = draw_or_quarantine if quarantine else draw_clip
-    return _as_tensors(draw(records, key, spec))
+    return as_tensors(draw(records, key, spec))
 
 
 def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
@@ -52,16 +53,23 @@ def draw_clip(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) ->
         # Random numbers of its own: window, objects and kinds of prompts are those of the clip as it is.
         own = np.random.default_rng(np.random.SeedSequence(sequence, spawn_key=(_AUGMENT_STREAM,)))
         content = _augment(content, records, place, whole, own)
-    padding = [frames[-1]] * (spec.clip_length - len(frames))
+    prompts = _draw_prompts(content.masks, spec, rng)
+    frames += [frames[-1]] * (spec.clip_length - len(frames))
+    return _as_clip(content, prompts, record.video_id, frames, (record.height, record.width))
+
+
+def _as_clip(
+    content: Content, prompts: list[dict[str, Any]], video_id: str, frames: list[int], size: tuple[int, int]
+) -> ClipArrays:
     return {
         **({"images": content.images} if content.features is None else {"features": content.features}),
         "masks": content.masks,
         "valid_masks": content.valid_masks,
-        "prompts": _draw_prompts(content.masks, spec, rng),
-        "video_id": record.video_id,
-        "frame_indices": frames + padding,
+        "prompts": prompts,
+        "video_id": video_id,
+        "frame_indices": frames,
         "object_ids": content.object_ids,
-        "original_size": (record.height, record.width),
+        "original_size": size,
         "num_objects": len(content.object_ids),
     }
 
@@ -94,18 +102,10 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
         place = key.index % len(records)
         try:
             video_id, source = records[place].video_id, records[place].source
-        # A table is read by row, so the record may be what is damaged.
-        except DataError:  # the record itself cannot be read
+        except DataError:  # a table is read by row, so the record may be what is damaged
             video_id, source = f"video {place}", ""
-        clip = draw_blank(spec, video_id)
-        clip["quarantined"] = {
-            "epoch": key.epoch,
-            "index": key.index,
-            "video_id": video_id,
-            "source": source,
-            "error": str(error),
-        }
-        return clip
+        told = {**asdict(key), "video_id": video_id, "source": source, "error": str(error)}
+        return {**draw_blank(spec, video_id), "quarantined": told}
 
 
 def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
@@ -114,7 +114,7 @@ def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
     Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
     last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
     """
-    return _as_tensors(draw_blank(spec, video_id))
+    return as_tensors(draw_blank(spec, video_id))
 
 
 def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
@@ -125,28 +125,10 @@ def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
     prompt = _prompt(centre, 0, 0, spec, np.random.default_rng(0), spec.prompts.prompt_types[0])
     prompt["frame_index"] = length - 1
     black = np.zeros((length, 3, height, width), dtype=np.uint8)
-    return {
-        **({"images": black} if spec.features is None else {"features": spec.features.blank(length)}),
-        "masks": np.zeros((length, 1, height, width), dtype=bool),
-        "valid_masks": np.zeros((length, 1), dtype=bool),
-        "prompts": [prompt],
-        "video_id": video_id,
-        "frame_indices": [-1] * length,
-        "object_ids": [0],
-        "original_size": (height, width),
-        "num_objects": 1,
-    }
-
-
-def _as_tensors(value: Any) -> Any:
-    """Return the same clip with tensors in place of its arrays; they share memory."""
-    import torch
-
-    if isinstance(value, np.ndarray):
-        return from_bits(value) if value.dtype == np.uint16 else torch.from_numpy(value)
-    if isinstance(value, dict):
-        return {key: _as_tensors(each) for key, each in value.items()}
-    return [_as_tensors(each) for each in value] if isinstance(value, list) else value
+    masks, valid = np.zeros((length, 1, height, width), dtype=bool), np.zeros((length, 1), dtype=bool)
+    features = None if spec.features is None else spec.features.blank(length)
+    content = Content(black, masks, valid, [0], features)
+    return _as_clip(content, [prompt], video_id, [-1] * length, (height, width))
 
 
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
@@ -162,12 +144,8 @@ def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
             log.warning(
                 "video %s (%s) has %d usable frames, fewer than the %d a clip needs (clip length %d, "
                 "frame stride %d): its clips are padded by their last frame, which counts nowhere",
-                record.video_id,
-                record.source,
-                len(record.frames),
-                own.span,
-                own.clip_length,
-                own.frame_stride,
+                *(record.video_id, record.source, len(record.frames)),
+                *(own.span, own.clip_length, own.frame_stride),
             )
 
 
@@ -193,7 +171,4 @@ def _draw_prompts(masks: np.ndarray, spec: ClipSpec, rng: np.random.Generator) -
 def _prompt(
     masks: np.ndarray, t: int, n: int, spec: ClipSpec, rng: np.random.Generator, kind: str | None = None
 ) -> dict[str, Any]:
-    prompt = spec.prompts.draw(masks[t, n], rng, kind)
-    prompt["object_index"] = n
-    prompt["frame_index"] = t
-    return prompt
+    return {**spec.prompts.draw(masks[t, n], rng, kind), "object_index": n, "frame_index": t}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.types import PROMPT_TYPES, Prompt
 from sam2vt.errors import ConfigError, DataError
 
@@ -81,14 +82,8 @@ class PromptGenerator:
         many points as it has pixels, so a mask that fills the image gives no negatives. A box is its
         first and last pixel in x and y. Raises DataError for an empty mask or a wrong shape.
         """
-        import torch
-
         rng = np.random.default_rng() if rng is None else rng
-        drawn = self.draw(_as_bool_image(mask), rng, prompt_type)
-        return {
-            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for key, value in drawn.items()
-        }  # type: ignore[return-value]
+        return as_tensors(self.draw(_as_bool_image(mask), rng, prompt_type))
 
     def draw(
         self, pixels: np.ndarray, rng: np.random.Generator, prompt_type: str | None = None

@@ -51,7 +51,8 @@ def choose_objects(window: Window, spec: ClipSpec, rng: np.random.Generator) -> 
     "uniform" draws them alike, "visible" by the number of frames and "large" by the largest area they show.
     """
     candidates = sorted(window.early or {i for masks in window.visible.values() for i in masks})
-    areas = _largest_areas(window, candidates) if _needs_areas(spec) else {}
+    is_by_size = spec.min_object_pixels or spec.object_sampling == "large"
+    areas = _largest_areas(window, candidates) if is_by_size else {}
     if spec.min_object_pixels:
         large = [each for each in candidates if areas[each] >= spec.min_object_pixels]
         candidates = large or [max(candidates, key=lambda each: areas[each])]
@@ -68,10 +69,6 @@ def _shares(window: Window, candidates: list[int], areas: dict[int, int], sampli
     frames = {each: sum(each in masks for masks in window.visible.values()) for each in candidates}
     weights = np.array([(areas if sampling == "large" else frames)[each] for each in candidates])
     return weights / weights.sum()
-
-
-def _needs_areas(spec: ClipSpec) -> bool:
-    return spec.min_object_pixels > 0 or spec.object_sampling == "large"
 
 
 def _largest_areas(window: Window, object_ids: list[int]) -> dict[int, int]:

@@ -147,6 +147,17 @@ def from_bits(level: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(level.view(np.int16)).view(torch.bfloat16)
 
 
+def as_tensors(value: Any) -> Any:
+    """Return a clip or a part of one with tensors in place of its arrays; they share memory."""
+    import torch
+
+    if isinstance(value, np.ndarray):
+        return from_bits(value) if value.dtype == np.uint16 else torch.from_numpy(value)
+    if isinstance(value, dict):
+        return {key: as_tensors(each) for key, each in value.items()}
+    return [as_tensors(each) for each in value] if isinstance(value, list) else value
+
+
 def cache_root(setting: str) -> str:
     """Return the folder or URI that `dataset.feature_cache` means."""
     if setting != AUTO:

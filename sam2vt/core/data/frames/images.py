@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
@@ -42,10 +44,13 @@ def open_image(path: str, what: str = "image", data: bytes | None = None) -> Ima
     except (UnidentifiedImageError, *_DAMAGE) as error:
         raise _not_opened(path, what, error, data) from None
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    try:
+        if width * height > MAX_PIXELS:
+            raise _too_large(path, what, f"it is {width}x{height}")
+        _check_single(image, path, what)
+    except DataError:
         image.close()
-        raise _too_large(path, what, f"it is {width}x{height}")
-    _check_single(image, path, what)
+        raise
     return image
 
 
@@ -62,8 +67,14 @@ def _not_opened(path: str, what: str, error: Exception, data: bytes | None) -> D
 
 def read_pixels(image: Image.Image, path: str, what: str = "image") -> np.ndarray:
     """Return the pixels of an opened image as its own type, [height, width] or [height, width, channels]."""
-    try:
+    with _refusing_damage(path, what):
         return np.asarray(image)
+
+
+@contextmanager
+def _refusing_damage(path: str, what: str) -> Iterator[None]:
+    try:
+        yield
     except _DAMAGE as error:
         raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
 
@@ -72,10 +83,8 @@ def image_size(path: str, what: str = "image") -> tuple[int, int]:
     """Return (height, width) as displayed, from the header alone."""
     with located(file=path), open_image(path, what) as image:
         width, height = image.size
-        try:
+        with _refusing_damage(path, f"EXIF data of the {what}"):
             turned = _orientation(image) in (5, 6, 7, 8)
-        except _DAMAGE as error:
-            raise DataError(f"{path}: the {what} has damaged EXIF data: {error}; save it again") from None
     return (width, height) if turned else (height, width)
 
 
@@ -100,15 +109,17 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
     """
     with open_image(path, "frame", data) as image:
         if is_deep(image) != (intensity_range is not None):
-            raise _wrong_depth(path, intensity_range)
+            raise DataError(
+                f"{path}: the frame has more than 8 bits a channel; save frames as 8 bit images"
+                if intensity_range is None
+                else f"{path}: the frame is no 16 bit gray image, as the other frames of its video are; save "
+                "all frames of a video in one depth"
+            )
         if intensity_range is not None:
             return _scaled(read_pixels(image, path, "frame"), *intensity_range)
-        try:
+        with _refusing_damage(path, "frame"):
             # Masks are drawn on frames as viewers show them: turned.
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-        except _DAMAGE as error:
-            raise DataError(f"{path}: the frame is damaged: {error}; export or copy it again") from None
-        return np.array(upright)
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -122,41 +133,23 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(frame, (size[1], size[0]), interpolation=interpolation)
 
 
-def _check_single(image: Image.Image, path: str, what: str) -> None:
+def _check_single(image: Any, path: str, what: str) -> None:
     """Refuse animations and stacks; an MPO, as phones write it, is a photo with a second one behind it."""
-    try:
-        several = image.format in ("PNG", "GIF", "WEBP", "TIFF") and _has_second(image)
-    except _DAMAGE as error:
-        image.close()
-        raise DataError(f"{path}: the {what} is damaged: {error}; export or copy the file again") from None
+    with _refusing_damage(path, what):
+        # Pillow tells a stack of a TIFF only by counting its pages.
+        several = image.format == "TIFF" and image.n_frames > 1
+        several |= image.format in ("PNG", "GIF", "WEBP") and getattr(image, "is_animated", False)
     if several:
-        image.close()
         raise DataError(
             f"{path}: the {what} holds several images (an animation, or a stack of slices); allowed is one "
             "image a file: write each into a file of its own"
         )
 
 
-def _has_second(image: Any) -> bool:
-    # Pillow tells a stack of a TIFF only by counting its pages.
-    if image.format == "TIFF":
-        return bool(image.n_frames > 1)
-    return bool(getattr(image, "is_animated", False))
-
-
 def _too_large(path: str, what: str, size: str) -> DataError:
     return DataError(
         f"{path}: the {what} is too large: {size}; allowed are {MAX_PIXELS} pixels. Resize it, or remove it "
         "if it is no image of yours"
-    )
-
-
-def _wrong_depth(path: str, intensity_range: Any) -> DataError:
-    if intensity_range is None:
-        return DataError(f"{path}: the frame has more than 8 bits a channel; save frames as 8 bit images")
-    return DataError(
-        f"{path}: the frame is no 16 bit gray image, as the other frames of its video are; save all frames "
-        "of a video in one depth"
     )
 
 

@@ -54,13 +54,10 @@ def _decodable_from(record: VideoRecord, damaged: int) -> int:
     source = video_source(record)
     if source is None:
         return damaged + 1
-    index, _ = frame_index(source)
+    index = frame_index(source)
     key = index.key_place(damaged) + 1
-    return (
-        index.first_frame(key)
-        if index.times is not None and key < len(index.key_times)
-        else record.num_frames
-    )
+    is_known = index.times is not None and key < len(index.key_times)
+    return index.first_frame(key) if is_known else record.num_frames
 
 
 def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataError | None]:

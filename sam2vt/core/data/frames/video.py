@@ -59,7 +59,6 @@ class _CachedIndex:
     """A file's index, replaced by a safer one if it proves wrong."""
 
     index: FrameIndex
-    exact: bool  # times are those of decoded frames, not of packets
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
@@ -71,32 +70,27 @@ def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
     """
     path = os.fspath(path)
     with located(file=path):
-        return _probe(path)
-
-
-def _probe(path: str) -> VideoProbe:
-    # Only a decoded frame tells the rotation, and headers may state another size.
-    with closing(_exact_frames(path, [0])) as frames:
-        _, frame = next(frames)
-    quarter_turns = _quarter_turns(frame, path, 0)
-    height, width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
-    with open_video(path) as (_, stream):
-        codec = stream.codec_context.name
-    num_frames = _cached(path).index.num_frames
-    return VideoProbe(path, num_frames, height, width, 90 * quarter_turns, codec)
+        # Only a decoded frame tells the rotation, and headers may state another size.
+        with closing(_exact_frames(path, [0])) as frames:
+            _, frame = next(frames)
+        quarter_turns = _quarter_turns(frame, path, 0)
+        height, width = (frame.width, frame.height) if quarter_turns % 2 else (frame.height, frame.width)
+        with open_video(path) as (_, stream):
+            codec = stream.codec_context.name
+        num_frames = frame_index(path).num_frames
+        return VideoProbe(path, num_frames, height, width, 90 * quarter_turns, codec)
 
 
 def video_source(record: VideoRecord) -> VideoSource | None:
     """Return the video file of a record; None: its frames are images."""
     if record.packed is not None and record.packed.file is not None:
-        return PackedFile(record.video_id, record.packed)
+        return PackedFile(record.video_id, record.packed, *record.packed.file)
     return record.video_path
 
 
-def frame_index(source: VideoSource) -> tuple[FrameIndex, bool]:
-    """Return the index of a video file, and whether its times are those of decoded frames, not of packets."""
-    cached = _cached(source)
-    return cached.index, cached.exact
+def frame_index(source: VideoSource) -> FrameIndex:
+    """Return the index of a video file, as good as it is known by now."""
+    return _cached(source).index
 
 
 def pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:
@@ -126,8 +120,8 @@ def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
 
 def _mend(path: VideoSource, cached: _CachedIndex, target: int) -> None:
     """Replace an index that proved wrong: first by a decoded one, then by one that never seeks."""
-    if not cached.exact:
-        cached.index, cached.exact = _scan(path, cached.index), True
+    if not cached.index.exact:
+        cached.index = _scan(path, cached.index)
     elif len(cached.index.key_times):
         none = np.zeros(0, dtype=np.int64)
         cached.index = replace(cached.index, key_times=none, key_seeks=none)
@@ -285,13 +279,12 @@ def _index_file(path: VideoSource, mtime_ns: int, num_bytes: int) -> _CachedInde
         index = _scan(path, index)
     if index.num_frames == 0:
         raise DataError(f"{path}: the file has a video stream without a frame; re-encode it")
-    return _CachedIndex(index, exact=not trusted)
+    return _CachedIndex(index)
 
 
 @lru_cache(maxsize=4096)
 def _packed_index(source: PackedFile) -> _CachedIndex:
-    row = source.index_row()
-    return _CachedIndex(FrameIndex.from_row(row), row["exact"])
+    return _CachedIndex(FrameIndex.from_row(source.index_row()))
 
 
 def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
@@ -300,4 +293,5 @@ def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
     with open_video(path) as (container, stream):
         times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]
     rising = all(a is not None and b is not None and a < b for a, b in pairwise([*times, inf]))
-    return replace(listed, num_frames=len(times), times=np.array(times, dtype=np.int64) if rising else None)
+    known = np.array(times, dtype=np.int64) if rising else None
+    return replace(listed, num_frames=len(times), times=known, exact=True)

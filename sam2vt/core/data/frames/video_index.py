@@ -63,22 +63,19 @@ class FrameIndex:
     times: np.ndarray | None  # int64 [F], strictly rising, in the stream's time base
     key_times: np.ndarray  # int64 [K], rising
     key_seeks: np.ndarray  # int64 [K], decoding times: containers are searched by them
+    exact: bool = False  # times are those of decoded frames, not of packets
 
     def to_row(self) -> dict[str, Any]:
         """Return it as plain numbers, as a shard stores it."""
         return {
-            "num_frames": self.num_frames,
-            "times": None if self.times is None else self.times.tolist(),
-            "key_times": self.key_times.tolist(),
-            "key_seeks": self.key_seeks.tolist(),
+            name: each.tolist() if isinstance(each, np.ndarray) else each for name, each in vars(self).items()
         }
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> FrameIndex:
-        """Return the index of what `to_row` returned; other fields are passed over."""
-        keys = (np.array(row[name], dtype=np.int64) for name in ("key_times", "key_seeks"))
-        times = None if row["times"] is None else np.array(row["times"], dtype=np.int64)
-        return cls(row["num_frames"], times, *keys)
+        """Return the index of what `to_row` returned."""
+        lists = {name: each for name, each in row.items() if isinstance(each, list)}
+        return cls(**{**row, **{name: np.array(each, dtype=np.int64) for name, each in lists.items()}})
 
     def key_place(self, target: int) -> int:
         """Return which key frame to decode from to get frame `target`; 0: from the start of the file."""
@@ -94,10 +91,7 @@ class FrameIndex:
 
     def key_of(self, time: int | None, last: int) -> int | None:
         """Return which of the key frames 1 to `last` has this time; None: none of them."""
-        for key in range(last, 0, -1):
-            if self.key_times[key] == time:
-                return key
-        return None
+        return next((key for key in range(last, 0, -1) if self.key_times[key] == time), None)
 
 
 def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
@@ -124,10 +118,5 @@ def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
     keys.sort()
     unique = len(set(times)) == len(times)
     trusted = unique and not odd and codec not in _HIDDEN_FRAME_CODECS and announced in (0, num_packets)
-    index = FrameIndex(
-        num_frames=len(times),
-        times=np.array(times, dtype=np.int64),
-        key_times=np.array([time for time, _ in keys], dtype=np.int64),
-        key_seeks=np.array([seek for _, seek in keys], dtype=np.int64),
-    )
-    return index, trusted
+    key_times, key_seeks = np.array(keys, dtype=np.int64).reshape(-1, 2).T
+    return FrameIndex(len(times), np.array(times, dtype=np.int64), key_times, key_seeks), trusted

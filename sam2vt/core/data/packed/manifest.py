@@ -63,12 +63,10 @@ class PackProgress:
     version: int = VERSION
 
 
-def write_manifest(folder: Folder, manifest: PackManifest) -> None:
-    folder.write(MANIFEST, json.dumps(asdict(manifest), indent=1).encode())
-
-
-def write_progress(folder: Folder, progress: PackProgress) -> None:
-    folder.write(PROGRESS, json.dumps(asdict(progress), indent=1).encode())
+def write_json(folder: Folder, content: PackManifest | PackProgress) -> None:
+    """Write the manifest, or the progress, under its name."""
+    name = MANIFEST if isinstance(content, PackManifest) else PROGRESS
+    folder.write(name, json.dumps(asdict(content), indent=1).encode())
 
 
 def read_manifest(folder: Folder) -> PackManifest:
@@ -105,12 +103,11 @@ def read_progress(folder: Folder) -> PackProgress:
 
 
 def _read(folder: Folder, name: str, where: str) -> dict[str, Any]:
+    content = folder.read(name)
     try:
-        fields = json.loads(folder.read(name))
-    except ValueError as error:  # DataError is one
-        raise (
-            error if isinstance(error, DataError) else DataError(f"{where}: is no JSON: {error}; {_REMEDY}")
-        ) from None
+        fields = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{where}: is no JSON: {error}; {_REMEDY}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise DataError(f"{where}: is not of a pack: its format is not {FORMAT}; choose another folder")
     if fields.get("version") != VERSION:

@@ -104,20 +104,11 @@ class PackedFile:
 
     video_id: str
     packed: PackedVideo
+    ending: str  # with its dot
+    num_bytes: int
 
     def __str__(self) -> str:
         return str(_place(self.video_id, self.packed, 0))
-
-    @property
-    def num_bytes(self) -> int:
-        assert self.packed.file is not None
-        return self.packed.file[1]
-
-    @property
-    def ending(self) -> str:
-        """With its dot."""
-        assert self.packed.file is not None
-        return self.packed.file[0]
 
     def open(self) -> SlicedFile:
         return SlicedFile(self)

@@ -14,8 +14,7 @@ from pycocotools import mask as coco_mask
 from sam2vt.core.data.masks.loading import void_hint
 from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, masks_without_void
-from sam2vt.core.data.writing.folder import write_file
-from sam2vt.core.data.writing.frames import frame_stems, write_frames
+from sam2vt.core.data.writing.folder import frame_stems, write_file, write_frames
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError

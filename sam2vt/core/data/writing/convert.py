@@ -12,8 +12,7 @@ from sam2vt.core.data.workers import with_progress
 from sam2vt.core.data.writing.coco import join_parts, write_part
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses
 from sam2vt.core.data.writing.davis import write_labels, write_objects
-from sam2vt.core.data.writing.folder import work_folder
-from sam2vt.core.data.writing.frames import folder_names
+from sam2vt.core.data.writing.folder import folder_names, work_folder
 from sam2vt.core.data.writing.sav import write_sav
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError

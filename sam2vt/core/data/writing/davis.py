@@ -18,8 +18,7 @@ from sam2vt.core.data.writing.conversion import (
     frame_where,
     masks_all_known,
 )
-from sam2vt.core.data.writing.folder import write_file
-from sam2vt.core.data.writing.frames import frame_stems, write_frames
+from sam2vt.core.data.writing.folder import frame_stems, write_file, write_frames
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -105,12 +104,10 @@ def _check_overlap(labels: np.ndarray, mask: np.ndarray, key: int, where: str, l
 
 def _png(labels: np.ndarray) -> bytes:
     buffer = BytesIO()
-    if labels.dtype == np.uint16:
-        Image.fromarray(labels).save(buffer, "PNG")
-    else:
-        image = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
+    image = Image.fromarray(labels)
+    if labels.dtype == np.uint8:
         image.putpalette(_palette())
-        image.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -120,7 +117,5 @@ def _palette() -> bytes:
     A number's lowest three bits are the highest of red, green and blue, the next three the second highest.
     """
     values = np.arange(256)
-    channels = [
-        sum((((values >> (3 * k + channel)) & 1) << (7 - k)) for k in range(3)) for channel in range(3)
-    ]
+    channels = [sum(((values >> (3 * k + c)) & 1) << (7 - k) for k in range(3)) for c in range(3)]
     return np.stack(channels, axis=1).astype(np.uint8).tobytes()

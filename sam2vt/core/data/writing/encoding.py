@@ -31,10 +31,6 @@ class Encoding:
     kind: str = "keep"
     quality: int = 95
 
-    @property
-    def suffix(self) -> str:
-        return ".jpg" if self.kind == "jpeg" else ".png"
-
     def __str__(self) -> str:
         return f"jpeg:{self.quality}" if self.kind == "jpeg" else self.kind
 
@@ -59,13 +55,13 @@ def is_kept(record: VideoRecord, encoding: Encoding) -> bool:
 def encoded_frames(record: VideoRecord, frames: range, encoding: Encoding) -> Iterator[bytes]:
     """Yield these frames in order. `keep` is for records that have images."""
     if is_kept(record, encoding):
-        yield from kept_images(record, frames)
+        yield from _kept_images(record, frames)
         return
     for frame in iterate_frames(replace(record, frame_range=(frames.start, frames.stop))):
         yield encode_image(frame, encoding)
 
 
-def kept_images(record: VideoRecord, frames: Sequence[int]) -> Iterator[bytes]:
+def _kept_images(record: VideoRecord, frames: Sequence[int]) -> Iterator[bytes]:
     """Yield the content of the image files. Raises DataError for one that is missing, or of another size."""
     if record.packed is not None:
         for _, _, data in iterate_images(record, frames):
@@ -127,9 +123,8 @@ def write_video(
             if stream is None:
                 stream = _add_stream(container, frame, fps, crf)
                 stream.pix_fmt = "yuv444p" if full_colours else "yuv420p"
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-            )
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            container.mux(stream.encode(picture))
         if stream is None:
             raise DataError(f"{os.fspath(path)}: a video needs at least one frame; got none to write")
         container.mux(stream.encode(None))

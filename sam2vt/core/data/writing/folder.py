@@ -1,18 +1,23 @@
-"""The folder of a conversion: it appears when it is complete, and goes on where it was stopped."""
+"""The folder of a conversion, which appears when it is complete and resumes, and the files in it."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sam2vt.core.data.formats.listing import natural_key, stem
+from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, has_images, image_suffix
 from sam2vt.core.storage.disk import unreadable, unwritable, write_whole
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _DONE = ".converted"  # what is converted, then a line a video that is done
 _SUFFIX = ".converting"
+_NOT_IN_NAMES = '/\\:\0"*?<>|'
 
 
 class WorkFolder:
@@ -88,3 +93,67 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, with the folders above it."""
     with write_whole(path) as written:
         written.write_bytes(content)
+
+
+def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
+    """Return video id -> a name that a file or folder may have. Raises DataError where two become the
+    same.
+    """
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for video_id in video_ids:
+        name = "".join("_" if each in _NOT_IN_NAMES else each for each in video_id) or "_"
+        # Hidden folders are passed over when the dataset is read.
+        name = f"_{name[1:]}" if name.startswith(".") else name
+        if name in owners:
+            raise DataError(
+                f"two videos would be written as {name}: {owners[name]} and {video_id}; rename one"
+            )
+        names[video_id], owners[name] = name, video_id
+    return names
+
+
+def frame_stems(record: VideoRecord) -> list[str]:
+    """Return the names of the frames without their endings: those of their files, else their indices.
+
+    Names that do not sort in the order of the frames, or are not all different, become indices, too.
+    """
+    stems = [stem(os.path.basename(path)) for path in record.frame_paths or ()]
+    # Readers sort by name: other names would put the frames in another order.
+    if stems and len(set(stems)) == len(stems) and sorted(stems, key=natural_key) == stems:
+        return stems
+    return [f"{index:05d}" for index in range(record.num_frames)]
+
+
+def write_frames(
+    record: VideoRecord, folder: Path, stems: list[str], encoding: Encoding, link: bool
+) -> list[str]:
+    """Return the names of the files written, an image a frame; with `link` hard links where that is possible.
+
+    Frames of 16 bits become PNGs of 8 bits, as a training sees them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if link and record.frame_paths is not None and record.intensity_range is None:
+        files = [f"{name}{Path(path).suffix.lower()}" for name, path in zip(stems, record.frame_paths)]
+        for path, file in zip(record.frame_paths, files):
+            link_or_copy(path, folder / file, link)
+        return files
+    if has_images(record):
+        encoding = Encoding("keep" if record.intensity_range is None else "png")
+    files = []
+    for name, data in zip(stems, encoded_frames(record, range(record.num_frames), encoding), strict=True):
+        files.append(name + image_suffix(data))
+        write_file(folder / files[-1], data)
+    return files
+
+
+def link_or_copy(source: str, path: Path, link: bool) -> None:
+    """Make a hard link where it is wanted and the file system has it, else a copy."""
+    with write_whole(path) as written:
+        if link:
+            try:
+                os.link(os.path.realpath(source), written)
+                return
+            except OSError:  # another file system, or one without links
+                pass
+        shutil.copyfile(source, written)

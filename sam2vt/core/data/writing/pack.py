@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
 
 from sam2vt.core.data.packed.manifest import (
     MANIFEST,
@@ -20,27 +19,17 @@ from sam2vt.core.data.packed.manifest import (
     read_progress,
     shard_name,
     shard_schema,
-    write_manifest,
-    write_progress,
+    write_json,
 )
 from sam2vt.core.data.records.fingerprint import fingerprint
+from sam2vt.core.data.records.serialization import encode_record
 from sam2vt.core.data.records.table import LEAN, write_records
 from sam2vt.core.data.workers import ENDED, process_pool, with_progress
 from sam2vt.core.data.writing.encoding import parse_encoding
-from sam2vt.core.data.writing.segments import (
-    Row,
-    SegmentTask,
-    build_rows,
-    num_segments,
-    packed_record,
-    tasks_of,
-)
-from sam2vt.core.storage.folder import Counted, Folder
+from sam2vt.core.data.writing.segments import Row, SegmentTask, build_rows, num_segments, packed_record
+from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
 
 _SEGMENTS_A_TASK = 4
 _MEGABYTE = 1_000_000
@@ -77,7 +66,7 @@ def pack(
     rows = with_progress(_rows(records, options, done, workers), total, "segment", done)
     for part in _write_shards(folder, rows, len(progress.shards), options.shard_mb * _MEGABYTE):
         progress = replace(progress, shards=[*progress.shards, part])
-        write_progress(folder, progress)
+        write_json(folder, progress)
     manifest = _finish(folder, records, options, progress.shards)
     folder.delete(PROGRESS)
     return manifest
@@ -94,7 +83,7 @@ def _begin(folder: Folder, wanted: PackProgress) -> PackProgress:
     if PROGRESS not in sizes:
         if sizes:
             raise DataError(f"{folder.root}: is not empty ({min(sizes)}); choose an empty folder")
-        write_progress(folder, wanted)
+        write_json(folder, wanted)
         return wanted
     found = read_progress(folder)
     if (found.source, found.options) != (wanted.source, wanted.options):
@@ -122,8 +111,11 @@ def _tasks(records: Iterable[VideoRecord], options: PackOptions, done: int) -> I
     encoding = parse_encoding(options.encode)
     for place, record in enumerate(records):
         number = num_segments(record, options.segment_frames)
-        if done < number:
-            yield from tasks_of(record, place, options.segment_frames, encoding, done, _SEGMENTS_A_TASK)
+        # As text, paths that count up are one pattern; a pickle would send every path to each process.
+        text = encode_record(record) if done < number else ""
+        for start in range(done, number, _SEGMENTS_A_TASK):
+            segments = range(start, min(start + _SEGMENTS_A_TASK, number))
+            yield SegmentTask(text, place, segments, options.segment_frames, encoding)
         done = max(0, done - number)
 
 
@@ -151,23 +143,21 @@ def _in_processes(
 def _write_shards(folder: Folder, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:
     """Write shards, each ended by the row that fills it, whatever compression makes of its size."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     schema, row, number = shard_schema(), next(rows, None), first
     while row is not None:
         num_rows = size = 0
-        with folder.create(shard_name(number)) as file, _shard_writer(file) as writer:
+        with (
+            folder.create(shard_name(number)) as file,
+            pq.ParquetWriter(file, schema, compression="zstd", **LEAN) as writer,
+        ):
             while row is not None and size < limit:
                 writer.write_batch(pa.RecordBatch.from_pylist([row], schema=schema))  # a row group of its own
                 num_rows, size = num_rows + 1, size + _row_bytes(row)
                 row = next(rows, None)
         yield PackedPart(shard_name(number), file.num_bytes, file.sha256, num_rows)
         number += 1
-
-
-def _shard_writer(file: Counted) -> pq.ParquetWriter:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetWriter(file, shard_schema(), compression="zstd", **LEAN)
 
 
 def _row_bytes(row: Row) -> int:
@@ -193,16 +183,9 @@ def _finish(
     write_records(packed(), f"{folder.root}/{RECORDS}")
     size = folder.sizes()[RECORDS]
     part = PackedPart(RECORDS, size, folder.sha256(RECORDS), seen["videos"])
-    manifest = PackManifest(
-        videos=seen["videos"],
-        frames=seen["frames"],
-        annotated_frames=seen["annotated_frames"],
-        segment_frames=options.segment_frames,
-        encode=options.encode,
-        shards=shards,
-        records=part,
-    )
-    write_manifest(folder, manifest)
+    how = {"segment_frames": options.segment_frames, "encode": options.encode}
+    manifest = PackManifest(**seen, **how, shards=shards, records=part)  # type: ignore[arg-type]
+    write_json(folder, manifest)
     return manifest
 
 

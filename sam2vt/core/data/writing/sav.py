@@ -14,8 +14,7 @@ from sam2vt.core.data.frames.video import probe_video, video_source
 from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, all_object_ids, masks_without_void
 from sam2vt.core.data.writing.encoding import write_video
-from sam2vt.core.data.writing.folder import write_file
-from sam2vt.core.data.writing.frames import link_or_copy
+from sam2vt.core.data.writing.folder import link_or_copy, write_file
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError

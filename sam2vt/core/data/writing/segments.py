@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from sam2vt.core.data.frames.video import VideoSource, frame_index, video_source
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
 from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.packed.reader import slice_bytes
-from sam2vt.core.data.records.serialization import decode_record, encode_extra, encode_record
+from sam2vt.core.data.records.serialization import decode_record, encode_extra
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, is_kept
 from sam2vt.core.types import PackedMasks, PackedVideo, VideoRecord
 
@@ -30,18 +29,6 @@ class SegmentTask(NamedTuple):
     encoding: Encoding
 
 
-def tasks_of(
-    record: VideoRecord, video: int, segment_frames: int, encoding: Encoding, first: int, a_task: int
-) -> Iterator[SegmentTask]:
-    """Yield the video's segments from `first` on, `a_task` of them together."""
-    # As text, paths that count up are one pattern; a pickle would send every path to each process.
-    text = encode_record(record)
-    number = num_segments(record, segment_frames)
-    for start in range(first, number, a_task):
-        segments = range(start, min(start + a_task, number))
-        yield SegmentTask(text, video, segments, segment_frames, encoding)
-
-
 def num_segments(record: VideoRecord, segment_frames: int) -> int:
     return -(-record.num_frames // segment_frames)
 
@@ -56,7 +43,7 @@ def packed_record(
     record: VideoRecord, segment_frames: int, encoding: Encoding, rows: tuple[tuple[str, int, int], ...]
 ) -> VideoRecord:
     """Return the record of what these rows hold; its shards lie where its table does."""
-    source = video_source(record) if encoding.kind == "keep" else None
+    source = _kept_file(record, encoding)
     file = None if source is None else (_ending(source), _num_bytes(source))
     return replace(
         _without_files(record, encoding),
@@ -77,7 +64,7 @@ def _record(text: str) -> VideoRecord:
 def _row(record: VideoRecord, task: SegmentTask, segment: int) -> Row:
     start = segment * task.segment_frames
     frames = range(start, min(start + task.segment_frames, record.num_frames))
-    source = video_source(record) if task.encoding.kind == "keep" else None
+    source = _kept_file(record, task.encoding)
     is_first = segment == 0
     if source is None:
         data = list(encoded_frames(record, frames, task.encoding))
@@ -90,7 +77,7 @@ def _row(record: VideoRecord, task: SegmentTask, segment: int) -> Row:
         "first_frame": start,
         "num_frames": len(frames),
         "masks": [_masks(record, frame) for frame in frames if frame in record.annotations],
-        "index": _index(source) if source is not None and is_first else None,
+        "index": frame_index(source).to_row() if source is not None and is_first else None,
         "metadata": _metadata(record, task.encoding) if is_first else None,
         "data": data,
     }
@@ -109,7 +96,7 @@ def _masks(record: VideoRecord, frame: int) -> dict[str, Any]:
 
 
 def _metadata(record: VideoRecord, encoding: Encoding) -> str:
-    source = video_source(record) if encoding.kind == "keep" else None
+    source = _kept_file(record, encoding)
     fields = {
         "num_frames": record.num_frames,
         "height": record.height,
@@ -128,9 +115,8 @@ def _without_files(record: VideoRecord, encoding: Encoding) -> VideoRecord:
     return replace(record, object_list=None, intensity_range=intensity_range)
 
 
-def _index(source: VideoSource) -> dict[str, Any]:
-    index, exact = frame_index(source)
-    return {**index.to_row(), "exact": exact}
+def _kept_file(record: VideoRecord, encoding: Encoding) -> VideoSource | None:
+    return video_source(record) if encoding.kind == "keep" else None
 
 
 def _slice(source: VideoSource, segment: int, number: int) -> bytes:

@@ -70,7 +70,7 @@ def test_every_frame_in_clips_and_some_alone_in_random_order(shared_data, name):
 def test_a_clip_costs_what_lies_between_its_key_frame_and_its_end(shared_data, monkeypatch, name):
     path = shared_data / "decode" / name
     record, decoded = as_record(path), []
-    index = decoding.frame_index(str(path))[0]
+    index = decoding.frame_index(str(path))
     numbered = decoding._numbered
 
     def counted(*arguments):

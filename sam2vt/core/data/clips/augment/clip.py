@@ -17,11 +17,6 @@ from sam2vt.core.data.clips.augment.mixing import make_mosaic, paste_object
 from sam2vt.core.data.clips.content import Content
 
 Change = Callable[[torch.Tensor], torch.Tensor]  # of a frame, float [3, H, W] from 0 to 1
-_ADJUST: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    "brightness": F.adjust_brightness,
-    "contrast": F.adjust_contrast,
-    "saturation": F.adjust_saturation,
-}
 
 
 def augment(
@@ -85,7 +80,7 @@ def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Chan
     """Return what changes the colours of all frames of a clip, in order."""
     changes = draw_jitter(settings, rng)
     if settings.hue:
-        changes.append(_by(F.adjust_hue, rng.uniform(-settings.hue, settings.hue)))
+        changes.append(_adjust("hue", rng.uniform(-settings.hue, settings.hue)))
     if rng.random() < settings.grayscale_probability:
         changes.append(lambda frame: F.rgb_to_grayscale(frame, num_output_channels=3))
     return changes
@@ -93,11 +88,12 @@ def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Chan
 
 def draw_jitter(settings: AugmentConfig, rng: np.random.Generator, prefix: str = "") -> list[Change]:
     """Return changes of brightness, contrast and saturation by factors around 1."""
-    limits = [(adjust, getattr(settings, prefix + name)) for name, adjust in _ADJUST.items()]
-    return [_by(adjust, rng.uniform(1 - most, 1 + most)) for adjust, most in limits if most]
+    limits = [(name, getattr(settings, prefix + name)) for name in ("brightness", "contrast", "saturation")]
+    return [_adjust(name, rng.uniform(1 - most, 1 + most)) for name, most in limits if most]
 
 
-def _by(adjust: Callable[[torch.Tensor, float], torch.Tensor], factor: float) -> Change:
+def _adjust(name: str, factor: float) -> Change:
+    adjust = getattr(F, f"adjust_{name}")
     return lambda frame: adjust(frame, factor)
 
 

@@ -19,7 +19,7 @@ from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.writing import convert as converting
 from sam2vt.core.data.writing.conversion import ConvertOptions
 from sam2vt.core.data.writing.convert import Target, convert
-from sam2vt.core.data.writing.frames import folder_names
+from sam2vt.core.data.writing.folder import folder_names
 from sam2vt.core.types import ObjectImages, Segmentations
 from sam2vt.errors import ConfigError, DataError
 
