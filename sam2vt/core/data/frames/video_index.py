@@ -67,9 +67,8 @@ class FrameIndex:
 
     def to_row(self) -> dict[str, Any]:
         """Return it as plain numbers, as a shard stores it."""
-        return {
-            name: each.tolist() if isinstance(each, np.ndarray) else each for name, each in vars(self).items()
-        }
+        fields = vars(self).items()
+        return {name: each.tolist() if isinstance(each, np.ndarray) else each for name, each in fields}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> FrameIndex:

@@ -89,7 +89,7 @@ def test_killed_and_started_again(sources, tmp_path):
 
 def interrupted(sources, folder: Path | str, monkeypatch) -> None:
     """A pack that ended with its third shard."""
-    write = writer.write_progress
+    write = writer.write_json
 
     def stop(folder, progress):
         write(folder, progress)
@@ -97,7 +97,7 @@ def interrupted(sources, folder: Path | str, monkeypatch) -> None:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer, "write_progress", stop)
+        patch.setattr(writer, "write_json", stop)
         with pytest.raises(KeyboardInterrupt):
             pack(sources, str(folder), OPTIONS, workers=1)
 
