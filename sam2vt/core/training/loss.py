@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -23,12 +23,7 @@ from sam2vt.core.training.loss_terms.entries import (
     zero_unless,
 )
 from sam2vt.core.training.loss_terms.mask_sums import area_of, is_object, measure, with_gradient
-from sam2vt.core.training.loss_terms.places import (
-    Places,
-    Sampler,
-    sampler,
-    terms_at_masks_size,
-)
+from sam2vt.core.training.loss_terms.places import Places, Sampler, sampler, terms_at_masks_size
 from sam2vt.core.training.loss_terms.terms import (
     FOR_TRUE_IOU,
     TERMS,
@@ -40,14 +35,6 @@ from sam2vt.core.training.loss_terms.terms import (
 )
 from sam2vt.errors import ConfigError
 from sam2vt.settings import choices
-
-# Outputs of the model that the loss takes beside `pred_masks`.
-MODEL_OUTPUTS = ("iou_predictions", "object_score_logits", "scored", "steps")
-
-
-def loss_inputs(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of `SAM2TrainingLoss.forward` among the outputs of `SAM2Model.forward`."""
-    return {name: outputs[name] for name in MODEL_OUTPUTS}
 
 
 class SAM2TrainingLoss(nn.Module):
@@ -146,12 +133,13 @@ class SAM2TrainingLoss(nn.Module):
             if steps is not None and scored is None:
                 scored = entries_of(steps, pred_masks)
             entries = find_entries(target_masks, valid_masks, scored, across_ranks=self.training)
-            names = self._computed(return_components)
-            sums = {
-                name: connected_zero(pred_masks)
-                for name in names
-                if steps is not None or TERMS[name].always_reported
-            }
+            names = [
+                name
+                for name, term in TERMS.items()
+                if self.weights[name] > 0 or (return_components and term.always_reported)
+            ]
+            nothing = connected_zero(pred_masks)
+            sums = {name: nothing for name in names if steps is not None or TERMS[name].always_reported}
             if steps is None:
                 final = final_masks(pred_masks, entries, iou_predictions, object_score_logits)
                 self._add_step(sums, final, entries, names, terms_at_masks_size)
@@ -160,19 +148,12 @@ class SAM2TrainingLoss(nn.Module):
             for step in merged(steps or ()):
                 self._add_step(sums, step, entries, names, sampler(self.resolution, num_points))
             self._add_clip_terms(sums, pred_masks, entries, names)
-            return self._total(sums, entries, connected_zero(pred_masks), return_components)
+            return self._total(sums, entries, nothing, return_components)
 
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each component, `total` aside."""
         return {name: getattr(self, f"{name}_weight") for name in TERMS}
-
-    def _computed(self, return_components: bool) -> list[str]:
-        return [
-            name
-            for name, weight in self.weights.items()
-            if weight > 0 or (return_components and TERMS[name].always_reported)
-        ]
 
     def _add_step(
         self, sums: dict[str, Tensor], step: Step, entries: Entries, names: Sequence[str], where: Sampler
@@ -255,12 +236,26 @@ class SAM2TrainingLoss(nn.Module):
         return total, {name: value.detach() for name, value in {**means, "total": total}.items()}
 
 
+def batch_loss(
+    model: Callable[..., Mapping[str, Any]], criterion: SAM2TrainingLoss, batch: Mapping[str, Any]
+) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Any]]:
+    """Return the loss of a batch, its components, and the model's outputs.
+
+    `model` is `SAM2Model`, or what takes and returns the same.
+    """
+    masks, valid = batch["masks"], batch["valid_masks"]
+    seen = {"valid_masks": valid, "features": batch.get("features")}
+    out = model(batch.get("images"), masks, batch["prompts"], **seen)
+    given = {name: out[name] for name in ("iou_predictions", "object_score_logits", "scored", "steps")}
+    total, components = criterion(out["pred_masks"], masks, valid, True, **given)
+    return total, components, out
+
+
 def _mask_terms(masks: MaskPixels, present: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
     """The named mask terms of each mask; those that only visible objects have are 0 where it is absent."""
-    values = {name: (term, term.of(masks)) for name, term in mask_terms(names).items()}
     return {
-        name: value * present if term.divides_by == "present" else value
-        for name, (term, value) in values.items()
+        name: term.of(masks) * present if term.divides_by == "present" else term.of(masks)
+        for name, term in mask_terms(names).items()
     }
 
 

@@ -104,19 +104,20 @@ def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: boo
             return
         all_stills = all_stills and record.is_still
     what = "each is a still" if all_stills else "none has enough annotated frames"
-    raise DataError(
-        f"validation: J and F count no frame of the videos at {_source(config)}: {what}. An object needs an "
-        f"annotated frame after the one that it is prompted on{bounds(config)}: "
-        f"{remedies(config, all_stills, can_skip)}"
+    what = f"J and F count no frame of the videos at {_source(config)}: {what}"
+    raise unscorable(config, what, all_stills, can_skip)
+
+
+def unscorable(config: Config, what: str, all_stills: bool = False, can_skip: bool = True) -> DataError:
+    """Return the error of a validation without a scored frame: `what` is wrong, and what gives one."""
+    bounds = "" if config.valdataset.score_first_and_last else " and before the last one"
+    return DataError(
+        f"validation: {what}. An object needs an annotated frame after the one that it is prompted "
+        f"on{bounds}: {_remedies(config, all_stills, can_skip)}"
     )
 
 
-def bounds(config: Config) -> str:
-    """Return the words that follow "after the frame of the prompt" where the last frame does not count."""
-    return "" if config.valdataset.score_first_and_last else " and before the last one"
-
-
-def remedies(config: Config, all_stills: bool = False, can_skip: bool = True) -> str:
+def _remedies(config: Config, all_stills: bool, can_skip: bool) -> str:
     """Return changes that give a score or do without one, as words; nothing that is set already."""
     if all_stills:
         found = [_other_videos(config)]

@@ -16,7 +16,7 @@ from torch import Tensor
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.clips.prompts import PromptGenerator
-from sam2vt.core.evaluation.jf import METRICS, MONITOR, MeanScore, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -30,7 +30,7 @@ from sam2vt.core.training.checkpoints.position import (
 from sam2vt.core.training.checkpoints.restoring import follow_settings
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
-from sam2vt.core.training.loss import SAM2TrainingLoss, loss_inputs
+from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
 from sam2vt.core.training.loss_terms.entries import count_entries
 from sam2vt.core.training.optim import (
     build_optimizer,
@@ -39,11 +39,11 @@ from sam2vt.core.training.optim import (
     freeze_unreached_heads,
     parameters_of,
 )
-from sam2vt.core.training.preflight import bounds, remedies
+from sam2vt.core.training.preflight import unscorable
 from sam2vt.core.training.ranks import reduced
 from sam2vt.core.training.validation import BASELINE, LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
-from sam2vt.errors import ConfigError, DataError
+from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class SAM2LightningModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return {"loss": total, "components": {name: detached scalar}} of one batch of clips."""
         self._seed_step()
-        loss, components, _ = self._loss(batch)
+        loss, components, _ = batch_loss(self, self.criterion, batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
             loss = loss + sum(p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad)
         scale = batch.get("loss_scale", 1.0)  # of a step's last, smaller batches
@@ -152,8 +152,8 @@ class SAM2LightningModule(L.LightningModule):
         if isinstance(batch, WholeVideo):
             self._score_video(batch.record)
         elif batch is not None:
-            _, components, scored = self._loss(batch)
-            counts = count_entries(batch["masks"], batch["valid_masks"], scored)
+            _, components, outputs = batch_loss(self, self.criterion, batch)
+            counts = count_entries(batch["masks"], batch["valid_masks"], outputs["scored"])
             number = batch_idx * self.trainer.world_size + self.trainer.global_rank
             values = {name: float(value) for name, value in components.items() if name != "total"}
             self._rows.losses.append(LossRow(number, counts, values))
@@ -166,11 +166,14 @@ class SAM2LightningModule(L.LightningModule):
         self.last_scores = rows.scores
         if self.hold_first_scores is None:  # the baseline's scores never change
             self.hold_first_scores = rows.hold_first
-        values = {
-            _logged_name(name): value for name, value in rows.mean_losses(self.criterion.weights).items()
-        }
+        means = rows.mean_losses(self.criterion.weights)
+        values = {_logged_name(name): value for name, value in means.items()}
         self.best_val_loss = min(self.best_val_loss, values.get("loss", float("inf")))
-        values |= self._mean_score(rows.scores).values
+        mean = mean_score(rows.scores)
+        if not mean.num_objects:
+            what = f"none of {len(rows.scores)} objects has a frame to be scored on"
+            raise unscorable(self.config, what)
+        values |= mean.values
         metrics = {f"val/{name}": value for name, value in values.items()}
         metrics[BASELINE] = mean_score(self.hold_first_scores).values["J"]
         for name, value in metrics.items():  # already those of all ranks
@@ -193,10 +196,8 @@ class SAM2LightningModule(L.LightningModule):
         checkpoint["best_val_loss"] = self.best_val_loss
         checkpoint["world_size"] = self.trainer.world_size
         frozen = {name: p.numel() for name, p in self.named_parameters() if not p.requires_grad}
-        if (
-            self._base is not None
-            and sum(frozen.values()) > LEAST_SAVING * self.model.count_total_parameters()
-        ):
+        least = LEAST_SAVING * self.model.count_total_parameters()
+        if self._base is not None and sum(frozen.values()) > least:
             for name in frozen:
                 del checkpoint["state_dict"][name]
             checkpoint[BASE] = self._base
@@ -223,14 +224,6 @@ class SAM2LightningModule(L.LightningModule):
             self._base = describe_base(self.model.checkpoint_path)
         freeze_unreached_heads(self.model, self.config.loss)
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Total, components, and where the model predicted something, bool [B,T,N]."""
-        masks, valid = batch["masks"], batch["valid_masks"]
-        given = {"valid_masks": valid, "features": batch.get("features")}
-        out = self(batch.get("images"), masks, batch["prompts"], **given)
-        total, components = self.criterion(out["pred_masks"], masks, valid, True, **loss_inputs(out))
-        return total, components, out["scored"]
-
     def _log_components(self, components: dict[str, Tensor], num_clips: int) -> None:
         """Log the learning rate and the components' means over the ranks."""
         # Only on steps that Lightning writes down: a mean over the ranks waits for all of them.
@@ -240,16 +233,6 @@ class SAM2LightningModule(L.LightningModule):
         parts = {f"train/{_logged_name(name)}": value for name, value in zip(components, values)}
         parts["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)
-
-    def _mean_score(self, scores: Sequence[ObjectScore]) -> MeanScore:
-        mean = mean_score(scores)
-        if not mean.num_objects:
-            raise DataError(
-                f"validation: none of {len(scores)} objects has a frame to be scored on. Each needs an "
-                f"annotated frame after the one that it is prompted on{bounds(self.config)}: "
-                f"{remedies(self.config)}"
-            )
-        return mean
 
     def _seed_step(self) -> None:
         """Make dropout and correction clicks a function of (seed, share, step), also after a resume."""
@@ -263,21 +246,17 @@ class SAM2LightningModule(L.LightningModule):
 
     def _score_video(self, record: VideoRecord) -> None:
         arguments = (record, self.config.model.image_size, self.val_prompts, self.config.seed)
-        first_and_last = self.config.valdataset.score_first_and_last
-        self._rows.scores += evaluate_video(self, *arguments, first_and_last).scores
+        both_ends = self.config.valdataset.score_first_and_last
+        self._rows.scores += evaluate_video(self, *arguments, both_ends).scores
         if self.hold_first_scores is None:
-            self._rows.hold_first += hold_first_mask(*arguments, first_and_last).scores
+            self._rows.hold_first += hold_first_mask(*arguments, both_ends).scores
 
     @property
     def val_prompts(self) -> PromptGenerator:
         """Generator of the prompts on whole validation videos."""
         settings = self.config.valdataset
-        return PromptGenerator(
-            settings.prompt_types,
-            settings.num_of_pos_points,
-            settings.include_center_point,
-            settings.num_of_neg_points,
-        )
+        points = (settings.num_of_pos_points, settings.include_center_point, settings.num_of_neg_points)
+        return PromptGenerator(settings.prompt_types, *points)
 
     def propagate(
         self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.training.loss import SAM2TrainingLoss, loss_inputs
+from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
 from sam2vt.core.training.loss_terms.mask_sums import PIXELS_AT_ONCE
 from sam2vt.core.training.optim import build_optimizer, freeze_unreached_heads
 
@@ -209,11 +209,8 @@ def _step(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def step() -> None:
-        masks, valid = batch["masks"], batch["valid_masks"]
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            seen = {"valid_masks": valid, "features": batch.get("features")}
-            out = model(batch.get("images"), masks, batch["prompts"], **seen)
-            loss = criterion(out["pred_masks"], masks, valid, **loss_inputs(out))
+            loss, *_ = batch_loss(model, criterion, batch)
         loss.backward()
         if config.trainer.gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)

@@ -5,43 +5,27 @@ An entry is (b,t,n): object n of clip b on frame t.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 
-class Step(Protocol):
-    """One call of the mask decoder on K objects, as the model returns it in `steps`."""
-
-    @property
-    def index(self) -> Tensor:
-        """long [K,3], rows (b, t, n)"""
-
-    @property
-    def multimasks(self) -> Tensor:
-        """[K,M,h,w] logits"""
-
-    @property
-    def ious(self) -> Tensor | None:
-        """[K,M] predicted IoUs; None: not known"""
-
-    @property
-    def object_score_logits(self) -> Tensor | None:
-        """[K,1]; None: not known"""
-
-
 @dataclass(frozen=True)
-class MergedStep:
-    """Several decoder calls, or the model's final masks, in the form of one `Step`."""
+class Step:
+    """One or several calls of the mask decoder on K objects, or the model's final masks.
 
-    index: Tensor
-    multimasks: Tensor
-    ious: Tensor | None
-    object_score_logits: Tensor | None
+    The model's own `DecoderStep` has the same fields and may be given in its place.
+    """
+
+    index: Tensor  # long [K,3], rows (b, t, n)
+    multimasks: Tensor  # [K,M,h,w] logits
+    ious: Tensor | None  # [K,M] predicted IoUs; None: not known
+    object_score_logits: Tensor | None  # [K,1]; None: not known
 
 
 class Counts(NamedTuple):
@@ -124,36 +108,27 @@ def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
 
 def final_masks(
     pred_masks: Tensor, entries: Entries, ious: Tensor | None, object_score_logits: Tensor | None
-) -> MergedStep:
+) -> Step:
     """Return what counts of pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N], as a step."""
-    counted = entries.counted
-    return MergedStep(
-        counted.nonzero(),
-        pred_masks[counted][:, None],
-        None if ious is None else ious[counted][:, None],
-        None if object_score_logits is None else object_score_logits[counted][:, None],
-    )
+
+    def column(values: Tensor | None) -> Any:
+        return None if values is None else values[entries.counted][:, None]
+
+    return Step(entries.counted.nonzero(), column(pred_masks), column(ious), column(object_score_logits))
 
 
 def merged(steps: Iterable[Step]) -> Iterator[Step]:
     """Yield the steps, those with equally many masks per entry merged into one."""
     # One large operation costs less than several small ones, on a GPU above all.
-    alike: dict[tuple[Any, ...], list[Step]] = {}
+    alike: dict[tuple[Any, ...], list[Step]] = defaultdict(list)
     for step in steps:
-        known = (step.ious is not None, step.object_score_logits is not None)
-        alike.setdefault((step.multimasks.shape[1:], *known), []).append(step)
+        alike[step.multimasks.shape[1:], step.ious is None, step.object_score_logits is None].append(step)
     for group in alike.values():
-        yield MergedStep(
-            torch.cat([step.index for step in group]),
-            torch.cat([step.multimasks for step in group]),
-            _cat([step.ious for step in group]),
-            _cat([step.object_score_logits for step in group]),
-        )
+        yield Step(*(_cat([getattr(step, each.name) for step in group]) for each in fields(Step)))
 
 
-def _cat(values: Sequence[Tensor | None]) -> Tensor | None:
-    known = [value for value in values if value is not None]
-    return torch.cat(known) if known else None
+def _cat(values: list[Any]) -> Any:
+    return None if values[0] is None else torch.cat(values)
 
 
 def sum_where(counts: Tensor, values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import blank_clip
+from sam2vt.core.training.loss import batch_loss
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
 
@@ -16,7 +17,7 @@ def loss_and_gradients(module, clips):
     module.eval()
     module.criterion.train()
     torch.manual_seed(0)
-    loss, components, _ = module._loss(collate_fn(clips))
+    loss, components, _ = batch_loss(module, module.criterion, collate_fn(clips))
     loss.backward()
     gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
     return float(loss.detach()), components, gradients
@@ -66,7 +67,7 @@ def test_a_batch_of_blank_clips_has_a_loss_of_0_and_a_gradient_of_0(trained, kin
     module, _, spec = trained([kind])
     module.train()
     batch = collate_fn([blank_clip(spec, "a"), blank_clip(spec, "b")])
-    loss, components, _ = module._loss(batch)
+    loss, components, _ = batch_loss(module, module.criterion, batch)
     assert float(loss) == 0
     assert all(float(value) == 0 for value in components.values())
     if loss.requires_grad:
