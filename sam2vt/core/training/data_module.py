@@ -25,7 +25,7 @@ from sam2vt.core.training.checkpoints.position import Position, ResumableSampler
 from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
 from sam2vt.core.training.preflight import check_training
 from sam2vt.core.training.ranks import RankBatches
-from sam2vt.core.training.validation import WholeVideo, WholeVideos
+from sam2vt.core.training.validation import WholeVideo
 from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
 
@@ -70,14 +70,10 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if self.train_dataset is not None:
             return
         config = self.config
-        self.train_records, self.val_records = self._found or open_train_val(config)
-        log.info(
-            "%d videos to train on, %d to validate on",
-            num_videos(self.train_records),
-            num_videos(self.val_records),
-        )
+        records = self.train_records, self.val_records = self._found or open_train_val(config)
+        log.info("%d videos to train on, %d to validate on", *map(num_videos, records))
         if stage == "fit" and not self._found:
-            check_training(config, (self.train_records, self.val_records), self._rank_and_world_size()[1])
+            check_training(config, records, self._rank_and_world_size()[1])
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
@@ -89,15 +85,11 @@ class SAM2LightningDataModule(L.LightningDataModule):
         Each rank encodes its share. Raises SystemExit on SIGTERM: there is nothing to save yet.
         """
         assert self.config.dataset.feature_cache is not None
-        cache = cache_of(model, self.config.dataset.feature_cache)
         rank, world_size = self._rank_and_world_size()
-        fill(
-            cache,
-            model,
-            islice(videos_to_cache(self.train_records), rank, None, world_size),
-            skip_damaged=self.config.on_bad_sample == "quarantine",
-            between_frames=self._stop_if_asked,
-        )
+        cache = cache_of(model, self.config.dataset.feature_cache)
+        own = islice(videos_to_cache(self.train_records), rank, None, world_size)
+        skip_damaged = self.config.on_bad_sample == "quarantine"
+        fill(cache, model, own, skip_damaged=skip_damaged, between_frames=self._stop_if_asked)
         if self.trainer is not None:  # a rank may read what another one encodes
             self.trainer.strategy.barrier("feature cache")
         assert self.train_dataset is not None, "call setup() first"
@@ -111,45 +103,36 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Return the batches of clips, from the run's position on."""
         settings = self.config.dataset
-        rank, world_size = self._rank_and_world_size()
-        sampler = ClipSampler(
-            len(self.train_records),
-            settings.clips_per_video,
-            self.config.seed,
-            settings.shuffle,
-            rank,
-            world_size,
-            batch_size=settings.batch_size,
-        )
-        return DataLoader(
-            _require(self.train_dataset),
+        drawn = (len(self.train_records), settings.clips_per_video, self.config.seed, settings.shuffle)
+        sampler = ClipSampler(*drawn, *self._rank_and_world_size(), batch_size=settings.batch_size)
+        return _loader(
+            self.train_dataset,
+            settings.num_workers,
             batch_size=settings.batch_size,
             sampler=ResumableSampler(sampler, self.position),
             collate_fn=collate_fn,
             drop_last=True,
             persistent_workers=settings.num_workers > 0,
-            **_loader_kwargs(settings.num_workers),
         )
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return [batches of clips, whole videos] of this rank; fill-ups are None."""
-        settings = self.config.valdataset
-        rank, world_size = self._rank_and_world_size()
-        num_clips = len(self.val_records) * settings.clips_per_video
-        clips: DataLoader = DataLoader(
-            _require(self.val_dataset),
-            batch_sampler=RankBatches(
-                range(num_clips), settings.batch_size, rank, world_size, partial(SampleKey, 0)
+        settings, ranks = self.config.valdataset, self._rank_and_world_size()
+        clips = range(len(self.val_records) * settings.clips_per_video)
+        videos = range(len(self.val_records))
+        return [
+            _loader(
+                self.val_dataset,
+                settings.num_workers,
+                batch_sampler=RankBatches(clips, settings.batch_size, *ranks, partial(SampleKey, 0)),
+                collate_fn=_collate_or_none,
             ),
-            collate_fn=_collate_or_none,
-            **_loader_kwargs(settings.num_workers),
-        )
-        videos: DataLoader = DataLoader(
-            WholeVideos(self.val_records),
-            batch_sampler=RankBatches(range(len(self.val_records)), 1, rank, world_size),
-            collate_fn=_first_or_none,
-        )
-        return [clips, videos]
+            DataLoader(
+                self.val_records,  # type: ignore[arg-type]
+                batch_sampler=RankBatches(videos, 1, *ranks),
+                collate_fn=lambda records: WholeVideo(records[0]) if records else None,
+            ),
+        ]
 
     def position(self, waiting: int = 0) -> Position:
         """Return the next clip to train on, counted over all ranks.
@@ -229,22 +212,13 @@ def as_config(config: Config | Mapping[str, Any]) -> Config:
     return config if isinstance(config, Config) else from_dict(config)
 
 
-def _loader_kwargs(num_workers: int) -> dict[str, Any]:
-    return {
-        "num_workers": num_workers,
-        "worker_init_fn": init_worker,
-        "pin_memory": torch.cuda.is_available(),
-    }
+def _loader(dataset: Dataset | None, num_workers: int, **options: Any) -> DataLoader:
+    assert dataset is not None, "call setup() first"
+    on_gpu = torch.cuda.is_available()
+    return DataLoader(
+        dataset, num_workers=num_workers, worker_init_fn=init_worker, pin_memory=on_gpu, **options
+    )
 
 
 def _collate_or_none(clips: Sequence[Clip]) -> Batch | None:
     return collate_fn(clips) if clips else None
-
-
-def _first_or_none(videos: Sequence[WholeVideo]) -> WholeVideo | None:
-    return videos[0] if videos else None
-
-
-def _require(dataset: Dataset | None) -> Dataset:
-    assert dataset is not None, "call setup() first"
-    return dataset

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import lightning as L
-from torch.utils.data import Dataset
 
 from sam2vt.core.evaluation.jf import METRICS, ObjectScore
 from sam2vt.core.training.loss_terms.terms import TERMS
@@ -25,19 +24,6 @@ class WholeVideo:
 
     def __init__(self, record: VideoRecord) -> None:
         self.record = record
-
-
-class WholeVideos(Dataset[WholeVideo]):
-    """The records of a validation set, one whole video per item."""
-
-    def __init__(self, records: Sequence[VideoRecord]) -> None:
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> WholeVideo:
-        return WholeVideo(self.records[index])
 
 
 class LossRow(NamedTuple):

@@ -16,8 +16,6 @@ from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
-from sam2vt.core.training.callbacks.final_validation import FinalValidation
-from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
@@ -27,6 +25,7 @@ from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
+from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation
 
 
 def _quarantine(config: Config) -> list[L.Callback]:

@@ -18,9 +18,8 @@ from sam2vt.config import Config
 from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.training.callbacks import early_stopping
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints, checkpoint_callbacks
-from sam2vt.core.training.callbacks.final_validation import FinalValidation
-from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation
 from sam2vt.core.training.checkpoints.position import ResumableSampler, batches_since_step, rewind_loops
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.data_module import SAM2LightningDataModule

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.plots import COLOURS, ResultsPlot, plot_results, read_curves
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+from sam2vt.core.training.callbacks.validations import FirstValidation
 from sam2vt.errors import DataError
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.core.training.callbacks.first_validation import FirstValidation
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows, write_rows
+from sam2vt.core.training.callbacks.validations import FirstValidation
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 
 

@@ -1,4 +1,4 @@
-"""Validation of the weights that a run ends with."""
+"""Validations outside the epochs: of the model before any step, and of the weights that a run ends with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ from typing import Any
 
 import lightning as L
 
-from sam2vt.core.training.callbacks.first_validation import run_validation
+
+class FirstValidation(L.Callback):
+    """Runs the fit's own validation loop once before the first step; not when a run is resumed.
+
+    Unlike Lightning's sanity check this is a whole validation: its metrics are logged, and early stopping
+    counts from it.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validate, if nothing was trained yet."""
+        if not trainer.global_step and trainer.enable_validation:
+            _run_validation(trainer)
 
 
 class FinalValidation(L.Callback):
@@ -34,4 +45,12 @@ class FinalValidation(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate, unless the last step was."""
         if trainer.enable_validation and self._validated_step != trainer.global_step:
-            run_validation(trainer)
+            _run_validation(trainer)
+
+
+def _run_validation(trainer: L.Trainer) -> None:
+    """Run a whole validation of a fit, outside its epochs; every rank must take part."""
+    # Lightning has no public way: `trainer.validate` would end the fit's own loops and loaders.
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
