@@ -81,13 +81,8 @@ def _notes(notes: Sequence[str]) -> Iterator[str]:
 
 def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str]:
     """One row per clip, of random videos."""
-    spec = ClipSpec(
-        (_SIDE, _SIDE),
-        min(check.clip_length, _FRAMES),
-        PromptGenerator(["mask"]),
-        seed=_SEED,
-        frame_stride=check.frame_stride,
-    )
+    length, prompts = min(check.clip_length, _FRAMES), PromptGenerator(["mask"])
+    spec = ClipSpec((_SIDE, _SIDE), length, prompts, seed=_SEED, frame_stride=check.frame_stride)
     for place in np.random.default_rng(_SEED).permutation(len(records))[:_CLIPS].tolist():
         record = records[place]
         try:
@@ -99,8 +94,7 @@ def _pictures(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str
         objects = ", ".join(str(names.get(each, each)) for each in clip["object_ids"])
         first, last = clip["frame_indices"][0], clip["frame_indices"][-1]
         shown = "a still" if record.is_still else f"frames {first} to {last}"
-        caption = f"{record.video_id}, {shown}, objects {objects}"
-        text = escape(caption)
+        text = escape(f"{record.video_id}, {shown}, objects {objects}")
         yield f'<figure><img alt="{text}" src="{_picture(clip)}"><figcaption>{text}</figcaption></figure>'
 
 

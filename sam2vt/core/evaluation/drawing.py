@@ -6,7 +6,6 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import matplotlib
@@ -192,7 +191,7 @@ def _draw_prompt(image: np.ndarray, prompt: Prompt, scale: float) -> None:
         edges, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, edges, -1, WHITE, 1, cv2.LINE_AA)
         return
-    points = [_pixel(point, scale) for point in prompt["point_coords"].tolist()]
+    points = [(int((x + 0.5) * scale), int((y + 0.5) * scale)) for x, y in prompt["point_coords"].tolist()]
     if prompt["type"] == "box":
         cv2.rectangle(image, points[0], points[1], WHITE, 3)
         cv2.rectangle(image, points[0], points[1], colour_of(prompt["object_index"]), 1)
@@ -202,13 +201,7 @@ def _draw_prompt(image: np.ndarray, prompt: Prompt, scale: float) -> None:
         cv2.circle(image, point, 4, _POSITIVE if label else _NEGATIVE, -1, cv2.LINE_AA)
 
 
-def _pixel(point: Any, scale: float) -> tuple[int, int]:
-    return int((point[0] + 0.5) * scale), int((point[1] + 0.5) * scale)
-
-
 @lru_cache(maxsize=8)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     # Pillow's own font does not scale; matplotlib ships a good one.
-    return ImageFont.truetype(
-        str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size
-    )
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 import cv2
@@ -79,6 +80,7 @@ class MeanScore(NamedTuple):
     num_objects: int
 
 
+BY_OBJECT = attrgetter("video_id", "object_id")  # the order of rows
 UNSCORED = dict.fromkeys(METRICS, math.nan)
 
 

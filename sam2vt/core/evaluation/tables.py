@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from sam2vt.core.evaluation.jf import METRICS, UNSCORED, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, UNSCORED, ObjectScore, mean_score
 
 COLUMNS = ("video", "object", "frames", *METRICS)
 BASELINE_COLUMNS = tuple(f"{name}_hold_first" for name in METRICS)
@@ -30,29 +31,36 @@ def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = 
     Means are over objects, each counting the same; an object without a scored frame has NaN and counts in
     none. `baseline` holds the scores to compare with, such as `hold_first_mask`'s.
     """
-    held = {(row.video_id, row.object_id): row for row in baseline}
+    held = {BY_OBJECT(row): row for row in baseline}
+
+    def values(own: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(each[name] for each in ([own, other] if baseline else [own]) for name in METRICS)
+
+    def mean(name: str, scores: Sequence[ObjectScore], others: Sequence[ObjectScore]) -> Row:
+        return Row(name, "mean", None, values(mean_score(scores).values, mean_score(others).values))
+
     rows: list[Row] = []
-    ordered = sorted(scores, key=lambda row: (row.video_id, row.object_id))
-    for video_id, group in groupby(ordered, key=lambda row: row.video_id):
+    ordered = sorted(scores, key=BY_OBJECT)
+    for video_id, group in groupby(ordered, key=attrgetter("video_id")):
         of_video = list(group)
-        own = [held[key] for row in of_video if (key := (row.video_id, row.object_id)) in held]
         for row in of_video:
-            other = held.get((row.video_id, row.object_id))
-            values = _values(row.values) + (_values(other.values if other else UNSCORED) if baseline else ())
-            rows.append(Row(video_id, str(row.object_id), row.num_frames, values))
+            other = held[BY_OBJECT(row)].values if BY_OBJECT(row) in held else UNSCORED
+            rows.append(Row(video_id, str(row.object_id), row.num_frames, values(row.values, other)))
         if len(of_video) > 1:
-            rows.append(Row(video_id, "mean", None, _means(of_video, own, bool(baseline))))
-    rows.append(Row("all", "mean", None, _means(ordered, baseline, bool(baseline))))
-    return rows
+            rows.append(
+                mean(video_id, of_video, [held[key] for key in map(BY_OBJECT, of_video) if key in held])
+            )
+    return [*rows, mean("all", ordered, baseline)]
 
 
 def format_scores(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> str:
     """Return the rows of `score_rows` as an aligned table with 3 decimals; "-" where nothing was scored."""
     header = COLUMNS + (BASELINE_COLUMNS if baseline else ())
     rows = score_rows(scores, baseline)
-    cells = [header, *([*_names(row), *(_shown(value) for value in row.values)] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
-    lines = list(_aligned(cells, widths))
+    cells = [header, *([*_names(row), *map(_shown, row.values)] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    # Names to the left; numbers to the right, so that their digits are below each other.
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -71,26 +79,9 @@ def write_scores_csv(
             writer.writerow([*_names(row), *values])
 
 
-def _values(values: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(values[name] for name in METRICS)
-
-
-def _means(
-    scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore], with_baseline: bool
-) -> tuple[float, ...]:
-    means = _values(mean_score(scores).values)
-    return means + (_values(mean_score(baseline).values) if with_baseline else ())
-
-
 def _names(row: Row) -> list[str]:
     return [row.video, row.object, "" if row.num_frames is None else str(row.num_frames)]
 
 
 def _shown(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _aligned(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
-    for line in cells:
-        parts = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths))]
-        yield "  ".join(parts)

@@ -22,7 +22,7 @@ from torch import Tensor
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.masks.loading import known_objects, load_void
 from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
-from sam2vt.core.evaluation.jf import UNSCORED, MeanScore, ObjectScore, VideoScore, mean_score
+from sam2vt.core.evaluation.jf import BY_OBJECT, UNSCORED, MeanScore, ObjectScore, VideoScore, mean_score
 from sam2vt.core.types import Prompt, VideoRecord
 
 Masks = Mapping[int, np.ndarray]  # object id -> bool [height,width]
@@ -91,24 +91,22 @@ def evaluate_video(
     pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
     Raises DataError where frames or masks cannot be read.
     """
-    started = time.perf_counter()
-    prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
-    scorer = _Scorer(record, prompts, object_ids, score_first_and_last)
+    scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
     frames = _LastSeen(video_frames(record, image_size), keep=on_frame is not None)
-    for prediction in model.propagate(frames, prompts, len(record.frames)):
+    for prediction in model.propagate(frames, scorer.prompts, len(record.frames)):
         index = record.frames.start + prediction.frame_index
         image = frames.take(prediction.frame_index)
         annotated = index in record.annotations
         if not annotated and image is None:  # nobody asks for the masks
             continue
         owner = settle_overlaps(prediction.masks, (record.height, record.width))
-        masks = {object_ids[o]: owner == k for k, o in enumerate(prediction.object_indices)}
+        masks = {scorer.object_ids[o]: owner == k for k, o in enumerate(prediction.object_indices)}
         truth = ground_truth(record, index) if annotated else {}
         if annotated:
             scorer.add(index, masks, truth)
         if on_frame is not None and image is not None:
             on_frame(index, image, masks, truth)
-    return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
+    return scorer.result()
 
 
 def hold_first_mask(
@@ -122,46 +120,45 @@ def hold_first_mask(
 
     Arguments as for `evaluate_video`, with which it shares the prompted frames and those that count.
     """
-    started = time.perf_counter()
-    prompts, object_ids = first_prompts(record, image_size, generator, _rng(seed, record))
-    scorer = _Scorer(record, prompts, object_ids, score_first_and_last)
+    scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
     held: dict[int, np.ndarray] = {}
     for index in record.annotated_frames:
         truth = ground_truth(record, index)
         held.update({i: truth[i] for i, frame in scorer.given.items() if frame == index and i in truth})
         scorer.add(index, held, truth)
-    return VideoResult(record.video_id, scorer.result(), len(record.frames), time.perf_counter() - started)
+    return scorer.result()
 
 
 class _Scorer:
-    """A `VideoScore` that knows which objects count on which frame."""
+    """The prompts of a video, and a `VideoScore` that knows which objects count on which frame."""
 
     def __init__(
-        self,
-        record: VideoRecord,
-        prompts: Sequence[Prompt],
-        object_ids: Sequence[int],
-        score_first_and_last: bool,
+        self, record: VideoRecord, image_size: int, generator: PromptGenerator, seed: int, both_ends: bool
     ) -> None:
+        self._started = time.perf_counter()
+        # By the video's own name: whichever rank scores it, and in whichever order, prompts are the same.
+        rng = np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
         self._record = record
+        self.prompts, self.object_ids = first_prompts(record, image_size, generator, rng)
         self.given: dict[int, int] = {}  # object id -> index in the video of its first prompt's frame
-        for place, prompt in enumerate(prompts):
-            object_id = object_ids[prompt.get("object_index", place)]
+        for place, prompt in enumerate(self.prompts):
+            object_id = self.object_ids[prompt.get("object_index", place)]
             frame = record.frames.start + prompt.get("frame_index", 0)
             self.given[object_id] = min(frame, self.given.get(object_id, frame))
-        self._score = VideoScore(score_first_and_last, video_id=record.video_id)
+        self._score = VideoScore(both_ends, video_id=record.video_id)
 
     def add(self, index: int, predictions: Masks, truth: Masks) -> None:
         known = known_objects(self._record, index)
         left_out = {i for i in {*truth, *self.given} if not self._counts(i, index, known)}
         self._score.add(index, predictions, truth, load_void(self._record, index), left_out)
 
-    def result(self) -> list[ObjectScore]:
-        rows = {row.object_id: row for row in self._score.result()}
+    def result(self) -> VideoResult:
         video_id = self._record.video_id
-        for object_id in set(self.given).difference(rows):
-            rows[object_id] = ObjectScore(video_id, object_id, UNSCORED, 0)
-        return [rows[object_id] for object_id in sorted(rows)]
+        # An object that no frame counts for has a row too, of NaN.
+        rows = {i: ObjectScore(video_id, i, UNSCORED, 0) for i in self.given}
+        rows |= {row.object_id: row for row in self._score.result()}
+        seconds = time.perf_counter() - self._started
+        return VideoResult(video_id, sorted(rows.values(), key=BY_OBJECT), len(self._record.frames), seconds)
 
     def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:
         if object_id not in self.given or (known is not None and object_id not in known):
@@ -187,10 +184,6 @@ class _LastSeen:
         """Return frame i, uint8 [H,W,3], once; None where nothing is kept."""
         image = self._images.pop(i, None)
         return None if image is None else image.permute(1, 2, 0).cpu().numpy()
-
-
-def _rng(seed: int, record: VideoRecord) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
 
 
 @torch.no_grad()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import lightning as L
 
-from sam2vt.core.evaluation.jf import METRICS, ObjectScore
+from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import VideoRecord
@@ -47,8 +47,8 @@ class ValidationRows:
         parts = gather_objects(self)
         return ValidationRows(
             losses=sorted((row for part in parts for row in part.losses), key=lambda row: row.batch),
-            scores=sorted_scores(row for part in parts for row in part.scores),
-            hold_first=sorted_scores(row for part in parts for row in part.hold_first),
+            scores=sorted((row for part in parts for row in part.scores), key=BY_OBJECT),
+            hold_first=sorted((row for part in parts for row in part.hold_first), key=BY_OBJECT),
         )
 
     def mean_losses(self, weights: Mapping[str, float]) -> dict[str, float]:
@@ -68,11 +68,6 @@ class ValidationRows:
         total = sum(row.counts[count] for row in self.losses)
         parts = sum(row.counts[count] * row.components.get(component, 0.0) for row in self.losses)
         return parts / max(total, 1)
-
-
-def sorted_scores(rows: Iterable[ObjectScore]) -> list[ObjectScore]:
-    """Return the rows by video, then by object."""
-    return sorted(rows, key=lambda row: (row.video_id, row.object_id))
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -21,8 +21,7 @@ from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
 from sam2vt.core.training.callbacks.plots import ResultsPlot
 from sam2vt.core.training.callbacks.quarantine import Quarantine
-from sam2vt.core.training.callbacks.results_csv import ResultsCsv
-from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
+from sam2vt.core.training.callbacks.results_csv import ResultsCsv, ScoresCsv
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation

@@ -46,17 +46,13 @@ class SaveCheckpoints(Checkpoint):
         self.store = store
         self.every_n_steps = every_n_steps
         self.staging = staging
-        self._last_saved_step: int | None = None
-        self._score: tuple[int, float] | None = None  # (step, val/J&F of its weights)
+        # The step last handed to the store, or resumed from; the same on all ranks.
+        self.last_saved_step: int | None = None
+        self._score = (-1, math.nan)  # (step, val/J&F of its weights)
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
         self._stored: CheckpointManifest | None = None
         self._failure: BaseException | None = None  # why the last save was not stored
-
-    @property
-    def last_saved_step(self) -> int | None:
-        """The step last handed to the store, or resumed from; the same on all ranks."""
-        return self._last_saved_step
 
     @property
     def failure(self) -> str | None:
@@ -64,12 +60,17 @@ class SaveCheckpoints(Checkpoint):
 
         Valid on rank 0 after `wait`.
         """
-        return None if self._failure is None else f"{_words(self._failure)}. {self._last_good()}"
+        if self._failure is None:
+            return None
+        words = str(self._failure).strip() or type(self._failure).__name__
+        if self._stored is None:
+            return f"{words}. This process has stored no checkpoint in {self.store.root} yet"
+        return f"{words}. The last good checkpoint is {self.store.path(self._stored)}"
 
     def save(self, trainer: L.Trainer, reason: str) -> None:
         """Save the state as it is now; every rank must take part."""
         checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-        self._last_saved_step = trainer.global_step
+        self.last_saved_step = trainer.global_step
         if not trainer.is_global_zero:
             return
         self.wait()
@@ -121,7 +122,7 @@ class SaveCheckpoints(Checkpoint):
         """
         self.wait()
         # Only rank 0 knows; the others must take part in the save, or it would wait for them.
-        lost = self._last_saved_step != trainer.global_step or self._failure is not None
+        lost = self.last_saved_step != trainer.global_step or self._failure is not None
         if trainer.strategy.broadcast(lost):
             self.save(trainer, "end")
             self.wait()
@@ -137,14 +138,14 @@ class SaveCheckpoints(Checkpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Note the step resumed from, which is stored."""
-        self._last_saved_step = checkpoint["global_step"]
+        self.last_saved_step = checkpoint["global_step"]
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """End the thread."""
         self.wait()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.shutdown()
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._thread = None
 
     def _write(self, checkpoint: dict[str, Any], step: int) -> Path:
         path = self.staging / f".step_{step:08d}.ckpt{UNFINISHED}"
@@ -170,23 +171,17 @@ class SaveCheckpoints(Checkpoint):
         self._failure = error
         log.warning("step %d could not be saved: %s", step, self.failure)
 
-    def _last_good(self) -> str:
-        if self._stored is None:
-            return f"This process has stored no checkpoint in {self.store.root} yet"
-        return f"The last good checkpoint is {self.store.path(self._stored)}"
-
     def _info(self, trainer: L.Trainer, checkpoint: dict[str, Any], reason: str) -> CheckpointInfo:
         data: Any = getattr(trainer, "datamodule", None)
         position = checkpoint.get(type(data).__qualname__, {})
-        step = trainer.global_step
-        validated = self._score is not None and self._score[0] == step and math.isfinite(self._score[1])
+        step, score = self._score
         return CheckpointInfo(
-            step=step,
+            step=trainer.global_step,
             epoch=position.get("epoch", trainer.current_epoch),
             samples_seen=position.get("samples_seen", 0),
             world_size=trainer.world_size,
             reason=reason,
-            score=self._score[1] if self._score is not None and validated else None,
+            score=score if step == trainer.global_step and math.isfinite(score) else None,
             position=as_json(checkpoint.get(DATA_STATE)),
             config=as_json(checkpoint.get("hyper_parameters", {}).get("config")),
         )
@@ -198,7 +193,3 @@ def checkpoint_callbacks(config: Config) -> Sequence[SaveCheckpoints]:
         return []
     store = CheckpointStore(str(config.checkpoint_dir), keep_best=config.trainer.keep_best)
     return [SaveCheckpoints(store, config.trainer.checkpoint_every_n_steps, config.checkpoint_dir)]
-
-
-def _words(error: BaseException) -> str:
-    return str(error).strip() or type(error).__name__

@@ -44,12 +44,8 @@ class LogLines(L.Callback):
         self._said = now
         log.info(
             "epoch %d, step %d of %s: loss %.4f, %.2f clips/s, %s left",
-            trainer.current_epoch,
-            trainer.global_step,
-            _total(trainer),
-            float(outputs["loss"]),
-            self.meter.clips_per_second,
-            self._time_left(trainer, clips),
+            *(trainer.current_epoch, trainer.global_step, _total(trainer), float(outputs["loss"])),
+            *(self.meter.clips_per_second, self._time_left(trainer, clips)),
         )
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -64,23 +64,25 @@ def plot_results(csv_path: str | Path, png_path: str | Path) -> None:
         (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
         (_is_rate, _draw_rates),
     ]
-    panels = []
-    for belongs, draw in drawers:
-        chosen = {name: curve for name, curve in curves.items() if belongs(name)}
-        if chosen:
-            panels.append((draw, chosen))
+    panels = [
+        (draw, chosen)
+        for belongs, draw in drawers
+        if (chosen := {name: curve for name, curve in curves.items() if belongs(name)})
+    ]
     if not panels:
         raise DataError(f"{csv_path}: no loss, score or learning rate to plot; columns: {sorted(curves)}")
-    figure = Figure(
-        figsize=(6.2 * min(len(panels), 2), 4.2 * math.ceil(len(panels) / 2)),
-        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
-    )
+    rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(6.2 * columns, 4.2 * rows), layout=layout)
     FigureCanvasAgg(figure)
     for place, (draw, chosen) in enumerate(panels, start=1):
-        axes = figure.add_subplot(math.ceil(len(panels) / 2), min(len(panels), 2), place)
-        _style(axes)
+        axes = figure.add_subplot(rows, columns, place, xlabel="optimizer step")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
         draw(axes, chosen)
-    _save(figure, Path(png_path))
+    # Replaced at once: a viewer never opens half of the picture.
+    with write_whole(png_path) as written:
+        figure.savefig(written, dpi=120, format="png")
 
 
 def read_curves(csv_path: str | Path) -> dict[str, Curve]:
@@ -178,15 +180,3 @@ def _line(axes: Axes, name: str, curve: Curve, label: str | None = None, linewid
 def _colour(quantity: str) -> str:
     # By the name, so that a quantity has the same colour on every panel and in every run.
     return COLOURS.get(quantity, f"C{zlib.crc32(quantity.encode()) % 10}")
-
-
-def _style(axes: Axes) -> None:
-    axes.set_xlabel("optimizer step")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Replace the picture at once: a viewer never opens half of it."""
-    with write_whole(path) as written:
-        figure.savefig(written, dpi=120, format="png")

@@ -71,14 +71,8 @@ class Quarantine(L.Callback):
         """Join the ranks' clips and log the total."""
         self._look(trainer)
         if trainer.is_global_zero:
-            bad = len(self.entries)
-            log.info(
-                "%d clips: %d used, %d quarantined%s",
-                self.used + bad,
-                self.used,
-                bad,
-                f", listed in {self.path}" if bad else "",
-            )
+            bad, listed = len(self.entries), f", listed in {self.path}" if self.entries else ""
+            log.info("%d clips: %d used, %d quarantined%s", self.used + bad, self.used, bad, listed)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the clips of all ranks; every rank must take part."""

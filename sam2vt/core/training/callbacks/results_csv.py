@@ -1,20 +1,25 @@
-"""`results.csv`: one row per validation, the first before any step."""
+"""`results.csv`, one row per validation, the first before any step; `val_scores.csv`, one row per object."""
 
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
+from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import batches_since_step, makes_a_step
 from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.training.validation import validation_metrics
+
+log = logging.getLogger(__name__)
 
 FIRST_COLUMNS = ("step", "epoch", "seconds")
 STATE = "results_csv"  # its key in a checkpoint
@@ -69,15 +74,11 @@ class ResultsCsv(L.Callback):
         train = self._train_means(trainer)
         if not trainer.is_global_zero:
             return
-        val = validation_metrics(trainer)
         # A step validated twice, as after a resume between two steps, keeps the newer row.
         self.rows = [row for row in self.rows if int(row["step"]) != trainer.global_step]
-        row: Row = {
-            "step": trainer.global_step,
-            "epoch": self._epoch,
-            "seconds": round(time.monotonic() - self._started, 1),
-        }
-        self.rows.append({**row, **train, **dict(sorted(val.items()))})
+        seconds = round(time.monotonic() - self._started, 1)
+        row: Row = {"step": trainer.global_step, "epoch": self._epoch, "seconds": seconds}
+        self.rows.append({**row, **train, **dict(sorted(validation_metrics(trainer).items()))})
         write_rows(self.path, self.rows)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -124,7 +125,26 @@ class ResultsCsv(L.Callback):
             rows = self._saved_rows or (read_rows(self.path) if self.path.exists() else [])
             self.rows = [row for row in rows if int(row["step"]) <= step]
         elif self.path.exists():
-            self.path.rename(_free_name(self.path))
+            numbered = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in count(1))
+            self.path.rename(next(free for free in numbered if not free.exists()))
+
+
+class ScoresCsv(L.Callback):
+    """Writes `val_scores.csv`, the rows of the last validation; logs the table at the end of the fit."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Write the file."""
+        if trainer.is_global_zero and pl_module.last_scores and not trainer.sanity_checking:
+            write_scores_csv(self.path, pl_module.last_scores, pl_module.hold_first_scores or [])
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Log the table."""
+        if trainer.is_global_zero and pl_module.last_scores:
+            table = format_scores(pl_module.last_scores, pl_module.hold_first_scores or [])
+            log.info("the last validation:\n%s", table)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -140,10 +160,3 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, fieldnames=list(names), restval="")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (free := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
-        number += 1
-    return free

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -69,7 +69,8 @@ def follow_settings(checkpoint: dict[str, Any], network: nn.Module, config: Opti
     if not checkpoint.pop(TAKEN_OVER, False):
         return
     rates = []
-    for saved, group in zip(_groups(checkpoint), parameter_groups(network, config)):
+    groups = checkpoint["optimizer_states"][0]["param_groups"]
+    for saved, group in zip(groups, parameter_groups(network, config)):
         # Where a schedule has changed the rate, the saved group holds the rate before it too.
         was = saved.get("initial_lr", saved["lr"])
         saved["lr"] *= group["lr"] / was
@@ -80,7 +81,3 @@ def follow_settings(checkpoint: dict[str, Any], network: nn.Module, config: Opti
     for schedule in checkpoint["lr_schedulers"]:
         schedule["base_lrs"] = [now for _, now in rates]
         schedule["_last_lr"] = [last * now / was for last, (was, now) in zip(schedule["_last_lr"], rates)]
-
-
-def _groups(checkpoint: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-    return checkpoint["optimizer_states"][0]["param_groups"]

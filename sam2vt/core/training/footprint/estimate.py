@@ -50,13 +50,8 @@ def estimate(config: Config, libraries: float | None = None) -> Estimate:
     libraries = process_bytes() if libraries is None else libraries
     device = device_of(config)
     step = simulate_step(config, device)
-    parts: dict[str, float] = {
-        "weights": step.weights,
-        "gradients": step.gradients,
-        "optimizer": step.optimizer,
-        "activations": step.activations,
-        "batch": step.batch,
-    }
+    purposes = ("weights", "gradients", "optimizer", "activations", "batch")
+    parts: dict[str, float] = {name: getattr(step, name) for name in purposes}
     in_flight = {"batches in flight": float(PREFETCHED * config.dataset.num_workers * step.batch)}
     if device == "cuda":
         on_device = {**parts, "context": CUDA_CONTEXT_BYTES}

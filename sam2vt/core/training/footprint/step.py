@@ -47,11 +47,6 @@ class StepFootprint:
     activations: int  # what backward needs, and what operations take while they run
     frame_features: int = 0  # of a frame in the feature cache, on disk
 
-    @property
-    def total(self) -> int:
-        """Bytes on the device, all parts together."""
-        return self.weights + self.gradients + self.optimizer + self.batch + self.activations
-
 
 def simulate_step(config: Config, device: str) -> StepFootprint:
     """Return the footprint of a step of `config` with full batches, on "cpu" or "cuda".

@@ -4,7 +4,7 @@ import csv
 import logging
 
 from sam2vt.core.evaluation.jf import ObjectScore
-from sam2vt.core.training.callbacks.scores_csv import ScoresCsv
+from sam2vt.core.training.callbacks.results_csv import ScoresCsv
 
 
 def score(video: str, j: float) -> ObjectScore:
