@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple, cast
@@ -15,20 +17,12 @@ from sam2vt.errors import ConfigError
 from sam2vt.settings import types_of, wrong_values
 
 # Folders, devices and logging: the same for every trial, or chosen by the sweep itself.
+_OF_TRAINER = ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
 _PLACES = (
     *("output_dir", "save_dir", "resume", "name", "log_level", "use_wandb", "wandb_project", "on_bad_sample"),
-    *(
-        f"trainer.{name}"
-        for name in ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
-    ),
+    *(f"trainer.{name}" for name in _OF_TRAINER),
 )
-_DATA = (
-    "dataset.data_path",
-    "dataset.datasets",
-    "dataset.image_root",
-    "dataset.dataset_type",
-    "dataset.identity",
-)
+_DATA = [f"dataset.{name}" for name in ("data_path", "datasets", "image_root", "dataset_type", "identity")]
 # Settings that choose the videos which J and F are measured on.
 _JUDGES = ("split", "val_fraction", "trainer.limit_val_batches")
 # Settings that may change in the middle of a run: its weights still fit.
@@ -79,9 +73,7 @@ def load_sweep(composed: Any) -> Sweep:
     content: Any = OmegaConf.to_container(composed, resolve=False)
     given = content.pop("sweep", None)
     if given is None:
-        raise ConfigError(
-            "no sweep was named; give sweep=joint, sweep=loss_weights or another of configs/sweep"
-        )
+        raise ConfigError("no sweep was named; give sweep=joint or another of configs/sweep")
     config = BaseConfig(content).config({})
     # Hydra alone knows the time in a folder's name, and trials run without Hydra.
     base = BaseConfig({**content, "output_dir": config.output_dir})
@@ -90,7 +82,13 @@ def load_sweep(composed: Any) -> Sweep:
     faults = [fault.text for fault in found]
     faults += [f"sweep.{name}={value!r}: {text}" for name, value, text in wrong_values(settings)]
     faults += _objective_faults(settings.objectives)
-    space, wrong = read_space(settings.space, _convert_named, lambda name: _value(config, name))
+
+    def value_of(name: str) -> Any:
+        # Below a mapping, as of ray.worker_resources, there are no attributes.
+        parts, whole = name.split("."), cast(Any, config)
+        return functools.reduce(lambda value, part: getattr(value, part, None), parts, whole)
+
+    space, wrong = read_space(settings.space, _convert_named, value_of)
     faults += wrong
     if not wrong:
         faults += _space_faults(settings, space, config, base)
@@ -119,9 +117,8 @@ def _space_faults(settings: SweepConfig, space: Space, config: Config, base: Bas
     if config.resume not in (None, "auto"):
         faults.append(f"resume={config.resume}: a sweep is resumed by resume=auto and its own output_dir")
     if config.trainer.limit_val_batches == 0:
-        faults.append(
-            "trainer.limit_val_batches=0: trials are compared by validations, of which there are none"
-        )
+        text = "trials are compared by validations, of which there are none"
+        faults.append(f"trainer.limit_val_batches=0: {text}")
     if settings.algorithm == "grid":
         faults += _grid_faults(settings, space)
     if settings.scheduler == "pbt":
@@ -143,15 +140,11 @@ def _name_faults(name: str, config: Config) -> Iterator[str]:
 
 def _grid_faults(settings: SweepConfig, space: Space) -> Iterator[str]:
     counts = {each.name: each.num_points for each in space.dimensions}
-    for name, count in counts.items():
-        if count is None:
-            yield f"sweep.space.{name}: a grid needs countable values; give choice, integer or a step"
-    if None in counts.values():
-        return
-    number = 1
-    for count in counts.values():
-        number *= count or 1
-    if number + 1 > settings.num_trials:
+    uncounted = [name for name, count in counts.items() if count is None]
+    for name in uncounted:
+        yield f"sweep.space.{name}: a grid needs countable values; give choice, integer or a step"
+    number = math.prod(count or 1 for count in counts.values())
+    if not uncounted and number + 1 > settings.num_trials:
         product = " x ".join(f"{count} ({name})" for name, count in counts.items())
         yield (
             f"sweep.algorithm=grid: {product} = {number} points and the unswept default make up to "
@@ -167,19 +160,16 @@ def _pbt_faults(settings: SweepConfig, space: Space, config: Config) -> Iterator
         yield f"sweep.num_trials={settings.num_trials}: pbt needs at least 3, the unswept one included"
     for each in space.dimensions:
         if not each.name.startswith(PERTURBED):
-            yield (
-                f"sweep.space.{each.name}: cannot change in the middle of a run; pbt takes loss weights, "
-                "optimizer.lr and optimizer.weight_decay"
-            )
+            allowed = "loss weights, optimizer.lr and optimizer.weight_decay"
+            yield f"sweep.space.{each.name}: cannot change in the middle of a run; pbt takes {allowed}"
         elif each.kind not in ("uniform", "log_uniform") or each.alternatives or each.when or each.step:
             yield f"sweep.space.{each.name}: pbt moves values up and down; give uniform or log_uniform alone"
         elif each.name == "optimizer.weight_decay" and each.values[0] == 0:
             yield "sweep.space.optimizer.weight_decay: pbt moves it up and down, so it must begin above 0"
     if "optimizer.lr" in space.fields and config.optimizer.encoder_lr is not None:
-        yield (
-            f"optimizer.encoder_lr={config.optimizer.encoder_lr}: where pbt varies optimizer.lr, the encoder "
-            "has to follow it; set it to null (optimizer.layer_decay slows the encoder down)"
-        )
+        remedy = "set it to null (optimizer.layer_decay slows the encoder down)"
+        text = f"pbt varies optimizer.lr, and the encoder has to follow it; {remedy}"
+        yield f"optimizer.encoder_lr={config.optimizer.encoder_lr}: {text}"
 
 
 def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Iterator[str]:
@@ -208,10 +198,3 @@ def _convert_named(name: str, value: Any) -> tuple[Any, list[str]]:
         return None, [f"{name} is a group of settings; name one of them: {', '.join(types_of(kind))}"]
     converted, faults = convert(value, kind, name)
     return converted, [fault.text for fault in faults]
-
-
-def _value(config: Config, name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part, None)
-    return value

@@ -66,28 +66,21 @@ class Dimension:
         """Return the number of values; None where they cannot be counted."""
         if self.kind == "choice":
             return len(self.values) + len(self.alternatives)
-        steps = self._num_steps
-        return None if steps is None else steps + len(self.alternatives)
-
-    @property
-    def _num_steps(self) -> int | None:
         step = self.step or (1 if self.kind == "integer" else None)
         if step is None:
             return None
-        return math.floor((self.values[1] - self.values[0]) / step + 1e-9) + 1
+        # The small number counts the end in where the steps up to it are not exact.
+        return math.floor((self.values[1] - self.values[0]) / step + 1e-9) + 1 + len(self.alternatives)
 
     def points(self) -> list[Any] | None:
         """Return all values, or None where they cannot be counted."""
         if self.kind == "choice":
             return [*self.values, *self.alternatives]
-        number, low, step = self._num_steps, self.values[0], self.step or 1
-        if number is None:
+        if self.num_points is None:
             return None
-        steps = (low + index * step for index in range(number))
-        return [
-            *(value if isinstance(step, int) else round(value, 12) for value in steps),
-            *self.alternatives,
-        ]
+        steps = range(self.num_points - len(self.alternatives))
+        own = [round(self.values[0] + number * (self.step or 1), 12) for number in steps]
+        return [*own, *self.alternatives]
 
 
 @dataclass(frozen=True)
@@ -161,10 +154,9 @@ def _leaves(mapping: Any, faults: list[str], prefix: str = "") -> Iterator[tuple
         elif isinstance(value, Mapping) and not value.keys() & set(_OPTIONS):
             yield from _leaves(value, faults, f"{name}.")
         else:
-            faults.append(
-                f"sweep.space.{name}={value!r}: must be a mapping with one of {', '.join(KINDS)}, such as "
-                "{log_uniform: [1.0e-5, 1.0e-3]} or {choice: [1, 2]}"
-            )
+            such = "{log_uniform: [1.0e-5, 1.0e-3]} or {choice: [1, 2]}"
+            text = f"must be a mapping with one of {', '.join(KINDS)}, such as {such}"
+            faults.append(f"sweep.space.{name}={value!r}: {text}")
 
 
 def _dimension(name: str, leaf: Mapping[str, Any], convert: Convert) -> tuple[Dimension | None, list[str]]:
@@ -174,44 +166,43 @@ def _dimension(name: str, leaf: Mapping[str, Any], convert: Convert) -> tuple[Di
     if len(kinds) != 1 or unknown:
         allowed = f"one of {', '.join(KINDS)}, and beside it {', '.join(_OPTIONS)}"
         return None, [f"{where}: has {', '.join(map(str, leaf)) or 'nothing'}; allowed are {allowed}"]
-    kind, faults = kinds[0], []
-    given = leaf[kind]
+    kind, step = kinds[0], leaf.get("step")
+    given, alternatives = leaf[kind], [leaf["or"]] if "or" in leaf else []
     if not isinstance(given, Sequence) or isinstance(given, str) or len(given) < (2 if kind in RANGES else 1):
         return None, [f"{where}.{kind}={given!r}: must be a list of {_expected(kind)}"]
     if kind == "choice" and "step" in leaf:
-        return None, [f"{where}.step={leaf['step']!r}: a choice has no steps; leave it out"]
-    alternatives = [leaf["or"]] if "or" in leaf else []
-    values = []
-    for value in [*given, *alternatives]:
-        converted, wrong = convert(name, value)
-        faults += [f"{where}: {text}" for text in wrong]
-        values.append(converted)
+        return None, [f"{where}.step={step!r}: a choice has no steps; leave it out"]
+    converted, faults = _converted(where, name, [*given, *alternatives], convert)
+    values, others = converted[: len(given)], converted[len(given) :]
     when, wrong = _condition(name, leaf.get("when", {}), convert)
     faults += wrong
     if not faults and kind in RANGES:
-        faults += _range_faults(
-            where, kind, values[: len(given)], leaf.get("step"), convert(name, 1.5)[1] == []
-        )
-    if faults:
-        return None, faults
-    size = len(given)
-    step = leaf.get("step")
-    if kind in ("uniform", "log_uniform"):
-        values[:size] = map(float, values[:size])
-    return Dimension(name, kind, tuple(values[:size]), step, tuple(values[size:]), when), []
+        faults += _range_faults(where, kind, values, step, takes_fractions=not convert(name, 1.5)[1])
+    if kind in ("uniform", "log_uniform") and not faults:
+        values = tuple(map(float, values))
+    return (None if faults else Dimension(name, kind, values, step, others, when)), faults
 
 
 def _condition(name: str, when: Any, convert: Convert) -> tuple[dict[str, tuple[Any, ...]], list[str]]:
-    where, found, faults = f"sweep.space.{name}.when", {}, []
+    where = f"sweep.space.{name}.when"
     if not isinstance(when, Mapping):
-        return {}, [
-            f"{where}={when!r}: must be a mapping of settings to values, such as {{scheduler.type: step}}"
-        ]
+        text = "must be a mapping of settings to values, such as {scheduler.type: step}"
+        return {}, [f"{where}={when!r}: {text}"]
+    found, faults = {}, list[str]()
     for other, wanted in _flat(when):
-        pairs = [convert(other, value) for value in (wanted if isinstance(wanted, list) else [wanted])]
-        faults += [f"{where}: {text}" for _, texts in pairs for text in texts]
-        found[other] = tuple(value for value, _ in pairs)
+        found[other], wrong = _converted(
+            where, other, wanted if isinstance(wanted, list) else [wanted], convert
+        )
+        faults += wrong
     return found, faults
+
+
+def _converted(
+    where: str, name: str, given: Sequence[Any], convert: Convert
+) -> tuple[tuple[Any, ...], list[str]]:
+    """Return values of the setting `name` in its type, and the faults of those that cannot be."""
+    pairs = [convert(name, value) for value in given]
+    return tuple(value for value, _ in pairs), [f"{where}: {text}" for _, texts in pairs for text in texts]
 
 
 def _range_faults(
@@ -237,10 +228,8 @@ def _range_faults(
         return [f"{where}.step={step!r}: must be above 0 and at most the width of {list(values)}"]
     number = (values[1] - values[0]) / step
     if abs(number - round(number)) > 1e-6:
-        last = values[0] + math.floor(number) * step
-        return [
-            f"{where}.step={step!r}: from {values[0]} it reaches {last:g}, not {values[1]}; give that as end"
-        ]
+        reached = f"from {values[0]} it reaches {values[0] + math.floor(number) * step:g}, not {values[1]}"
+        return [f"{where}.step={step!r}: {reached}; give that as end"]
     return []
 
 
