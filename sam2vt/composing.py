@@ -27,7 +27,6 @@ HYDRA_VERSION_BASE = "1.3"
 _OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<name>[^=~+]+)=(?P<value>.*)", re.DOTALL)
 # A value that is quoted as a whole in Hydra's grammar, where only the quote itself is escaped.
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"", re.DOTALL)
-_YAML = (".yaml", ".yml")
 
 
 def load_overrides(
@@ -74,6 +73,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     state.clear()
     try:
         with initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE):
+            # Options, such as --cfg job, are for Hydra's main alone.
             settings = [each for each in overrides if each.startswith("~") or _OVERRIDE.fullmatch(each)]
             return compose("config", overrides=[each for each in settings if not each.startswith("-")])
     except HydraException as error:
@@ -98,7 +98,7 @@ def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list
             if found is None or each.startswith("-"):
                 fault = None if each.startswith(("-", "~")) else _missing_value(each, arguments)
                 taken = [each]
-            elif found["name"] == "experiment" and literal(found["value"]).endswith(_YAML):
+            elif found["name"] == "experiment" and literal(found["value"]).endswith((".yaml", ".yml")):
                 taken, fault = _experiment_file(literal(found["value"]), folder)
             else:
                 taken, fault = _usable(found["sign"], found["name"], found["value"], arguments)
@@ -123,8 +123,8 @@ def _usable(sign: str, name: str, value: str, arguments: Sequence[str]) -> tuple
     from hydra.core.override_parser.types import Quote, QuotedString
     from hydra.errors import HydraException
 
-    group = _group_of(name)
-    if group is not None:
+    group = configs_dir() / name.partition("@")[0]  # of YAML files, of which an override chooses one
+    if group.is_dir():
         return [f"{sign}{name}={value}"], _unknown_choice(group, literal(value), arguments)
     if not name.startswith("hydra") and (fault := unknown_name(name)):
         return [], fault
@@ -147,12 +147,6 @@ def _paths() -> set[str]:
     return own | {"hydra.run.dir", "hydra.sweep.dir"}
 
 
-def _group_of(name: str) -> Path | None:
-    """Return the folder of the group of YAML files that an override chooses from, or None."""
-    folder = configs_dir() / name.partition("@")[0]
-    return folder if folder.is_dir() else None
-
-
 def _unknown_choice(group: Path, value: str, arguments: Sequence[str]) -> str | None:
     # Further folders may have further choices; Hydra knows.
     has_more_folders = any("searchpath" in each or each.startswith("--config-dir") for each in arguments)
@@ -167,7 +161,7 @@ def _unknown_choice(group: Path, value: str, arguments: Sequence[str]) -> str | 
 
 
 def _missing_value(argument: str, arguments: Sequence[str]) -> str | None:
-    before = arguments[arguments.index(argument) - 1] if arguments.index(argument) else ""
+    before = ["", *arguments][arguments.index(argument)]
     if before.startswith("-") and "=" not in before:
         return None  # the value of an option, such as --cfg job
     return f"{argument}: must be name=value, such as optimizer.lr=1e-4"

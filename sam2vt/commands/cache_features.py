@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> None:
     setup_logging(config.log_level)
     if config.dataset.feature_cache is None:
         raise ConfigError("dataset.feature_cache=null: say where features go: a folder, a URI, or auto")
+    # Late: a fault of the configuration is said without loading torch.
     from sam2vt.core.model.execution import resolve_device
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 

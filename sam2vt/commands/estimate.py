@@ -13,7 +13,6 @@ from sam2vt.errors import ConfigError
 if TYPE_CHECKING:
     from sam2vt.core.training.footprint.estimate import Estimate
 
-MB, GB = 1e6, 1e9
 UNITS = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -44,9 +43,10 @@ def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
         return True
     from sam2vt.core.training.footprint.out_of_memory import fitting_lines
 
+    # What no setting changes: code and buffers of the libraries, and CUDA's context.
     fixed = found.on_device.get("libraries", 0.0) + found.on_device.get("context", 0.0)
     if limit_bytes <= fixed:
-        print(f"does not fit into {limit}: {fixed / GB:.2f} GB are taken before the network is there")
+        print(f"does not fit into {limit}: {fixed / 1e9:.2f} GB are taken before the network is there")
         return False
     print(f"does not fit into {limit}; each of these alone would make it fit:")
     none = "none: frames, objects and pixels have to shrink together, with model.recompute"
@@ -72,9 +72,9 @@ def parse_size(text: str) -> float:
 
 def _table(found: Estimate) -> list[str]:
     where = "GPU" if found.device == "cuda" else "this process"
-    lines = [f"{name:<20}{value / GB:9.2f} GB" for name, value in found.on_device.items()]
-    lines.append(f"{'in all, ' + where:<20}{found.device_bytes / GB:9.2f} GB")
-    lines += [f"{'host: ' + name:<20}{value / GB:9.2f} GB" for name, value in found.on_host.items()]
+    rows = {**found.on_device, f"in all, {where}": found.device_bytes}
+    rows |= {f"host: {name}": value for name, value in found.on_host.items()}
+    lines = [f"{name:<20}{value / 1e9:9.2f} GB" for name, value in rows.items()]
     if found.frame_features:
-        lines.append(f"{'disk: feature cache':<20}{found.frame_features / MB:9.2f} MB per frame")
+        lines.append(f"{'disk: feature cache':<20}{found.frame_features / 1e6:9.2f} MB per frame")
     return lines

@@ -49,17 +49,12 @@ def run(options: argparse.Namespace) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
-        ) from error
+        text = f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
+        raise ConfigError(text) from error
+    # The data is read first: its faults are found in seconds, while a checkpoint may be fetched for minutes.
     records = records_of(options)
-    model = load_model(
-        options.checkpoint,
-        device=options.device,
-        config_path=options.network,
-        image_size=options.image_size,
-        base=options.base,
-    )
+    how = {"device": options.device, "config_path": options.network, "image_size": options.image_size}
+    model = load_model(options.checkpoint, **how, base=options.base)
     scores, baseline = _score_videos(model, records, options)
     write_scores_csv(folder / "scores.csv", scores, baseline)
     print(format_scores(scores, baseline))
@@ -90,15 +85,15 @@ def load_model(
         size = image_size or made_for
         model = SAM2Model(checkpoint, yaml, device=device, image_size=size, num_maskmem=num_maskmem)
     elif config_path is not None:
-        raise ConfigError(
-            f"{checkpoint} is a training checkpoint and knows its network; leave {config_path} out"
-        )
+        text = f"is a training checkpoint and knows its network; leave {config_path} out"
+        raise ConfigError(f"{checkpoint} {text}")
     else:
         config = from_dict(saved).model
         config.checkpoint_path, config.device = checkpoint, device
         config.image_size = image_size or config.image_size
         model = build_from_config(config)
         model.trainable_modules = None  # nothing trains here
+    # The weights are those of the checkpoint, whatever the training started from.
     model.load(weights=False)
     load_weights(model.network, checkpoint, base)
     return model.eval()
@@ -107,10 +102,8 @@ def load_model(
 def _yaml_beside(checkpoint: str) -> str:
     beside = Path(checkpoint).with_suffix(".yaml")
     if "://" in checkpoint or not beside.is_file():
-        raise ConfigError(
-            f"{checkpoint} holds weights alone and there is no {beside.name} beside it: name the network's "
-            f"YAML, such as configs/sam2.1/sam2.1_hiera_t.yaml"
-        )
+        remedy = "name the network's YAML, such as configs/sam2.1/sam2.1_hiera_t.yaml"
+        raise ConfigError(f"{checkpoint} holds weights alone, without {beside.name} beside it: {remedy}")
     return str(beside)
 
 
@@ -121,6 +114,7 @@ def _sizes_of(config_path: str) -> tuple[int, int]:
     from sam2vt.core.model.build import network_yaml
 
     content = OmegaConf.load(network_yaml(config_path))
+    # The defaults are those of SAM 2's class, which a YAML may leave out.
     size = OmegaConf.select(content, "model.image_size", default=512)
     return int(size), int(OmegaConf.select(content, "model.num_maskmem", default=7))
 
@@ -139,6 +133,7 @@ def _score_videos(
     for number, record in enumerate(records, start=1):
         recorder = OverlayRecorder(record) if number <= options.overlays else None
         result = evaluate_video(model, record, *common, on_frame=recorder)
+        # In a video where little moves, the first mask repeated scores high, too.
         held = hold_first_mask(record, *common)
         scores += result.scores
         baseline += held.scores

@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.data.records.table import SUFFIX, write_records
 
     setup_logging()
+    # Checked first: a large dataset takes minutes to read.
     if not options.out.endswith(SUFFIX):
         raise ConfigError(f"{options.out}: the name of a record table has to end in {SUFFIX}")
     settings = asdict(dataset_of(options))

@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _verify(path: str) -> None:
+    """Print the files that differ from their checksums."""
     from sam2vt.core.data.formats.packed import verify
 
     manifest, faults = verify(path)

@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.evaluation.drawing import draw_sheet
 
     setup_logging()
+    # Before the clips are drawn, which takes a while.
     path = Path(options.out)
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--out {options.out}: has to end in .png")
@@ -61,6 +62,7 @@ def _first_clips(config: Config, number: int) -> list[Clip]:
     dataset = dataset_from_config(
         config.dataset, records=records, seed=config.seed, max_objects=config.max_objects
     )
+    # More clips per video where there are fewer videos than clips to draw.
     per_video = max(config.dataset.clips_per_video, -(-number // len(records)))
     return [
         dataset[sample_at(place, len(records), per_video, config.seed, config.dataset.shuffle)]
