@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of --json."""
-    faults = [fault.to_dict() for fault in found.faults]
+    faults = [asdict(fault) for fault in found.faults]
     return {"path": found.path, "summary": numbers, "notes": found.notes, "faults": faults}
 
 

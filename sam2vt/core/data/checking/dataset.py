@@ -12,6 +12,7 @@ from sam2vt.core.data.checking.findings import DataFault, VideoFindings
 from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.workers import ENDED, process_pool, with_progress
+from sam2vt.core.storage.disk import unreadable
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -64,10 +65,7 @@ def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[Vid
     except OSError as error:
         if error.filename is None:
             raise
-        file = str(error.filename)
-        raise DataError(
-            f"{file}: cannot be read: {error.strerror}; allow it, or copy it anew", file=file
-        ) from None
+        raise unreadable(str(error.filename), error) from None
 
 
 def _check_all(
@@ -102,16 +100,12 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
             "needs; clips are padded, and what is padded counts nowhere"
         )
     yield from _alike(videos)
-    lost = [_named(v, o.name) for v in moving for o in v.objects.values() if o.frames == 1]
+    objects = [(f"{v.video} object {o.name}", v, o) for v in videos for o in v.objects.values()]
+    lost = [name for name, video, each in objects if each.frames == 1 and not video.is_still]
     if lost:
         yield f"{some(lost)}: visible on a single frame, so there is nothing to track"
     # By the largest area: an object may start small and grow.
-    tiny = [
-        _named(v, o.name)
-        for v in videos
-        for o in v.objects.values()
-        if o.largest * image_size**2 < v.height * v.width
-    ]
+    tiny = [name for name, v, each in objects if each.largest * image_size**2 < v.height * v.width]
     if tiny:
         yield f"{some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
     yield from _unread(videos, check)
@@ -135,7 +129,3 @@ def _unread(videos: list[VideoFindings], check: VideoCheck) -> Iterator[str]:
     is_shallow = check.depth == "headers"
     what = ", and no mask was read" if is_shallow else ", those of a clip in the middle of each video"
     yield f"{decoded} of {total} frames were decoded{what}; --read all decodes every frame"
-
-
-def _named(video: VideoFindings, name: str) -> str:
-    return f"{video.video} object {name}"

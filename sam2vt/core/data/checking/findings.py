@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from sam2vt.errors import DataError
 
@@ -27,9 +26,6 @@ class DataFault:
     @classmethod
     def of(cls, error: DataError) -> DataFault:
         return cls(str(error), **error.place)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass

@@ -14,9 +14,8 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
     videos = found.videos
     objects = [numbers for video in videos for numbers in video.objects.values()]
     num_frames = sum(video.num_frames for video in videos)
+    decoded = sum(video.decoded_frames for video in videos)
     seconds = sum(video.decode_seconds for video in videos)
-    # The largest area of each: how small an object gets depends on where it leaves the frame.
-    areas = sorted(numbers.largest for numbers in objects)
     return {
         "videos": len(videos),
         "stills": sum(video.is_still for video in videos),
@@ -27,12 +26,11 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
         "clips": sum(video.num_clips for video in videos),
         "objects": len(objects),
         "objects_a_video": _spread([len(video.objects) for video in videos if video.objects]),
-        "object_pixels": _spread(areas),
+        # The largest area of each: how small an object gets depends on where it leaves the frame.
+        "object_pixels": _spread([numbers.largest for numbers in objects]),
         "promptable_objects": sum(len(video.trackable) for video in videos),
-        "decoded_frames": sum(video.decoded_frames for video in videos),
-        "decoded_frames_a_second": round(sum(v.decoded_frames for v in videos) / seconds, 1)
-        if seconds
-        else None,
+        "decoded_frames": decoded,
+        "decoded_frames_a_second": round(decoded / seconds, 1) if seconds else None,
         "faults": len(found.faults),
     }
 

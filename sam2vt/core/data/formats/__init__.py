@@ -68,7 +68,9 @@ def load_records(
     Raises ConfigError for values that are not allowed, DataError for data that cannot be used.
     """
     options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
-    _check(dataset_type, options)
+    require(DatasetConfig, "dataset_type", dataset_type)
+    require(DatasetConfig, "identity", identity)
+    check_colours(colours)
     check_text(os.fspath(image_root or ""))
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
@@ -100,26 +102,20 @@ def _existing(data_path: str) -> str:
     return path
 
 
-def _check(dataset_type: str, options: ReadOptions) -> None:
-    require(DatasetConfig, "dataset_type", dataset_type)
-    require(DatasetConfig, "identity", options.identity)
-    check_colours(options.colours)
-
-
 def _layouts(dataset_type: str) -> list[Layout]:
     kinds = LAYOUTS.values() if dataset_type == "auto" else [LAYOUTS[dataset_type]]
     return [layout for kind in kinds for layout in kind]
 
 
 def _recognise(dataset_type: str, path: str) -> Found:
-    others = [] if "://" in path else _layouts(dataset_type)  # nothing else is read from there
-    layouts = [packed.LAYOUT, *others]
+    is_uri = "://" in path
+    layouts = [packed.LAYOUT, *([] if is_uri else _layouts(dataset_type))]  # nothing else is read from there
     found = _first(layouts, path)
-    # Archives often unpack to a folder in a folder.
-    inner = None if found or "://" in path else _only_folder(path)
-    if found is None and inner is not None:
-        found = _first(layouts, inner)
-        found = found and found._replace(why=f"in its only folder, {os.path.basename(inner)}, {found.why}")
+    names = [] if found or is_uri else subfolders(path)
+    # Archives often unpack to a folder in a folder; a part of a layout says by itself what is missing.
+    if len(names) == 1 and names[0] not in (tree.FRAMES, tree.MASKS):
+        found = _first(layouts, os.path.join(path, names[0]))
+        found = found and found._replace(why=f"in its only folder, {names[0]}, {found.why}")
     if found is None:
         raise _not_recognised(path, dataset_type)
     return found
@@ -127,13 +123,6 @@ def _recognise(dataset_type: str, path: str) -> Found:
 
 def _first(layouts: list[Layout], path: str) -> Found | None:
     return next((found for layout in layouts if (found := layout.recognise(path)) is not None), None)
-
-
-def _only_folder(path: str) -> str | None:
-    """Return the only folder in a folder, as archives are unpacked, or None."""
-    names = subfolders(path)
-    known = (tree.FRAMES, tree.MASKS)  # a part of a layout says by itself what is missing
-    return os.path.join(path, names[0]) if len(names) == 1 and names[0] not in known else None
 
 
 def _unique(path: str, records: list[VideoRecord], options: ReadOptions) -> list[VideoRecord]:
@@ -152,17 +141,12 @@ def _unique(path: str, records: list[VideoRecord], options: ReadOptions) -> list
 
 
 def _say(path: str, found: Found, records: list[VideoRecord]) -> None:
-    num_frames = sum(record.num_frames for record in records)
-    num_annotated = sum(len(record.annotations) for record in records)
-    log.info(
-        "%s: recognised as %s, because %s: %d videos, %d frames, %d of them annotated",
-        path,
-        found.what,
-        found.why,
-        len(records),
-        num_frames,
-        num_annotated,
+    frames, annotated = (
+        sum(each.num_frames for each in records),
+        sum(len(each.annotations) for each in records),
     )
+    numbers = f"{len(records)} videos, {frames} frames, {annotated} of them annotated"
+    log.info("%s: recognised as %s, because %s: %s", path, found.what, found.why, numbers)
 
 
 def _not_recognised(path: str, dataset_type: str) -> DataError:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
-from sam2vt.core.data.formats.records import image_record
-from sam2vt.core.data.frames.images import image_size, is_deep, open_image, read_pixels
+from sam2vt.core.data.formats.records import first_size, image_record
+from sam2vt.core.data.frames.images import is_deep, open_image, read_pixels
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -53,12 +53,17 @@ def _sequence(root: str, name: str) -> VideoRecord:
                 )
         annotations[places[number]] = LabelImage(path, "ctc", markers[number])
     frames = tuple(paths[number] for number in places)
-    with located(frame=0):
-        size = image_size(frames[0], "frame")
-    parents = {track: parent for track, parent in tracks.items() if parent}
-    fields: dict[str, Any] = {"object_ids": tuple(sorted(tracks)), "parents": parents}
-    fields["intensity_range"] = _intensity_range(frames)
-    return image_record(name, frames, size, annotations, folder, **fields)
+    size = first_size(frames)
+    return image_record(
+        name,
+        frames,
+        size,
+        annotations,
+        folder,
+        object_ids=tuple(sorted(tracks)),
+        parents={track: parent for track, parent in tracks.items() if parent},
+        intensity_range=_intensity_range(frames),
+    )
 
 
 def _by_number(folder: str, prefix: str) -> dict[int, str]:
@@ -138,40 +143,33 @@ def _intensity_range(frames: tuple[str, ...]) -> tuple[float, float] | None:
             return None
     # Decoding all frames of a long sequence would take minutes.
     places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
-    lows, highs = [], []
-    for place in places:
-        with located(file=frames[place], frame=int(place)):
-            pixels = _gray(frames[place])
-        # Single hot pixels would else leave all cells dark.
-        low, high = np.percentile(pixels, (0.1, 99.9))
-        lows.append(float(low))
-        highs.append(float(high))
-    return min(lows), max(highs)
+    # Single hot pixels would else leave all cells dark.
+    bounds = [np.percentile(_gray(frames[place], int(place)), (0.1, 99.9)) for place in places]
+    return float(min(low for low, _ in bounds)), float(max(high for _, high in bounds))
 
 
-def _gray(path: str) -> np.ndarray:
-    with open_image(path, "frame") as image:
-        pixels = read_pixels(image, path, "frame")
-    if pixels.ndim != 2 or not np.isfinite(pixels).all():
-        raise DataError(f"{path}: the frame is no gray image of numbers; save it as 16 bit gray")
+def _gray(path: str, frame: int) -> np.ndarray:
+    with located(file=path, frame=frame):
+        with open_image(path, "frame") as image:
+            pixels = read_pixels(image, path, "frame")
+        if pixels.ndim != 2 or not np.isfinite(pixels).all():
+            raise DataError(f"{path}: the frame is no gray image of numbers; save it as 16 bit gray")
     return pixels
 
 
 def _recognise(path: str) -> Found | None:
     above, name = os.path.split(path)
-    only = [name] if _SEQUENCE.fullmatch(name) and _has_truth(above, name) else []
-    root = above if only else path
-    found = only or [
-        each for each in subfolders(path) if _SEQUENCE.fullmatch(each) and _has_truth(path, each)
-    ]
+    root, names = (above, [name]) if _is_sequence(above, name) else (path, subfolders(path))
+    found = [each for each in names if _is_sequence(root, each)]
     if not found:
         return None
     why = f"{root} holds {some(found)} with {found[0]}_GT"
-    return Found("Cell Tracking Challenge", why, lambda options: load_ctc(root, found, options))
+    return Found("Cell Tracking Challenge", why, partial(load_ctc, root, found))
 
 
-def _has_truth(root: str, name: str) -> bool:
-    return any(os.path.isdir(os.path.join(root, f"{name}_{kind}")) for kind in ("GT", "ST"))
+def _is_sequence(root: str, name: str) -> bool:
+    truths = [os.path.join(root, f"{name}_{kind}") for kind in ("GT", "ST")]
+    return _SEQUENCE.fullmatch(name) is not None and any(map(os.path.isdir, truths))
 
 
 LAYOUT = Layout("Cell Tracking Challenge: 01/t000.tif with 01_GT/TRA and 01_GT/SEG or 01_ST/SEG", _recognise)

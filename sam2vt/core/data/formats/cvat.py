@@ -11,14 +11,15 @@ import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from sam2vt.core.data.formats.cvat_task import XML, Frames, Task, check_single, find_frames, read_task
+from sam2vt.core.data.formats.cvat_task import XML, Frames, Task, check_single, find_frames, read_task, whole
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import some, subfolders
+from sam2vt.core.data.formats.listing import and_inner, some
 from sam2vt.core.data.masks.rle import ROWS
-from sam2vt.core.types import FrameAnnotation, Segmentations, VideoRecord
+from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
 _SHAPES = ("mask", "polygon")
@@ -43,22 +44,16 @@ def _record(folder: str) -> VideoRecord:
     frames = find_frames(folder, task)
     shapes, names = _read_tracks(path, frames)
     _check_shapes(path, shapes, frames, task)
-    annotations: dict[int, FrameAnnotation] = {
-        place: Segmentations(shapes.get(number, {}))
-        for place, number in enumerate(frames.numbers)
-        if task.covers(number)
-    }
+    covered = {place: number for place, number in enumerate(frames.numbers) if task.covers(number)}
+    fields: dict[str, Any] = {"object_ids": tuple(sorted(names)), "object_names": names, "source": path}
     return VideoRecord(
-        video_id=os.path.basename(folder),
-        num_frames=len(frames.numbers),
-        height=frames.size[0],
-        width=frames.size[1],
-        annotations=annotations,
+        os.path.basename(folder),
+        len(frames.numbers),
+        *frames.size,
+        {place: Segmentations(shapes.get(number, {})) for place, number in covered.items()},
         frame_paths=frames.paths,
         video_path=frames.video,
-        object_ids=tuple(sorted(names)),
-        source=path,
-        object_names=names,
+        **fields,
     )
 
 
@@ -73,8 +68,7 @@ def _check_shapes(path: str, shapes: Shapes, frames: Frames, task: Task) -> None
     beyond = [frame for frame in shapes if not task.covers(frame)]
     if beyond:
         raise DataError(
-            f"{path}: frame {min(beyond)} has a shape, but is none of the task, which has {task}; export the "
-            "task again",
+            f"{path}: frame {min(beyond)} has a shape, but the task has {task}; export the task again",
             frame=frames.numbers.index(min(beyond)),
         )
 
@@ -95,12 +89,11 @@ def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
     for element in _elements(path):
         if element.tag == "meta":
             continue
-        number = _whole(element, "id", f"{path}: a track", least=0) + 1  # ids begin with 0, objects with 1
+        number = whole(element.get("id"), "id", f"{path}: a track") + 1  # ids begin with 0, objects with 1
         where = f"{path}: track {element.get('id')} ({element.get('label')})"
         if number in names:
-            raise DataError(
-                f"{where}: another track has this id; give each object a track of its own", object=number
-            )
+            what = "another track has this id; give each object a track of its own"
+            raise DataError(f"{where}: {what}", object=number)
         names[number] = str(element.get("label") or f"track {element.get('id')}")
         if element.get("task_id"):
             tasks[str(element.get("task_id"))] = None
@@ -110,8 +103,7 @@ def _read_tracks(path: str, frames: Frames) -> tuple[Shapes, dict[int, str]]:
                 shapes.setdefault(frame, {}).setdefault(number, []).append(segmentation)
     if not names:
         raise DataError(
-            f"{path}: holds no track; annotate objects with tracks (not shapes), and export "
-            "as CVAT for video 1.1"
+            f"{path}: holds no track; annotate objects with tracks (not shapes), export as CVAT for video 1.1"
         )
     return shapes, names
 
@@ -127,7 +119,7 @@ def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tup
     for shape in track:
         if shape.get("outside") == "1" or shape.tag == "attribute":
             continue
-        frame = _whole(shape, "frame", where, least=0)
+        frame = whole(shape.get("frame"), "frame", where)
         if shape.tag not in _SHAPES:
             raise DataError(
                 f"{where}, frame {frame}: the shape is a {shape.tag}; allowed are masks and polygons: draw "
@@ -135,7 +127,7 @@ def _visible(track: Element, where: str, places: dict[int, int]) -> Iterator[tup
                 frame=places.get(frame),
             )
         with located(frame=places.get(frame)):
-            segmentation = _segmentation(shape, where, frame)
+            segmentation = _segmentation(shape, f"{where}, frame {frame}")
         yield frame, segmentation
 
 
@@ -161,8 +153,7 @@ def _elements(path: str) -> Generator[Element, None, None]:
         raise DataError(f"{path}: cannot be read as XML: {error}; export the task again") from None
 
 
-def _segmentation(shape: Element, where: str, frame: int) -> Any:
-    where = f"{where}, frame {frame}"
+def _segmentation(shape: Element, where: str) -> Any:
     if shape.tag == "polygon":
         return [_points(shape.get("points") or "", where)]
     counts = shape.get("rle") or ""
@@ -170,44 +161,28 @@ def _segmentation(shape: Element, where: str, frame: int) -> Any:
         raise DataError(
             f"{where}: rle is {counts[:40]!r}; it must be run lengths such as 3, 5, 2: export again"
         )
-    box = [_whole(shape, name, where, least=0) for name in ("left", "top", "width", "height")]
+    box = [whole(shape.get(name), name, where) for name in ("left", "top", "width", "height")]
     return {ROWS: [int(each) for each in counts.split(",")], "box": box}
 
 
 def _points(text: str, where: str) -> list[float]:
     try:
-        return [float(value) for point in text.split(";") for value in _pair(point)]
+        pairs = [point.split(",") for point in text.split(";")]
+        return [float(value) for x, y in pairs for value in (x, y)]
     except ValueError:
         raise DataError(
             f"{where}: points are {text[:40]!r}; they must be pairs such as 3.5,7;9,12: export again"
         ) from None
 
 
-def _pair(point: str) -> list[str]:
-    values = point.split(",")
-    if len(values) != 2:
-        raise ValueError(point)
-    return values
-
-
-def _whole(element: Element, name: str, where: str, least: int) -> int:
-    text = element.get(name) or ""
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < least:
-        raise DataError(f"{where}: {name} is {text[:40]!r}; it must be a whole number: export the task again")
-    return int(text)
-
-
 def _recognise(path: str) -> Found | None:
     if os.path.basename(path) == XML:
         path = os.path.dirname(path)
-    candidates = [path, *(os.path.join(path, name) for name in subfolders(path))]
-    folders = [each for each in candidates if _is_cvat(os.path.join(each, XML))]
+    folders = [each for each in and_inner(path) if _is_cvat(os.path.join(each, XML))]
     if not folders:
         return None
-    why = (
-        f"{some(os.path.relpath(os.path.join(each, XML), path) for each in folders)} is an XML of annotations"
-    )
-    return Found("CVAT for video", why, lambda options: load_cvat(folders, options))
+    names = some(os.path.relpath(os.path.join(each, XML), path) for each in folders)
+    return Found("CVAT for video", f"{names} is an XML of annotations", partial(load_cvat, folders))
 
 
 def _is_cvat(path: str) -> bool:

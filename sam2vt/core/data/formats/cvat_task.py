@@ -11,10 +11,10 @@ from xml.etree.ElementTree import Element
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
+    and_inner,
     files_in,
     some,
     stem,
-    subfolders,
 )
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.frames.video import probe_video
@@ -23,7 +23,7 @@ from sam2vt.errors import DataError
 XML = "annotations.xml"
 # As CVAT writes a video's frames; a task of images keeps the names that they came with.
 _FRAME_OF_VIDEO = re.compile(r"frame_([0-9]{6,9})")
-_OF_VIDEO, _OF_IMAGES = "interpolation", "annotation"  # CVAT's words
+_OF_IMAGES = "annotation"  # CVAT's word; a video is "interpolation"
 _STEP = re.compile(r"step\s*=\s*([1-9]\d{0,8})")
 
 
@@ -31,13 +31,9 @@ _STEP = re.compile(r"step\s*=\s*([1-9]\d{0,8})")
 class Task:
     """Frames have the numbers that the shapes give them: those of the video, counted from 0."""
 
-    mode: str = ""  # _OF_VIDEO, _OF_IMAGES, or empty: the XML does not say
+    is_of_images: bool = False  # it is of a video, or the XML does not say
     frames: range | None = None  # all its frames; None: the XML does not say
     jobs: tuple[tuple[int, int], ...] = ()  # first and last frame of each; empty: they have all frames
-
-    @property
-    def is_of_images(self) -> bool:
-        return self.mode == _OF_IMAGES
 
     def covers(self, number: int) -> bool:
         """Return whether somebody was to annotate this frame."""
@@ -59,34 +55,32 @@ def read_task(meta: Element, path: str) -> Task:
     check_single([str(each.findtext("id")) for each in tasks], path)
     job, task = meta.find("job"), tasks[0] if tasks else meta.find("task")
     # A job is exported with its task: its own bounds say what it covers.
-    if job is not None:  # its bounds are its own
-        return Task(_mode(job), _frames(job, path))
+    if job is not None:
+        return Task(_is_of_images(job), _frames(job, path))
     if task is None:
         return Task()
     frames = _frames(task, path)
-    return Task(_mode(task), frames, _jobs(task, frames, path))
+    return Task(_is_of_images(task), frames, _jobs(task, frames, path))
 
 
 def check_single(tasks: list[str], path: str) -> None:
     """Refuse several tasks in one XML."""
     if len(tasks) > 1:
         raise DataError(
-            f"{path}: holds {len(tasks)} tasks of a project ({some(tasks)}), numbered through as if "
-            "they were one video; allowed is one task: export each task alone (Actions > Export task "
-            "dataset), into a folder of its own"
+            f"{path}: holds {len(tasks)} tasks of a project ({some(tasks)}), as one video; allowed is "
+            "one task: export each task alone (Actions > Export task dataset), into a folder of its own"
         )
 
 
-def _mode(entry: Element) -> str:
-    mode = (entry.findtext("mode") or "").strip()
-    return mode if mode in (_OF_VIDEO, _OF_IMAGES) else ""
+def _is_of_images(entry: Element) -> bool:
+    return (entry.findtext("mode") or "").strip() == _OF_IMAGES
 
 
 def _frames(entry: Element, path: str) -> range | None:
     if entry.find("start_frame") is None or entry.find("stop_frame") is None:
         return None
     step = _STEP.search(entry.findtext("frame_filter") or "")
-    first, last = (_number(entry, name, path) for name in ("start_frame", "stop_frame"))
+    first, last = (whole(entry.findtext(name), name, path) for name in ("start_frame", "stop_frame"))
     if last < first:
         raise DataError(f"{path}: start_frame {first} is after stop_frame {last}; export the task again")
     return range(first, last + 1, int(step[1]) if step else 1)
@@ -96,19 +90,18 @@ def _jobs(task: Element, frames: range | None, path: str) -> tuple[tuple[int, in
     """Return the jobs' bounds; CVAT counts them in frames of the task, without start and step."""
     if frames is None:
         return ()
-    bounds = [
-        [_number(segment, name, path) for name in ("start", "stop")]
-        for segment in task.findall("segments/segment")
-    ]
+    segments = task.findall("segments/segment")
+    bounds = [[whole(each.findtext(name), name, path) for name in ("start", "stop")] for each in segments]
     # Jobs are counted in frames of the task, shapes in frames of the video.
     at, step = frames.start, frames.step
     return tuple((at + first * step, at + last * step) for first, last in bounds)
 
 
-def _number(entry: Element, name: str, path: str) -> int:
-    text = (entry.findtext(name) or "").strip()
+def whole(text: str | None, name: str, where: str) -> int:
+    """Return the number that an element or attribute `name` holds. Raises DataError for anything else."""
+    text = (text or "").strip()
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise DataError(f"{path}: {name} is {text[:40]!r}; it must be a whole number: export the task again")
+        raise DataError(f"{where}: {name} is {text[:40]!r}; it must be a whole number: export the task again")
     return int(text)
 
 
@@ -134,8 +127,8 @@ def find_frames(folder: str, task: Task) -> Frames:
         beside = "several videos" if videos else "neither images/ nor a video"
         what = "a video, though the task was made of images," if len(videos) == 1 else beside
         raise DataError(
-            f"{folder}: has {XML}, but {what} beside it; export the task with its images, or put the one "
-            "video of the task there"
+            f"{folder}: has {XML}, but {what} beside it; export the task with its images, or "
+            "put the one video of the task there"
         )
     video = os.path.join(folder, videos[0])
     probe = probe_video(video)
@@ -180,11 +173,9 @@ def _check_numbers(images: str, numbers: list[int], names: list[str], task: Task
 def _image_folder(folder: str) -> str | None:
     """Return images/, or the one folder in it, as exports of a project have it."""
     top = os.path.join(folder, "images")
-    inner = [os.path.join(top, name) for name in subfolders(top)]
-    holding = [each for each in (top, *inner) if files_in(each, IMAGE_EXTENSIONS)]
+    holding = [each for each in and_inner(top) if files_in(each, IMAGE_EXTENSIONS)]
     if len(holding) > 1:
         raise DataError(
-            f"{top}: several folders hold images: {some(holding)}; a task is one video: "
-            "export each task alone"
+            f"{top}: several folders hold images: {some(holding)}; a task is a video: export each task alone"
         )
     return holding[0] if holding else None

@@ -48,6 +48,11 @@ def subfolders(folder: str) -> list[str]:
     return _as_text(folder, [entry.name for entry in _entries(folder) if _is_folder(entry)])
 
 
+def and_inner(folder: str) -> list[str]:
+    """Return the paths of a folder and of the folders in it."""
+    return [folder, *(os.path.join(folder, name) for name in subfolders(folder))]
+
+
 def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
     """Return the names of the files with one of these extensions, hidden ones left out, in natural order.
 

@@ -10,7 +10,7 @@ import os
 from functools import partial
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions, only
-from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, and_inner, files_in, some, stem
 from sam2vt.core.data.formats.records import check_fits, file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.masks.masklets import Masklets, number_objects, read_masklets
@@ -48,7 +48,7 @@ def find_masklet_files(path: str) -> dict[str, list[str]]:
         base = next((path[: -len(end)] for end in ENDINGS if path.endswith(end)), None)
         return {base: [path]} if base else {}
     found: dict[str, list[str]] = {}
-    for folder in (path, *(os.path.join(path, name) for name in subfolders(path))):
+    for folder in and_inner(path):
         for ending in ENDINGS:
             for name in files_in(folder, (ending,)):
                 file = os.path.join(folder, name)

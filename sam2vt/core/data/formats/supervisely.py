@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, by_name, files_in, some, stem, subfolders
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, and_inner, by_name, files_in, some, stem
 from sam2vt.core.data.formats.records import check_fits, file_record
 from sam2vt.core.data.frames.video import probe_video
 from sam2vt.core.data.json_files import field, load_json
@@ -133,8 +133,7 @@ _GEOMETRIES = {"bitmap": _bitmap, "polygon": _polygon}
 
 
 def _recognise(path: str) -> Found | None:
-    candidates = [path, *(os.path.join(path, name) for name in subfolders(path))]
-    datasets = [each for each in candidates if _is_dataset(each)]
+    datasets = [each for each in and_inner(path) if _is_dataset(each)]
     if not datasets:
         return None
     why = f"{some(os.path.basename(each) for each in datasets)} has {_VIDEOS}/ and {_ANNOTATIONS}/*.json"

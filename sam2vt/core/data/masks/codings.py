@@ -84,9 +84,7 @@ def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
     pixels = _read_colours(annotation.path).astype(np.uint32)
     # One number per pixel, so that a colour is one comparison.
     packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-    by_name = {
-        name: int(red) << 16 | int(green) << 8 | int(blue) for name, (red, green, blue) in table.items()
-    }
+    by_name = {name: red << 16 | green << 8 | blue for name, (red, green, blue) in table.items()}
     allowed = np.array([0, *by_name.values()], dtype=np.uint32)
     strange = ~np.isin(packed, allowed)
     if strange.any():
@@ -115,8 +113,7 @@ def _read_colours(path: str) -> np.ndarray:
         pixels = np.array(image.convert("RGBA" if image.mode == "RGBA" else "RGB"))
     if pixels.shape[2] == 4 and (pixels[..., 3] != 255).any():
         raise DataError(
-            f"{path}: the mask has transparent pixels, whose colour means nothing; save it as RGB without "
-            "an alpha channel"
+            f"{path}: the mask has transparent pixels, which have no colour; save it as RGB without alpha"
         )
     return pixels[..., :3]
 

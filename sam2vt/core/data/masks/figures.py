@@ -10,24 +10,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.masks.kind import Part, union_parts
-from sam2vt.core.data.masks.rle import check_polygon, decode_counts, paint
-from sam2vt.core.types import Figures, VideoRecord
+from sam2vt.core.data.masks.rle import segmentation_to_mask
 from sam2vt.errors import DataError
 
 FIGURE = "figure"  # in a segmentation: "bitmap" or "polygon"
 _MAX_PNG_BYTES = 1 << 26  # of a mask, unpacked
 
 
-def load(record: VideoRecord, frame_index: int, annotation: Figures) -> list[Part]:
-    """Return a part per object."""
-    objects = {key: (record.source, each) for key, each in annotation.objects.items()}
-    return union_parts(record, frame_index, objects, _figure_to_mask)
-
-
-def _figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+def figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
     """Return the mask bool [height, width] of a figure as `formats.supervisely` made it. Raises DataError."""
     if figure[FIGURE] == "bitmap":
         return _bitmap(figure["data"], figure["origin"], height, width, where)
@@ -38,10 +29,7 @@ def _figure_to_mask(figure: dict[str, Any], height: int, width: int, where: str)
 
 
 def _polygon(points: list[list[float]], height: int, width: int, where: str) -> np.ndarray:
-    polygon = [value for point in points for value in point]
-    check_polygon(polygon, 0, height, width, where)
-    rle = coco_mask.merge(coco_mask.frPyObjects([[float(value) for value in polygon]], height, width))
-    return paint(decode_counts(rle["counts"]), height, width)
+    return segmentation_to_mask([[value for point in points for value in point]], height, width, where)
 
 
 def _bitmap(data: str, origin: list[int], height: int, width: int, where: str) -> np.ndarray:

@@ -12,6 +12,9 @@ import numpy as np
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
+# Of (segmentation, height, width, where) the mask bool [height, width]; a DataError begins with `where`.
+ToMask = Callable[[Any, int, int, str], np.ndarray]
+
 
 class Part(NamedTuple):
     """Masks of a frame that fail on their own: one file, or one object."""
@@ -42,17 +45,27 @@ def naming_frame(record: VideoRecord, frame_index: int) -> Iterator[None]:
         raise DataError(f"{error} ({frame_name(record, frame_index)})", **error.place) from None
 
 
+def held_objects(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], list[Part]]:
+    """Return the `load` of a kind whose annotations hold the segmentations of each object."""
+
+    def load(record: VideoRecord, frame_index: int, annotation: Any) -> list[Part]:
+        objects = {key: (record.source, each) for key, each in annotation.objects.items()}
+        return union_parts(record, frame_index, objects, to_mask)
+
+    return load
+
+
 def union_parts(
     record: VideoRecord,
     frame_index: int,
     objects: Mapping[int, tuple[str, list[Any]]],
-    to_mask: Callable[[Any, int, int, str], np.ndarray],
+    to_mask: ToMask,
     file: str | None = None,
 ) -> list[Part]:
     """Return a part per object, whose mask is the union of its segmentations.
 
-    `objects`: object id -> (where they are, its segmentations). `to_mask` takes (segmentation, height, width,
-    where). `file` is that of all objects where it differs from where they are.
+    `objects`: object id -> (where they are, its segmentations). `file` is that of all objects where it
+    differs from where they are.
     """
 
     def unite(object_id: int, where: str, segmentations: list[Any]) -> dict[int, np.ndarray]:

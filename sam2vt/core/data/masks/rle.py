@@ -69,13 +69,17 @@ def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
             f"{where}: RLE size is {str(size)[:40]}, the image is [height, width] = [{height}, {width}]; "
             "write masks at the size of their frames"
         )
-    return paint(_checked_counts(rle.get("counts"), height, width, "height x width", where), height, width)
+    return _paint(_checked_counts(rle.get("counts"), height, width, "height x width", where), height, width)
 
 
 def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
     """Paint CVAT's run lengths: row by row within a box (left, top, width, height)."""
     box = rle.get("box")
-    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(_is_place, box)):
+    if (
+        not isinstance(box, (list, tuple))
+        or len(box) != 4
+        or any(type(each) is not int or each < 0 for each in box)
+    ):
         raise DataError(
             f"{where}: the box of the run lengths is {str(box)[:40]}; allowed are four integers >= 0: "
             "left, top, width, height"
@@ -93,10 +97,6 @@ def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
     return mask
 
 
-def _is_place(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _checked_counts(value: Any, height: int, width: int, name: str, where: str) -> np.ndarray:
     """Return run lengths, int64 [R], that cover height x width pixels, which messages call `name`."""
     pixels = f"{name} = {height} x {width} = {height * width}"
@@ -110,8 +110,8 @@ def _checked_counts(value: Any, height: int, width: int, name: str, where: str) 
     if (counts < 0).any():
         place = int(np.flatnonzero(counts < 0)[0])
         raise DataError(
-            f"{where}: RLE count {place} is negative ({int(counts[place])}); counts must be >= 0 and sum "
-            f"to {pixels}"
+            f"{where}: RLE count {place} is negative ({int(counts[place])}); counts must be >= 0 and "
+            f"sum to {pixels}"
         )
     if int(counts.sum()) != height * width:
         raise DataError(
@@ -125,13 +125,13 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+def _paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """Paint runs of 0 and 1 in turn by column, bool [height, width]; counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 
 
-def check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
+def _check_polygon(polygon: Any, place: int, height: int, width: int, where: str) -> None:
     if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
         got = f"{len(polygon)} numbers" if isinstance(polygon, (list, tuple)) else type(polygon).__name__
         raise DataError(
@@ -164,7 +164,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
             "counts, or a list of at least one polygon"
         )
     for place, polygon in enumerate(segmentation):
-        check_polygon(polygon, place, height, width, where)
+        _check_polygon(polygon, place, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return paint(decode_counts(rle["counts"]), height, width)
+    return _paint(decode_counts(rle["counts"]), height, width)

@@ -47,8 +47,6 @@ def encode_record(record: VideoRecord) -> str:
         "size": [record.height, record.width],
         "annotations": _encode_annotations(record.annotations),
         "source": record.source,
-    }
-    optional: dict[str, Any] = {
         "frames": None if record.frame_paths is None else _encode_paths(record.frame_paths),
         "video": record.video_path,
         "object_ids": None if record.object_ids is None else list(record.object_ids),
@@ -56,9 +54,9 @@ def encode_record(record: VideoRecord) -> str:
         "extra": encode_extra(record) or None,
         "packed": None if record.packed is None else _encode_packed(record.packed),
     }
-    fields.update({name: value for name, value in optional.items() if value is not None})
+    given = {name: value for name, value in fields.items() if value is not None}
     try:
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(given, separators=(",", ":"), ensure_ascii=False)
     except TypeError as error:
         raise DataError(
             f"{record.source}: video {record.video_id} cannot be written to a record table: {error}; allowed "

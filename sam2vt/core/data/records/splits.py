@@ -39,40 +39,31 @@ def split_records(
         return _picked(records, np.flatnonzero(~held)), _picked(records, np.flatnonzero(held))
     if isinstance(records, RecordTable):
         _split_time(records[0], val_fraction)  # a fraction that suits no video is found at once
-        return _TimeSide(records, val_fraction, 0), _TimeSide(records, val_fraction, 1)
+        places = range(len(records))
+        return _Rows(records, places, val_fraction, 0), _Rows(records, places, val_fraction, 1)
     pairs = [_split_time(record, val_fraction) for record in records]
     return [train for train, _ in pairs], [val for _, val in pairs]
 
 
-class _Picked(RecordsByRow):
-    """Some rows of a table, by their numbers."""
+class _Rows(RecordsByRow):
+    """Rows of a table by number; with `val_fraction` only their beginnings (side 0) or ends (side 1)."""
 
-    def __init__(self, table: RecordTable, places: np.ndarray) -> None:
-        self.table, self.places = table, places
+    def __init__(
+        self, table: RecordTable, places: np.ndarray | range, val_fraction: float | None = None, side: int = 0
+    ) -> None:
+        self.table, self.places, self.val_fraction, self.side = table, places, val_fraction, side
 
     def __len__(self) -> int:
         return len(self.places)
 
     def _at(self, place: int) -> VideoRecord:
-        return self.table[int(self.places[place])]
-
-
-class _TimeSide(RecordsByRow):
-    """The beginnings (side 0) or the ends (side 1) of a table's videos."""
-
-    def __init__(self, table: RecordTable, val_fraction: float, side: int) -> None:
-        self.table, self.val_fraction, self.side = table, val_fraction, side
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def _at(self, place: int) -> VideoRecord:
-        return _split_time(self.table[place], self.val_fraction)[self.side]
+        record = self.table[int(self.places[place])]
+        return record if self.val_fraction is None else _split_time(record, self.val_fraction)[self.side]
 
 
 def _picked(records: Sequence[VideoRecord], places: np.ndarray) -> Sequence[VideoRecord]:
     if isinstance(records, RecordTable):
-        return _Picked(records, places)
+        return _Rows(records, places)
     return [records[place] for place in places.tolist()]
 
 

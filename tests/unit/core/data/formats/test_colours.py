@@ -80,7 +80,7 @@ def transparent(root):
         (lambda root: (root / "Annotations/a/0.png").write_bytes(b"x"), ("0.png", "cannot be opened"), ""),
         (lambda root: write(root / "Annotations/a/7.png"), ("1 of 3 masks", "7"), "named as their frames"),
         (put((np.s_[3:5], RED), mode="LA"), ("0.png", "LA image"), "leave dataset.colours (--colours) out"),
-        (transparent, ("0.png", "transparent pixels"), "without an alpha channel"),
+        (transparent, ("0.png", "transparent pixels"), "without alpha"),
         (wrong_size, ("1.png", "9x9"), "resize"),
     ],
 )  # fmt: skip
