@@ -47,25 +47,20 @@ def check_dataset(
     errors: list[DataError] = []
     notes: list[str] = []
     try:
-        records = _load(load, errors, notes)
+        records = load(errors, notes)
     except DataError as error:
         records, errors = [], [*errors, error]
+    # An error of the disk is a fault as any other.
+    except OSError as error:
+        if error.filename is None:
+            raise
+        records, errors = [], [*errors, unreadable(str(error.filename), error)]
     found = DatasetFindings(path, faults=[DataFault.of(error) for error in errors])
     found.videos = list(with_progress(_check_all(records, check, workers), len(records), "video"))
     # A fault of the dataset comes first: it may explain those of its videos.
     found.faults += [fault for video in found.videos for fault in video.faults]
     found.notes = [*notes, *_notes(found.videos, check, image_size)]
     return found, records
-
-
-def _load(load: Load, errors: list[DataError], notes: list[str]) -> Sequence[VideoRecord]:
-    """Return the records; an error of the disk becomes a DataError, as any other fault."""
-    try:
-        return load(errors, notes)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise unreadable(str(error.filename), error) from None
 
 
 def _check_all(

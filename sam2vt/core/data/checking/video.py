@@ -79,17 +79,13 @@ def _header_faults(record: VideoRecord) -> Iterator[DataFault]:
     for frame, path in enumerate(record.frame_paths or ()):
         try:
             found = image_size(path, "frame")
+            if found != size:
+                raise DataError(
+                    f"{path}: the frame is {found[1]}x{found[0]} (width x height), the video's first is "
+                    f"{size[1]}x{size[0]}; all frames of a video have one size: resize it with its mask"
+                )
         except DataError as error:
-            yield DataFault(str(error), record.video_id, frame, file=path)
-            continue
-        if found != size:
-            yield DataFault(
-                f"{path}: the frame is {found[1]}x{found[0]} (width x height), the video's first is "
-                f"{size[1]}x{size[0]}; all frames of a video have one size: resize it with its mask",
-                record.video_id,
-                frame,
-                file=path,
-            )
+            yield DataFault.of(error.at(video=record.video_id, frame=frame, file=path))
 
 
 def _read_masks(record: VideoRecord, found: VideoFindings) -> None:

@@ -96,9 +96,12 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
 
     Raises DataError where only some images have one, and where a number and a text read alike.
     """
-    if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video
-        return _by_folder(images)
     videos: dict[int | str, list[JsonObject]] = {}
+    if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video
+        for image in images:
+            folder = os.path.dirname(with_slashes(str(image.get("file_name") or image.get("path") or "")))
+            videos.setdefault(folder or "video", []).append(image)
+        return videos
     for place, image in enumerate(images):
         video_id = image.get("video_id")
         if isinstance(video_id, bool) or not isinstance(video_id, (int, str)) or video_id == "":
@@ -113,15 +116,6 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
         raise DataError(
             f"{json_path}: images have the video_id {alike} as a number and as a text; write one of the two"
         )
-    return videos
-
-
-def _by_folder(images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
-    """Return folder -> its images, each a video, where no image has a video_id."""
-    videos: dict[int | str, list[JsonObject]] = {}
-    for image in images:
-        folder = os.path.dirname(with_slashes(str(image.get("file_name") or image.get("path") or "")))
-        videos.setdefault(folder or "video", []).append(image)
     return videos
 
 

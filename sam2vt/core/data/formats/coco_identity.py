@@ -90,17 +90,15 @@ def _is_number(text: str) -> bool:
 def _say_united(objects: Objects, where: str) -> None:
     """Warn of objects in parts: two objects of one track id would look the same."""
     united = [
-        (frame, key) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1
+        (key, frame) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1
     ]
     if united:
-        frame, key = united[0]
         log.warning(
             "%s: %d times an object has several annotations on a frame, first object %s on frame %d: they "
             "are united; if they are different objects, give them different track ids",
             where,
             len(united),
-            key,
-            frame,
+            *united[0],
         )
 
 
@@ -153,9 +151,8 @@ def _category_of(annotation: dict[str, Any], frame: int, where: str) -> int:
     category, at = annotation.get("category_id"), f"{where}, frame {frame}: annotation {annotation.get('id')}"
     if isinstance(category, bool) or not isinstance(category, int):
         raise DataError(
-            f"{at} has category_id {str(category)[:40]}; "
-            "dataset.identity=category (--identity category) and dataset.identity=iou need its number: write "
-            "the category of each annotation",
+            f"{at} has category_id {str(category)[:40]}; dataset.identity=category (--identity category) and "
+            "dataset.identity=iou need its number: write the category of each annotation",
             frame=frame,
         )
     return check_object_id(category, f"{at} has category_id")

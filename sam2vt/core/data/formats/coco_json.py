@@ -196,7 +196,8 @@ def by_id(path: str, entries: list[JsonObject], key: str) -> dict[Any, list[Json
         number = entry.get("id")
         if not isinstance(number, (int, str)):
             raise DataError(
-                f"{path}: {key}[{place}] has id {number!r}; it needs a number or name",
+                f"{path}: {key}[{place}] has id {number!r}; it needs a number or name; its "
+                f"fields are {some(entry, 12)}",
                 file=path,
             )
         if number in found:

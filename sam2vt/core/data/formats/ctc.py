@@ -28,7 +28,7 @@ _FRAMES_LOOKED_AT = 16  # for the range of intensities
 
 def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[VideoRecord]:
     """Return a record of every sequence. Raises DataError for 3D data and for sequences without outlines."""
-    return options.records(lambda name: _sequence(root, name), sequences, lambda name: {"video": name})
+    return options.records(partial(_sequence, root), sequences, lambda name: {"video": name})
 
 
 def _sequence(root: str, name: str) -> VideoRecord:

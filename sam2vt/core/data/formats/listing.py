@@ -143,10 +143,6 @@ def stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -159,7 +155,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return []
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not _is_hidden(entry.name)]
+            shown = [each for each in entries if not each.name.startswith(".") and each.name != "__MACOSX"]
     except OSError as error:
         raise unreadable(printable(folder), error) from None
     return sorted(shown, key=lambda entry: natural_key(entry.name))

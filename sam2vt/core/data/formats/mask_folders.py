@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sam2vt.core.data.formats.layout import check_object_id
@@ -25,7 +26,7 @@ class MaskFolder:
     """The masks of one video by the name of their frame as it is compared, in natural order; at least one."""
 
     path: str
-    by_name: dict[str, FrameAnnotation]
+    by_name: Mapping[str, FrameAnnotation]
     object_ids: tuple[int, ...] | None  # None: only the images tell
     object_names: dict[int, str]  # of objects whose subfolder's name is not a number
 
@@ -48,8 +49,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
             file=folder,
         )
     if files:
-        by_name = _by_stem(folder, files)
-        labels: dict[str, FrameAnnotation] = {name: LabelImage(path) for name, path in by_name.items()}
+        labels = {name: LabelImage(path) for name, path in _by_stem(folder, files).items()}
         return MaskFolder(folder, labels, None, {})
     if objects:
         return _read_object_folders(folder, objects)
@@ -79,7 +79,7 @@ def _read_object_folders(folder: str, names: list[str]) -> MaskFolder:
         object_folder = os.path.join(folder, name)
         for frame, path in _by_stem(object_folder, files_in(object_folder, MASK_EXTENSIONS)).items():
             paths.setdefault(frame, {})[object_id] = path
-    by_name: dict[str, FrameAnnotation] = {frame: ObjectImages(each) for frame, each in paths.items()}
+    by_name = {frame: ObjectImages(each) for frame, each in paths.items()}
     return MaskFolder(folder, by_name, tuple(sorted(ids)), {} if numbered else dict(zip(ids, names)))
 
 
@@ -88,9 +88,7 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
     for name in files:
         frame = alike(stem(name))
         if frame in paths:
-            raise DataError(
-                f"{folder}: two masks are named {frame}: a frame has one label image", file=folder
-            )
+            raise DataError(f"{folder}: two masks are named {frame}; a frame has only one", file=folder)
         paths[frame] = os.path.join(folder, name)
     return paths
 

@@ -106,9 +106,8 @@ def _part_faults(folder: Folder, manifest: PackManifest) -> Iterator[tuple[Packe
     sizes = folder.sizes()
     for part in manifest.parts:
         size = sizes.get(part.name)
+        fault = f"has {size} bytes, not the {part.bytes} that {MANIFEST} says"
         if size is None:
             fault = f"the file is missing, which {MANIFEST} names"
-        else:
-            fault = f"has {size} bytes, not the {part.bytes} that {MANIFEST} says"
         if size != part.bytes:
             yield part, DataError(f"{folder.root}/{part.name}: {fault}; {_COPY}")

@@ -11,6 +11,7 @@ from sam2vt.core.data.formats.listing import some
 from sam2vt.errors import DataError, located
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
+_ALLOW = "set dataset.allow_absolute_paths=true (--allow-absolute-paths)"
 
 
 def find_files(
@@ -42,16 +43,13 @@ def find_inside(
     a name that leads out of all roots, or is absolute without `allow_absolute`.
     """
     for name in dict.fromkeys(written for given in names for written in _spellings(given)):
-        if os.path.isabs(name):
-            if not allow_absolute:
-                raise DataError(
-                    f"{where}: the file {name} has an absolute path; allowed are paths under "
-                    f"{', '.join(roots)}: write them relative to it, or set "
-                    "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
-                )
-            candidates = [name]
-        else:
-            candidates = [_resolve(name, root, where, allow_absolute) for root in roots]
+        if os.path.isabs(name) and not allow_absolute:
+            raise DataError(
+                f"{where}: the file {name} has an absolute path; allowed are paths under {', '.join(roots)}: "
+                f"write them relative to it, or {_ALLOW}"
+            )
+        # Joined to a root, an absolute path stays as it is.
+        candidates = [_resolve(name, root, where, allow_absolute) for root in roots]
         found = next((path for path in candidates if os.path.isfile(path)), None)
         if found is not None:
             return found
@@ -84,15 +82,12 @@ def check_readable(path: str) -> None:
 
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if "\0" in name:
-        raise DataError(
-            f"{where}: the file name {name!r} holds a zero character; export the annotation again"
-        )
+        raise DataError(f"{where}: the file name {name!r} holds a zero character; export it again")
     path = os.path.join(root, name)
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if not anywhere and os.path.commonpath([real, inside]) != inside:
         raise DataError(
             f"{where}: the file {name} lies outside {root}, at {real}; allowed are files inside the "
-            "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
-            "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
+            f"dataset's folder: move them there, set dataset.image_root (--image-root), or {_ALLOW}"
         )
     return path

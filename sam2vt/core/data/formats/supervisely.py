@@ -123,9 +123,7 @@ def _polygon(geometry: Any, where: str) -> dict[str, Any]:
     interior = field(points, "interior", list, where) if "interior" in points else []
     for ring in (exterior, *interior):
         if not isinstance(ring, list) or any(not isinstance(each, list) or len(each) != 2 for each in ring):
-            raise DataError(
-                f"{where}: points are {str(ring)[:40]}; they must be pairs [x, y]: export it again"
-            )
+            raise DataError(f"{where}: points are {str(ring)[:40]}; they must be pairs [x, y]: export again")
     return {FIGURE: "polygon", "exterior": exterior, "interior": interior}
 
 
@@ -133,16 +131,12 @@ _GEOMETRIES = {"bitmap": _bitmap, "polygon": _polygon}
 
 
 def _recognise(path: str) -> Found | None:
-    datasets = [each for each in and_inner(path) if _is_dataset(each)]
+    with_videos = (each for each in and_inner(path) if os.path.isdir(os.path.join(each, _VIDEOS)))
+    datasets = [each for each in with_videos if files_in(os.path.join(each, _ANNOTATIONS), (".json",))]
     if not datasets:
         return None
     why = f"{some(os.path.basename(each) for each in datasets)} has {_VIDEOS}/ and {_ANNOTATIONS}/*.json"
     return Found("a Supervisely video project", why, partial(load_supervisely, datasets))
-
-
-def _is_dataset(folder: str) -> bool:
-    names = files_in(os.path.join(folder, _ANNOTATIONS), (".json",))
-    return os.path.isdir(os.path.join(folder, _VIDEOS)) and bool(names)
 
 
 LAYOUT = Layout("Supervisely: <dataset>/video/<name>.mp4 with <dataset>/ann/<name>.mp4.json", _recognise)

@@ -72,7 +72,8 @@ def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
     for folder in (folder for folder, count in uses.items() if count > 1):
         names = [os.path.basename(video) for video, masks in pairs.items() if masks == folder]
         options.fault(
-            f"{folder}: several video files share this folder of masks: {some(names)}; give each its own",
+            f"{folder}: several video files share this folder of masks: {some(names)}; name each "
+            "folder of masks as its video",
             file=folder,
         )
     return {video: folder for video, folder in pairs.items() if uses[folder] == 1}

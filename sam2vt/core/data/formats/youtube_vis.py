@@ -78,17 +78,17 @@ def _group(
 
 def _record(json: CocoJson, video: JsonObject, video_id: str) -> VideoRecord:
     where, annotations = f"{json.path}: video {video['id']}", json.annotations[video["id"]]
-    paths = _frame_paths(video, where, json.roots, json.options)
+    paths = _frame_paths(json, video, where)
     size = first_size(paths)
     check_stated_size(video, size, paths[0], where)
     if not annotations:
         raise DataError(f"{where}: has no annotation; annotate an object or leave the video out")
     objects = _objects(annotations, len(paths), where)
+    masks = {i: Segmentations(each) for i, each in enumerate(objects)}
     names = {
         number: name_of(each, json.names) or f"category {each.get('category_id')}"
         for number, each in enumerate(annotations, start=1)
     }
-    masks = {i: Segmentations(each) for i, each in enumerate(objects)}
     return image_record(video_id, paths, size, masks, json.path, object_ids=tuple(names), object_names=names)
 
 
@@ -126,14 +126,14 @@ def _folder(video: JsonObject) -> str:
     return os.path.dirname(with_slashes(first)) if isinstance(first, str) else ""
 
 
-def _frame_paths(video: JsonObject, where: str, roots: list[str], options: ReadOptions) -> list[str]:
+def _frame_paths(json: CocoJson, video: JsonObject, where: str) -> list[str]:
     files = video.get("file_names")
     if not isinstance(files, list) or not files or not all(isinstance(each, str) and each for each in files):
         raise DataError(f"{where}: file_names is {shown(files)}; it must list the video's frames in order")
     length = video.get("length", len(files))
     if length != len(files):
         raise DataError(f"{where}: length is {shown(length)}, but file_names has {len(files)}; correct one")
-    return find_files([[name] for name in files], roots, where, options)
+    return find_files([[name] for name in files], json.roots, where, json.options)
 
 
 def _segmentations(annotation: JsonObject, num_frames: int, where: str) -> list[Any]:

@@ -34,7 +34,7 @@ def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
     def describe(record: VideoRecord) -> VideoRecord:
         if alike(record.video_id) not in videos:
             raise DataError(
-                f"{path}: video {record.video_id} is not in it; add it, or remove its folders or meta.json"
+                f"{path}: video {record.video_id} is not in it; add it, remove its folders or remove meta.json"
             )
         return _described(record, videos[alike(record.video_id)], path)
 
@@ -48,7 +48,7 @@ def _described(record: VideoRecord, entry: object, path: str) -> VideoRecord:
     for key, described in field(entry, "objects", dict, where).items():
         if not re.fullmatch(r"[0-9]{1,9}", key) or not 0 < int(key) <= 65535:
             raise DataError(
-                f"{where}: object {shown(key)} is no id; ids in masks are 1 to 65535: correct meta.json"
+                f"{where}: object {shown(key)} is no id; ids are numbers from 1 to 65535: correct meta.json"
             )
         categories[int(key)] = field(described, "category", str, f"{where}, object {key}")
         lost = [each for each in _frames(described, f"{where}, object {key}") if alike(each) not in names]
@@ -75,6 +75,6 @@ def _frames(described: dict[str, Any], where: str) -> list[str]:
     wrong = next((each for each in frames if not isinstance(each, (str, int))), None)
     if wrong is not None:
         raise DataError(
-            f"{where}: frames lists {shown(wrong)}; allowed are names such as 00005: correct meta.json"
+            f"{where}: frames lists {shown(wrong)}; allowed are names of frames like 00005: correct meta.json"
         )
     return [str(each) for each in frames]

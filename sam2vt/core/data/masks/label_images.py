@@ -30,8 +30,7 @@ def void(record: VideoRecord, frame_index: int, annotation: LabelImage) -> np.nd
     """Return the void pixels, bool [height, width], or None."""
     if annotation.coding != "ids":
         return _decoded(record, frame_index, annotation).void
-    labels = read_checked(record, frame_index, annotation.path)
-    return void_pixels(labels, _objects(record, frame_index, annotation.path, labels))
+    return void_pixels(*_read(record, frame_index, annotation.path))
 
 
 def known(record: VideoRecord, frame_index: int, annotation: LabelImage) -> frozenset[int] | None:
@@ -47,25 +46,24 @@ def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> D
         return decode_labels(record, annotation)
 
 
-def _objects(record: VideoRecord, frame_index: int, path: str, labels: Labels) -> dict[int, int]:
-    """Return object id -> pixel value."""
+def _read(record: VideoRecord, frame_index: int, path: str) -> tuple[Labels, dict[int, int]]:
+    """Return an image of ids, and object id -> pixel value."""
+    labels = read_checked(record, frame_index, path)
     # Only then 255 can mean either, and the first mask has to be read.
     alone = labels.values == (VOID,) and not labels.coloured
     with naming_frame(record, frame_index):
-        return object_values(labels, path, _is_binary(record) if alone else None)
+        return labels, object_values(labels, path, _is_binary(record) if alone else None)
 
 
 def _masks(record: VideoRecord, frame_index: int, annotation: LabelImage) -> dict[int, np.ndarray]:
     if annotation.coding != "ids":
         return _decoded(record, frame_index, annotation).masks
-    labels = read_checked(record, frame_index, annotation.path)
-    objects = _objects(record, frame_index, annotation.path, labels)
+    labels, objects = _read(record, frame_index, annotation.path)
     strange = sorted(set(objects) - set(record.object_ids)) if record.object_ids is not None else []
     if strange:
         raise DataError(
-            f"{annotation.path}: the mask shows object {strange[0]}, which "
-            f"{record.object_list or 'the record'} does not list ({frame_name(record, frame_index)}); "
-            "add it there or correct the mask",
+            f"{annotation.path}: shows object {strange[0]}, which {record.object_list or 'the record'} "
+            f"does not list ({frame_name(record, frame_index)}); add it there or correct the mask",
             object=strange[0],
         )
     return {key: labels.pixels == value for key, value in objects.items()}

@@ -82,8 +82,7 @@ def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
     if not found:
         raise DataError(
             f"{record.source}: video {record.video_id}: the {len(record.annotated_frames)} annotated frames "
-            "show no object: all their masks are empty; leave the video out or annotate an object"
-            f"{void_hint(record)}"
+            f"show no object: all masks are empty; leave the video out or annotate one{void_hint(record)}"
         )
     return tuple(sorted(found))
 

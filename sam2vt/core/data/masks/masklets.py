@@ -83,7 +83,8 @@ def read_masklets(path: str) -> Masklets:
         wrong = next((i for i, mask in enumerate(masks) if not isinstance(mask, dict)), None)
         if wrong is not None:
             raise DataError(
-                f"{path}: masklet[{place}], masklet {ids[wrong]} is {shown(masks[wrong])}; it must be an RLE"
+                f"{path}: masklet[{place}], masklet {ids[wrong]} is {shown(masks[wrong])}; allowed is an RLE "
+                "with size and counts"
             )
     stated = (_whole(content, f"video_{name}", path) for name in ("frame_count", "height", "width"))
     return Masklets(path, frames, ids, *stated)
@@ -98,6 +99,6 @@ def _whole(content: dict[str, Any], name: str, path: str) -> int:
     value: Any = content.get(name)
     if type(value) not in (int, float) or not 1 <= value <= _MOST or value != int(value):
         raise DataError(
-            f"{path}: {name} is {shown(value)}; it must be a whole number from 1 to {_MOST}: correct it"
+            f"{path}: {name} is {shown(value)}; write the video's, a whole number from 1 to {_MOST}"
         )
     return int(value)

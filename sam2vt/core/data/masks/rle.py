@@ -81,8 +81,7 @@ def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
         or any(type(each) is not int or each < 0 for each in box)
     ):
         raise DataError(
-            f"{where}: the box of the run lengths is {str(box)[:40]}; allowed are four integers >= 0: "
-            "left, top, width, height"
+            f"{where}: the box is {str(box)[:40]}; allowed are four integers >= 0: left, top, width, height"
         )
     left, top, box_width, box_height = box
     if not box_width or not box_height or left + box_width > width or top + box_height > height:

@@ -50,15 +50,9 @@ class Mixture(RecordsByRow):
         visit = place - int(self._ends[number]) + self.visits[number]
         # Visits beyond whole rounds are spread over the set.
         record = self.parts[number][visit * len(self.parts[number]) // self.visits[number]]
-        packed = record.packed
-        if packed is not None:
-            packed = replace(packed, video_id=packed.video_id or record.video_id)
-        return replace(
-            record,
-            video_id=f"{self.members[number].name}/{record.video_id}",
-            member=number,
-            packed=packed,
-        )
+        name, packed = f"{self.members[number].name}/{record.video_id}", record.packed
+        packed = packed and replace(packed, video_id=packed.video_id or record.video_id)
+        return replace(record, video_id=name, member=number, packed=packed)
 
 
 def num_videos(records: Sequence[VideoRecord]) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from sam2vt.core.data.records.serialization import decode_record, encode_record
 from sam2vt.core.storage.disk import remedy_of_writing
 from sam2vt.core.storage.folder import Counted, Folder
-from sam2vt.core.types import PackedVideo, VideoRecord
+from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 if TYPE_CHECKING:
@@ -121,12 +121,11 @@ class RecordTable(RecordsByRow):
         group = int(np.searchsorted(self._ends, place, side="right"))
         first = int(self._ends[group - 1]) if group else 0
         record = decode_record(self._group(group)[place - first].as_py())
-        return record if record.packed is None else self._beside_table(record, record.packed)
-
-    def _beside_table(self, record: VideoRecord, packed: PackedVideo) -> VideoRecord:
-        """Return the record with its shards beside the table, wherever both have been moved."""
-        root = packed.root or os.path.dirname(self.path)
-        return replace(record, packed=replace(packed, root=root), source=record.source or root)
+        if record.packed is None:
+            return record
+        # Shards are beside the table, wherever both have been moved.
+        root = record.packed.root or os.path.dirname(self.path)
+        return replace(record, packed=replace(record.packed, root=root), source=record.source or root)
 
     def video_ids(self) -> pa.ChunkedArray:
         """Return the ids of all videos, as an Arrow array of text."""

@@ -162,7 +162,7 @@ MANUAL = "clip_manual.json"
         (in_frame(2, [1, 2]), (MANUAL, "masklet[2], masklet 0 is '1'"), "allowed is an RLE"),
         (put("video_frame_count", 7.5), (MANUAL, "video_frame_count is '7.5'"), "a whole number"),
         (put("video_frame_count", 1e300), (MANUAL, "video_frame_count is '1e+300'"), f"at most {2**53}"),
-        (put("video_height", "x"), (MANUAL, "video_height is 'x'"), "a whole number of at least 1"),
+        (put("video_height", "x"), (MANUAL, "video_height is 'x'"), "a whole number from 1"),
         (put("video_frame_count", 12), (MANUAL, "12 frames", "clip.mp4 has 9"), "it is another video"),
         (put("video_width", 64), (MANUAL, "64x32", "48x32"), "it is another video"),
         (lambda d: d["masklet"].pop(), ("clip_auto.json", "3 frames"), "must annotate the same frames"),
@@ -182,7 +182,7 @@ def test_a_count_without_end(sav, check_bad_input):
     root = sav(put("video_frame_count", 1234))
     path = root / MANUAL
     path.write_text(path.read_text().replace("1234", "1e999"))
-    check_bad_input(root, (MANUAL, "video_frame_count is 'inf'"), "a whole number of at least 1")
+    check_bad_input(root, (MANUAL, "video_frame_count is 'inf'"), "a whole number from 1")
 
 
 def test_a_bad_mask_names_its_own_file(sav, check_bad_input):
