@@ -42,7 +42,9 @@ def assign_object_ids(
     `size` is (height, width) of the frames. Raises DataError naming the annotation without identity.
     """
     if identity == "category":
-        return _by_category(annotations, category_names, where)
+        objects = _collect(annotations, lambda annotation, frame: _category_of(annotation, frame, where))
+        present = sorted({key for each in objects.values() for key in each})
+        return objects, {key: str(category_names[key]) for key in present if category_names.get(key)}
     if identity == "iou":
         return _by_overlap(annotations, size, where), {}
     return _by_track(annotations, where)
@@ -100,14 +102,6 @@ def _say_united(objects: Objects, where: str) -> None:
             len(united),
             *united[0],
         )
-
-
-def _by_category(
-    annotations: Annotations, names: dict[Any, Any], where: str
-) -> tuple[Objects, dict[int, str]]:
-    objects = _collect(annotations, lambda annotation, frame: _category_of(annotation, frame, where))
-    present = {key for each in objects.values() for key in each}
-    return objects, {key: str(names[key]) for key in sorted(present) if names.get(key)}
 
 
 def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> Objects:

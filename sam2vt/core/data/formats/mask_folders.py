@@ -33,15 +33,17 @@ class MaskFolder:
 
 def holds_masks(folder: str) -> bool:
     """Return whether a folder has mask images in it, or in its subfolders."""
-    return bool(files_in(folder, MASK_EXTENSIONS)) or any(
-        files_in(os.path.join(folder, name), MASK_EXTENSIONS) for name in subfolders(folder)
-    )
+    return bool(files_in(folder, MASK_EXTENSIONS) or _object_folders(folder))
+
+
+def _object_folders(folder: str) -> list[str]:
+    return [name for name in subfolders(folder) if files_in(os.path.join(folder, name), MASK_EXTENSIONS)]
 
 
 def read_mask_folder(folder: str) -> MaskFolder:
     """List the masks in a folder, opening none. Raises DataError if there is none."""
     files = files_in(folder, MASK_EXTENSIONS)
-    objects = [name for name in subfolders(folder) if files_in(os.path.join(folder, name), MASK_EXTENSIONS)]
+    objects = _object_folders(folder)
     if files and objects:
         raise DataError(
             f"{folder}: holds both masks ({files[0]}, ...) and subfolders of masks ({some(objects)}); "

@@ -67,7 +67,14 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
     masks = by_name(mask_root, subfolders(mask_root))
-    _check_both(frame_root, sources, mask_root, masks, options)
+    if not sources:
+        raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")
+    what = f"of {len(sources)} videos have frames but no folder of masks"
+    lonely = [name for name in sources if name not in masks]
+    options.lonely(lonely, mask_root, what, "add their masks or remove their frames")
+    lonely = [name for name in masks if name not in sources]
+    what = "videos have masks but no frames"
+    options.lonely(lonely, frame_root, what, "add their frames or remove their masks")
     above = frame_root if os.path.basename(frame_root) == FRAMES else os.path.dirname(frame_root)
     describe = read_meta(os.path.dirname(above))
     _note_lists(os.path.join(os.path.dirname(above), _LISTS), len(sources), options)
@@ -107,19 +114,6 @@ def _sources(frame_root: str) -> dict[str, str]:
             log.info("video %s: its frames are read from %s/, not from %s", name, name, sources[name])
         sources[name] = folder
     return dict(sorted(sources.items()))
-
-
-def _check_both(
-    frame_root: str, videos: dict[str, str], mask_root: str, masks: dict[str, str], options: ReadOptions
-) -> None:
-    if not videos:
-        raise DataError(f"{frame_root}: the folder is empty; it must hold a folder of frames for each video")
-    without_masks = [name for name in videos if name not in masks]
-    without_frames = [name for name in masks if name not in videos]
-    what = f"of {len(videos)} videos have frames but no folder of masks"
-    options.lonely(without_masks, mask_root, what, "add their masks or remove their frames")
-    what = "videos have masks but no frames"
-    options.lonely(without_frames, frame_root, what, "add their frames or remove their masks")
 
 
 def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:

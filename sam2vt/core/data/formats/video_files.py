@@ -37,7 +37,17 @@ def load_video_files(path: str, videos: list[str], options: ReadOptions) -> list
     root = os.path.dirname(path) if os.path.isfile(path) else path
     folders = find_mask_folders(root)
     pairs = _pair(root, videos, folders, options)
-    _check_used(path, root, folders, pairs, options)
+    used = set(pairs.values())
+    unused = [folder for folder in folders if folder not in used]
+    if path == root:
+        options.lonely(
+            [os.path.relpath(folder, root) for folder in unused],
+            root,
+            "folders of masks belong to no video file",
+            "name them as their videos, add the videos or remove the masks",
+            video=None,
+            file=only(unused) or root,
+        )
     alone = _unshared(pairs, options).items()
     return read_videos([(_video_id(video), video, masks) for video, masks in alone], options)
 
@@ -77,22 +87,6 @@ def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
             file=folder,
         )
     return {video: folder for video, folder in pairs.items() if uses[folder] == 1}
-
-
-def _check_used(
-    path: str, root: str, folders: list[str], pairs: dict[str, str], options: ReadOptions
-) -> None:
-    used = set(pairs.values())
-    unused = [os.path.relpath(folder, root) for folder in folders if folder not in used]
-    if path == root:
-        options.lonely(
-            unused,
-            root,
-            "folders of masks belong to no video file",
-            "name them as their videos, add the videos or remove the masks",
-            video=None,
-            file=only([os.path.join(root, each) for each in unused]) or root,
-        )
 
 
 def find_mask_folders(root: str) -> list[str]:

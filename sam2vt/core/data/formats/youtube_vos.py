@@ -34,7 +34,7 @@ def read_meta(root: str) -> Callable[[VideoRecord], VideoRecord]:
     def describe(record: VideoRecord) -> VideoRecord:
         if alike(record.video_id) not in videos:
             raise DataError(
-                f"{path}: video {record.video_id} is not in it; add it, remove its folders or remove meta.json"
+                f"{path}: video {record.video_id} is not in it; add it, remove its folders, or meta.json"
             )
         return _described(record, videos[alike(record.video_id)], path)
 

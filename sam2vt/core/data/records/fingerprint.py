@@ -67,8 +67,6 @@ def _frame_files(record: VideoRecord) -> Iterator[str]:
 
 def _files(record: VideoRecord) -> Iterator[str]:
     yield from _frame_files(record)
-    seen: set[str] = set()  # frames may share files
-    for annotation in record.annotations.values():
-        new = sorted(set(annotation.files()) - seen)
-        seen.update(new)
-        yield from new
+    # Each once: frames may share files.
+    annotations = record.annotations.values()
+    yield from dict.fromkeys(path for each in annotations for path in sorted(each.files()))

@@ -161,7 +161,7 @@ MANUAL = "clip_manual.json"
         (in_frame(1, None), (MANUAL, "masklet[1]", "None"), "every annotated frame needs a mask a masklet"),
         (in_frame(2, [1, 2]), (MANUAL, "masklet[2], masklet 0 is '1'"), "allowed is an RLE"),
         (put("video_frame_count", 7.5), (MANUAL, "video_frame_count is '7.5'"), "a whole number"),
-        (put("video_frame_count", 1e300), (MANUAL, "video_frame_count is '1e+300'"), f"at most {2**53}"),
+        (put("video_frame_count", 1e300), (MANUAL, "video_frame_count is '1e+300'"), f"from 1 to {2**53}"),
         (put("video_height", "x"), (MANUAL, "video_height is 'x'"), "a whole number from 1"),
         (put("video_frame_count", 12), (MANUAL, "12 frames", "clip.mp4 has 9"), "it is another video"),
         (put("video_width", 64), (MANUAL, "64x32", "48x32"), "it is another video"),
