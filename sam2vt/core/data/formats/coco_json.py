@@ -24,7 +24,7 @@ _NOT_SEGMENTED = (
 
 
 class CocoJson(NamedTuple):
-    """What the records of a JSON are made from."""
+    """A JSON with all that its records are made from."""
 
     path: str
     annotations: dict[Any, list[JsonObject]]  # by the id of their image, or of their video

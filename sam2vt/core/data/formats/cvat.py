@@ -45,7 +45,6 @@ def _record(folder: str) -> VideoRecord:
     shapes, names = _read_tracks(path, frames)
     _check_shapes(path, shapes, frames, task)
     covered = {place: number for place, number in enumerate(frames.numbers) if task.covers(number)}
-    fields: dict[str, Any] = {"object_ids": tuple(sorted(names)), "object_names": names, "source": path}
     return VideoRecord(
         os.path.basename(folder),
         len(frames.numbers),
@@ -53,7 +52,9 @@ def _record(folder: str) -> VideoRecord:
         {place: Segmentations(shapes.get(number, {})) for place, number in covered.items()},
         frame_paths=frames.paths,
         video_path=frames.video,
-        **fields,
+        object_ids=tuple(sorted(names)),
+        object_names=names,
+        source=path,
     )
 
 

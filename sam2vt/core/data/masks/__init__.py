@@ -1,1 +1,1 @@
-"""Masks from references: one file per kind of annotation; `loading.KINDS` lists them."""
+"""Masks from references: `loading.KINDS` lists the kinds of annotation and how each is read."""
