@@ -11,7 +11,6 @@ from sam2vt.core.data.formats.listing import some
 from sam2vt.errors import DataError, located
 
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz")
-_ALLOW = "set dataset.allow_absolute_paths=true (--allow-absolute-paths)"
 
 
 def find_files(
@@ -46,7 +45,7 @@ def find_inside(
         if os.path.isabs(name) and not allow_absolute:
             raise DataError(
                 f"{where}: the file {name} has an absolute path; allowed are paths under {', '.join(roots)}: "
-                f"write them relative to it, or {_ALLOW}"
+                "write them relative to it, or set dataset.allow_absolute_paths=true (--allow-absolute-paths)"
             )
         # Joined to a root, an absolute path stays as it is.
         candidates = [_resolve(name, root, where, allow_absolute) for root in roots]
@@ -82,12 +81,13 @@ def check_readable(path: str) -> None:
 
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if "\0" in name:
-        raise DataError(f"{where}: the file name {name!r} holds a zero character; export it again")
+        raise DataError(f"{where}: the name {name!r} holds a zero character; export the annotation again")
     path = os.path.join(root, name)
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if not anywhere and os.path.commonpath([real, inside]) != inside:
         raise DataError(
             f"{where}: the file {name} lies outside {root}, at {real}; allowed are files inside the "
-            f"dataset's folder: move them there, set dataset.image_root (--image-root), or {_ALLOW}"
+            "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
+            "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
         )
     return path
