@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam2vt.commands.arguments import add_data, dataset_of, positive
 from sam2vt.train import setup_logging
@@ -60,17 +60,13 @@ def run(options: argparse.Namespace) -> None:
 
         write_page(Path(options.report), found, numbers, records, check)
     if options.json:
-        print(json.dumps(_to_dict(found, numbers), indent=1))
+        faults = [asdict(fault) for fault in found.faults]
+        content = {"path": found.path, "summary": numbers, "notes": found.notes, "faults": faults}
+        print(json.dumps(content, indent=1))
     else:
         print("\n".join([*format_summary(options.data, numbers, check.depth), *_closing(found)]))
     if found.faults:
         raise SystemExit(1)
-
-
-def _to_dict(found: DatasetFindings, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of --json."""
-    faults = [asdict(fault) for fault in found.faults]
-    return {"path": found.path, "summary": numbers, "notes": found.notes, "faults": faults}
 
 
 def _closing(found: DatasetFindings) -> list[str]:

@@ -24,20 +24,9 @@ _SECTIONS = ("dataset", "valdataset")
 def find_faults(config: Config) -> list[Fault]:
     """Return every rule that the configuration breaks: single values first, then conflicts."""
     report = Report(config)
-    for check in (
-        _sizes,
-        _paths,
-        _mixture,
-        check_model,
-        _data,
-        _augment,
-        _validation,
-        _loss,
-        _optimizer,
-        _scheduler,
-        _trainer,
-        _run,
-    ):
+    of_data = (_sizes, _paths, _mixture, _data, _augment, _validation)
+    of_training = (check_model, _loss, _optimizer, _scheduler, _trainer, _run)
+    for check in (*of_data, *of_training):
         check(config, report)
     return report.faults
 

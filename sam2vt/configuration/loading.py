@@ -25,7 +25,6 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
     if given.pop("sweep", None) is not None:
         faults.append("sweep: one run has no sweep; `ray_jobs/tune.py` takes it, with the same overrides")
     config, unreadable = read(Config, given)
-    assert isinstance(config, Config)
     faults += [fault.text for fault in unreadable]
     unread = {name for fault in unreadable for name in fault.fields}
     # A field that could not be read holds its default, which says nothing about the others.
@@ -61,5 +60,4 @@ def from_dict(mapping: Mapping[str, Any]) -> Config:
     config, faults = read(Config, mapping)
     if faults:
         raise ConfigError("\n".join(fault.text for fault in faults))
-    assert isinstance(config, Config)
     return config

@@ -66,7 +66,7 @@ def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     scheduler = now["scheduler"]
     follows = scheduler["enabled"] and scheduler["type"] == "cosine" and scheduler["T_max"] is None
     ends = _changed(_ENDS, was, now) if follows else []
-    curve = "the cosine (scheduler.T_max is null) now ends there, so the learning rate jumps to its curve"
+    curve = "the cosine, whose scheduler.T_max is null, now ends there, so the learning rate jumps to it"
     found = [f"{line}: {curve}; set scheduler.T_max to the old number of steps to keep it" for line in ends]
     rounded = _changed(["dataset.feature_cache"], was, now, lambda place: place is None)
     found += [f"{line}: from here on features are rounded otherwise (a cache's to bf16)" for line in rounded]

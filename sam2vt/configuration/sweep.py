@@ -78,7 +78,6 @@ def load_sweep(composed: Any) -> Sweep:
     # Hydra alone knows the time in a folder's name, and trials run without Hydra.
     base = BaseConfig({**content, "output_dir": config.output_dir})
     settings, found = read(SweepConfig, plain(OmegaConf.create(given)), "sweep.")
-    assert isinstance(settings, SweepConfig)
     faults = [fault.text for fault in found]
     faults += [f"sweep.{name}={value!r}: {text}" for name, value, text in wrong_values(settings)]
     faults += _objective_faults(settings.objectives)
