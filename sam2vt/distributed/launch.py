@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,11 @@ from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_stora
 from sam2vt.distributed.feature_cache import fill_on_cluster
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.start import NextStream, StreamConfig
-from sam2vt.distributed.summary import RunSummary, summarise
+from sam2vt.distributed.summary import RunSummary
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 
-TrainFn = Callable[[Job], Mapping[str, Any] | None]
+TrainFn = Callable[[Job], RunSummary | None]
 
 
 def fit(
@@ -70,10 +70,10 @@ def fit(
                     fill_on_cluster(config, cache, source.records[0], request.stop_if_asked)
                 leave_later_steps(storage, source)  # the last check has passed
                 trainer = _create_trainer(config, storage, source, board, train_fn)
-                outcome = _run(trainer)
-    if outcome["stopped"]:
+                summary = _run(trainer)
+    if summary is None:
         raise SystemExit(request.exit_code)
-    return summarise(config, storage, outcome)
+    return summary
 
 
 def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
@@ -178,7 +178,7 @@ def _scaling(settings: RayConfig) -> Any:
     return ray.train.ScalingConfig(use_gpu=settings.use_gpu, resources_per_worker=needs, **elastic)
 
 
-def _run(trainer: Any) -> dict[str, Any]:
+def _run(trainer: Any) -> RunSummary | None:
     """Return what rank 0 returned. Raises a worker's error of this package as itself, else TrainingError."""
     try:
         return trainer.fit().return_value

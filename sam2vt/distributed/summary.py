@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sam2vt.config import Config
+from sam2vt.core.evaluation.jf import METRICS, MONITOR
 from sam2vt.distributed.cluster.storage import RunStorage
 
 
@@ -40,24 +42,37 @@ _ON_TRAINING_VIDEOS = (
 )
 
 
-def summarise(config: Config, storage: RunStorage, outcome: dict[str, Any]) -> RunSummary:
-    """Return the summary of what rank 0 returned as `outcome`."""
+def summarise(
+    config: Config,
+    storage: RunStorage,
+    rows: Sequence[Mapping[str, Any]],
+    exported: str | None,
+    **numbers: Any,
+) -> RunSummary:
+    """Return the summary of a run with these `rows` in results.csv, and the file `exported`, if any.
+
+    `numbers` are its steps, clips_per_second and hold_first.
+    """
     files = {"curves": "results.png", "numbers": "results.csv"}
     if config.trainer.num_overlay_videos:
         files["overlays"] = "overlays"
-    if outcome["exported"]:
-        files["SAM 2 checkpoint"] = outcome["exported"]
+    if exported:
+        files["SAM 2 checkpoint"] = exported
+    scored = [_scores(row) for row in rows if MONITOR in row]
+    trained = [scores for scores in scored if scores["step"] > 0]
     return RunSummary(
         run_folder=storage.root,
-        steps=outcome["steps"],
-        clips_per_second=outcome["clips_per_second"],
         judged_on_training_videos=not config.valdataset.is_given and config.split == "none",
-        first=outcome["first"],
-        best=outcome["best"],
-        last=outcome["last"],
-        hold_first=outcome["hold_first"],
+        first=scored[0] if scored else None,
+        best=max(trained, key=lambda scores: scores["J&F"], default=None),
+        last=trained[-1] if trained else None,
         files={name: storage.join(path) for name, path in files.items()},
+        **numbers,
     )
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
 
 
 def _table(summary: RunSummary) -> list[str]:

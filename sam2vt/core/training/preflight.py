@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 
 from sam2vt.config import Config, SchedulerConfig, TrainerConfig
-from sam2vt.core.data.clips.sampling import usable_clips
+from sam2vt.core.data.clips.sampling import limited_batches, usable_clips
 from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.video import can_be_scored
 from sam2vt.core.training.feature_cache import videos_to_cache
@@ -34,20 +34,6 @@ def check_training(config: Config, records: tuple[Records, Records], world_size:
     check_training_length(config, len(train), world_size)
     check_validation_length(config, len(val), world_size)
     check_scorable(config, val)
-
-
-def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
-    """Return how many of `num_batches` (those `of` something) a limit leaves: a count or a share (float).
-
-    Raises ConfigError where none is left, naming the smallest share that leaves one.
-    """
-    used = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
-    if used == 0:
-        raise ConfigError(
-            f"{field}={limit}: leaves {limit} x {num_batches} = {num_batches * limit:g}, less than one, of "
-            f"{of}; give a share of at least 1/{num_batches}, or 1 (an integer) for a single batch"
-        )
-    return int(used)
 
 
 def check_training_length(config: Config, num_videos: int, world_size: int) -> None:

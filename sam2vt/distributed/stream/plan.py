@@ -128,12 +128,14 @@ def plan_stream(config: Config, num_videos: int, clips_per_step: int | None = No
     `clips_per_step` is that of the run to resume, which is kept. Raises ConfigError if an epoch does not
     fill a single step, or if the workers cannot share `clips_per_step`.
     """
-    from sam2vt.core.data.clips.sampling import usable_clips  # not above: Ray's managers load this module
+    # Not above: Ray's managers load this module.
+    from sam2vt.core.data.clips.sampling import limited_batches, usable_clips
 
     num_shares, batch_size = _shares(config, clips_per_step), config.dataset.batch_size
     usable = usable_clips(num_videos, config.dataset.clips_per_video, num_shares, batch_size)
     steps_per_epoch = usable // (num_shares * batch_size)
-    used = _limited(steps_per_epoch, config.trainer.limit_train_batches)
+    limit = config.trainer.limit_train_batches
+    used = limited_batches("trainer.limit_train_batches", steps_per_epoch, limit, "an epoch's steps")
     return StreamPlan(
         clips_per_epoch=num_videos * config.dataset.clips_per_video,
         num_shares=num_shares,
@@ -156,13 +158,6 @@ def _shares(config: Config, clips_per_step: int | None) -> int:
             f"divides {clips_per_step}, and at most {clips_per_step} / batch_size workers"
         )
     return num_shares
-
-
-def _limited(steps: int, limit: int | float) -> int:
-    used = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
-    if used == 0:
-        raise ConfigError(f"trainer.limit_train_batches={limit} leaves none of an epoch's {steps} step(s)")
-    return used
 
 
 def _total_steps(config: Config, steps_per_epoch: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import ray
 import ray.train
@@ -12,6 +12,9 @@ from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.distributed.stream.start import Start, local_checkpoint
 from sam2vt.errors import Sam2vtError
+
+if TYPE_CHECKING:
+    from sam2vt.distributed.summary import RunSummary
 
 
 class Job(TypedDict):
@@ -24,10 +27,10 @@ class Job(TypedDict):
     board: Any  # handle on the actor of `sam2vt.distributed.board.Board`
 
 
-def train_on_worker(job: Job) -> dict[str, Any] | None:
+def train_on_worker(job: Job) -> RunSummary | None:
     """Start to read clips, load the modules of the training meanwhile, which takes seconds; then train.
 
-    Rank 0 returns the numbers that `sam2vt.distributed.summary` shows; others return None.
+    Rank 0 returns the summary of a run that came to its end; None if it was stopped, and on other ranks.
     """
     from sam2vt.distributed.stream.loader import StreamLoader
 

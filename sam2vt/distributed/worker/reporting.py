@@ -13,12 +13,12 @@ import ray.train
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.checkpoints.position import logs_this_step
+from sam2vt.core.training.validation import validation_line, validation_metrics
 from sam2vt.distributed.board import Status
 from sam2vt.distributed.worker.signals import RankZero
 
 _POST_SECONDS = 0.5
 _REPORT_SECONDS = 10.0
-_SHOWN = ("val/loss", "val/J", "val/F", "val/J&F", "val/J_hold_first")
 log = logging.getLogger(__name__)
 
 
@@ -58,15 +58,9 @@ class PostProgress(L.Callback):
         """Log the scores, and post the one that decides."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        values = {
-            name: float(trainer.callback_metrics[name]) for name in _SHOWN if name in trainer.callback_metrics
-        }
-        log.info(
-            "step %d: %s",
-            trainer.global_step,
-            ", ".join(f"{name} {value:.4f}" for name, value in values.items()),
-        )
-        shown = {"J&F": values["val/J&F"]} if "val/J&F" in values else {}
+        log.info("%s", validation_line(trainer))
+        scores = validation_metrics(trainer)
+        shown = {"J&F": scores[MONITOR]} if MONITOR in scores else {}
         self._post(trainer, {"phase": "training", "metrics": shown})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,7 +103,7 @@ class ReportMetrics(L.Callback):
 
 def report_metrics(trainer: L.Trainer) -> dict[str, float]:
     """Return the numbers of this validation, the position in the run's clips, and the throughput."""
-    metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+    metrics = validation_metrics(trainer)
     metrics.setdefault(MONITOR, 0.0)  # a sweep's scheduler needs the objective in every row
     metrics["step"] = trainer.global_step
     metrics["progress"] = min(1.0, trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
 from sam2vt.core.data.opening import Records
-from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
+from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks import default_callbacks
@@ -32,6 +31,7 @@ from sam2vt.distributed.board import show_logs
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
+from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.distributed.worker.data_module import CountRounds, StreamDataModule, divided_trainer_kwargs
 from sam2vt.distributed.worker.reporting import PostProgress, ReportMetrics, clips_per_second
 from sam2vt.distributed.worker.signals import RankZero, WatchSignals
@@ -47,10 +47,10 @@ def train_loop(
     records: tuple[Records, Records],
     storage: RunStorage,
     board: Any,
-) -> dict[str, Any] | None:
+) -> RunSummary | None:
     """Train as one rank, from the local checkpoint `resume` if there is one.
 
-    Rank 0 returns what `RunSummary` is made of; others return None.
+    Rank 0 returns the summary of a run that came to its end; None if it was stopped, and on other ranks.
     """
     # An OMP_NUM_THREADS of the node would hold in place of the worker's CPUs.
     torch.set_num_threads(config.ray.cpus_per_worker)
@@ -65,11 +65,9 @@ def train_loop(
     try:
         with explain_out_of_memory(config):
             trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
-        if not trainer.is_global_zero:
-            return None
-        return {**_outcome(trainer, module), "exported": _export(config, storage)}
+        return _summary(config, storage, trainer, module) if trainer.is_global_zero else None
     except SIGTERMException:
-        return {"stopped": True}
+        return None
     finally:
         if trainer.is_global_zero:
             _upload(config, storage)
@@ -129,25 +127,19 @@ def _export(config: Config, storage: RunStorage) -> str | None:
     return str(out.relative_to(config.output_dir))
 
 
-def _outcome(trainer: L.Trainer, module: SAM2LightningModule) -> dict[str, Any]:
-    """Return scores: before training, of the best and last validation, and of repeating the first mask."""
+def _summary(
+    config: Config, storage: RunStorage, trainer: L.Trainer, module: SAM2LightningModule
+) -> RunSummary:
     rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
-    scored = [row for row in rows if MONITOR in row]
-    trained = [row for row in scored if int(row["step"]) > 0]
-    return {
-        "stopped": False,
-        "steps": trainer.global_step,
-        "first": _scores(scored[0]) if scored else None,
-        "best": _scores(max(trained, key=lambda row: float(row[MONITOR]))) if trained else None,
-        "last": _scores(trained[-1]) if trained else None,
-        "hold_first": mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
-        "clips_per_second": clips_per_second(trainer),
-    }
-
-
-def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return step, J, F and J&F of a row of results.csv."""
-    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
+    return summarise(
+        config,
+        storage,
+        rows,
+        exported=_export(config, storage),
+        steps=trainer.global_step,
+        clips_per_second=clips_per_second(trainer),
+        hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
+    )
 
 
 def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:

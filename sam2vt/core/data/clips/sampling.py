@@ -43,6 +43,20 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
     return total - total % together
 
 
+def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
+    """Return how many of `num_batches` (those `of` something) a limit leaves: a count or a share (float).
+
+    Raises ConfigError where none is left, naming the smallest share that leaves one.
+    """
+    used = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
+    if used == 0:
+        raise ConfigError(
+            f"{field}={limit}: leaves {limit} x {num_batches} = {num_batches * limit:g}, less than one, of "
+            f"{of}; give a share of at least 1/{num_batches}, or 1 (an integer) for a single batch"
+        )
+    return int(used)
+
+
 @dataclass(eq=False)
 class ClipSampler:
     """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.

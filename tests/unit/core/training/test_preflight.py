@@ -8,18 +8,8 @@ import pytest
 
 from sam2vt.config import Config
 from sam2vt.core.training.data_module import SAM2LightningDataModule
-from sam2vt.core.training.preflight import check_training_length, check_validation_length, limited_batches
+from sam2vt.core.training.preflight import check_training_length, check_validation_length
 from sam2vt.errors import ConfigError
-
-
-@pytest.mark.parametrize(("limit", "expected"), [(1.0, 7), (0.5, 3), (1, 1), (9, 7)])
-def test_a_limit_counts_batches_or_is_a_share(limit: float, expected: int) -> None:
-    assert limited_batches("trainer.limit_train_batches", 7, limit, "batches") == expected
-
-
-def test_a_share_below_one_batch_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"limit_train_batches=0.001: leaves 0.001 x 8 = 0.008.*1/8"):
-        limited_batches("trainer.limit_train_batches", 8, 0.001, "batches")
 
 
 def configured(**changes: Any) -> Config:

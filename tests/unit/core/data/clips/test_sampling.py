@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2vt.core.data.clips.sampling import ClipSampler, sample_at, usable_clips
+from sam2vt.core.data.clips.sampling import ClipSampler, limited_batches, sample_at, usable_clips
 from sam2vt.core.types import SampleKey
 from sam2vt.errors import ConfigError
 
@@ -54,3 +54,13 @@ def test_an_epoch_without_a_batch_for_each_rank_is_an_error():
         ClipSampler(3, 2, 0, True, 0, world_size=2, batch_size=4)
     with pytest.raises(ConfigError, match="rank=2"):
         ClipSampler(3, 2, 0, True, rank=2, world_size=2)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1.0, 7), (0.5, 3), (1, 1), (9, 7)])
+def test_a_limit_counts_batches_or_is_a_share(limit: float, expected: int) -> None:
+    assert limited_batches("trainer.limit_train_batches", 7, limit, "batches") == expected
+
+
+def test_a_share_below_one_batch_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"limit_train_batches=0.001: leaves 0.001 x 8 = 0.008.*1/8"):
+        limited_batches("trainer.limit_train_batches", 8, 0.001, "batches")
