@@ -15,7 +15,7 @@ from sam2vt.configuration.sweep import Sweep
 from sam2vt.core.storage.folder import Folder, download
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.sweep.report.page import write_report
-from sam2vt.distributed.sweep.results import SweepResult, Trial, swept_values
+from sam2vt.distributed.sweep.results import SweepResult, Trial
 from sam2vt.distributed.sweep.watch import format_trials, shown
 
 TRIALS_CSV, REPORT, BEST = "trials.csv", "sweep.html", "best"
@@ -51,7 +51,7 @@ def trials_csv(result: SweepResult) -> str:
         best = trial.best_row(result.objectives[0])
         scores = {name: best.get(name, "") for name in (*objectives, *others)}
         own = {"trial": trial.name, "status": trial.status, "reason": trial.reason, "steps": trial.steps}
-        values = swept_values(trial, result)
+        values = result.values_of(trial)
         writer.writerow(
             {**own, "seconds": round(trial.seconds, 1), **scores, **values, "folder": trial.folder}
         )

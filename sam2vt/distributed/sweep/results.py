@@ -20,11 +20,14 @@ class Objective:
     name: str  # as in results.csv: val/J&F, or seconds_per_step
     mode: str  # max or min
 
+    def order(self, value: float) -> tuple[bool, float]:
+        """Return the key that sorts values from the best to the worst, NaN last."""
+        unknown = math.isnan(value)
+        return unknown, 0.0 if unknown else -value if self.mode == "max" else value
+
     def better(self, a: float, b: float) -> bool:
         """Return whether `a` is better than `b`; every number is better than NaN, NaN than nothing."""
-        if math.isnan(a) or math.isnan(b):
-            return not math.isnan(a)
-        return a > b if self.mode == "max" else a < b
+        return self.order(a) < self.order(b)
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,14 @@ class Trial:
 
     def best(self, objective: Objective) -> float:
         """Return the best value after the first step, NaN if there is none."""
-        best = math.nan
-        for row in self.rows:
-            value = row.get(objective.name, math.nan)
-            if row.get("step", 0) > 0 and objective.better(value, best):
-                best = value
-        return best
+        return self.best_row(objective).get(objective.name, math.nan)
 
     def best_row(self, objective: Objective) -> Mapping[str, float]:
-        """Return the first validation with the value `best(objective)`, empty if there is none."""
-        best = self.best(objective)
-        rows = (row for row in self.rows if row.get("step", 0) > 0 and row.get(objective.name) == best)
-        return next(rows, {})
+        """Return the first validation with the best value after the first step, empty if there is none."""
+        name = objective.name
+        trained = (row for row in self.rows if row.get("step", 0) > 0)
+        rows = [row for row in trained if not math.isnan(row.get(name, math.nan))]
+        return min(rows, key=lambda row: objective.order(row[name]), default={})
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,10 @@ class SweepResult:
         """The trial of the unswept configuration."""
         return next((trial for trial in self.trials if trial.number == DEFAULT), None)
 
+    def values_of(self, trial: Trial) -> Mapping[str, Any]:
+        """Return the swept settings of a trial; the default trial has those of the configuration."""
+        return trial.values or (self.defaults if trial.number == DEFAULT else {})
+
     @property
     def best(self) -> Trial | None:
         """The best trial that ran to its end."""
@@ -93,8 +96,7 @@ class SweepResult:
         """Return the trials that ran to their end and were validated, best first, of equals the earliest."""
         objective = self.objectives[0]
         done = [t for t in self.trials if t.status == DONE and not math.isnan(t.best(objective))]
-        sign = -1.0 if objective.mode == "max" else 1.0
-        return sorted(done, key=lambda trial: (sign * trial.best(objective), trial.number))
+        return sorted(done, key=lambda trial: (objective.order(trial.best(objective)), trial.number))
 
     def pareto(self) -> list[Trial]:
         """Return the ranked trials that no other beats in one objective without losing in another."""
@@ -102,10 +104,8 @@ class SweepResult:
         return [trial for trial in ranked if not any(self._dominates(other, trial) for other in ranked)]
 
     def _dominates(self, a: Trial, b: Trial) -> bool:
-        pairs = [(each, a.best(each), b.best(each)) for each in self.objectives]
-        return any(each.better(x, y) for each, x, y in pairs) and not any(
-            each.better(y, x) for each, x, y in pairs
-        )
+        pairs = [(each.order(a.best(each)), each.order(b.best(each))) for each in self.objectives]
+        return all(x <= y for x, y in pairs) and any(x < y for x, y in pairs)
 
 
 def trial_name(number: int) -> str:
@@ -116,8 +116,3 @@ def trial_name(number: int) -> str:
 def trial_number(name: str) -> int:
     """Return the number of the trial with this name."""
     return int(name.removeprefix("trial_"))
-
-
-def swept_values(trial: Trial, result: SweepResult) -> Mapping[str, Any]:
-    """Return the swept settings of a trial; the default trial has those of the configuration."""
-    return trial.values or (result.defaults if trial.number == DEFAULT else {})

@@ -19,7 +19,7 @@ from sam2vt.distributed.board import can_redraw
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage
 from sam2vt.distributed.source import RECORDS_FOLDER
 from sam2vt.distributed.sweep.collect import result_so_far
-from sam2vt.distributed.sweep.results import DEFAULT, RUNNING, SweepResult, Trial, swept_values, trial_name
+from sam2vt.distributed.sweep.results import DEFAULT, RUNNING, SweepResult, Trial, trial_name
 from sam2vt.distributed.sweep.trial import TAKEN_WEIGHTS
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def shown(value: Any) -> str:
 
 
 def _cells(trial: Trial, result: SweepResult) -> Sequence[str]:
-    values = swept_values(trial, result)
+    values = result.values_of(trial)
     swept = [shown(values[name]) if name in values else "" for name in result.fields]
     scores = [shown(trial.best(objective)) for objective in result.objectives]
     return [trial.name, trial.status, str(trial.steps), *scores, *swept]

@@ -1,9 +1,10 @@
-"""The charts of a sweep: history, single settings, importance, learning curves, trade-off."""
+"""The charts of a sweep: history, settings, importance, learning curves, trade-off."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,23 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sam2vt.distributed.sweep.report.labels import axis_name, cut, score_label, wrapped
+from sam2vt.distributed.sweep.report.labels import Scale, axis_name, cut, score_label, short_name, wrapped
 from sam2vt.distributed.sweep.report.marks import (
-    MARKS,
+    BEST,
+    UNSWEPT,
     draw_points,
     legend,
-    legend_key,
+    legend_keys,
     line_style,
     role_of,
     tip,
 )
-from sam2vt.distributed.sweep.report.scales import Scale
-from sam2vt.distributed.sweep.report.style import LIGHT
+from sam2vt.distributed.sweep.report.style import LIGHT, RAMP
 from sam2vt.distributed.sweep.report.svg import chart, empty_figure
-from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial, swept_values
+from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
 from sam2vt.errors import DataError
 
 HOLD_FIRST = "val/J_hold_first"
+_NOT_SET = -0.14  # height at which a setting is drawn that a trial does not have
 Front = Sequence[tuple[float, float, int]]  # x, y and number of each trial, from left to right
 
 
@@ -65,7 +67,7 @@ def history(result: SweepResult) -> Figure:
     axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.set(title=axis_name(objective), xlabel="trial")
-    legend(figure, roles, lines)
+    legend(figure, [*legend_keys(roles), *lines])
     return figure
 
 
@@ -98,7 +100,7 @@ def _name_best(axes: Axes, best: Trial, objective: Objective, on_left: bool) -> 
 @chart
 def parameter(result: SweepResult, field: str) -> Figure:
     """Draw the objective against one swept setting, of the trials that have it."""
-    have = [(t, v[field]) for t in judged(result, 2) if field in (v := swept_values(t, result))]
+    have = [(t, v[field]) for t in judged(result, 2) if field in (v := result.values_of(t))]
     if len(have) < 2:
         raise TooLittleData(f"{len(have) or 'No'} trial with a validation has {field}.")
     scale = Scale.of([value for _, value in have], field in result.log_fields)
@@ -161,15 +163,13 @@ def curves(result: SweepResult) -> Figure:
     if not any(len(curve) > 1 for _, curve in found):
         raise TooLittleData("No trial was validated twice, so there is no course to show.")
     figure, axes = empty_figure("curves", "J&F of each trial over steps", 1040, 400)
+    roles = {trial.number: role_of(trial, result) for trial, _ in found}
     for trial, curve in found:
-        alone = {"marker": "o"} if len(curve) == 1 else {}
-        axes.plot(*zip(*curve), gid=tip(trial, result), **{**alone, **line_style(role_of(trial, result))})
-    roles = {role_of(trial, result) for trial, _ in found}
-    handles = [legend_key(role) for role in MARKS if role in roles]
-    handles += _first_mask_held(axes, result)
+        look = {**({"marker": "o"} if len(curve) == 1 else {}), **line_style(roles[trial.number])}
+        axes.plot(*zip(*curve), gid=tip(trial, result), **look)
     axes.margins(x=0.01)
     axes.set(title="J&F on whole validation videos, higher is better", xlabel="optimizer step")
-    legend(figure, set(), handles)
+    legend(figure, [*legend_keys(roles.values(), line_style), *_first_mask_held(axes, result)])
     return figure
 
 
@@ -207,7 +207,8 @@ def pareto(result: SweepResult) -> Figure:
         axes.annotate(str(number), (x, y), (-7, 7), textcoords="offset points", ha="right", fontsize=11)
     axes.margins(0.08)
     axes.set(title=axis_name(upright), xlabel=axis_name(across))
-    legend(figure, roles, [Line2D([], [], color=LIGHT["bar"], label="no trial is better in both")])
+    front_key = Line2D([], [], color=LIGHT["bar"], label="no trial is better in both")
+    legend(figure, [*legend_keys(roles), front_key])
     return figure
 
 
@@ -220,3 +221,103 @@ def _apart(front: Front, xs: Sequence[float], ys: Sequence[float]) -> Iterator[t
         if not any(near):
             named.append((x, y))
             yield x, y, number
+
+
+@chart
+def parallel(result: SweepResult) -> Figure:
+    """Draw one line per trial through its swept values, coloured by the objective, the last axis."""
+    objective = result.objectives[0]
+    trials = [trial for trial in judged(result, 2) if result.values_of(trial)]
+    fields = [name for name in result.fields if any(name in result.values_of(t) for t in trials)]
+    if len(fields) < 2:
+        raise TooLittleData("Fewer than two settings are swept: the chart above shows all there is.")
+    columns = {name: [v[name] for t in trials if name in (v := result.values_of(t))] for name in fields}
+    scales = {name: Scale.of(values, name in result.log_fields) for name, values in columns.items()}
+    ramp = _Ramp.of([_height(trial, objective) for trial in trials])
+    width = max(1040, 150 * (len(fields) + 1))
+    figure, axes = empty_figure("parallel", "swept values of each trial", width, 430)
+    # The best is drawn last, above the others.
+    for trial in sorted(trials, key=lambda trial: (_height(trial, objective), -trial.number)):
+        _draw_trial(axes, trial, result, scales, ramp)
+    missing = {name for name, values in columns.items() if len(values) < len(trials)}
+    for place, name in enumerate(fields):
+        _setting_axis(axes, place, name, scales[name], with_not_set=name in missing)
+    _objective_axis(axes, len(fields), objective, ramp)
+    axes.set_xlim(-0.12, len(fields) + 0.4)
+    axes.set_ylim((_NOT_SET if missing else 0) - 0.06, 1.05)
+    axes.set_axis_off()
+    roles = {role_of(trial, result) for trial in trials}
+    legend(figure, legend_keys(roles & {BEST, UNSWEPT}, line_style))
+    return figure
+
+
+def _draw_trial(
+    axes: Axes, trial: Trial, result: SweepResult, scales: Mapping[str, Scale], ramp: _Ramp
+) -> None:
+    values, height = result.values_of(trial), _height(trial, result.objectives[0])
+    role = role_of(trial, result)
+    ys = [scale.unit(values[name]) if name in values else _NOT_SET for name, scale in scales.items()]
+    by_height: dict[str, Any] = {"color": ramp.colour(height), "linewidth": 1.5}
+    look = line_style(role) if role in (BEST, UNSWEPT) else by_height
+    axes.plot(range(len(scales) + 1), [*ys, ramp.share(height)], gid=tip(trial, result), **look)
+
+
+def _setting_axis(axes: Axes, place: float, name: str, scale: Scale, with_not_set: bool) -> None:
+    """Draw the upright axis of a setting, with its labels to the right and above the lines."""
+    ticks = [(scale.share(at), cut(text, 22)) for at, text in scale.ticks]
+    ticks += [(_NOT_SET, "not set")] * with_not_set
+    axes.plot([place, place], [0, 1], color=LIGHT["point"], linewidth=1, zorder=6)
+    axes.text(place, 1.05, wrapped(name, 20), ha="left", va="bottom", fontsize=11)
+    ground = {"facecolor": LIGHT["paper"], "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    for at, text in ticks:
+        axes.plot([place], [at], marker="_", markersize=7, color=LIGHT["point"], zorder=6)
+        axes.text(
+            place + 0.05, at, text, va="center", fontsize=10.5, zorder=7, color=LIGHT["muted"], bbox=ground
+        )
+
+
+def _objective_axis(axes: Axes, place: float, objective: Objective, ramp: _Ramp) -> None:
+    """Draw the last axis in the colours of the lines; the best is at the top."""
+    edges = ramp.edges()
+    for colour, *ends in zip(RAMP, edges, edges[1:]):
+        axes.plot([place, place], ends, color=colour, linewidth=9, solid_capstyle="butt", zorder=4)
+    axes.text(place, 1.05, short_name(objective.name), ha="left", va="bottom", fontsize=11, weight="bold")
+    for tick in MaxNLocator(5).tick_values(ramp.bottom, ramp.high):
+        if ramp.bottom <= tick <= ramp.high:
+            text = f"{tick if objective.mode == 'max' else -tick:.4g}"
+            at = (place + 0.08, ramp.share(tick))
+            axes.text(*at, text, va="center", fontsize=10.5, color=LIGHT["muted"])
+
+
+@dataclass(frozen=True)
+class _Ramp:
+    """Colours by height; the lowest tenth shares one, or a collapsed trial would use up the others."""
+
+    bottom: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, heights: Iterable[float]) -> _Ramp:
+        """Return the ramp over the heights of all trials."""
+        ordered = sorted(heights)
+        return cls(ordered[0], ordered[len(ordered) // 10], ordered[-1])
+
+    def colour(self, height: float) -> str:
+        """Return the colour of lines that end at `height`."""
+        share = (height - self.low) / ((self.high - self.low) or 1)
+        return RAMP[max(0, min(len(RAMP) - 1, int(share * len(RAMP))))]
+
+    def share(self, height: float) -> float:
+        """Return the place of `height` as a share of the axis."""
+        return (height - self.bottom) / ((self.high - self.bottom) or 1)
+
+    def edges(self) -> list[float]:
+        """Return the shares of the axis at which colours change, from bottom to top."""
+        inner = [self.low + (self.high - self.low) * i / len(RAMP) for i in range(1, len(RAMP))]
+        return [self.share(height) for height in (self.bottom, *inner, self.high)]
+
+
+def _height(trial: Trial, objective: Objective) -> float:
+    """Return the objective, negated if the lowest is best."""
+    return trial.best(objective) if objective.mode == "max" else -trial.best(objective)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.distributed.sweep.report.labels import is_number, value_label
-from sam2vt.distributed.sweep.results import SweepResult, Trial, swept_values
+from sam2vt.distributed.sweep.results import SweepResult, Trial
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -46,7 +46,7 @@ def _usable(result: SweepResult) -> list[Trial]:
         if math.isfinite(trial.best(result.objectives[0]))
         and all(
             not is_number(value) or value > 0
-            for name, value in swept_values(trial, result).items()
+            for name, value in result.values_of(trial).items()
             if name in result.log_fields
         )
     ]
@@ -56,7 +56,7 @@ def _distributions(trials: Sequence[Trial], result: SweepResult) -> dict[str, Ba
     """Return field -> the range that its values span, for fields with several values."""
     spaces = {}
     for name in result.fields:
-        values = [v[name] for trial in trials if name in (v := swept_values(trial, result))]
+        values = [v[name] for trial in trials if name in (v := result.values_of(trial))]
         if len({float(value) if is_number(value) else value_label(value) for value in values}) > 1:
             spaces[name] = _distribution(values, name in result.log_fields)
     return spaces
@@ -82,7 +82,7 @@ def _ped_anova(
     objective = result.objectives[0]
     study = optuna.create_study(direction="maximize" if objective.mode == "max" else "minimize")
     for trial in trials:
-        values = {k: v for k, v in swept_values(trial, result).items() if k in spaces}
+        values = {k: v for k, v in result.values_of(trial).items() if k in spaces}
         study.add_trial(
             optuna.trial.create_trial(
                 value=trial.best(objective),

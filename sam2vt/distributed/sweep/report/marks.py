@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ from sam2vt.distributed.sweep.results import (
     STOPPED,
     SweepResult,
     Trial,
-    swept_values,
 )
 
 BEST, UNSWEPT = "best", "default"
@@ -48,7 +47,7 @@ def tip(trial: Trial, result: SweepResult) -> str:
     scores = ", ".join(
         f"{short_name(o.name)} {score_label(o.name, trial.best(o))}" for o in result.objectives
     )
-    values = [f"{name}: {value_label(value)}" for name, value in swept_values(trial, result).items()]
+    values = [f"{name}: {value_label(value)}" for name, value in result.values_of(trial).items()]
     return TIP + "; ".join([f"{trial.name}, {trial.status}: {scores}", *values])
 
 
@@ -67,22 +66,23 @@ def draw_points(
             clip_on=False,
             zorder=4 + (role in (BEST, UNSWEPT)),
             transform=transform or axes.transData,
-            **_mark_style(role),
+            **mark_style(role),
         )
     return roles
 
 
-def _mark_style(role: str) -> dict[str, Any]:
+def mark_style(role: str) -> dict[str, Any]:
+    """Return the style of a trial's mark."""
     marker, size, _ = MARKS[role]
-    hollow = role in (STOPPED, RUNNING)
-    edge = _colour(role) if hollow or role == FAILED else LIGHT["paper"]
-    face = LIGHT["paper"] if hollow else _colour(role)
-    edges = {
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
+    colour, paper, hollow = _colour(role), LIGHT["paper"], role in (STOPPED, RUNNING)
+    return {
+        "linestyle": "none",
+        "marker": marker,
+        "markersize": size,
+        "markerfacecolor": paper if hollow else colour,
+        "markeredgecolor": colour if hollow or role == FAILED else paper,
         "markeredgewidth": 1.6 if role == FAILED else 1.2 if hollow else 0.8,
     }
-    return {"linestyle": "none", "marker": marker, "markersize": size, **edges}
 
 
 def line_style(role: str) -> dict[str, Any]:
@@ -98,21 +98,15 @@ def line_style(role: str) -> dict[str, Any]:
     return {"color": _colour(role), **looks[role]}
 
 
-def legend_key(role: str) -> Line2D:
-    """Return the legend's entry for lines of a role."""
-    return Line2D([], [], label=MARKS[role][2], **line_style(role))
+def legend_keys(roles: Collection[str], style: Callable[[str], dict[str, Any]] = mark_style) -> list[Line2D]:
+    """Return the entries of a legend for trials of these roles, which are drawn in the `style` of a role."""
+    return [Line2D([], [], label=MARKS[role][2], **style(role)) for role in MARKS if role in roles]
 
 
-def legend(figure: Figure, roles: set[str], lines: Sequence[Line2D]) -> None:
-    """Put the legend of the marks of `roles` and of the given lines above the chart."""
-    marks = [Line2D([], [], label=MARKS[role][2], **_mark_style(role)) for role in MARKS if role in roles]
-    figure.legend(
-        handles=[*marks, *lines],
-        loc="outside upper left",
-        ncols=len(marks) + len(lines),
-        borderaxespad=0,
-        handletextpad=0.5,
-    )
+def legend(figure: Figure, keys: Sequence[Line2D]) -> None:
+    """Put the legend above the chart, in one row."""
+    row = {"ncols": len(keys), "borderaxespad": 0, "handletextpad": 0.5}
+    figure.legend(handles=keys, loc="outside upper left", **row)
 
 
 def _colour(role: str) -> str:

@@ -12,7 +12,6 @@ from sam2vt.distributed.sweep.report import charts, sections
 from sam2vt.distributed.sweep.report.charts import TooLittleData
 from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
 from sam2vt.distributed.sweep.report.labels import html_text, short_name
-from sam2vt.distributed.sweep.report.parallel import parallel
 from sam2vt.distributed.sweep.report.sections import Pictures
 from sam2vt.distributed.sweep.report.style import style
 from sam2vt.distributed.sweep.results import SweepResult
@@ -77,7 +76,7 @@ def _sections(result: SweepResult, overlays: Pictures) -> Iterator[tuple[str, st
     yield "values", "Best and default", sections.comparison(result)
     yield "history", "History", _drawn(_HISTORY.format(name), charts.history, result)
     yield "parameters", "Each setting", _each_parameter(result, _PARAMETERS.format(name))
-    yield "parallel", "Settings together", _drawn(_PARALLEL.format(name), parallel, result)
+    yield "parallel", "Settings together", _drawn(_PARALLEL.format(name), charts.parallel, result)
     yield "importance", "Importance", _importance(result)
     yield "curves", "Learning curves", _drawn(_CURVES, charts.curves, result)
     yield "overlays", "Overlays", sections.side_by_side(result, overlays)

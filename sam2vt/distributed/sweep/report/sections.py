@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,7 +29,6 @@ from sam2vt.distributed.sweep.results import (
     Objective,
     SweepResult,
     Trial,
-    swept_values,
 )
 
 SCORES = (JF, "val/J", "val/F")
@@ -87,18 +87,15 @@ def _duration(seconds: float) -> str:
 
 def comparison(result: SweepResult) -> str:
     """Return the table of swept settings: the default's, the best trial's and what changed."""
-    best = result.best
+    best, default = result.best, result.defaults
+    head, pairs = ["setting", "default"], [[html_name(f), html_value(default, f)] for f in result.fields]
     if best is None:
-        head = ["setting", "default"]
-        rows = [[html_name(f), html_value(result.defaults, f)] for f in result.fields]
-        return html_table(head, rows, numeric=set())
-    values, rows, classes = swept_values(best, result), [], []
-    for field in result.fields:
-        change = _change(result.defaults.get(field), values.get(field), field in result.log_fields)
-        pair = [html_value(result.defaults, field), html_value(values, field)]
-        rows.append([html_name(field), *pair, change])
-        classes.append("" if change else "same")
-    return html_table(["setting", "default", f"best ({best.name})", "change"], rows, {1, 2, 3}, classes)
+        return html_table(head, pairs, numeric=set())
+    values = result.values_of(best)
+    changes = [_change(default.get(f), values.get(f), f in result.log_fields) for f in result.fields]
+    rows = [[*pair, html_value(values, f), change] for pair, f, change in zip(pairs, result.fields, changes)]
+    classes = ["" if change else "same" for change in changes]
+    return html_table([*head, f"best ({best.name})", "change"], rows, {1, 2, 3}, classes)
 
 
 def _change(old: Any, new: Any, log: bool) -> str:
@@ -141,20 +138,12 @@ def _trial_class(trial: Trial, result: SweepResult) -> str:
 
 def _in_order(result: SweepResult) -> list[Trial]:
     objective, ranked = result.objectives[0], result.ranked()
-    rest = [trial for trial in result.trials if trial not in ranked]
-    sign = -1 if objective.mode == "max" else 1
-    order = [STOPPED, RUNNING, DONE, FAILED]
+    statuses = [STOPPED, RUNNING, DONE, FAILED]
 
-    def key(trial: Trial) -> tuple[int, bool, float, int]:
-        value = trial.best(objective)
-        return (
-            order.index(trial.status),
-            math.isnan(value),
-            0 if math.isnan(value) else sign * value,
-            trial.number,
-        )
+    def place(trial: Trial) -> tuple[int, tuple[bool, float], int]:
+        return statuses.index(trial.status), objective.order(trial.best(objective)), trial.number
 
-    return [*ranked, *sorted(rest, key=key)]
+    return [*ranked, *sorted((trial for trial in result.trials if trial not in ranked), key=place)]
 
 
 def trade_off(result: SweepResult) -> str:
@@ -170,7 +159,7 @@ def _names(result: SweepResult) -> list[str]:
 
 
 def _values(trial: Trial, result: SweepResult) -> list[str]:
-    return [html_value(swept_values(trial, result), field) for field in result.fields]
+    return [html_value(result.values_of(trial), field) for field in result.fields]
 
 
 def _objectives(trial: Trial, result: SweepResult) -> list[str]:
@@ -179,7 +168,7 @@ def _objectives(trial: Trial, result: SweepResult) -> list[str]:
 
 def _numeric(result: SweepResult, before: int) -> set[int]:
     """Return which columns of swept fields hold numbers; `before` columns precede them."""
-    every = [swept_values(trial, result) for trial in result.trials]
+    every = [result.values_of(trial) for trial in result.trials]
     is_numeric = [all(is_number(values[f]) for values in every if f in values) for f in result.fields]
     return {before + i for i, numeric in enumerate(is_numeric) if numeric}
 
@@ -188,18 +177,19 @@ def side_by_side(result: SweepResult, overlays: Pictures) -> str:
     """Return the pictures of the best trial beside the default's, one row per video and kind."""
     trials = {trial.number: trial for trial in (result.best, result.default) if trial is not None}
     of = {number: dict(overlays.get(number, ())) for number in trials}
-    names = sorted({name for pictures in of.values() for name in pictures}, key=_video_first)
+    names = sorted({name for pictures in of.values() for name in pictures}, key=_video_and_kind)
     if not names:
         return '<p class="none">Neither the best nor the default trial has left pictures.</p>'
-    rows: list[str] = []
-    videos: set[str] = set()
-    for name in names:
-        heading = "" if _video(name) in videos else f"<h3>{html_text(_video(name))}</h3>\n"
-        videos.add(_video(name))
-        figures = [_picture(trials[number], of[number].get(name), result) for number in trials]
-        rows.append(f'{heading}<div class="pair">{"".join(figures)}</div>')
-    aid = "Ground truth and prediction of the same video, best and default. Click a picture to enlarge it."
-    return f'<p class="aid">{aid}</p>\n' + "\n".join(rows)
+    parts = [
+        '<p class="aid">Ground truth and prediction of the same video, best and default. Click a picture to '
+        "enlarge it.</p>"
+    ]
+    for video, kinds in groupby(names, key=lambda name: _video_and_kind(name)[0]):
+        parts.append(f"<h3>{html_text(unquote(video))}</h3>")  # a file is named by the quoted id
+        for name in kinds:
+            figures = [_picture(trials[number], of[number].get(name), result) for number in trials]
+            parts.append(f'<div class="pair">{"".join(figures)}</div>')
+    return "\n".join(parts)
 
 
 def _picture(trial: Trial, content: bytes | None, result: SweepResult) -> str:
@@ -216,11 +206,6 @@ def _picture(trial: Trial, content: bytes | None, result: SweepResult) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{shown}</figure>"
 
 
-def _video_first(name: str) -> tuple[str, str]:
-    stem, _, ending = name.rpartition(".")
-    return stem, ending
-
-
-def _video(name: str) -> str:
-    """Return the video of an overlay, whose file is named by the quoted id."""
-    return unquote(name.rpartition(".")[0])
+def _video_and_kind(name: str) -> tuple[str, str]:
+    video, _, kind = name.rpartition(".")
+    return video, kind

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from sam2vt.distributed.sweep.report import charts, style
-from sam2vt.distributed.sweep.report.charts import TooLittleData, pareto
-from sam2vt.distributed.sweep.report.parallel import parallel
+from sam2vt.distributed.sweep.report.charts import TooLittleData, parallel, pareto
 from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
 JF, SPEED = Objective("val/J&F", "max"), Objective("seconds_per_step", "min")

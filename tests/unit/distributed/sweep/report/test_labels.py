@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sam2vt.distributed.sweep.report.scales import Scale
+from sam2vt.distributed.sweep.report.labels import Scale
 
 
 def test_scales() -> None:
