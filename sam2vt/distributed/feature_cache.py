@@ -14,11 +14,10 @@ import ray.data
 from sam2vt.config import Config
 from sam2vt.configuration.loading import from_dict, to_dict
 from sam2vt.core.data.records.serialization import decode_record, encode_record
-from sam2vt.distributed.cluster.capacity import cluster_capacity
-from sam2vt.distributed.cluster.needs import worker_needs
-from sam2vt.distributed.cluster.preflight import find_clip_faults
+from sam2vt.distributed.cluster.capacity import cluster_capacity, worker_needs
+from sam2vt.distributed.cluster.preflight import CLUSTER, find_clip_faults, refuse
 from sam2vt.distributed.stream.decode import quiet_ray_data
-from sam2vt.errors import ConfigError, DataError, Sam2vtError
+from sam2vt.errors import DataError, Sam2vtError
 
 if TYPE_CHECKING:
     from sam2vt.core.data.frames.feature_cache import FeatureCache
@@ -42,10 +41,10 @@ def fill_on_cluster(
     """
     from sam2vt.core.training.feature_cache import videos_to_cache
 
-    faults = find_clip_faults(config, cluster_capacity(), cache.frame_bytes)
-    if faults:
-        raise ConfigError("\n".join(["the cluster cannot run this:", *(f"  - {fault}" for fault in faults)]))
-    missing = [_without_masks(record) for record in cache.missing(videos_to_cache(records))]
+    refuse(CLUSTER, find_clip_faults(config, cluster_capacity(), cache.frame_bytes))
+    # Features do not depend on annotations.
+    videos = cache.missing(videos_to_cache(records))
+    missing = [replace(record, annotations={}, object_ids=None) for record in videos]
     if not missing:
         return
     log.info("feature cache: %d videos to encode into %s", len(missing), cache.folder)
@@ -88,7 +87,9 @@ class FrameEncoder:
             self.fault = str(error)
             return
         if found != self.cache:  # its features would be taken for those of the driver's weights
-            self.fault = f"{self._place()} has other weights than on the driver's node"
+            node, weights = ray.util.get_node_ip_address(), self.config.model.checkpoint_path
+            place = f"dataset.feature_cache: node {node}: model.checkpoint_path={weights}"
+            self.fault = f"{place} has other weights than on the driver's node"
         self.model.to("cuda" if self.config.ray.use_gpu else "cpu")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -105,15 +106,6 @@ class FrameEncoder:
         except Sam2vtError as error:
             return str(error)
         return ""
-
-    def _place(self) -> str:
-        path, node = self.config.model.checkpoint_path, ray.util.get_node_ip_address()
-        return f"dataset.feature_cache: node {node}: model.checkpoint_path={path}"
-
-
-def _without_masks(record: Any) -> Any:
-    """Return the record without its annotations, which features do not depend on."""
-    return replace(record, annotations={}, object_ids=None)
 
 
 def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:

@@ -21,7 +21,7 @@ from sam2vt.core.data.frames.feature_cache import cache_root
 from sam2vt.core.training.checkpoints.resume import AUTO, find_checkpoint
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.board import Display, start_board
-from sam2vt.distributed.cluster.needs import worker_needs
+from sam2vt.distributed.cluster.capacity import worker_needs
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import ray_session, stopping_signals
 from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_storage

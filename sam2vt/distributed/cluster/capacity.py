@@ -1,4 +1,4 @@
-"""The resources that the nodes of a cluster have, and those that its autoscaler may add.
+"""The resources that the nodes of a cluster have, those that its autoscaler may add, and those of a run.
 
 Ray's autoscaler tells nobody how far it may go, so the head's environment does: SAM2VT_CLUSTER_CONFIG
 holds its configuration or names the file.
@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 import ray
 import yaml
 
+from sam2vt.config import Config, RayConfig
 from sam2vt.errors import ConfigError
 
 CONFIG_VARIABLE = "SAM2VT_CLUSTER_CONFIG"
+INDEX_CPUS = 1  # one task at a time reads and cuts the row numbers
+BATCHES_PER_ACTOR = 2  # that Ray Data has in flight for each decode actor
 
 Resources = Mapping[str, float]
 Labels = Mapping[str, str]
@@ -148,3 +151,48 @@ def _managed_limits() -> Resources:
 
     limits: Any = getattr(state, "get_max_resources_from_cluster_config", None)
     return (limits() if limits else None) or {}
+
+
+def worker_needs(settings: RayConfig) -> dict[str, float]:
+    """Return the resources that one training worker takes of its node."""
+    gpu = {"GPU": 1.0} if settings.use_gpu else {}
+    return {"CPU": settings.cpus_per_worker, **gpu, **settings.worker_resources}
+
+
+def decoding_cpus(settings: RayConfig) -> int:
+    """Return the CPUs that a run's decode actors take, with the task that feeds them."""
+    return settings.decode_actors + INDEX_CPUS
+
+
+def clip_bytes(config: Config, frame_bytes: int | None = None) -> int:
+    """Return the most bytes that one clip takes in the object store: frames, and masks at 1 bit per pixel.
+
+    A frame takes `frame_bytes`, by default those of a uint8 image.
+    """
+    height, width = config.dataset.image_size
+    pixels = config.dataset.video_clip_length * height * width
+    frames = pixels * 3 if frame_bytes is None else config.dataset.video_clip_length * frame_bytes
+    return frames + pixels * config.max_objects // 8
+
+
+def num_started(settings: RayConfig, capacity: Capacity) -> int:
+    """Return how many workers Ray Train starts: all that find a place, whatever that leaves for decoding."""
+    places = capacity.most_places(worker_needs(settings))
+    return max(settings.min_workers, min(settings.max_workers, places))
+
+
+def concurrent_trials(config: Config, capacity: Capacity) -> int:
+    """Return how many runs of `config` fit on the cluster at its largest, at least 1.
+
+    Each takes the resources of its fewest workers, and the CPUs for decoding. Preflight refuses what does
+    not fit once.
+    """
+    settings = config.ray
+    workers, needs, decoding = settings.min_workers, worker_needs(settings), decoding_cpus(settings)
+    fits = [capacity.most("CPU") // (workers * settings.cpus_per_worker + decoding)]
+    fits += [capacity.most(name) // (workers * amount) for name, amount in needs.items() if name != "CPU"]
+    if settings.decode_labels:
+        fits.append(capacity.most("CPU", settings.decode_labels) // decoding)
+    if not capacity.limits:  # of a managed cluster only sums are known
+        fits.append(capacity.most_places(needs) // workers)
+    return max(1, int(min(fits)))

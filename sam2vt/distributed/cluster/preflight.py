@@ -12,22 +12,23 @@ from pathlib import Path
 
 from sam2vt.config import Config, RayConfig
 from sam2vt.core.training.checkpoints.store import CheckpointStore
-from sam2vt.distributed.cluster.capacity import Capacity, Node, NodeType, cluster_capacity
-from sam2vt.distributed.cluster.needs import (
+from sam2vt.distributed.cluster.capacity import (
     BATCHES_PER_ACTOR,
     INDEX_CPUS,
+    Capacity,
     clip_bytes,
+    cluster_capacity,
     decoding_cpus,
     num_started,
     worker_needs,
 )
-from sam2vt.distributed.cluster.shared_folder import find_unshared
-from sam2vt.distributed.cluster.storage import RunStorage, check_writable, has_default_save_dir
+from sam2vt.distributed.cluster.storage import RunStorage, check_writable, find_unshared, has_default_save_dir
 from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 _MIB = 2**20
+CLUSTER = "the cluster cannot run this:"
 
 
 # Of the configuration alone
@@ -39,7 +40,7 @@ def check_config(config: Config, storage: RunStorage) -> None:
     Raises one ConfigError with all faults.
     """
     faults = [*_replaced_settings(config, storage), *_earlier_run(config, storage)]
-    _raise_any("the configuration does not suit Ray:", faults)
+    refuse("the configuration does not suit Ray:", faults)
 
 
 def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
@@ -123,7 +124,7 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
         faults += [fault for folder in sorted(folders) for fault in find_unshared(RunStorage(folder))]
     except ConfigError as error:
         faults.append(str(error))
-    _raise_any("the cluster cannot run this:", faults)
+    refuse(CLUSTER, faults)
     _say_how_many_fit(config.ray, capacity)
 
 
@@ -205,11 +206,9 @@ def _places(settings: RayConfig, capacity: Capacity) -> Iterator[str]:
     short = any(settings.min_workers * amount > capacity.most(name) for name, amount in needs.items())
     if short or capacity.limits or places >= settings.min_workers:
         return
-    nodes: list[Node | NodeType] = [
-        *capacity.nodes,
-        *(capacity.autoscaler.node_types if capacity.autoscaler else ()),
-    ]
-    shapes = {_listed({name: node.resources.get(name, 0) for name in needs}) for node in nodes}
+    kinds = [node.resources for node in capacity.nodes]
+    kinds += [kind.resources for kind in capacity.autoscaler.node_types] if capacity.autoscaler else []
+    shapes = {_listed({name: kind.get(name, 0) for name in needs}) for kind in kinds}
     yield (
         f"nodes: a worker takes {_listed(needs)} of a single node, so that {places} of {_workers(settings)} "
         f"find a place; the nodes have {'; '.join(sorted(shapes))}. Lower ray.cpus_per_worker or "
@@ -252,7 +251,8 @@ def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
         )
 
 
-def _raise_any(heading: str, faults: list[str]) -> None:
+def refuse(heading: str, faults: list[str]) -> None:
+    """Raise one ConfigError with the `faults`, if there are any."""
     if faults:
         raise ConfigError("\n".join([heading, *(f"  - {fault}" for fault in faults)]))
 

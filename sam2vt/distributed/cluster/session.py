@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -61,7 +61,8 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
         if address:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
-            ray.init(address="local", **arguments, **local_ray(config.ray.local_cpus, dashboard))
+            cpus = config.ray.local_cpus or os.cpu_count()
+            ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **arguments)
         try:
             yield
         finally:
@@ -111,13 +112,9 @@ class StopRequest:
             raise SystemExit(self.exit_code)
 
 
-@contextmanager
-def stopping_signals(board: Any) -> Iterator[StopRequest]:
+def stopping_signals(board: Any) -> AbstractContextManager[StopRequest]:
     """Tell the workers to save and stop at SIGTERM or Ctrl-C; a second signal ends the driver at once."""
-    with handling_signals(
-        board.stop.remote, "saving, then stopping; a second one: stopping at once"
-    ) as request:
-        yield request
+    return handling_signals(board.stop.remote, "saving, then stopping; a second one: stopping at once")
 
 
 @contextmanager
@@ -163,8 +160,3 @@ def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:
             f"--head`, `ray up`), give the address of a running one, host:port or auto, or leave out both "
             f"ray.address and RAY_ADDRESS to have Ray started on this machine"
         ) from error
-
-
-def local_ray(num_cpus: int | None, dashboard: bool = False) -> dict[str, Any]:
-    """Return the arguments of `ray.init` for Ray on this machine, by default with all its CPUs."""
-    return {"num_cpus": num_cpus or os.cpu_count(), "include_dashboard": dashboard}

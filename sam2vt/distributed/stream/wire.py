@@ -127,11 +127,8 @@ def _pack_meta(clip: Mapping[str, Any]) -> bytes:
 
 def _pack_prompt(prompt: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {key: prompt[key] for key in _PROMPT_SCALARS if key in prompt}
-    if "point_coords" in prompt:
-        # A float32 written as the shortest decimal of its double reads back to the same bits.
-        values["point_coords"] = prompt["point_coords"].tolist()
-    if "point_labels" in prompt:
-        values["point_labels"] = prompt["point_labels"].tolist()
+    # A float32 written as the shortest decimal of its double reads back to the same bits.
+    values.update({key: prompt[key].tolist() for key in ("point_coords", "point_labels") if key in prompt})
     values["has_mask"] = prompt.get("mask") is not None
     return values
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,7 +31,6 @@ from sam2vt.distributed.sweep.results import (
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS
 
 _PENDING = "PENDING"
-_STOPPED = "behind the others, ended by sweep.scheduler={}"
 
 
 def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
@@ -40,9 +40,8 @@ def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
 
 def result_so_far(sweep: Sweep, storage: RunStorage, trials: Iterable[TuneTrial]) -> SweepResult:
     """Return the state while Tune runs: the newest numbers of each trial, with the best objectives so far."""
-    objectives = objectives_of(sweep)
-    found = [_live(trial, sweep, storage, objectives) for trial in trials if trial.status != _PENDING]
-    return _result(sweep, storage, found)
+    running = [trial for trial in trials if trial.status != _PENDING]
+    return _result(sweep, storage, [_live(trial, sweep, storage) for trial in running])
 
 
 def final_result(sweep: Sweep, storage: RunStorage, grid: tune.ResultGrid) -> SweepResult:
@@ -77,49 +76,54 @@ def _result(sweep: Sweep, storage: RunStorage, trials: Sequence[Trial]) -> Sweep
     )
 
 
-def _live(trial: TuneTrial, sweep: Sweep, storage: RunStorage, objectives: Sequence[Objective]) -> Trial:
+def _live(trial: TuneTrial, sweep: Sweep, storage: RunStorage) -> Trial:
     newest = trial.last_result or {}
-    row = _numbers(newest)
-    row.update({each.name: newest[metric] for metric, each in zip(METRICS, objectives) if metric in newest})
+    scores = zip(METRICS, objectives_of(sweep))
+    row = {**_numbers(newest), **{each.name: newest[name] for name, each in scores if name in newest}}
     status = {"TERMINATED": _ending(newest), "ERROR": FAILED}.get(trial.status, RUNNING)
-    number = trial_number(str(trial.custom_trial_name))
-    values = _values(number, trial.config)
-    folder, seconds = _folder(storage, number), newest.get("time_total_s", 0.0)
-    return Trial(number, values, status, _why(status, sweep), [row] if "step" in row else [], seconds, folder)
+    rows = [row] if "step" in row else []
+    return _trial(str(trial.custom_trial_name), trial.config, newest, status, rows, sweep, storage)
 
 
 def _ended(result: Any, sweep: Sweep, storage: RunStorage) -> Trial:
-    number = trial_number(PurePosixPath(result.path).name)
-    metrics = result.metrics or {}
-    status = FAILED if result.error is not None else _ending(metrics)
-    rows = _rows(result.metrics_dataframe)
-    values = _values(number, result.config or metrics.get("config") or {})
-    reason = reason_of(result.error) or _why(status, sweep)
-    seconds = float(metrics.get("time_total_s", 0.0))
-    return Trial(number, values, status, reason, rows, seconds, _folder(storage, number))
+    newest = result.metrics or {}
+    status = FAILED if result.error is not None else _ending(newest)
+    config, name = result.config or newest.get("config") or {}, PurePosixPath(result.path).name
+    found = _trial(name, config, newest, status, _rows(result.metrics_dataframe), sweep, storage)
+    return replace(found, reason=reason_of(result.error) or found.reason)
 
 
-def _values(number: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if number == DEFAULT else dict(config.get("point", {}).get("values", {}))
+def _trial(
+    name: str,
+    config: Mapping[str, Any],
+    newest: Mapping[str, Any],
+    status: str,
+    rows: Sequence[Mapping[str, float]],
+    sweep: Sweep,
+    storage: RunStorage,
+) -> Trial:
+    number = trial_number(name)
+    values = {} if number == DEFAULT else dict(config.get("point", {}).get("values", {}))
+    reason = f"behind the others, ended by sweep.scheduler={sweep.settings.scheduler}"
+    return Trial(
+        number,
+        values,
+        status,
+        reason if status == STOPPED else "",
+        rows,
+        seconds=float(newest.get("time_total_s", 0.0)),
+        folder=storage.join("trials", trial_name(number)),
+    )
 
 
 def _ending(newest: Mapping[str, Any]) -> str:
     return DONE if newest.get(FINISHED) else STOPPED
 
 
-def _why(status: str, sweep: Sweep) -> str:
-    return _STOPPED.format(sweep.settings.scheduler) if status == STOPPED else ""
-
-
 def _rows(table: Any) -> list[dict[str, float]]:
     """Return one row per validation; of a step that was repeated after an interruption, the last one."""
-    if table is None:
-        return []
-    by_step: dict[int, dict[str, float]] = {}
-    for record in table.to_dict("records"):
-        row = _numbers(record)
-        if "step" in row:
-            by_step[int(row["step"])] = row
+    rows = [] if table is None else map(_numbers, table.to_dict("records"))
+    by_step = {int(row["step"]): row for row in rows if "step" in row}
     return [by_step[step] for step in sorted(by_step)]
 
 
@@ -129,19 +133,8 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in record.items()
-        if (name in names or str(name).startswith("val/")) and _is_number(value)
+        if (name in names or str(name).startswith("val/")) and isinstance(value, Real) and value == value
     }
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not math.isnan(float(value))
-    except (TypeError, ValueError):
-        return False
-
-
-def _folder(storage: RunStorage, number: int) -> str:
-    return storage.join("trials", trial_name(number))
 
 
 def _line(text: str) -> str:

@@ -8,16 +8,14 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from ray import tune
 
 from sam2vt.config import Config
 from sam2vt.configuration.sweep import Sweep
-from sam2vt.distributed.cluster.capacity import cluster_capacity
-from sam2vt.distributed.cluster.needs import concurrent_trials
+from sam2vt.distributed.cluster.capacity import cluster_capacity, concurrent_trials
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import StopRequest, handling_signals, ray_session
 from sam2vt.distributed.cluster.storage import RunStorage, run_storage
@@ -193,8 +191,7 @@ def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
     remove_weights_in_transit(storage, TUNE_FOLDER)
 
 
-@contextmanager
-def stopping() -> Iterator[StopRequest]:
+def stopping() -> AbstractContextManager[StopRequest]:
     """Have Tune stop and keep its state at SIGTERM or Ctrl-C; a second signal ends the sweep at once.
 
     Tune itself listens to SIGUSR1 while it runs, whatever handles the others.
@@ -205,8 +202,7 @@ def stopping() -> Iterator[StopRequest]:
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     said, others = "stopping; resume the sweep with resume=auto", {signal.SIGUSR1: interrupt}
-    with handling_signals(lambda: os.kill(os.getpid(), signal.SIGUSR1), said, others) as request:
-        yield request
+    return handling_signals(lambda: os.kill(os.getpid(), signal.SIGUSR1), said, others)
 
 
 def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int) -> Any:

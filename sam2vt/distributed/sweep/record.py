@@ -171,12 +171,10 @@ def _differences(was: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[
             yield f"{name} was {before}, is {value}"
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of sections, one level deep, by dotted names."""
     found: dict[str, Any] = {}
     for key, value in mapping.items():
-        if isinstance(value, Mapping) and prefix == "":
-            found.update(_flat(value, f"{key}."))
-        else:
-            found[f"{prefix}{key}"] = value
+        is_section = isinstance(value, Mapping)
+        found.update({f"{key}.{name}": each for name, each in value.items()} if is_section else {key: value})
     return found

@@ -23,8 +23,7 @@ from sam2vt.distributed.sweep.report.marks import (
     role_of,
     tip,
 )
-from sam2vt.distributed.sweep.report.style import LIGHT, RAMP
-from sam2vt.distributed.sweep.report.svg import chart, empty_figure
+from sam2vt.distributed.sweep.report.svg import LIGHT, RAMP, chart, empty_figure
 from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
 from sam2vt.errors import DataError
 

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sam2vt.distributed.sweep.report.labels import score_label, short_name, value_label
-from sam2vt.distributed.sweep.report.style import LIGHT
-from sam2vt.distributed.sweep.report.svg import TIP
+from sam2vt.distributed.sweep.report.svg import LIGHT, TIP
 from sam2vt.distributed.sweep.results import (
     DEFAULT,
     DONE,

@@ -13,7 +13,7 @@ from sam2vt.distributed.sweep.report.charts import TooLittleData
 from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
 from sam2vt.distributed.sweep.report.labels import html_text, short_name
 from sam2vt.distributed.sweep.report.sections import Pictures
-from sam2vt.distributed.sweep.report.style import style
+from sam2vt.distributed.sweep.report.svg import style
 from sam2vt.distributed.sweep.results import SweepResult
 
 _NONE: Pictures = MappingProxyType({})

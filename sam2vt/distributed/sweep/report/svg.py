@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG that follows the colours of the page."""
+"""The look of the page: its colours, light and dark, its CSS, and figures as inline SVG that follows them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,7 +17,27 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sam2vt.distributed.sweep.report.style import LIGHT, VARIABLES
+# Name -> light, dark. Charts are drawn in the light colours, and `svg` replaces each by the page's variable
+# of that name: so no light colour may occur twice.
+_COLOURS = {
+    "paper": ("#ffffff", "#161b22"),
+    "ink": ("#1b2430", "#e6eaf0"),
+    "muted": ("#566273", "#9aa6b5"),
+    "grid": ("#e2e6eb", "#2b333e"),
+    "point": ("#8592a3", "#7d8a9b"),
+    "best": ("#0a7d5a", "#3fcf9b"),
+    "default": ("#c4560a", "#f59a4a"),
+    "failed": ("#c22a44", "#f2707f"),
+    "bar": ("#2a6fab", "#5aa5e6"),
+}
+LIGHT, DARK = ({name: pair[i] for name, pair in _COLOURS.items()} for i in range(2))
+# From the worst to the best trial.
+RAMP = ("#c9d2dc", "#a8c0d6", "#82abcf", "#5893c3", "#317ab2", "#176199", "#08467b")
+DARK_RAMP = ("#3a4552", "#3f5d7b", "#45769f", "#4f90c3", "#6dafe4", "#98cbf5", "#cfe8ff")
+VARIABLES = {
+    **{colour: name for name, colour in LIGHT.items()},
+    **{colour: f"ramp{i}" for i, colour in enumerate(RAMP)},
+}
 
 TIP = "tip:"  # a gid with this prefix becomes a <title>, which browsers show over the mark
 _NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
@@ -123,3 +144,15 @@ def _adapt(element: ElementTree.Element, prefix: str) -> None:
 def _as_variable(match: re.Match[str]) -> str:
     name = VARIABLES.get(match[0])
     return f"var(--{name})" if name else match[0]
+
+
+def style() -> str:
+    """Return the content of the page's <style>."""
+    light = {**LIGHT, **{f"ramp{i}": colour for i, colour in enumerate(RAMP)}}
+    dark = {**DARK, **{f"ramp{i}": colour for i, colour in enumerate(DARK_RAMP)}}
+    themes = [";".join(f"--{name}:{colour}" for name, colour in theme.items()) for theme in (light, dark)]
+    css = (files(__package__) / "page.css").read_text(encoding="utf-8")
+    return (
+        f":root{{color-scheme:light dark;--page:#f5f7f9;{themes[0]}}}\n"
+        f"@media (prefers-color-scheme:dark){{:root{{--page:#0d1117;{themes[1]}}}}}\n\n{css}"
+    )

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from sam2vt.config import Config, RayConfig
-from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType
-from sam2vt.distributed.cluster.needs import concurrent_trials
+from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType, concurrent_trials
 
 
 def fits(capacity: Capacity, **settings: Any) -> int:

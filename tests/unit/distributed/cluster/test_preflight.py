@@ -10,8 +10,7 @@ from ray.cluster_utils import Cluster
 
 from sam2vt.config import Config, DatasetConfig, RayConfig, TrainerConfig
 from sam2vt.distributed.cluster import preflight
-from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType
-from sam2vt.distributed.cluster.needs import clip_bytes
+from sam2vt.distributed.cluster.capacity import Autoscaler, Capacity, Node, NodeType, clip_bytes
 from sam2vt.distributed.cluster.preflight import (
     check_cluster,
     check_config,
@@ -20,8 +19,7 @@ from sam2vt.distributed.cluster.preflight import (
     find_storage_faults,
 )
 from sam2vt.distributed.cluster.session import sigterm_as_before
-from sam2vt.distributed.cluster.shared_folder import find_unshared
-from sam2vt.distributed.cluster.storage import RunStorage, run_storage
+from sam2vt.distributed.cluster.storage import RunStorage, find_unshared, run_storage
 from sam2vt.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[4]

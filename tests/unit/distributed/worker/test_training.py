@@ -8,7 +8,7 @@ import pytest
 
 from sam2vt.config import Config
 from sam2vt.distributed.stream.plan import Division, plan_stream
-from sam2vt.distributed.worker.data_module import CountRounds, divided_trainer_kwargs
+from sam2vt.distributed.worker.training import CountRounds, divided_trainer_kwargs
 from sam2vt.errors import ConfigError
 
 
