@@ -36,10 +36,7 @@ TrainFn = Callable[[Job], RunSummary | None]
 
 
 def fit(
-    config: Config,
-    train_fn: TrainFn = train_on_worker,
-    board: Any = None,
-    storage: RunStorage | None = None,
+    config: Config, train_fn: TrainFn = train_on_worker, board: Any = None, storage: RunStorage | None = None
 ) -> RunSummary:
     """Train a checked configuration on the workers of a Ray cluster; each worker runs `train_fn`.
 
@@ -138,12 +135,7 @@ def _create_trainer(
 
     settings = config.ray
     stream = NextStream(
-        ray.put(source.job),
-        source.plan,
-        source.start,
-        settings.decode_actors,
-        storage.checkpoints,
-        board,
+        ray.put(source.job), source.plan, source.start, settings.decode_actors, storage.checkpoints, board
     )
     job = Job(
         config=to_dict(config),

@@ -113,7 +113,8 @@ def known_autoscaler(environment: Mapping[str, str] = os.environ) -> Autoscaler 
     if not source:
         return None
     try:
-        config = _read(source)
+        text = source if source.lstrip().startswith("{") else Path(source).expanduser().read_text()
+        config = yaml.safe_load(text)
         head = config.get("head_node_type")  # it is there already and never started again
         types = [_node_type(*item) for item in config["available_node_types"].items() if item[0] != head]
         at_most = int(config.get("max_workers", sum(kind.max_nodes for kind in types)))
@@ -125,11 +126,6 @@ def known_autoscaler(environment: Mapping[str, str] = os.environ) -> Autoscaler 
             "--autoscaling-config` was given, or its text with available_node_types and max_workers; unset "
             "it on a cluster that does not scale"
         ) from error
-
-
-def _read(source: str) -> dict[str, Any]:
-    text = source if source.lstrip().startswith("{") else Path(source).expanduser().read_text()
-    return yaml.safe_load(text)
 
 
 def _node_type(name: str, node: Mapping[str, Any]) -> NodeType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from sam2vt.config import Config, RayConfig
@@ -44,35 +45,32 @@ def check_config(config: Config, storage: RunStorage) -> None:
 
 
 def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
-    trainer = config.trainer
+    trainer, limit = config.trainer, config.trainer.limit_val_batches
+
+    def given(*names: str) -> str:
+        return " and ".join(f"{name}={attrgetter(name)(config)}" for name in names)
+
     if trainer.devices not in ("auto", 1):
-        yield (
-            f"trainer.devices={trainer.devices} and ray.num_workers={config.ray.num_workers}: under Ray "
-            "the second says how many processes train; leave the first at auto"
-        )
+        why = "under Ray the second says how many processes train; leave the first at auto"
+        yield f"{given('trainer.devices', 'ray.num_workers')}: {why}"
     if trainer.accelerator not in ("auto", "gpu" if config.ray.use_gpu else "cpu"):
-        yield (
-            f"trainer.accelerator={trainer.accelerator} and ray.use_gpu={config.ray.use_gpu}: must "
-            "agree; leave the first at auto"
-        )
+        yield f"{given('trainer.accelerator', 'ray.use_gpu')}: must agree; leave the first at auto"
     if not trainer.enable_checkpointing:
         yield (
             "trainer.enable_checkpointing=false: under Ray a run must keep checkpoints: it resumes from them "
             "after a failure, and its export is made of the best; leave it at true"
         )
     # Ranks share the validation videos out, so a limit per rank keeps other videos at another number.
-    if _limits_validation(config) and config.ray.min_workers != config.ray.max_workers:
+    is_limited = limit != 0 and (isinstance(limit, int) or limit < 1.0)
+    if is_limited and config.ray.min_workers != config.ray.max_workers:
         yield (
-            f"trainer.limit_val_batches={trainer.limit_val_batches} and ray.num_workers="
-            f"{config.ray.num_workers}: the limit holds for each worker, so that scores would be of other "
-            "videos as their number changes; leave it at 1.0, or 0 for none, and give fewer videos "
-            "(valdataset.data_path)"
+            f"{given('trainer.limit_val_batches', 'ray.num_workers')}: the limit holds for each worker, so that "
+            "scores would be of other videos as their number changes; leave it at 1.0, or 0 for none, and give "
+            "fewer videos (valdataset.data_path)"
         )
     if storage.is_remote and not has_default_save_dir(config):
-        yield (
-            f"save_dir={config.save_dir} and ray.storage_path={config.ray.storage_path}: checkpoints are "
-            "kept in the run's storage; leave save_dir at its default"
-        )
+        why = "checkpoints are kept in the run's storage; leave save_dir at its default"
+        yield f"{given('save_dir', 'ray.storage_path')}: {why}"
 
 
 def _earlier_run(config: Config, storage: RunStorage) -> list[str]:
@@ -89,11 +87,6 @@ def _earlier_run(config: Config, storage: RunStorage) -> list[str]:
         f"{root} holds the checkpoints of an earlier run, which this one would replace; resume from them "
         "with resume=auto, or give this run another output_dir or ray.name"
     ]
-
-
-def _limits_validation(config: Config) -> bool:
-    limit = config.trainer.limit_val_batches
-    return limit != 0 and (isinstance(limit, int) or limit < 1.0)
 
 
 def _is_in(path: str | None, folders: tuple[str, ...]) -> bool:
@@ -240,15 +233,13 @@ def _say_how_many_fit(settings: RayConfig, capacity: Capacity) -> None:
     free = capacity.now("CPU") - decoding_cpus(settings)
     fit = max(0, min(capacity.places_now(worker_needs(settings)), int(free // settings.cpus_per_worker)))
     if fit < settings.max_workers:
-        is_elastic = settings.min_workers < settings.max_workers
-        log.warning(
-            "of up to %d workers (ray.num_workers) %d fit on the nodes there are; %s",
-            settings.max_workers,
-            fit,
+        later = (
             f"the run begins with at least {settings.min_workers} and grows as nodes come"
-            if is_elastic
-            else "it begins when nodes for the others have come",
+            if settings.min_workers < settings.max_workers
+            else "it begins when nodes for the others have come"
         )
+        said = "of up to %d workers (ray.num_workers) %d fit on the nodes there are; %s"
+        log.warning(said, settings.max_workers, fit, later)
 
 
 def refuse(heading: str, faults: list[str]) -> None:

@@ -41,7 +41,9 @@ class PatientScaling(ElasticScalingPolicy):
     ) -> ScalingDecision:
         """Return Ray's decision, or none while a machine of the group is drained."""
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-        if isinstance(decision, ResizeDecision) and _is_drained(worker_group_state):
+        draining = ray._private.state.state.get_draining_nodes()
+        is_drained = any(worker.metadata.node_id in draining for worker in worker_group_state.workers)
+        if is_drained and isinstance(decision, ResizeDecision):
             return NoopDecision()
         return decision
 
@@ -71,9 +73,3 @@ def abort_run(board: Any, timeout_seconds: float = 30.0) -> None:
         ray.get(controller.abort.remote(), timeout=timeout_seconds)
     except ray.exceptions.RayError:
         return  # the controller ends its own process, or has ended before
-
-
-def _is_drained(worker_group_state: Any) -> bool:
-    """Return whether the end of a machine with a worker of the group is announced."""
-    draining = ray._private.state.state.get_draining_nodes()
-    return any(worker.metadata.node_id in draining for worker in worker_group_state.workers)

@@ -28,7 +28,8 @@ _ALMOST = 1e-6  # a rung at 0.25 must be reached by a run at 0.2499999
 
 def build_scheduler(sweep: Sweep, mode: str) -> TrialScheduler:
     """Return the scheduler that follows the first objective; `mode` is max or min."""
-    return _SCHEDULERS[sweep.settings.scheduler](sweep, mode)
+    build = _SCHEDULERS[sweep.settings.scheduler]
+    return build(sweep, time_attr=PROGRESS, metric=METRICS[0], mode=mode)
 
 
 def is_default(trial: TuneTrial) -> bool:
@@ -66,31 +67,23 @@ class Population(RunsDefault, PopulationBasedTraining):
         super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, exploiting)
 
 
-def _asha(sweep: Sweep, mode: str) -> TrialScheduler:
+def _asha(sweep: Sweep, **common: Any) -> TrialScheduler:
     settings = sweep.settings
-    return Asha(
-        time_attr=PROGRESS,
-        metric=METRICS[0],
-        mode=mode,
-        max_t=1,
-        grace_period=settings.grace - _ALMOST,  # type: ignore[arg-type]  # any number does
-        reduction_factor=settings.reduction,
-    )
+    grace: Any = settings.grace - _ALMOST  # Tune declares a whole number, and any does
+    return Asha(**common, max_t=1, grace_period=grace, reduction_factor=settings.reduction)
 
 
-def _median(sweep: Sweep, mode: str) -> TrialScheduler:
-    return Median(time_attr=PROGRESS, metric=METRICS[0], mode=mode, grace_period=sweep.settings.grace)
+def _median(sweep: Sweep, **common: Any) -> TrialScheduler:
+    return Median(**common, grace_period=sweep.settings.grace)
 
 
-def _population(sweep: Sweep, mode: str) -> TrialScheduler:
+def _population(sweep: Sweep, **common: Any) -> TrialScheduler:
     settings = sweep.settings
     # PBT draws donors, factors and fresh values from the global random states.
     random.seed(settings.seed)
     np.random.seed(settings.seed)
     return Population(
-        time_attr=PROGRESS,
-        metric=METRICS[0],
-        mode=mode,
+        **common,
         perturbation_interval=settings.perturb_every - _ALMOST,
         hyperparam_mutations={"point": {"values": mutations(sweep.space)}},
         quantile_fraction=settings.quantile,
@@ -118,9 +111,9 @@ class Clip:
         return config
 
 
-_SCHEDULERS: dict[str, Callable[[Sweep, str], TrialScheduler]] = {
+_SCHEDULERS: dict[str, Callable[..., TrialScheduler]] = {
     "asha": _asha,
     "median": _median,
     "pbt": _population,
-    "none": lambda sweep, mode: FIFOScheduler(),
+    "none": lambda sweep, **common: FIFOScheduler(),
 }

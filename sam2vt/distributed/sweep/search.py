@@ -12,7 +12,6 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from sam2vt.config import SweepConfig
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import SWITCH, Space, Values
 from sam2vt.distributed.sweep.record import StateReader
@@ -67,28 +66,19 @@ def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    modes = [objective.mode for objective in objectives]
-    several = len(objectives) > 1
+    metrics, modes = list(METRICS[: len(objectives)]), [objective.mode for objective in objectives]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
             seed=sweep.settings.seed,
-            n_startup_trials=num_random(sweep.settings),
+            n_startup_trials=max(3, min(10, sweep.settings.num_trials // 4)),  # at random
             multivariate=True,
             group=True,  # conditional settings beside unconditional ones
             constant_liar=True,  # trials that run at the same time should differ
         )
-    return OptunaSearch(
-        sweep.space.draw,
-        metric=list(METRICS[: len(modes)]) if several else METRICS[0],
-        mode=modes if several else modes[0],
-        sampler=sampler,
-    )
-
-
-def num_random(settings: SweepConfig) -> int:
-    """Return how many trials are drawn at random before the estimator has enough to decide by."""
-    return max(3, min(10, settings.num_trials // 4))
+    # Optuna takes a single objective without lists.
+    metric, mode = (metrics[0], modes[0]) if len(objectives) == 1 else (metrics, modes)
+    return OptunaSearch(sweep.space.draw, metric=metric, mode=mode, sampler=sampler)
 
 
 class DefaultFirst(Searcher):

@@ -131,8 +131,7 @@ class SweepTable:
 def format_trials(result: SweepResult, most: int | None = None) -> list[str]:
     """Return the trials as lines of an aligned table: finished ones, the best first, then the others."""
     ranked = result.ranked()
-    names = {trial.number for trial in ranked}
-    rows = [*ranked, *(trial for trial in result.trials if trial.number not in names)]
+    rows = [*ranked, *(trial for trial in result.trials if trial not in ranked)]
     head = ["trial", "status", "step", *(each.name for each in result.objectives), *result.fields]
     cells = [head, *(_cells(trial, result) for trial in rows[:most])]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]

@@ -151,8 +151,8 @@ def report_metrics(trainer: L.Trainer) -> dict[str, float]:
 
 def clips_per_second(trainer: L.Trainer) -> float:
     """Return the throughput of all ranks over the training so far; 0 before its first step."""
-    meters = [callback.total for callback in trainer.callbacks if isinstance(callback, Throughput)]  # type: ignore[attr-defined]
-    return meters[0].clips_per_second if meters else 0.0
+    meters = (each.total for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
+    return next((meter.clips_per_second for meter in meters), 0.0)
 
 
 class WatchSignals(L.Callback):

@@ -12,17 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from sam2vt.distributed.sweep.report import marks
 from sam2vt.distributed.sweep.report.labels import Scale, axis_name, cut, score_label, short_name, wrapped
-from sam2vt.distributed.sweep.report.marks import (
-    BEST,
-    UNSWEPT,
-    draw_points,
-    legend,
-    legend_keys,
-    line_style,
-    role_of,
-    tip,
-)
 from sam2vt.distributed.sweep.report.svg import LIGHT, RAMP, chart, empty_figure
 from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
 from sam2vt.errors import DataError
@@ -56,17 +47,17 @@ def history(result: SweepResult) -> Figure:
     figure, axes = empty_figure("history", f"{objective.name} of each trial by order", 1040, 340)
     last = max(trial.number for trial in result.trials)
     lines = _best_so_far(axes, result, last)
-    roles = draw_points(axes, points, result)
+    roles = marks.draw_points(axes, points, result)
     if lost := [t for t in result.trials if t.status == FAILED and math.isnan(t.best(objective))]:
         at_bottom = axes.get_xaxis_transform()
-        roles |= draw_points(axes, [(t, t.number, 0.035) for t in lost], result, at_bottom)
+        roles |= marks.draw_points(axes, [(t, t.number, 0.035) for t in lost], result, at_bottom)
     if result.best is not None:
         _name_best(axes, result.best, objective, on_left=result.best.number > last / 2)
     axes.set_xlim(-0.6, last + 0.6)
     axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True, min_n_ticks=1))
     axes.set(title=axis_name(objective), xlabel="trial")
-    legend(figure, [*legend_keys(roles), *lines])
+    marks.legend(figure, [*marks.legend_keys(roles), *lines])
     return figure
 
 
@@ -106,7 +97,7 @@ def parameter(result: SweepResult, field: str) -> Figure:
     name = f"{field}, logarithmic" if field in result.log_fields and not scale.is_categorical else field
     number = list(result.fields).index(field)
     figure, axes = empty_figure(f"parameter-{number}", f"against {field}", 340, 250)
-    draw_points(axes, _jittered(have, scale, result.objectives[0]), result)
+    marks.draw_points(axes, _jittered(have, scale, result.objectives[0]), result)
     _name_values(axes, scale)
     axes.set_xlim(scale.low - 0.05 * scale.span, scale.high + 0.05 * scale.span)
     axes.margins(y=0.12)
@@ -162,13 +153,15 @@ def curves(result: SweepResult) -> Figure:
     if not any(len(curve) > 1 for _, curve in found):
         raise TooLittleData("No trial was validated twice, so there is no course to show.")
     figure, axes = empty_figure("curves", "J&F of each trial over steps", 1040, 400)
-    roles = {trial.number: role_of(trial, result) for trial, _ in found}
+    roles = {trial.number: marks.role_of(trial, result) for trial, _ in found}
     for trial, curve in found:
-        look = {**({"marker": "o"} if len(curve) == 1 else {}), **line_style(roles[trial.number])}
-        axes.plot(*zip(*curve), gid=tip(trial, result), **look)
+        look = {**({"marker": "o"} if len(curve) == 1 else {}), **marks.line_style(roles[trial.number])}
+        axes.plot(*zip(*curve), gid=marks.tip(trial, result), **look)
     axes.margins(x=0.01)
     axes.set(title="J&F on whole validation videos, higher is better", xlabel="optimizer step")
-    legend(figure, [*legend_keys(roles.values(), line_style), *_first_mask_held(axes, result)])
+    marks.legend(
+        figure, [*marks.legend_keys(roles.values(), marks.line_style), *_first_mask_held(axes, result)]
+    )
     return figure
 
 
@@ -201,13 +194,13 @@ def pareto(result: SweepResult) -> Figure:
     # Steps, not a slope: no trial is known to reach a point between two of the front.
     steps = "steps-post" if across.mode == "min" else "steps-pre"
     axes.plot(*zip(*((x, y) for x, y, _ in front)), drawstyle=steps, color=LIGHT["bar"], linewidth=1.6)
-    roles = draw_points(axes, points, result)
+    roles = marks.draw_points(axes, points, result)
     for x, y, number in _apart(front, [x for _, x, _ in points], [y for _, _, y in points]):
         axes.annotate(str(number), (x, y), (-7, 7), textcoords="offset points", ha="right", fontsize=11)
     axes.margins(0.08)
     axes.set(title=axis_name(upright), xlabel=axis_name(across))
     front_key = Line2D([], [], color=LIGHT["bar"], label="no trial is better in both")
-    legend(figure, [*legend_keys(roles), front_key])
+    marks.legend(figure, [*marks.legend_keys(roles), front_key])
     return figure
 
 
@@ -245,8 +238,8 @@ def parallel(result: SweepResult) -> Figure:
     axes.set_xlim(-0.12, len(fields) + 0.4)
     axes.set_ylim((_NOT_SET if missing else 0) - 0.06, 1.05)
     axes.set_axis_off()
-    roles = {role_of(trial, result) for trial in trials}
-    legend(figure, legend_keys(roles & {BEST, UNSWEPT}, line_style))
+    roles = {marks.role_of(trial, result) for trial in trials}
+    marks.legend(figure, marks.legend_keys(roles & {marks.BEST, marks.UNSWEPT}, marks.line_style))
     return figure
 
 
@@ -254,11 +247,11 @@ def _draw_trial(
     axes: Axes, trial: Trial, result: SweepResult, scales: Mapping[str, Scale], ramp: _Ramp
 ) -> None:
     values, height = result.values_of(trial), _height(trial, result.objectives[0])
-    role = role_of(trial, result)
+    role = marks.role_of(trial, result)
     ys = [scale.unit(values[name]) if name in values else _NOT_SET for name, scale in scales.items()]
     by_height: dict[str, Any] = {"color": ramp.colour(height), "linewidth": 1.5}
-    look = line_style(role) if role in (BEST, UNSWEPT) else by_height
-    axes.plot(range(len(scales) + 1), [*ys, ramp.share(height)], gid=tip(trial, result), **look)
+    look = marks.line_style(role) if role in (marks.BEST, marks.UNSWEPT) else by_height
+    axes.plot(range(len(scales) + 1), [*ys, ramp.share(height)], gid=marks.tip(trial, result), **look)
 
 
 def _setting_axis(axes: Axes, place: float, name: str, scale: Scale, with_not_set: bool) -> None:

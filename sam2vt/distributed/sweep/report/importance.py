@@ -77,26 +77,19 @@ def _ped_anova(
     trials: Sequence[Trial], spaces: Mapping[str, BaseDistribution], result: SweepResult
 ) -> dict[str, float]:
     import optuna
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import create_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective = result.objectives[0]
     study = optuna.create_study(direction="maximize" if objective.mode == "max" else "minimize")
     for trial in trials:
         values = {k: v for k, v in result.values_of(trial).items() if k in spaces}
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=trial.best(objective),
-                params={name: _as_parameter(value, spaces[name]) for name, value in values.items()},
-                distributions={name: spaces[name] for name in values},
-            )
-        )
+        distributions = {name: spaces[name] for name in values}
+        categories = [name for name in values if isinstance(spaces[name], CategoricalDistribution)]
+        params = {**values, **{name: value_label(values[name]) for name in categories}}
+        study.add_trial(create_trial(value=trial.best(objective), params=params, distributions=distributions))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP_SHARE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of equal trials, which come out as zeros
         return evaluator.evaluate(study, list(spaces))
-
-
-def _as_parameter(value: Any, space: BaseDistribution) -> Any:
-    from optuna.distributions import CategoricalDistribution
-
-    return value_label(value) if isinstance(space, CategoricalDistribution) else value

@@ -11,15 +11,7 @@ from matplotlib.lines import Line2D
 
 from sam2vt.distributed.sweep.report.labels import score_label, short_name, value_label
 from sam2vt.distributed.sweep.report.svg import LIGHT, TIP
-from sam2vt.distributed.sweep.results import (
-    DEFAULT,
-    DONE,
-    FAILED,
-    RUNNING,
-    STOPPED,
-    SweepResult,
-    Trial,
-)
+from sam2vt.distributed.sweep.results import DEFAULT, DONE, FAILED, RUNNING, STOPPED, SweepResult, Trial
 
 BEST, UNSWEPT = "best", "default"
 # Role -> marker, size, name in the legend. Shapes and fillings differ, for readers who see no colours.

@@ -19,17 +19,7 @@ from sam2vt.distributed.sweep.report.labels import (
     score_label,
     short_name,
 )
-from sam2vt.distributed.sweep.results import (
-    DEFAULT,
-    DONE,
-    FAILED,
-    JF,
-    RUNNING,
-    STOPPED,
-    Objective,
-    SweepResult,
-    Trial,
-)
+from sam2vt.distributed.sweep.results import DEFAULT, DONE, FAILED, JF, RUNNING, STOPPED, SweepResult, Trial
 
 SCORES = (JF, "val/J", "val/F")
 Pictures = Mapping[int, Sequence[tuple[str, bytes]]]  # by number of trial, each a name and its bytes
@@ -50,14 +40,11 @@ def verdict(result: SweepResult) -> str:
     if default is None or math.isnan(unswept):
         return f"{said}; the default came to nothing to compare."
     ended = "" if default.status == DONE else f" ({default.status})"
-    gain = score_label(objective.name, abs(_as_shown(objective, best) - _as_shown(objective, default)))
+    # Of the scores as rounded on the page, so that the gain is the difference of the numbers shown.
+    shown = [float(score_label(objective.name, trial.best(objective))) for trial in (best, default)]
+    gain = score_label(objective.name, abs(shown[0] - shown[1]))
     better = "loss" if objective.better(unswept, best.best(objective)) else "gain"
     return f"{said}; the default{ended} has {scores(default, result)}: a {better} of <b>{gain}</b>."
-
-
-def _as_shown(objective: Objective, trial: Trial) -> float:
-    """Return the score as rounded on the page, so that the gain is the difference of the numbers shown."""
-    return float(score_label(objective.name, trial.best(objective)))
 
 
 def scores(trial: Trial, result: SweepResult) -> str:
