@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 _POLL_SECONDS = 0.5
+_WAITING: dict[str, Any] = {"desc": "starting", "total": 1, "dynamic_ncols": True, "leave": False}
 _WAIT_LAYOUT = "{desc} [{elapsed}]"
 _BAR_LAYOUT = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps [{elapsed}<{remaining}]{postfix}"
 _LINE_SECONDS = 20.0  # between two lines without a terminal
@@ -142,14 +143,7 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._live:
-            self._bar = tqdm(
-                desc="starting",
-                total=1,
-                file=self._stream,
-                bar_format=_WAIT_LAYOUT,
-                dynamic_ncols=True,
-                leave=False,
-            )
+            self._bar = tqdm(file=self._stream, bar_format=_WAIT_LAYOUT, **_WAITING)
         self._thread.start()
         return self
 
@@ -170,7 +164,7 @@ class Display:
         except ray.exceptions.RayError:
             return  # a display that fails must not end a run
         for line in lines:
-            self._write(line)
+            tqdm.write(line, file=self._stream)
         if self._bar is not None:
             _draw(self._bar, status)
         elif status:
@@ -182,13 +176,7 @@ class Display:
         if phase not in self._phases or now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             self._phases.add(phase)
-            self._write(f"[{now:5.0f} s] {describe(status)}")
-
-    def _write(self, line: str) -> None:
-        if self._bar is not None:
-            self._bar.write(line, file=self._stream)
-        else:
-            print(line, file=self._stream, flush=True)
+            tqdm.write(f"[{now:5.0f} s] {describe(status)}", file=self._stream)
 
 
 def describe(status: Status) -> str:

@@ -93,9 +93,8 @@ class FrameEncoder:
         self.model.to("cuda" if self.config.ray.use_gpu else "cpu")
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            "error": np.array([self.fault or self._encode(text) for text in batch["record"]], dtype=object)
-        }
+        faults = [self.fault or self._encode(text) for text in batch["record"]]
+        return {"error": np.array(faults, dtype=object)}
 
     def _encode(self, text: str) -> str:
         from sam2vt.core.training.feature_cache import fill

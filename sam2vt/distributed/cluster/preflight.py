@@ -64,9 +64,9 @@ def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
     is_limited = limit != 0 and (isinstance(limit, int) or limit < 1.0)
     if is_limited and config.ray.min_workers != config.ray.max_workers:
         yield (
-            f"{given('trainer.limit_val_batches', 'ray.num_workers')}: the limit holds for each worker, so that "
-            "scores would be of other videos as their number changes; leave it at 1.0, or 0 for none, and give "
-            "fewer videos (valdataset.data_path)"
+            f"{given('trainer.limit_val_batches', 'ray.num_workers')}: the limit is per worker, so that "
+            "scores would be of other videos as their number changes; leave it at 1.0 (or 0 for none), and "
+            "give fewer videos (valdataset.data_path)"
         )
     if storage.is_remote and not has_default_save_dir(config):
         why = "checkpoints are kept in the run's storage; leave save_dir at its default"
@@ -109,10 +109,8 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
     faults += find_storage_faults(config, storage, capacity)
     try:
         check_writable(storage)
-        folders = {storage.root}
-        if storage.save_dir is not None:
-            folders.add(storage.save_dir)
-        if (features := config.dataset.feature_cache) and "://" not in features:
+        folders, features = {storage.root, storage.save_dir or storage.root}, config.dataset.feature_cache
+        if features and "://" not in features:
             folders.add(features)
         faults += [fault for folder in sorted(folders) for fault in find_unshared(RunStorage(folder))]
     except ConfigError as error:

@@ -48,15 +48,13 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
         return
     address = config.ray.address or os.environ.get("RAY_ADDRESS")
     shown = config.log_level == "DEBUG"
-    logging.getLogger("ray").setLevel(logging.INFO if shown else logging.ERROR)
+    level = logging.INFO if shown else logging.ERROR
+    logging.getLogger("ray").setLevel(level)
     variables = dict(RAY_ENVIRONMENT if address else LOCAL_ENVIRONMENT)
     if not address:
         # Ray warns of more than four times as many processes as this, by default the machine's CPUs.
         variables["RAY_worker_maximum_startup_concurrency"] = str(config.ray.local_cpus or 0)
-    arguments: dict[str, Any] = {
-        "logging_level": logging.INFO if shown else logging.ERROR,
-        "log_to_driver": shown,
-    }
+    arguments: dict[str, Any] = {"logging_level": level, "log_to_driver": shown}
     with environment(variables), sigterm_as_before():
         if address:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from numbers import Real
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray.exceptions
 from ray import tune
@@ -25,12 +24,9 @@ from sam2vt.distributed.sweep.results import (
     Objective,
     SweepResult,
     Trial,
-    trial_name,
     trial_number,
 )
 from sam2vt.distributed.sweep.trial import FINISHED, METRICS
-
-_PENDING = "PENDING"
 
 
 def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
@@ -38,15 +34,28 @@ def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
     return tuple(Objective(name, OBJECTIVES[name]) for name in sweep.settings.objectives)
 
 
+class _Seen(NamedTuple):
+    """A trial as Tune knows it."""
+
+    name: str
+    config: Mapping[str, Any]
+    newest: Mapping[str, Any]  # its last result
+    status: str
+    rows: Sequence[Mapping[str, float]]
+    reason: str = ""
+
+
 def result_so_far(sweep: Sweep, storage: RunStorage, trials: Iterable[TuneTrial]) -> SweepResult:
     """Return the state while Tune runs: the newest numbers of each trial, with the best objectives so far."""
-    running = [trial for trial in trials if trial.status != _PENDING]
-    return _result(sweep, storage, [_live(trial, sweep, storage) for trial in running])
+    objectives = objectives_of(sweep)
+    return _result(
+        sweep, storage, [_live(each, objectives) for each in trials if each.status != TuneTrial.PENDING]
+    )
 
 
 def final_result(sweep: Sweep, storage: RunStorage, grid: tune.ResultGrid) -> SweepResult:
     """Return the result once Tune has ended: all validations of each trial, and the reason if it failed."""
-    return _result(sweep, storage, [_ended(grid[i], sweep, storage) for i in range(len(grid))])
+    return _result(sweep, storage, [_ended(grid[i]) for i in range(len(grid))])
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -63,11 +72,11 @@ def reason_of(error: BaseException | None) -> str:
     return f"{type(cause).__name__}: {_line(str(cause))}"
 
 
-def _result(sweep: Sweep, storage: RunStorage, trials: Sequence[Trial]) -> SweepResult:
+def _result(sweep: Sweep, storage: RunStorage, seen: Iterable[_Seen]) -> SweepResult:
     space = sweep.space
     return SweepResult(
         name=PurePosixPath(storage.root).name,
-        trials=sorted(trials, key=lambda trial: trial.number),
+        trials=sorted((_trial(each, sweep, storage) for each in seen), key=lambda trial: trial.number),
         objectives=objectives_of(sweep),
         fields=space.fields,
         log_fields=frozenset(each.name for each in space.dimensions if each.is_log),
@@ -76,44 +85,28 @@ def _result(sweep: Sweep, storage: RunStorage, trials: Sequence[Trial]) -> Sweep
     )
 
 
-def _live(trial: TuneTrial, sweep: Sweep, storage: RunStorage) -> Trial:
+def _trial(seen: _Seen, sweep: Sweep, storage: RunStorage) -> Trial:
+    number = trial_number(seen.name)
+    values = {} if number == DEFAULT else dict(seen.config.get("point", {}).get("values", {}))
+    stopped = f"behind the others, ended by sweep.scheduler={sweep.settings.scheduler}"
+    reason = stopped if seen.status == STOPPED else seen.reason
+    seconds, folder = float(seen.newest.get("time_total_s", 0.0)), storage.join("trials", seen.name)
+    return Trial(number, values, seen.status, reason, seen.rows, seconds, folder)
+
+
+def _live(trial: TuneTrial, objectives: Sequence[Objective]) -> _Seen:
     newest = trial.last_result or {}
-    scores = zip(METRICS, objectives_of(sweep))
-    row = {**_numbers(newest), **{each.name: newest[name] for name, each in scores if name in newest}}
+    scores = {each.name: newest[name] for name, each in zip(METRICS, objectives) if name in newest}
+    row = {**_numbers(newest), **scores}
     status = {"TERMINATED": _ending(newest), "ERROR": FAILED}.get(trial.status, RUNNING)
-    rows = [row] if "step" in row else []
-    return _trial(str(trial.custom_trial_name), trial.config, newest, status, rows, sweep, storage)
+    return _Seen(str(trial.custom_trial_name), trial.config, newest, status, [row] if "step" in row else [])
 
 
-def _ended(result: Any, sweep: Sweep, storage: RunStorage) -> Trial:
+def _ended(result: Any) -> _Seen:
     newest = result.metrics or {}
     status = FAILED if result.error is not None else _ending(newest)
-    config, name = result.config or newest.get("config") or {}, PurePosixPath(result.path).name
-    found = _trial(name, config, newest, status, _rows(result.metrics_dataframe), sweep, storage)
-    return replace(found, reason=reason_of(result.error) or found.reason)
-
-
-def _trial(
-    name: str,
-    config: Mapping[str, Any],
-    newest: Mapping[str, Any],
-    status: str,
-    rows: Sequence[Mapping[str, float]],
-    sweep: Sweep,
-    storage: RunStorage,
-) -> Trial:
-    number = trial_number(name)
-    values = {} if number == DEFAULT else dict(config.get("point", {}).get("values", {}))
-    reason = f"behind the others, ended by sweep.scheduler={sweep.settings.scheduler}"
-    return Trial(
-        number,
-        values,
-        status,
-        reason if status == STOPPED else "",
-        rows,
-        seconds=float(newest.get("time_total_s", 0.0)),
-        folder=storage.join("trials", trial_name(number)),
-    )
+    name, config = PurePosixPath(result.path).name, result.config or newest.get("config") or {}
+    return _Seen(name, config, newest, status, _rows(result.metrics_dataframe), reason_of(result.error))
 
 
 def _ending(newest: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import signal
 import time
 import warnings
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any
 
 from ray import tune
@@ -91,13 +92,10 @@ def quieten_tune(config: Config) -> None:
 
 def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
     """Return what all trials have in common, with paths that hold in any process."""
-    data = ("data_path", "image_root", "datasets")
-    parts = {"model": ("checkpoint_path", "config_path"), "dataset": data, "valdataset": data}
-    paths = {
-        f"{part}.{name}": getattr(getattr(absolute, part), name)
-        for part, names in parts.items()
-        for name in names
-    }
+    names = ["model.checkpoint_path", "model.config_path"]
+    for part in ("dataset", "valdataset"):
+        names += [f"{part}.data_path", f"{part}.image_root", f"{part}.datasets"]
+    paths = {name: attrgetter(name)(absolute) for name in names}
     return TrialJob(
         base=sweep.base.changed(paths),
         output_dir=absolute.output_dir,

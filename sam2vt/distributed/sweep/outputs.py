@@ -51,10 +51,8 @@ def trials_csv(result: SweepResult) -> str:
         best = trial.best_row(result.objectives[0])
         scores = {name: best.get(name, "") for name in (*objectives, *others)}
         own = {"trial": trial.name, "status": trial.status, "reason": trial.reason, "steps": trial.steps}
-        values = result.values_of(trial)
-        writer.writerow(
-            {**own, "seconds": round(trial.seconds, 1), **scores, **values, "folder": trial.folder}
-        )
+        rest = {"seconds": round(trial.seconds, 1), "folder": trial.folder}
+        writer.writerow({**own, **scores, **result.values_of(trial), **rest})
     return text.getvalue()
 
 
@@ -72,11 +70,8 @@ def _write_best(trial: Trial, sweep: Sweep, storage: RunStorage, local: Path) ->
     from omegaconf import OmegaConf
 
     (local / BEST).mkdir()
-    lines = [
-        f"# {trial.name} of {storage.root}; train it anew, or on other data, with",
-        "#   experiment=THIS_FILE",
-    ]
-    text = "\n".join(["# @package _global_", *lines, OmegaConf.to_yaml(experiment(sweep, trial.values))])
+    head = f"# @package _global_\n# {trial.name} of {storage.root}; train it anew, or on other data, with\n"
+    text = f"{head}#   experiment=THIS_FILE\n{OmegaConf.to_yaml(experiment(sweep, trial.values))}"
     (local / BEST / EXPERIMENT).write_text(text)
     download(f"{trial.folder}/checkpoints/{WEIGHTS}", local / BEST / WEIGHTS)
     storage.folder().upload(local / BEST, BEST)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from collections.abc import Iterator, Mapping
+from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 from ray import cloudpickle, tune
@@ -40,18 +40,10 @@ _PICKLED = {
 }
 # Packages whose objects Tune's and Optuna's state is made of. This keeps out what was pickled elsewhere; it
 # is no protection from a forged file, since Tune pickles functions too.
-_LIBRARIES = {
-    "builtins",
-    "collections",
-    "copyreg",
-    "datetime",
-    "functools",
-    "numpy",
-    "optuna",
-    "pyarrow",
-    "ray",
-    "types",
-}
+_STANDARD = {"builtins", "collections", "copyreg", "datetime", "functools", "types"}
+_LIBRARIES = {*_STANDARD, "numpy", "optuna", "pyarrow", "ray"}
+# What unpickling raises, depending on where the file is damaged.
+_DAMAGE = (UnpicklingError, ImportError, AttributeError, EOFError, TypeError, LookupError, ValueError)
 
 
 def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
@@ -117,7 +109,7 @@ def renew_state(storage: RunStorage) -> None:
         folder.write(_TUNER, cloudpickle.dumps(state))
 
 
-class StateReader(pickle.Unpickler):
+class StateReader(Unpickler):
     """Reads state of a sweep that this package or an earlier version of it has pickled."""
 
     def __init__(self, content: bytes, where: str) -> None:
@@ -129,15 +121,7 @@ class StateReader(pickle.Unpickler):
         """Return the state. Raises ConfigError for what is unknown, damaged, or of other packages."""
         try:
             return super().load()
-        except (
-            pickle.UnpicklingError,
-            ImportError,
-            AttributeError,
-            EOFError,
-            TypeError,
-            LookupError,
-            ValueError,
-        ) as error:
+        except _DAMAGE as error:
             raise ConfigError(
                 f"{self.where}: the state of the sweep cannot be read ({error}). Resume it with the versions "
                 "of sam2vt, Ray and Optuna that it was begun with, or begin it anew in another output_dir"
@@ -148,7 +132,7 @@ class StateReader(pickle.Unpickler):
         present = _MOVED.get(module, module)
         self.moved = self.moved or present != module
         if name not in _PICKLED.get(present, ()) and present.partition(".")[0] not in _LIBRARIES:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, which is unknown here")
+            raise UnpicklingError(f"it holds {module}.{name}, which is unknown here")
         return super().find_class(present, name)
 
 

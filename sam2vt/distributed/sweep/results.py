@@ -89,8 +89,7 @@ class SweepResult:
     @property
     def best(self) -> Trial | None:
         """The best trial that ran to its end."""
-        ranked = self.ranked()
-        return ranked[0] if ranked else None
+        return next(iter(self.ranked()), None)
 
     def ranked(self) -> list[Trial]:
         """Return the trials that ran to their end and were validated, best first, of equals the earliest."""

@@ -70,9 +70,7 @@ class PostProgress(L.Callback):
             self._stop = self._stop or ray.get(self._reply)
         return self._stop
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, *rest: Any) -> None:
         """Post the step, with the loss where a step logs it."""
         if not trainer.is_global_zero:
             return
@@ -170,9 +168,7 @@ class WatchSignals(L.Callback):
         self._deadline: float | None = None  # UNIX time
         self._save_seconds = 0.0
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Look for reasons to stop or save, every few batches."""
         done = trainer.fit_loop.total_batch_idx + 1
         if done < self._next_look:
@@ -210,12 +206,8 @@ class WatchSignals(L.Callback):
         self._deadline = known / 1000 if known else time.time() + _UNKNOWN_DEADLINE_SECONDS
         self._batches_a_look, self._next_look = 1, 0
         seconds = f"{self._deadline - time.time():.0f} s" if known else "an unknown time"
-        log.warning(
-            "machines of ranks %s will be taken away in %s: saving at step %d",
-            info.preempted_ranks,
-            seconds,
-            trainer.global_step,
-        )
+        said = "machines of ranks %s will be taken away in %s: saving at step %d"
+        log.warning(said, info.preempted_ranks, seconds, trainer.global_step)
         self._save(trainer)
 
     def _save_and_wait(self, trainer: L.Trainer) -> None:

@@ -195,9 +195,7 @@ class CountRounds(L.Callback):
     def __init__(self, division: Division) -> None:
         self._rounds = division.rounds
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, _: Any, checkpoint: dict[str, Any]) -> None:
         """Change the checkpoint's counters before Lightning restores them."""
         was = checkpoint[DATA_STATE].get("rounds", 1)
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

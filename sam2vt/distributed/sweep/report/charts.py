@@ -76,15 +76,10 @@ def _best_so_far(axes: Axes, result: SweepResult, last: int) -> Sequence[Line2D]
 
 def _name_best(axes: Axes, best: Trial, objective: Objective, on_left: bool) -> None:
     value, up = best.best(objective), objective.mode == "max"
-    axes.annotate(
-        f"{best.name}: {score_label(objective.name, value)}",
-        (best.number, value),
-        (8 if not on_left else -8, 9 if up else -9),
-        textcoords="offset points",
-        ha="right" if on_left else "left",
-        va="bottom" if up else "top",
-        color=LIGHT["best"],
-    )
+    text = f"{best.name}: {score_label(objective.name, value)}"
+    aside = (-8 if on_left else 8, 9 if up else -9)
+    look: dict[str, Any] = {"ha": "right" if on_left else "left", "va": "bottom" if up else "top"}
+    axes.annotate(text, (best.number, value), aside, textcoords="offset points", color=LIGHT["best"], **look)
 
 
 @chart
@@ -159,9 +154,8 @@ def curves(result: SweepResult) -> Figure:
         axes.plot(*zip(*curve), gid=marks.tip(trial, result), **look)
     axes.margins(x=0.01)
     axes.set(title="J&F on whole validation videos, higher is better", xlabel="optimizer step")
-    marks.legend(
-        figure, [*marks.legend_keys(roles.values(), marks.line_style), *_first_mask_held(axes, result)]
-    )
+    keys = marks.legend_keys(roles.values(), marks.line_style)
+    marks.legend(figure, [*keys, *_first_mask_held(axes, result)])
     return figure
 
 

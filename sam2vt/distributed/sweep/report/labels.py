@@ -172,7 +172,5 @@ def html_table(
         cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(others, kinds[1:]))
         lines.append(f'<tr{own}><th scope="row">{first}</th>{cells}</tr>')
     body = "\n".join(lines[1:])
-    return (
-        '<div class="scroll"><table>\n'
-        f"<thead><tr>{lines[0]}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+    table = f"<thead><tr>{lines[0]}</tr></thead>\n<tbody>\n{body}\n</tbody>\n"
+    return f'<div class="scroll"><table>\n{table}</table></div>'

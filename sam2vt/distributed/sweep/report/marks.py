@@ -50,15 +50,8 @@ def draw_points(
     for trial, x, y in points:
         role = role_of(trial, result)
         roles.add(role)
-        axes.plot(
-            [x],
-            [y],
-            gid=tip(trial, result),
-            clip_on=False,
-            zorder=4 + (role in (BEST, UNSWEPT)),
-            transform=transform or axes.transData,
-            **mark_style(role),
-        )
+        look = {**mark_style(role), "clip_on": False, "zorder": 4 + (role in (BEST, UNSWEPT))}
+        axes.plot([x], [y], gid=tip(trial, result), transform=transform or axes.transData, **look)
     return roles
 
 
