@@ -47,10 +47,8 @@ class _Seen(NamedTuple):
 
 def result_so_far(sweep: Sweep, storage: RunStorage, trials: Iterable[TuneTrial]) -> SweepResult:
     """Return the state while Tune runs: the newest numbers of each trial, with the best objectives so far."""
-    objectives = objectives_of(sweep)
-    return _result(
-        sweep, storage, [_live(each, objectives) for each in trials if each.status != TuneTrial.PENDING]
-    )
+    begun = (trial for trial in trials if trial.status != TuneTrial.PENDING)
+    return _result(sweep, storage, [_live(trial, objectives_of(sweep)) for trial in begun])
 
 
 def final_result(sweep: Sweep, storage: RunStorage, grid: tune.ResultGrid) -> SweepResult:
