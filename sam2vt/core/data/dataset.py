@@ -141,13 +141,9 @@ class COCODataset(ClipDataset):
         generator = PromptGenerator(prompt_types, num_of_pos_points, include_center, num_of_neg_points)
         spec = ClipSpec(image_size, video_clip_length, generator, **clip_options)
         if records is None:
-            records = load_records(
-                "coco",
-                coco_json_path,
-                identity=identity,
-                image_root=image_root,
-                allow_absolute_paths=allow_absolute_paths,
-            )
+            read: dict[str, Any] = {"identity": identity, "image_root": image_root}
+            read["allow_absolute_paths"] = allow_absolute_paths
+            records = load_records("coco", coco_json_path, **read)
         super().__init__(records, spec)
         self.coco_json_path = coco_json_path
 

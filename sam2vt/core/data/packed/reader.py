@@ -213,35 +213,31 @@ _REMEDY = "copy the shard again (`sam2vt pack --verify {root}` checks all of the
 
 def _read(place: Place, columns: Sequence[str]) -> dict[str, Any]:
     """Return the columns of a row, as Arrow scalars."""
-    with located(file=place.file):
-        return _read_row(place, columns)
-
-
-def _read_row(place: Place, columns: Sequence[str]) -> dict[str, Any]:
     import pyarrow as pa
 
-    try:
-        file = open_shard(place.root, place.shard)
-    except DataError as error:
-        raise DataError(f"{place} cannot be read: {error}") from None
-    if place.row >= file.num_row_groups:
-        raise DataError(
-            f"{place} does not exist: the shard has {file.num_row_groups} rows; it is of another pack than "
-            "records.parquet: pack the dataset again"
-        )
-    try:
-        table = file.read_row_group(place.row, columns=list(columns), use_threads=False)
-        row = {name: table.column(name)[0] for name in columns}
-    except (OSError, ValueError, KeyError, IndexError, pa.ArrowException) as error:
-        raise DataError(f"{place} cannot be read: {error}; {_REMEDY.format(root=place.root)}") from None
-    # A shard of another pack has the same name and rows that can be read.
-    found = (row["video_id"].as_py(), row["segment"].as_py())
-    if found != (place.video_id, place.segment):
-        raise DataError(
-            f"{place} holds segment {found[1]} of video {found[0]}, not segment {place.segment} of video "
-            f"{place.video_id}: the shard is of another pack than records.parquet; pack the dataset again"
-        )
-    return row
+    with located(file=place.file):
+        try:
+            file = open_shard(place.root, place.shard)
+        except DataError as error:
+            raise DataError(f"{place} cannot be read: {error}") from None
+        if place.row >= file.num_row_groups:
+            raise DataError(
+                f"{place} does not exist: the shard has {file.num_row_groups} rows; it is of another pack "
+                "than records.parquet: pack the dataset again"
+            )
+        try:
+            table = file.read_row_group(place.row, columns=list(columns), use_threads=False)
+            row = {name: table.column(name)[0] for name in columns}
+        except (OSError, ValueError, KeyError, IndexError, pa.ArrowException) as error:
+            raise DataError(f"{place} cannot be read: {error}; {_REMEDY.format(root=place.root)}") from None
+        # A shard of another pack has the same name and rows that can be read.
+        found = (row["video_id"].as_py(), row["segment"].as_py())
+        if found != (place.video_id, place.segment):
+            raise DataError(
+                f"{place} holds segment {found[1]} of video {found[0]}, not segment {place.segment} of video "
+                f"{place.video_id}: the shard is of another pack than records.parquet; pack the dataset again"
+            )
+        return row
 
 
 @lru_cache(maxsize=_SEGMENTS_HELD)

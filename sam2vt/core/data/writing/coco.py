@@ -79,11 +79,9 @@ def _write_json(names: Sequence[str], folder: Path) -> None:
 
 
 def _images(names: Iterable[str], folder: Path) -> Iterator[dict[str, Any]]:
-    number = 0
-    for name in names:
-        for image in _part(folder, name)[0]:
-            number += 1
-            yield {"id": number, **image}
+    images = (image for name in names for image in _part(folder, name)[0])
+    for number, image in enumerate(images, start=1):
+        yield {"id": number, **image}
 
 
 def _annotations(names: Iterable[str], folder: Path, categories: dict[str, int]) -> Iterator[dict[str, Any]]:

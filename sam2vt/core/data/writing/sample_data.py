@@ -126,13 +126,11 @@ class Thing:
 
     def box(self, time: float, size: tuple[int, int]) -> tuple[slice, slice]:
         """Return the rows and columns of an image of this size outside of which there is nothing of it."""
-        x, y = _place(self.corners, time)
+        middle = _place(self.corners, time)[::-1]  # y, x
         reach = self.radius * (1 + self.wobble[:, 0].sum())
-        rows, columns = (
-            (max(0, int((middle - reach) * size[0]) - 1), max(0, int((middle + reach) * size[0]) + 2))
-            for middle in (y, x)
-        )
-        return slice(*rows), slice(*columns)
+        first = np.maximum(0, ((middle - reach) * size[0]).astype(int) - 1)
+        stop = np.maximum(0, ((middle + reach) * size[0]).astype(int) + 2)
+        return slice(first[0], stop[0]), slice(first[1], stop[1])
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import torch
 from torchvision.transforms.v2 import functional as F
 
 from sam2vt.config import AugmentConfig
-from sam2vt.core.data.clips.augment.geometry import move
-from sam2vt.core.data.clips.augment.mixing import make_mosaic, paste_object
+from sam2vt.core.data.clips.augment.geometry import make_mosaic, move, paste_object
 from sam2vt.core.data.clips.content import Content
 
 Change = Callable[[torch.Tensor], torch.Tensor]  # of a frame, float [3, H, W] from 0 to 1

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2vt.core.data.clips.augment.mixing import MAX_AREA, make_mosaic, paste_object
+from sam2vt.core.data.clips.augment.geometry import MAX_AREA, make_mosaic, paste_object
 
 from .conftest import SIDE, painted
 
