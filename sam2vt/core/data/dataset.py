@@ -282,10 +282,8 @@ def create_dataloader(
     )
     dataset = dataset_from_config(cfg, **draw)
     # Without shuffle nothing is left out, so clips need not come in whole batches.
-    together = batch_size if shuffle else 1
-    sampler = ClipSampler(
-        len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling, batch_size=together
-    )
+    sampling["batch_size"] = batch_size if shuffle else 1
+    sampler = ClipSampler(len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling)
     # A function of the user runs after ours.
     kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
     return DataLoader(

@@ -1,4 +1,4 @@
-"""Whole videos as evaluation needs them: where objects are prompted, frame after frame, ground truth."""
+"""Whole videos as evaluation needs them: where objects are prompted, and frame after frame."""
 
 from __future__ import annotations
 
@@ -55,15 +55,6 @@ def video_frames(record: VideoRecord, image_size: int | tuple[int, int]) -> Iter
     """
     for frame in iterate_frames(record, size=_size(image_size)):
         yield torch.from_numpy(frame).permute(2, 0, 1).contiguous()
-
-
-def ground_truth(record: VideoRecord, frame_index: int) -> dict[int, np.ndarray]:
-    """Return the visible objects of an annotated frame: object id -> bool [height, width] at the video's
-    size.
-
-    `frame_index` counts from the start of the whole video. Raises DataError if it is not annotated.
-    """
-    return load_masks(record, frame_index)
 
 
 def _size(image_size: int | tuple[int, int]) -> tuple[int, int]:

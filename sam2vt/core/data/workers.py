@@ -6,17 +6,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import TypeVar
 
 import cv2
 
-Item = TypeVar("Item")
+from sam2vt.errors import DataError
 
-ENDED = (
-    "one of the {workers} processes was ended from outside, as the system does where memory is short; give "
-    "fewer --workers"
-)
+Item = TypeVar("Item")
 
 
 def init_worker(worker_id: int, then: Callable[[int], None] | None = None) -> None:
@@ -30,9 +29,22 @@ def init_worker(worker_id: int, then: Callable[[int], None] | None = None) -> No
         then(worker_id)
 
 
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which a fork would break."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+@contextmanager
+def process_pool(workers: int, then: str = "") -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which a fork would break.
+
+    Raises DataError where a process is ended from outside; `then` ends its text.
+    """
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise DataError(
+                f"one of the {workers} processes was ended from outside, as the system does where memory is "
+                f"short; give fewer --workers{then}"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _one_thread() -> None:

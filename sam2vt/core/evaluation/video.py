@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2vt.core.data.clips.prompts import PromptGenerator
-from sam2vt.core.data.masks.loading import known_objects, load_void
-from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
+from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
+from sam2vt.core.data.videos import first_prompts, video_frames
 from sam2vt.core.evaluation.jf import BY_OBJECT, UNSCORED, MeanScore, ObjectScore, VideoScore, mean_score
 from sam2vt.core.types import Prompt, VideoRecord
 
@@ -101,7 +101,7 @@ def evaluate_video(
             continue
         owner = settle_overlaps(prediction.masks, (record.height, record.width))
         masks = {scorer.object_ids[o]: owner == k for k, o in enumerate(prediction.object_indices)}
-        truth = ground_truth(record, index) if annotated else {}
+        truth = load_masks(record, index) if annotated else {}
         if annotated:
             scorer.add(index, masks, truth)
         if on_frame is not None and image is not None:
@@ -123,7 +123,7 @@ def hold_first_mask(
     scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
     held: dict[int, np.ndarray] = {}
     for index in record.annotated_frames:
-        truth = ground_truth(record, index)
+        truth = load_masks(record, index)
         held.update({i: truth[i] for i, frame in scorer.given.items() if frame == index and i in truth})
         scorer.add(index, held, truth)
     return scorer.result()

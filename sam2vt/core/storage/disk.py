@@ -95,8 +95,8 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
 
 def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
     """Return the error to raise for a file or folder that cannot be written."""
-    reason = error.strerror or error
-    return DataError(f"{os.fspath(path)}: cannot be written: {reason}; {remedy_of_writing(path, error)}")
+    remedy = remedy_of_writing(path, error)
+    return DataError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}; {remedy}")
 
 
 def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
 from sam2vt.core.data.checking.findings import DataFault, VideoFindings
 from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats.listing import some
-from sam2vt.core.data.workers import ENDED, process_pool, with_progress
+from sam2vt.core.data.workers import process_pool, with_progress
 from sam2vt.core.storage.disk import unreadable
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -73,10 +72,7 @@ def _check_all(
         yield from map(check, records)
         return
     with process_pool(workers) as pool:
-        try:
-            yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
-        except BrokenProcessPool:
-            raise DataError(ENDED.format(workers=workers)) from None
+        yield from pool.map(check, records, chunksize=_VIDEOS_A_TASK)
 
 
 def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> Iterator[str]:

@@ -33,10 +33,9 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        if len(self.image_size) != 2 or self.image_size[0] != self.image_size[1]:
-            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W)")
-        if self.image_size[0] < 32 or self.image_size[0] % 32:
-            raise ConfigError(f"image_size={self.image_size}: must be a multiple of 32")
+        side = self.image_size[0]
+        if self.image_size != (side, side) or side < 32 or side % 32:
+            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W), a multiple of 32")
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed}: must be 0 or more")
         if self.max_frame_stride is not None and self.max_frame_stride < self.frame_stride:

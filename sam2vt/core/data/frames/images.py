@@ -84,16 +84,10 @@ def image_size(path: str, what: str = "image") -> tuple[int, int]:
     with located(file=path), open_image(path, what) as image:
         width, height = image.size
         with _refusing_damage(path, f"EXIF data of the {what}"):
-            turned = _orientation(image) in (5, 6, 7, 8)
+            # Pillow would decode a whole PNG to look for an orientation behind its pixels.
+            is_plain = image.format == "PNG" and "exif" not in image.info
+            turned = not is_plain and image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the orientation as EXIF numbers it."""
-    # Pillow would decode a whole PNG to look for one behind its pixels.
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
-    return image.getexif().get(_EXIF_ORIENTATION, 1)
 
 
 def is_deep(image: Image.Image) -> bool:

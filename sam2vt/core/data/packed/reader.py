@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,7 +92,6 @@ def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tupl
 
 def first_bytes(record: VideoRecord, at_most: int) -> bytes:
     """Return what a packed video begins with, to tell it from others."""
-    assert record.packed is not None
     data = _read(place_of(record, 0), DATA_COLUMNS)["data"].as_py()
     return data[0][:at_most] if data else b""
 
@@ -110,6 +108,10 @@ class PackedFile:
     def __str__(self) -> str:
         return str(_place(self.video_id, self.packed, 0))
 
+    @property
+    def slice_bytes(self) -> int:
+        return slice_bytes(self.num_bytes, sum(number for _, _, number in self.packed.rows))
+
     def open(self) -> SlicedFile:
         return SlicedFile(self)
 
@@ -125,13 +127,10 @@ class PackedFile:
 
 
 class SlicedFile(io.RawIOBase):
-    """Reads a packed video file; the last few slices are kept."""
+    """Reads a packed video file; the last few slices of a process are kept."""
 
     def __init__(self, source: PackedFile) -> None:
-        num_rows = sum(number for _, _, number in source.packed.rows)
         self._source, self._position, self._failed = source, 0, False
-        self._slice_bytes = slice_bytes(source.num_bytes, num_rows)
-        self._slices: OrderedDict[int, bytes] = OrderedDict()
         self.name = f"video{source.ending}"  # FFmpeg looks at the ending
 
     def readable(self) -> bool:
@@ -151,33 +150,30 @@ class SlicedFile(io.RawIOBase):
         wanted = min(len(buffer), self._source.num_bytes - self._position)
         if wanted <= 0:
             return 0
-        number, start = divmod(self._position, self._slice_bytes)
+        number, start = divmod(self._position, self._source.slice_bytes)
         if self._failed:  # FFmpeg asks again before it lets the error through
             return 0
         self._failed = True
-        piece = self._slice(number)[start : start + wanted]
+        piece = _slice(self._source, number)[start : start + wanted]
         self._failed = False
         buffer[: len(piece)] = piece
         self._position += len(piece)
         return len(piece)
 
-    def _slice(self, number: int) -> bytes:
-        if number not in self._slices:
-            place = _place(self._source.video_id, self._source.packed, number)
-            data = _read(place, DATA_COLUMNS)["data"]
-            expected = min(self._slice_bytes, self._source.num_bytes - number * self._slice_bytes)
-            content = data[0].as_py() if len(data) else b""
-            if len(content) != expected:
-                raise DataError(
-                    f"{place} holds {len(content)} bytes of the file of video {self._source.video_id}, not "
-                    f"{expected}; copy the shard again",
-                    file=place.file,
-                )
-            self._slices[number] = content
-            if len(self._slices) > _SLICES_HELD:
-                self._slices.popitem(last=False)
-        self._slices.move_to_end(number)
-        return self._slices[number]
+
+@lru_cache(maxsize=_SLICES_HELD)
+def _slice(source: PackedFile, number: int) -> bytes:
+    place = _place(source.video_id, source.packed, number)
+    data = _read(place, DATA_COLUMNS)["data"]
+    expected = min(source.slice_bytes, source.num_bytes - number * source.slice_bytes)
+    content = data[0].as_py() if len(data) else b""
+    if len(content) != expected:
+        raise DataError(
+            f"{place} holds {len(content)} bytes of the file of video {source.video_id}, not {expected}; "
+            "copy the shard again",
+            file=place.file,
+        )
+    return content
 
 
 def slice_bytes(num_bytes: int, num_rows: int) -> int:

@@ -31,9 +31,6 @@ class Encoding:
     kind: str = "keep"
     quality: int = 95
 
-    def __str__(self) -> str:
-        return f"jpeg:{self.quality}" if self.kind == "jpeg" else self.kind
-
 
 def parse_encoding(text: str) -> Encoding:
     """Parse keep, png or jpeg:1 to jpeg:100. Raises ConfigError for anything else."""

@@ -6,7 +6,6 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 
 from sam2vt.core.data.packed.manifest import (
@@ -24,7 +23,7 @@ from sam2vt.core.data.packed.manifest import (
 from sam2vt.core.data.records.fingerprint import fingerprint
 from sam2vt.core.data.records.serialization import encode_record
 from sam2vt.core.data.records.table import LEAN, write_records
-from sam2vt.core.data.workers import ENDED, process_pool, with_progress
+from sam2vt.core.data.workers import process_pool, with_progress
 from sam2vt.core.data.writing.encoding import parse_encoding
 from sam2vt.core.data.writing.segments import Row, SegmentTask, build_rows, num_segments, packed_record
 from sam2vt.core.storage.folder import Folder
@@ -124,20 +123,14 @@ def _in_processes(
 ) -> Iterator[list[Row]]:
     """Yield rows in the order of the tasks; only a few are under way, so that memory stays bounded."""
     waiting: deque[Future[list[Row]]] = deque()
-    with process_pool(workers) as pool:
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(build, task))
-                # Enough to keep all workers busy while the oldest result is written.
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+    with process_pool(workers, ": the same command goes on where this one stopped") as pool:
+        for task in tasks:
+            waiting.append(pool.submit(build, task))
+            # Enough to keep all workers busy while the oldest result is written.
+            if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
-        except BrokenProcessPool:
-            reason = ENDED.format(workers=workers)
-            raise DataError(f"{reason}: the same command goes on where this one stopped") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _write_shards(folder: Folder, rows: Iterator[Row], first: int, limit: int) -> Iterator[PackedPart]:

@@ -65,10 +65,10 @@ def write_sample_data(
 def _check_arguments(out: Path, num_videos: int, num_frames: int, size: tuple[int, int]) -> None:
     if num_videos < 1 or num_frames < 3:
         raise ConfigError(f"{num_videos=}, {num_frames=}: needs at least 1 video of at least 3 frames")
-    if any(side < 32 or side % 2 for side in size):
-        raise ConfigError(f"size={size}: height and width must be even and at least 32 pixels")
-    if not 0.5 <= size[1] / size[0] <= 2:
-        raise ConfigError(f"size={size}: one side must not be more than twice the other")
+    if any(side < 32 or side % 2 for side in size) or max(size) > 2 * min(size):
+        raise ConfigError(
+            f"size={size}: sides must be even, at least 32 pixels, and one not more than twice the other"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is not an empty folder: choose another, or remove it first")
 

@@ -83,7 +83,8 @@ def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict
         masklet.append([_rle(masks[key]) if key in masks else empty for key in objects])
         areas[place] = [int(np.count_nonzero(masks[key])) if key in masks else 0 for key in objects]
     number, names = len(objects), record.object_names
-    sizes = [_mean_area(column) for column in areas.T]
+    # Over the frames on which an object is visible.
+    sizes = [float(column[column > 0].mean()) if column.any() else 0.0 for column in areas.T]
     return {
         "video_id": name,
         "video_duration": record.num_frames / fps,
@@ -111,11 +112,6 @@ def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict
 
 def _rle(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": encode_mask(mask)["counts"].decode()}
-
-
-def _mean_area(areas: np.ndarray) -> float:
-    """Return the mean area over the frames on which it is visible."""
-    return float(areas[areas > 0].mean()) if areas.any() else 0.0
 
 
 def _bucket(area: float) -> str:

@@ -17,6 +17,7 @@ from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, is_kept
 from sam2vt.core.types import PackedMasks, PackedVideo, VideoRecord
 
 Row = dict[str, Any]  # by the columns of a shard
+_record = lru_cache(maxsize=2)(decode_record)  # tasks of a video follow each other
 
 
 class SegmentTask(NamedTuple):
@@ -53,12 +54,6 @@ def packed_record(
         source="",
         packed=PackedVideo("", segment_frames, rows, file, record.from_coco),
     )
-
-
-# Tasks of a video follow each other.
-@lru_cache(maxsize=2)
-def _record(text: str) -> VideoRecord:
-    return decode_record(text)
 
 
 def _row(record: VideoRecord, task: SegmentTask, segment: int) -> Row:

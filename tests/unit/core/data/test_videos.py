@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sam2vt.core.data.clips.prompts import PromptGenerator
-from sam2vt.core.data.videos import first_prompts, ground_truth, video_frames
+from sam2vt.core.data.masks.loading import load_masks
+from sam2vt.core.data.videos import first_prompts, video_frames
 from sam2vt.errors import DataError
 
 LEFT, RIGHT = (2, 4, 18, 40), (46, 2, 62, 46)
@@ -67,10 +68,10 @@ def test_nothing_visible_is_an_error(record):
 
 
 def test_ground_truth_is_at_the_videos_own_size(record):
-    masks = ground_truth(record, 4)
+    masks = load_masks(record, 4)
     assert list(masks) == [2, 7]
     assert masks[2].shape == (48, 64)
     assert masks[2].sum() == 16 * 36
-    assert ground_truth(record, 0) == {}
+    assert load_masks(record, 0) == {}
     with pytest.raises(DataError, match="frame 3 is not annotated"):
-        ground_truth(record, 3)
+        load_masks(record, 3)

@@ -19,10 +19,11 @@ from sam2vt.core.data.clips.drawing import draw_clip
 from sam2vt.core.data.clips.sampling import sample_at
 from sam2vt.core.data.dataset import dataset_from_config
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.data.opening import open_train_val
 from sam2vt.core.data.records.mixture import Mixture, num_videos
 from sam2vt.core.data.records.table import RecordTable, write_records
-from sam2vt.core.data.videos import ground_truth, video_frames
+from sam2vt.core.data.videos import video_frames
 from sam2vt.core.data.writing.pack import pack
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.types import LabelImage, SampleKey, VideoRecord
@@ -121,7 +122,7 @@ def test_each_set_has_its_own_settings(data):
         if name == "one":
             assert {prompt["type"] for prompt in clip["prompts"]} == {"mask"}
         assert sum(1 for _ in video_frames(record, 64)) == 8
-        assert any(mask.any() for mask in ground_truth(record, 0).values())
+        assert any(mask.any() for mask in load_masks(record, 0).values())
     specs = dataset.spec.sets
     assert [spec.augment.brightness for spec in specs] == [0, 0.5, 0]
 
