@@ -239,7 +239,8 @@ def assert_goes_on(config: Config, expected: dict[str, Any]) -> None:
         assert found[name] == close(numbers), name
     position = trainer.datamodule.state_dict()  # type: ignore[attr-defined]
     assert [position[key] for key in ("epoch", "clips", "samples_seen")] == expected["clips"]
-    assert Path("gone_on/quarantine.jsonl").read_text().splitlines() == expected["quarantined"]
+    written = Path("gone_on/quarantine.jsonl").read_text().splitlines()
+    assert list(map(bad_clip, written)) == list(map(bad_clip, expected["quarantined"]))
     rows, wanted = read_rows(Path("gone_on/results.csv")), expected["rows"]
     assert [row.keys() for row in rows] == [row.keys() for row in wanted]
     for row, numbers in zip(rows, wanted):
@@ -247,6 +248,12 @@ def assert_goes_on(config: Config, expected: dict[str, Any]) -> None:
         # Where a mask's edge lies may turn on the last bit of a logit, and with it J and F.
         precise = {name for name in row if not re.fullmatch(r"val/[JF].*", name)}
         assert {name: float(row[name]) for name in precise} == close({n: float(numbers[n]) for n in precise})
+
+
+def bad_clip(line: str) -> dict[str, Any]:
+    """An entry of quarantine.jsonl with the error's file alone: what to do about it may be said anew."""
+    entry = json.loads(line)
+    return {**entry, "error": entry["error"].partition(": ")[0]}
 
 
 def test_a_run_goes_on_from_within_an_epoch(here: Path) -> None:
