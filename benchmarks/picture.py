@@ -144,7 +144,7 @@ def animation(films: Sequence[tuple[Film, VideoResult, VideoResult]], title: str
             captions = ("", f" · J&F {jf(result):.2f}", f" · J&F {jf(held):.2f}")
             for column, (panel, name, score) in enumerate(zip(panels, COLUMNS, captions)):
                 canvas.panel(panel, name + score, MARGIN + column * (WIDTH + MARGIN), top)
-        yield canvas.image()
+        yield canvas.image
 
 
 if __name__ == "__main__":

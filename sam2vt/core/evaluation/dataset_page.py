@@ -35,9 +35,13 @@ def write_page(
 ) -> None:
     """Write the page over an older one. Raises ConfigError where it cannot be written."""
     _, *lines = format_summary(found.path, numbers, check.depth)
+    verdict = f"No fault in {numbers['videos']} videos."
+    if found.faults:
+        checked = f"{numbers['videos']} videos could be looked into"
+        verdict = f"<b>{len(found.faults)} faults</b> have to be mended; {checked}."
     parts = [
         f"<h1>{escape(found.path)}</h1>",
-        f"<p class=verdict>{_verdict(len(found.faults), numbers['videos'])}</p>",
+        f"<p class=verdict>{verdict}</p>",
         f"<h2>What it holds</h2><pre>{escape(chr(10).join(lines))}</pre>",
         *_faults(found),
         *_notes(found.notes),
@@ -54,12 +58,6 @@ def write_page(
         raise ConfigError(
             f"--report {path}: cannot be written: {error.strerror}; name another file"
         ) from None
-
-
-def _verdict(num_faults: int, num_videos: int) -> str:
-    if not num_faults:
-        return f"No fault in {num_videos} videos."
-    return f"<b>{num_faults} faults</b> have to be mended; {num_videos} videos could be looked into."
 
 
 def _faults(found: DatasetFindings) -> Iterator[str]:

@@ -86,16 +86,16 @@ def resize_masks(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> dict
 
 
 class Canvas:
-    """A picture on which panels and captions are placed, in pixels from the top left."""
+    """A picture, `image`, on which panels and captions are placed, in pixels from the top left."""
 
     def __init__(self, height: int, width: int) -> None:
-        self._image = Image.new("RGB", (width, height), BACKGROUND)
-        self._draw = ImageDraw.Draw(self._image)
+        self.image = Image.new("RGB", (width, height), BACKGROUND)
+        self._draw = ImageDraw.Draw(self.image)
 
     def panel(self, image: np.ndarray, caption: str, x: int, y: int) -> None:
         """Place an image, uint8 RGB, with its caption above it."""
         self.text(fit_text(caption, image.shape[1], 13), x, y + LABEL / 2, 13, DIM_TEXT)
-        self._image.paste(Image.fromarray(image), (x, y + LABEL))
+        self.image.paste(Image.fromarray(image), (x, y + LABEL))
 
     def text(self, words: str, x: float, y: float, size: int = 14, colour: Colour = TEXT) -> float:
         """Write words whose middle line is at y; return the x of their end."""
@@ -111,10 +111,6 @@ class Canvas:
                 return
             self._draw.rectangle((x, y - size / 2, x + size, y + size / 2), fill=colour_of(place))
             x = self.text(str(object_id), x + size * 1.35, y, size, DIM_TEXT) + size
-
-    def image(self) -> Image.Image:
-        """Return the picture."""
-        return self._image
 
 
 def fit_text(words: str, width: float, size: int) -> str:
@@ -151,7 +147,7 @@ def draw_sheet(clips: Sequence[Clip]) -> Image.Image:
         for t in range(len(clip["images"])):
             x = MARGIN + t * (PANEL + MARGIN)
             canvas.panel(_clip_panel(clip, t), _frame_caption(clip, t), x, y + BAR)
-    return canvas.image()
+    return canvas.image
 
 
 def _clip_title(clip: Clip) -> str:

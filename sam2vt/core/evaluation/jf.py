@@ -155,7 +155,12 @@ class VideoScore:
             return
         for object_id in {*predictions, *ground_truth, *self._sums}.difference(left_out):
             pred, gt = predictions.get(object_id), ground_truth.get(object_id)
-            self._check_sizes(frame_index, object_id, pred, gt, void)
+            shapes = {mask.shape for mask in (pred, gt, void) if mask is not None}
+            if len(shapes) > 1:
+                raise DataError(
+                    f"video {self.video_id!r}, frame {frame_index}, object {object_id}: prediction, ground "
+                    f"truth and void must have one size [height,width], got {sorted(shapes)}"
+                )
             score = _score(pred, gt, void)
             if score is not None:
                 self._newest[object_id] = score
@@ -170,14 +175,6 @@ class VideoScore:
             for object_id, total in sorted(sums.items())
             if total.in_ground_truth
         ]
-
-    def _check_sizes(self, frame_index: int, object_id: int, *masks: Mask | None) -> None:
-        shapes = {mask.shape for mask in masks if mask is not None}
-        if len(shapes) > 1:
-            raise DataError(
-                f"video {self.video_id!r}, frame {frame_index}, object {object_id}: prediction, ground truth "
-                f"and void must have one size [height,width], got {sorted(shapes)}"
-            )
 
 
 class _Sum(NamedTuple):

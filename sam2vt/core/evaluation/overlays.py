@@ -112,7 +112,7 @@ class OverlayRecorder:
                 across, down = (row, 0) if side_by_side else (column, row)
                 x, y = MARGIN + across * (width + MARGIN), BAR + down * (LABEL + height)
                 canvas.panel(panel, caption, x, y)
-        return canvas.image()
+        return canvas.image
 
     def _panels(self, frame: int, image: np.ndarray) -> list[tuple[np.ndarray, str]]:
         """Ground truth and prediction of a frame, each with its caption."""

@@ -92,10 +92,17 @@ def evaluate_video(
     Raises DataError where frames or masks cannot be read.
     """
     scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
-    frames = _LastSeen(video_frames(record, image_size), keep=on_frame is not None)
-    for prediction in model.propagate(frames, scorer.prompts, len(record.frames)):
+    images: dict[int, Tensor] = {}  # that the model has taken and not yet predicted, for `on_frame`
+
+    def frames() -> Iterator[Tensor]:
+        for i, frame in enumerate(video_frames(record, image_size)):
+            if on_frame is not None:
+                images[i] = frame
+            yield frame
+
+    for prediction in model.propagate(frames(), scorer.prompts, len(record.frames)):
         index = record.frames.start + prediction.frame_index
-        image = frames.take(prediction.frame_index)
+        image = images.pop(prediction.frame_index, None)
         annotated = index in record.annotations
         if not annotated and image is None:  # nobody asks for the masks
             continue
@@ -105,7 +112,7 @@ def evaluate_video(
         if annotated:
             scorer.add(index, masks, truth)
         if on_frame is not None and image is not None:
-            on_frame(index, image, masks, truth)
+            on_frame(index, image.permute(1, 2, 0).cpu().numpy(), masks, truth)
     return scorer.result()
 
 
@@ -149,7 +156,8 @@ class _Scorer:
 
     def add(self, index: int, predictions: Masks, truth: Masks) -> None:
         known = known_objects(self._record, index)
-        left_out = {i for i in {*truth, *self.given} if not self._counts(i, index, known)}
+        counted = {i for i, given in self.given.items() if index > given and (known is None or i in known)}
+        left_out = {*truth, *self.given} - counted
         self._score.add(index, predictions, truth, load_void(self._record, index), left_out)
 
     def result(self) -> VideoResult:
@@ -159,31 +167,6 @@ class _Scorer:
         rows |= {row.object_id: row for row in self._score.result()}
         seconds = time.perf_counter() - self._started
         return VideoResult(video_id, sorted(rows.values(), key=BY_OBJECT), len(self._record.frames), seconds)
-
-    def _counts(self, object_id: int, index: int, known: frozenset[int] | None) -> bool:
-        if object_id not in self.given or (known is not None and object_id not in known):
-            return False
-        return index > self.given[object_id]
-
-
-class _LastSeen:
-    """Frames on their way to the model; keeps those that it has taken and not yet predicted."""
-
-    def __init__(self, frames: Iterable[Tensor], keep: bool) -> None:
-        self._frames = frames
-        self._keep = keep
-        self._images: dict[int, Tensor] = {}
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for i, frame in enumerate(self._frames):
-            if self._keep:
-                self._images[i] = frame
-            yield frame
-
-    def take(self, i: int) -> np.ndarray | None:
-        """Return frame i, uint8 [H,W,3], once; None where nothing is kept."""
-        image = self._images.pop(i, None)
-        return None if image is None else image.permute(1, 2, 0).cpu().numpy()
 
 
 @torch.no_grad()

@@ -63,31 +63,24 @@ def fill(
         "feature cache: %d frames of %d videos to encode into %s, %.1f MB per frame, %.1f GB",
         *(total, len(missing), cache.folder, cache.frame_bytes / 1e6, total * cache.frame_bytes / 1e9),
     )
-    progress = _Progress(total)
+    progress, device = _Progress(total), model.pixel_mean.device
+
+    def encoded(record: VideoRecord) -> Iterator[Sequence[np.ndarray]]:
+        for image in video_frames(record, cache.image_size):
+            between_frames()
+            # In full precision whatever the run's is, so that runs of any precision share a cache.
+            with torch.autocast(device.type, enabled=False):
+                levels = model.keep(image.unsqueeze(0).to(device))
+            yield [as_bits(level[0]) for level in levels]
+            progress.step()
+
     for record in missing:
         try:
-            cache.write(record, _encoded(model, record, cache.image_size, progress, between_frames))
+            cache.write(record, encoded(record))
         except DataError as error:
             if not skip_damaged:
                 raise
             log.warning("feature cache: video %s is left out: %s", record.video_id, error)
-
-
-def _encoded(
-    model: SAM2Model,
-    record: VideoRecord,
-    size: tuple[int, int],
-    progress: _Progress,
-    between_frames: Callable[[], None],
-) -> Iterator[Sequence[np.ndarray]]:
-    device = model.pixel_mean.device
-    for image in video_frames(record, size):
-        between_frames()
-        # In full precision whatever the run's is, so that runs of any precision share a cache.
-        with torch.autocast(device.type, enabled=False):
-            levels = model.keep(image.unsqueeze(0).to(device))
-        yield [as_bits(level[0]) for level in levels]
-        progress.step()
 
 
 class _Progress:

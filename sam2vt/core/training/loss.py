@@ -88,7 +88,7 @@ class SAM2TrainingLoss(nn.Module):
         weights |= {"iou_weight": iou_weight, "temporal_weight": temporal_weight}
         known = {f"{name}_weight": getattr(LossConfig(), f"{name}_weight") for name in TERMS}
         for name, value in {**known, **weights, "smooth": smooth}.items():
-            if name not in {**known, "smooth": smooth}:
+            if name not in (*known, "smooth"):
                 raise ConfigError(f"loss.{name}: unknown, the weights are {', '.join(known)}")
             if value < 0:
                 raise ConfigError(f"loss.{name}: got {value}, allowed is 0 or more")

@@ -40,18 +40,16 @@ class RankBatches(Generic[Item]):
         batch_size: int,
         rank: int,
         world_size: int,
-        make: Callable[[Any], Item] | None = None,
+        make: Callable[[Any], Item] = lambda item: item,
     ) -> None:
-        self.items, self.make = items, make
-        self.starts = range(rank * batch_size, len(items), batch_size * world_size)
-        self.batch_size, self.length = batch_size, -(-len(items) // (batch_size * world_size))
+        self.make = make
+        every = batch_size * world_size
+        starts = range(rank * batch_size, len(items), every)
+        self.batches = [items[start : start + batch_size] for start in starts]
+        self.batches += [()] * (-(-len(items) // every) - len(starts))
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Item]]:
-        for start in self.starts:
-            batch = self.items[start : start + self.batch_size]
-            yield list(batch) if self.make is None else [self.make(each) for each in batch]
-        if len(self.starts) < self.length:
-            yield []
+        return ([self.make(item) for item in batch] for batch in self.batches)

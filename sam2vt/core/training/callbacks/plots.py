@@ -62,7 +62,7 @@ def plot_results(csv_path: str | Path, png_path: str | Path) -> None:
         (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
         (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
         (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
-        (_is_rate, _draw_rates),
+        (lambda name: name == "lr" or name.startswith("lr-") or "/lr" in name, _draw_rates),
     ]
     panels = [
         (draw, chosen)
@@ -108,10 +108,6 @@ def read_curves(csv_path: str | Path) -> dict[str, Curve]:
 
 def _quantity(name: str) -> str:
     return name.split("/", 1)[-1]
-
-
-def _is_rate(name: str) -> bool:
-    return name == "lr" or name.startswith("lr-") or "/lr" in name
 
 
 def _draw_loss(axes: Axes, curves: dict[str, Curve]) -> None:

@@ -131,8 +131,6 @@ def check_share(entries: Sequence[BadClip], clips_per_epoch: float | None, path:
 
 def _worst(entries: Sequence[BadClip]) -> list[tuple[str, str]]:
     """(video, its first error), those with the most entries first."""
-    errors: dict[str, str] = {}
-    for entry in entries:
-        errors.setdefault(entry["video_id"], entry["error"])
+    errors = {entry["video_id"]: entry["error"] for entry in reversed(entries)}
     counts = Counter(entry["video_id"] for entry in entries)
     return [(video, errors[video]) for video, _ in counts.most_common()]

@@ -48,9 +48,14 @@ class ResultsCsv(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take over the rows of the run resumed from, or put an older run's file aside."""
-        self.rows = []
-        if trainer.is_global_zero:
-            self._read_or_put_aside(trainer.global_step)
+        self.rows, step = [], trainer.global_step
+        if trainer.is_global_zero and step:
+            # The checkpoint's rows first: a file here may be another group of workers'.
+            rows = self._saved_rows or (read_rows(self.path) if self.path.exists() else [])
+            self.rows = [row for row in rows if int(row["step"]) <= step]
+        elif trainer.is_global_zero and self.path.exists():
+            numbered = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in count(1))
+            self.path.rename(next(free for free in numbered if not free.exists()))
         self._started = time.monotonic() - (float(self.rows[-1]["seconds"]) if self.rows else 0.0)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
@@ -118,15 +123,6 @@ class ResultsCsv(L.Callback):
         values = trainer.strategy.reduce(values, reduce_op="mean")
         means = {f"train/{name}": value for name, value in zip(sums, values.tolist())}
         return means if self._rate is None else {**means, "train/lr": self._rate}
-
-    def _read_or_put_aside(self, step: int) -> None:
-        if step:
-            # The checkpoint's rows first: a file here may be another group of workers'.
-            rows = self._saved_rows or (read_rows(self.path) if self.path.exists() else [])
-            self.rows = [row for row in rows if int(row["step"]) <= step]
-        elif self.path.exists():
-            numbered = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in count(1))
-            self.path.rename(next(free for free in numbered if not free.exists()))
 
 
 class ScoresCsv(L.Callback):

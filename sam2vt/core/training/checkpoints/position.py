@@ -21,10 +21,9 @@ class Position(NamedTuple):
 
     def advanced(self, clips: int, clips_per_epoch: float) -> Position:
         """Return the position so many clips later; an epoch's end is the next one's beginning."""
-        clips += self.clips
-        if clips < clips_per_epoch:
-            return Position(self.epoch, clips)
-        return Position(self.epoch + int(clips // clips_per_epoch), int(clips % clips_per_epoch))
+        # As integers: without a limit `clips_per_epoch` is infinite, and the parts are floats.
+        epochs, left = map(int, divmod(self.clips + clips, clips_per_epoch))
+        return Position(self.epoch + epochs, left)
 
 
 def batches_since_step(trainer: L.Trainer) -> int:

@@ -114,7 +114,11 @@ class CheckpointStore:
         listed.
         """
         sizes, unread = self._try(self._folder.sizes), []
-        for name in _unfinished(sizes):
+        for name in sorted(sizes):
+            # A checkpoint file without a manifest, or a file that was still being written.
+            lone = _OURS.fullmatch(name) and name.endswith(".ckpt") and _manifest_of(name) not in sizes
+            if not lone and not _OURS_UNFINISHED.fullmatch(name):
+                continue
             log.warning("%s: left out, its writing was not finished", self._folder.address(name))
         for name in sorted(filter(_is_manifest, sizes), reverse=True, key=_order):
             try:
@@ -259,13 +263,6 @@ def _by_score(manifests: Iterable[CheckpointManifest]) -> list[CheckpointManifes
     """Return those with a score, the highest first, the earliest of equals."""
     scored = [m for m in manifests if m.score is not None and not math.isnan(m.score)]
     return sorted(scored, key=lambda m: (-(m.score or 0.0), m.step))
-
-
-def _unfinished(names: Iterable[str]) -> list[str]:
-    """Return checkpoint files without a manifest, and files that were still being written."""
-    names = set(names)
-    lone = (n for n in names if _OURS.fullmatch(n) and n.endswith(".ckpt") and _manifest_of(n) not in names)
-    return sorted([*lone, *(name for name in names if _OURS_UNFINISHED.fullmatch(name))])
 
 
 def _is_manifest(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import resource
 import sys
 from collections.abc import Iterator
@@ -76,9 +75,8 @@ def knobs_that_fit(
 def device_of(config: Config) -> str:
     """Return where the configured training runs: cuda or cpu."""
     accelerator = config.trainer.accelerator
-    if accelerator in ("gpu", "cuda"):
-        return "cuda"
-    return "cuda" if accelerator == "auto" and torch.cuda.is_available() else "cpu"
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return "cuda" if on_gpu else "cpu"
 
 
 def process_bytes() -> float:
@@ -117,7 +115,7 @@ def _recomputing(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _changed(config: Config, override: str, values: dict[str, Any]) -> tuple[str, Config]:
-    changed = copy.deepcopy(to_dict(config))
+    changed = to_dict(config)
     for name, value in values.items():
         section, _, field = name.rpartition(".")
         (changed[section] if section else changed)[field] = value

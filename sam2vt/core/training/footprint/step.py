@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,10 +64,11 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
         batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
         live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
-        step = _step(model.train(), SAM2TrainingLoss(**to_dict(config.loss)), optimizer, batch, config, on)
+        criterion = SAM2TrainingLoss(**to_dict(config.loss))
         with live:
-            step()  # allocates the optimizer's state, so that the second step's peak includes it
-            step()
+            # The first step allocates the optimizer's state, so that the second one's peak includes it.
+            for _ in range(2):
+                _step(model.train(), criterion, optimizer, batch, config, on)
     peak = live.heap.peak if device == "cpu" else live.peak
     state = sum(_bytes(value) for value in tree_leaves(optimizer.state_dict()["state"]))
     gradients = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
@@ -198,21 +199,17 @@ def _step(
     batch: dict[str, Any],
     config: Config,
     device: str,
-) -> Callable[[], None]:
+) -> None:
     """Forward, loss, backward, clipping and update, as Lightning runs them."""
     dtype = AUTOCAST.get(config.trainer.precision)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-    def step() -> None:
-        with torch.autocast(device, dtype, enabled=dtype is not None):
-            loss, *_ = batch_loss(model, criterion, batch)
-        loss.backward()
-        if config.trainer.gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
+    with torch.autocast(device, dtype, enabled=dtype is not None):
+        loss, *_ = batch_loss(model, criterion, batch)
+    loss.backward()
+    if config.trainer.gradient_clip_val:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def _cached_shapes(config: Config, model: SAM2Model) -> list[tuple[int, int, int]]:
