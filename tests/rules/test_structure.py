@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .drawing import DOCUMENT, draw_folders, draw_rooms, parts
 from .graph import REPO, circles, folders_of, import_graph, imports, rooms_in, source_files
+from .measure import GOALS, measure
 
 FILES = source_files()
 
@@ -146,3 +147,9 @@ def test_the_drawing_is_the_house() -> None:
     drawn = parts(DOCUMENT.read_text())
     assert drawn["rooms"] == draw_rooms(), "run `python -m tests.rules.measure --write`"
     assert drawn["folders"] == draw_folders(), "run `python -m tests.rules.measure --write`"
+
+
+def test_the_figures_keep_their_bounds() -> None:
+    values = measure()
+    missed = [f"{goal.name}: {values[goal.name]:g}" for goal in GOALS if not goal.is_met(values[goal.name])]
+    assert missed == []
