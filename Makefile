@@ -39,7 +39,7 @@ picture: $(READY)
 
 # One thread per process: the tests run several processes, which would fight over the cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/rules tests/compat -n 2 --dist loadfile --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/golden tests/rules tests/compat -n 2 --dist loadfile --durations=15
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --durations=15
 
 # Slow tests: runs that are stopped from outside and resumed.

@@ -1,1 +1,1 @@
-"""How `sam2vt.config` reads and checks: `reading` types and keys, `values` and `conflicts` the rest."""
+"""A configuration read, checked and documented from what `sam2vt.config` declares."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import is_dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from sam2vt.config import Config, SweepConfig
@@ -68,7 +68,10 @@ def nearest(name: str, beside: Sequence[str] = ()) -> str | None:
     parent, _, last = name.rpartition(".")
     # A right name at the wrong level is more likely than a slip of the pen; its own section comes first.
     same = [each for each in setting_names() if each.rpartition(".")[2] == last]
-    same.sort(key=lambda each: not each.startswith(f"{name.partition('.')[0]}."))
+    section = name.partition(".")[0]
+    same.sort(
+        key=lambda each: (each.partition(".")[0] != section, -SequenceMatcher(None, name, each).ratio())
+    )
     close = [f"{parent}.{each}".lstrip(".") for each in get_close_matches(last, beside, n=1)]
     whole = get_close_matches(name, setting_names(), n=1, cutoff=0.7)
     # reversed: of equal last parts the first setting is meant, dataset's before valdataset's.

@@ -96,9 +96,11 @@ def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tu
 def _convert_dict(value: Any, kind: type, where: str) -> tuple[Any, list[Fault]]:
     if value is None:  # what YAML has by default, since Hydra adds no keys to an empty mapping
         return {}, []
-    if not isinstance(value, Mapping) or not all(_is_a(item, kind) for item in value.values()):
-        return None, [wrong_type(where, value, f"a mapping of names to {_NAMES[kind].split()[-1]}s")]
-    return {str(key): item for key, item in value.items()}, []
+    if not isinstance(value, Mapping) or any(convert(item, kind, where)[1] for item in value.values()):
+        of = "lists of " if get_origin(kind) is list else ""
+        each = _NAMES[get_args(kind)[0] if of else kind].split()[-1]
+        return None, [wrong_type(where, value, f"a mapping of names to {of}{each}s")]
+    return {str(key): convert(item, kind, where)[0] for key, item in value.items()}, []
 
 
 def _is_a(value: Any, kind: type) -> bool:

@@ -86,7 +86,7 @@ def _changed(
         before, after = (was.get(section, {}), now[section]) if section else (was, now)
         if name not in before or key(before[name]) == key(after[name]):
             continue
-        if isinstance(after[name], Mapping):  # a group of settings
+        if name == "augment":  # a group of settings, to which a new version may have added some
             lines += [f"{field}.{line}" for line in _changed(list(after[name]), before[name], after[name])]
         else:
             lines.append(f"{field} was {_show(before[name])}, is {_show(after[name])}")

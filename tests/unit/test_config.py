@@ -127,6 +127,15 @@ def test_wrong_types(settings: dict[str, Any], name: str, value: Any, expected: 
     assert any(line.startswith(f"  - {name}") and expected in line for line in found), found
 
 
+def test_colours_are_lists_of_numbers_by_class(settings: dict[str, Any]) -> None:
+    settings["dataset"]["colours"] = {"cat": [1, 2, 3]}
+    assert load_config(settings).dataset.colours == {"cat": [1, 2, 3]}
+    for wrong in ([1, 2, 3], {"cat": 1}, {"cat": ["red"]}):
+        settings["dataset"]["colours"] = wrong
+        with pytest.raises(ConfigError, match="dataset.colours=.*must be a mapping of names to lists of"):
+            load_config(settings)
+
+
 def test_an_integer_is_a_number_and_stays_one(settings: dict[str, Any]) -> None:
     config = load_config(change(settings, {"trainer.limit_train_batches": 1, "optimizer.lr": 1}))
     assert type(config.trainer.limit_train_batches) is int

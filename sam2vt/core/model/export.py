@@ -50,7 +50,10 @@ def _checked_out(out: Path, training_checkpoint: str | Path) -> Path:
         raise CheckpointError(f"{out}: is the training checkpoint itself; export to another file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not out.exists()
         out.open("ab").close()
+        if is_new:  # a refused export leaves nothing behind
+            out.unlink()
     except OSError as error:
         raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from error
     return out

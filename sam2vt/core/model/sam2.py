@@ -351,5 +351,7 @@ def _check_architecture_fields(given: Mapping[str, Any]) -> None:
         return  # without importing SAM 2, which sets up Hydra
     allowed = sorted({*configured, *build.architecture_fields()})
     for name in given:
+        if name == "max_objects":
+            raise ConfigError("model.max_objects: leave it out; the model tracks all objects it is given")
         if name not in allowed:
             raise ConfigError(unknown_key(f"model.{name}", allowed))

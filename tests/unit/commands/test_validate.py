@@ -225,7 +225,10 @@ def test_a_process_that_is_killed_is_told(sound, monkeypatch):
         def map(self, *_, **__):
             raise BrokenProcessPool
 
-    monkeypatch.setattr("sam2vt.core.data.checking.dataset.process_pool", lambda workers: Pool())
+        def shutdown(self, **_):
+            return None
+
+    monkeypatch.setattr("sam2vt.core.data.workers.ProcessPoolExecutor", lambda *_, **__: Pool())
     monkeypatch.setattr("sam2vt.core.data.checking.dataset._VIDEOS_A_TASK", 1)
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", str(sound), "--workers", "2"])

@@ -22,6 +22,8 @@ from sam2vt.configuration.names import nearest, setting_names, type_of, unknown_
         ("seeed", "seed"),
         ("sweep.num_trial", "sweep.num_trials"),
         ("trainer.max_epoch", "trainer.max_epochs"),
+        ("valdatasset.data_path", "valdataset.data_path"),
+        ("schedular.type", "scheduler.type"),
         ("qqq", None),
     ],
 )

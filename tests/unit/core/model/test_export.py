@@ -138,6 +138,12 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path):
         export_checkpoint(tmp_path / "meta.pt", tmp_path / "out.pt")
 
 
+def test_a_refused_export_leaves_nothing(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        export_checkpoint(tmp_path / "missing.ckpt", tmp_path / "out.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_outputs_that_would_destroy_something_are_refused(tmp_path):
     checkpoint = tmp_path / "last.ckpt"
     write_training_checkpoint(checkpoint, nano_model())

@@ -211,7 +211,7 @@ def test_counts_and_freezing():
 def test_a_wrong_field_or_size_is_one_clear_error():
     with pytest.raises(ConfigError, match=r"num_maskmen: unknown key, did you mean model.num_maskmem\?"):
         SAM2Model(None, NANO, num_maskmen=3)
-    with pytest.raises(ConfigError, match=r"model\.max_objects: unknown key"):
+    with pytest.raises(ConfigError, match=r"model\.max_objects: leave it out"):
         SAM2Model(None, NANO, max_objects=3)
     with pytest.raises(ConfigError, match="model.speedups: got 'fast'; allowed are auto, none"):
         nano_model(speedups="fast")
