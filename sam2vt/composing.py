@@ -33,14 +33,22 @@ def load_overrides(
     overrides: Sequence[str] = (),
     change: Callable[[Any], None] = lambda composed: None,
     load: Callable[[Any], Any] = load_config,
+    takes_options: bool = False,
 ) -> Any:
     """Return the configuration that `overrides` compose to, as `load` reads it.
 
     `change` edits the composed configuration before. Raises one ConfigError with every fault of the
-    overrides and of the configuration that the right ones make.
+    overrides and of the configuration that the right ones make. Hydra's options are a fault unless
+    `takes_options`: here nothing would follow them.
     """
     with usable_overrides(overrides) as (known, faults):
         composed = _compose(known)
+    if not takes_options:
+        options = [each for each in overrides if each.startswith("-")]
+        faults = [
+            *faults,
+            *(f"{each}: is no override; only `sam2vt train` takes options" for each in options),
+        ]
     change(composed)
     if not faults:
         return load(composed)

@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with exit_on_error(), usable_overrides(given) as (known, faults):
             if faults:
-                load_overrides(given)  # raises, with the faults of the rest
+                load_overrides(given, takes_options=True)  # raises, with the faults of the rest
             sys.argv = [command[0], *known]
             _make_output_dir(given)
             run(task)()

@@ -15,7 +15,7 @@ READING = ("dataset_type", "identity", "image_root", "allow_absolute_paths", "co
 
 def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add the dataset, as its first argument, and how it is read."""
-    parser.add_argument("data", help=f"whatever dataset.data_path may be{note}")
+    parser.add_argument("data", help=f"a folder of videos, a COCO JSON, a record table or a pack{note}")
     meanings = {name: each.meaning for name, each in settings_of(DatasetConfig).items()}
     layouts = ", ".join(choices(DatasetConfig, "dataset_type"))
     parser.add_argument("--dataset-type", default="auto", help=layouts)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("data", help="whatever dataset.data_path may be")
+    parser.add_argument("data", help="a folder of videos, a COCO JSON, a record table or a pack")
     add_overrides(parser, "dataset/augment=strong")
     parser.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
     parser.add_argument("--clips", type=positive, default=4, help="how many (default: %(default)s)")

@@ -51,7 +51,7 @@ class BatchExtras(TypedDict, total=False):
     """What only some batches carry."""
 
     loss_scale: float  # the weight of its loss in an update of several batches; default 1
-    quarantined: list[dict[str, Any]]  # samples that could not be read; blank clips stand in their places
+    quarantined: list[dict[str, Any]]  # samples that could not be read, each replaced by a blank clip
 
 
 class Batch(BatchExtras):
@@ -67,7 +67,6 @@ class Batch(BatchExtras):
     object_ids: list[list[int]]
     original_size: list[tuple[int, int]]
     num_objects: list[int]
-    quarantined: NotRequired[list[dict[str, Any]]]  # of the clips that could not be made; absent if none
 
 
 class FrameAnnotation:

@@ -168,3 +168,10 @@ def test_free_keys_options_and_deletions_are_passed_on() -> None:
         assert (known, faults) == (given, [])
     composed = compose_config(["+ray.worker_resources.slot=1"])
     assert composed.ray.worker_resources == {"slot": 1}
+
+
+def test_options_are_refused_where_nothing_follows_them(tmp_path: Path) -> None:
+    arguments = ["--cfg", "job", f"dataset.data_path={tmp_path}"]
+    with pytest.raises(ConfigError, match="--cfg: is no override; only `sam2vt train` takes options"):
+        load_overrides(arguments)
+    assert load_overrides(arguments, takes_options=True).dataset.data_path == str(tmp_path)
