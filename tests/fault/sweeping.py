@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -43,7 +44,7 @@ class FaultyTrial(RunTrial):
     def step(self) -> dict[str, Any]:
         number = trial.trial_number(self.trial_name)
         if number == CRASHED:
-            trial.fit = lambda config, board: fit(config, crash, board)  # type: ignore[assignment,misc]
+            trial.fit = functools.partial(fit, train_fn=crash)  # type: ignore[assignment]
         result = super().step()
         if number == KILLED:
             os.kill(os.getpid(), signal.SIGKILL)
