@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from sam2vt.configuration.names import unknown_key
 from sam2vt.errors import ConfigError
-from sam2vt.settings import types_of
+from sam2vt.settings import Section, types_of, wrong_values
 
 _NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
@@ -57,6 +57,18 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
             if not found or is_dataclass(hints[name]):
                 values[name] = value
     return kind(**values), faults
+
+
+def checked(kind: type[Section], given: Mapping[str, Any], where: str) -> Section:
+    """Return the dataclass `kind` with what a program gives for its settings, by their own rules.
+
+    Raises ConfigError for unknown names, wrong types and values that are not allowed; `where` precedes names.
+    """
+    section, faults = read(kind, given, where)
+    wrong = [f"{where}{name}={value!r}: {text}" for name, value, text in wrong_values(section)]
+    if faults or wrong:
+        raise ConfigError("\n".join([*(fault.text for fault in faults), *wrong]))
+    return section
 
 
 def unknown_keys(mapping: Mapping[str, Any], known: Sequence[str], where: str) -> list[Fault]:

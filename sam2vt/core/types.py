@@ -202,7 +202,7 @@ class VideoRecord:
         if self.packed is not None:
             return self.packed.coco
         first = next(iter(self.annotations.values()), None)
-        return isinstance(first, Segmentations) and self.source.endswith(".json")
+        return isinstance(first, Segmentations) and self.source.lower().endswith(".json")
 
     @property
     def frames(self) -> range:

@@ -274,7 +274,7 @@ def test_a_run_goes_on_in_its_own_folder(here: Path) -> None:
 
 def test_manifests(here: Path) -> None:
     store = CheckpointStore("run/checkpoints")
-    newest, best = store.newest(), store.best()
+    newest, best = store.newest(), store.describe("best.ckpt")
     assert newest is not None
     assert best is not None
     assert (newest.step, newest.epoch, newest.samples_seen, newest.world_size) == (5, 1, 5, 1)

@@ -76,8 +76,10 @@ def height(values: Mapping[str, float]) -> float:
     return math.exp(-sum(x * x for x in away))
 
 
-class Formula(tune.Trainable):
+class Scored(tune.Trainable):
     """A trial of two validations whose scores are `height`'s."""
+
+    height = staticmethod(height)
 
     def setup(self, config: Mapping[str, Any], job: Any) -> None:  # type: ignore[override]
         self.reset_config(dict(config))
@@ -88,9 +90,13 @@ class Formula(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self._steps += 1
-        score = height(self._values) * self._steps / 2
+        score = self.height(self._values) * self._steps / 2
         row = {"step": self._steps, "progress": self._steps / 2, JF: score, METRICS[0]: score}
         return {**row, **({FINISHED: 1, "done": True} if self._steps == 2 else {})}
+
+
+class Formula(Scored):
+    """One that can be paused, as pbt does."""
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         Path(checkpoint_dir, "steps.json").write_text(json.dumps(self._steps))

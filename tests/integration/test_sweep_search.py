@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray import tune
 
 from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import load_sweep
@@ -19,8 +18,9 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult
-from sam2vt.distributed.sweep.trial import FINISHED, METRICS, TrialJob
+from sam2vt.distributed.sweep.trial import METRICS
 from sam2vt.errors import ConfigError, TrainingError
+from tests.compat.trials import Scored
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -44,22 +44,14 @@ def height(values: Mapping[str, float]) -> float:
     return math.exp(-sum(x * x for x in away))
 
 
-class Formula(tune.Trainable):
-    """A trial of two validations whose scores are `height`'s."""
+class Formula(Scored):
+    """A trial whose higher scores take longer."""
 
-    def setup(self, config: Mapping[str, Any], job: TrialJob) -> None:  # type: ignore[override]
-        self.reset_config(dict(config))
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._values, self._steps = new_config["point"]["values"], 0
-        return True
+    height = staticmethod(height)
 
     def step(self) -> dict[str, Any]:
-        self._steps += 1
-        score = height(self._values) * self._steps / 2
-        row = {"step": self._steps, "progress": self._steps / 2, JF: score, METRICS[0]: score}
-        row |= {"seconds_per_step": 1 + score, METRICS[1]: 1 + score}
-        return {**row, **({FINISHED: 1, "done": True} if self._steps == 2 else {})}
+        row = super().step()
+        return {**row, "seconds_per_step": 1 + row[JF], METRICS[1]: 1 + row[JF]}
 
 
 @pytest.fixture(scope="module", autouse=True)

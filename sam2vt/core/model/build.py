@@ -108,10 +108,8 @@ def replacements(speedups: str = "auto") -> dict[type[nn.Module], type[nn.Module
         (MemoryAttentionLayer, MemoryLayer, FastDropoutLayer),
         (MemoryAttention, MemoryLayers, MemoryLayers),
     ]
-    columns = {"none": 1, "auto": 2}
-    if speedups not in columns:
-        raise ConfigError(f"model.speedups: got {speedups!r}; allowed are {', '.join(sorted(columns))}")
-    return {row[0]: row[columns[speedups]] for row in rows}
+    column = {"none": 1, "auto": 2}[speedups]
+    return {row[0]: row[column] for row in rows}
 
 
 def replace_modules(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:

@@ -61,15 +61,12 @@ def compile_parts(
     """Let torch.compile compile each of these parts at its first call.
 
     Parts are compiled in place, so names of weights stay. The code between the parts is not compiled.
-    Raises ConfigError for an unknown part, and where compiling cannot work on this machine.
+    Raises ConfigError where compiling cannot work on this machine.
     """
     if cuda_graphs and device.type != "cuda":
         raise ConfigError(
             f"model.cuda_graphs: needs a CUDA GPU, and the model is on {device}; set it to false"
         )
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown:
-        raise ConfigError(f"model.compile: got {', '.join(unknown)}; allowed are {', '.join(PARTS)}")
     _try_compiler(device)
     _fill_position_caches(network, device)
     options = {**OPTIONS, "mode": "reduce-overhead"} if cuda_graphs else OPTIONS

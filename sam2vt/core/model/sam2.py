@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from sam2vt.config import ModelConfig
 from sam2vt.configuration.names import unknown_key
+from sam2vt.configuration.reading import checked
 from sam2vt.core.model import adapters, batch, build, execution, kept_features, trainable
 from sam2vt.core.model.checkpoints import load_weights
 from sam2vt.core.model.tracking.clips import track_clips
@@ -23,6 +26,7 @@ from sam2vt.core.model.tracking.prompt_inputs import nest_prompts, pack_objects,
 from sam2vt.core.model.tracking.video import FramePrediction, track_video
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
+from sam2vt.settings import types_of
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +40,10 @@ DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 class SAM2Model(nn.Module):
     """SAM 2 for training: its weights, what of it trains, forward over clips and over whole videos.
 
-    Nothing is read before `load()`. The keyword-only arguments are those of `ModelConfig`, which says what
-    they mean. `architecture` are SAM 2's own fields, such as `max_obj_ptrs_in_encoder=4`; those that are
-    not given keep the value of the network's YAML.
+    Nothing is read before `load()`. The arguments are the settings of `ModelConfig`, which says what they
+    mean and allow. Those of the architecture, from `backbone_stride` on, keep the value of the network's
+    YAML where they are None; `further` are other fields of SAM 2's, such as `max_cond_frames_in_attn=4`.
+    Raises ConfigError for a value that is not allowed and for an unknown name, with the nearest known one.
     """
 
     pixel_mean: Tensor
@@ -46,10 +51,10 @@ class SAM2Model(nn.Module):
 
     def __init__(
         self,
-        checkpoint_path: str | None = None,
-        config_path: str | None = None,
+        checkpoint_path: str | Path | None = None,
+        config_path: str | Path | None = None,
         trainable_modules: Sequence[str] | None = None,
-        device: str = "cuda",
+        device: str | torch.device = "cuda",
         image_size: int = 512,
         num_maskmem: int = 7,
         *,
@@ -66,14 +71,23 @@ class SAM2Model(nn.Module):
         pad_memory: bool = False,
         cuda_graphs: bool = False,
         recompute: Sequence[str] = (),
-        **architecture: Any,
+        backbone_stride: int | None = None,
+        use_obj_ptrs_in_encoder: bool | None = None,
+        max_obj_ptrs_in_encoder: int | None = None,
+        add_tpos_enc_to_obj_ptrs: bool | None = None,
+        proj_tpos_enc_in_obj_ptrs: bool | None = None,
+        use_signed_tpos_enc_to_obj_ptrs: bool | None = None,
+        multimask_output_in_sam: bool | None = None,
+        multimask_output_for_tracking: bool | None = None,
+        **further: Any,
     ) -> None:
+        checkpoint_path = None if checkpoint_path is None else str(checkpoint_path)
+        config_path, device = str(config_path or DEFAULT_CONFIG), str(device)
+        architecture = _architecture(dict(locals()))
         super().__init__()
-        if image_size <= 0 or image_size % 32:
-            raise ConfigError(f"model.image_size: {image_size} is not a positive multiple of 32")
-        _check_architecture_fields(architecture)
+        self.architecture = architecture
         self.checkpoint_path = checkpoint_path
-        self.config_path = config_path or DEFAULT_CONFIG
+        self.config_path = config_path
         self.trainable_modules = None if trainable_modules is None else list(trainable_modules)
         self.device = device
         self.image_size = image_size
@@ -91,7 +105,6 @@ class SAM2Model(nn.Module):
         self.pad_memory = pad_memory
         self.cuda_graphs = cuda_graphs
         self.recompute = tuple(recompute)
-        self.architecture: dict[str, Any] = {"num_maskmem": num_maskmem, **architecture}
         self.click_sampler: ClickSampler = uniform_clicks
         self.loaded = False
         self._adapter_parameters: list[str] = []
@@ -313,10 +326,10 @@ class SAM2Model(nn.Module):
 
 
 def create_sam2_model(
-    checkpoint_path: str | None,
-    config_path: str | None,
+    checkpoint_path: str | Path | None,
+    config_path: str | Path | None,
     trainable_modules: Sequence[str] | None = None,
-    device: str = "cuda",
+    device: str | torch.device = "cuda",
     **kwargs: Any,
 ) -> SAM2Model:
     """Return a loaded `SAM2Model`, with the same keywords."""
@@ -345,13 +358,25 @@ def architecture_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name in fields_of_network}
 
 
-def _check_architecture_fields(given: Mapping[str, Any]) -> None:
-    configured = {f.name for f in fields(ModelConfig)} - {"max_objects"}
-    if given.keys() <= configured:
-        return  # without importing SAM 2, which sets up Hydra
-    allowed = sorted({*configured, *build.architecture_fields()})
-    for name in given:
-        if name == "max_objects":
-            raise ConfigError("model.max_objects: leave it out; the model tracks all objects it is given")
-        if name not in allowed:
-            raise ConfigError(unknown_key(f"model.{name}", allowed))
+def _architecture(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `SAM2Model`, by name, that are fields of SAM 2's network.
+
+    Raises ConfigError for a wrong one, a field or not.
+    """
+    further, types = given.pop("further"), types_of(ModelConfig)
+    arguments = {name: each for name, each in signature(SAM2Model).parameters.items() if name in given}
+    # A default of None leaves the choice to the network's YAML; `load` looks up the adapter in its table.
+    unset = {name for name, each in arguments.items() if each.default is given[name] is None} | {"adapter"}
+    chosen = {name: given[name] for name in arguments if name not in unset}
+    checked(ModelConfig, chosen, "model.")
+    if "max_objects" in further:
+        raise ConfigError("model.max_objects: leave it out; the model tracks all objects it is given")
+    if further:  # only then is SAM 2 imported, which sets up Hydra
+        allowed = sorted({*arguments, *build.architecture_fields()})
+        for name in further:
+            if name not in allowed:
+                raise ConfigError(unknown_key(f"model.{name}", allowed))
+    of_yaml = {
+        name for name, each in arguments.items() if each.default is None and types[name] in (int, bool)
+    }
+    return {name: chosen[name] for name in chosen if name == "num_maskmem" or name in of_yaml} | further

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2vt.config import LossConfig
+from sam2vt.configuration.reading import checked
 from sam2vt.core.training.loss_terms.entries import (
     Entries,
     Step,
@@ -33,8 +34,6 @@ from sam2vt.core.training.loss_terms.terms import (
     mask_terms,
     true_iou,
 )
-from sam2vt.errors import ConfigError
-from sam2vt.settings import choices
 
 
 class SAM2TrainingLoss(nn.Module):
@@ -68,7 +67,7 @@ class SAM2TrainingLoss(nn.Module):
     still connected to its inputs.
 
     `weights` take the weight of any other term by its name, as `focal_weight`; the defaults are those
-    of `LossConfig`. Raises ConfigError for an unknown name and for a value that is not allowed.
+    of `LossConfig`, which says what is allowed. Raises ConfigError for anything else.
     """
 
     def __init__(
@@ -84,23 +83,13 @@ class SAM2TrainingLoss(nn.Module):
         **weights: float,
     ) -> None:
         super().__init__()
-        weights |= {"bce_weight": bce_weight, "dice_weight": dice_weight}
+        weights |= {"bce_weight": bce_weight, "dice_weight": dice_weight, "smooth": smooth}
         weights |= {"iou_weight": iou_weight, "temporal_weight": temporal_weight}
-        known = {f"{name}_weight": getattr(LossConfig(), f"{name}_weight") for name in TERMS}
-        for name, value in {**known, **weights, "smooth": smooth}.items():
-            if name not in (*known, "smooth"):
-                raise ConfigError(f"loss.{name}: unknown, the weights are {', '.join(known)}")
-            if value < 0:
-                raise ConfigError(f"loss.{name}: got {value}, allowed is 0 or more")
-            setattr(self, name, value)
-        allowed = choices(LossConfig, "resolution")
-        if resolution not in allowed:
-            raise ConfigError(f"loss.resolution: got {resolution!r}, allowed are {', '.join(allowed)}")
-        if num_points is not None and num_points < 1:
-            raise ConfigError(f"loss.num_points: got {num_points}, allowed is 1 or more, or null for all")
-        self.smooth = smooth
-        self.resolution = resolution
-        self.num_points = num_points
+        given = {**weights, "resolution": resolution, "num_points": num_points}
+        settings = checked(LossConfig, given, "loss.")
+        self.smooth, self.resolution, self.num_points = settings.smooth, resolution, num_points
+        for name in TERMS:
+            setattr(self, f"{name}_weight", getattr(settings, f"{name}_weight"))
 
     def forward(
         self,

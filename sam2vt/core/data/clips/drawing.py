@@ -108,17 +108,12 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
         return {**draw_blank(spec, video_id), "quarantined": told}
 
 
-def blank_clip(spec: ClipSpec, video_id: str) -> Clip:
-    """Return a clip that counts nowhere: in the place of one that there is not, or that cannot be made.
+def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
+    """Return a clip of arrays that counts nowhere, in the place of one that cannot be made.
 
     Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
     last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
     """
-    return as_tensors(draw_blank(spec, video_id))
-
-
-def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
-    """Return a blank clip of arrays, without torch."""
     length, (height, width) = spec.clip_length, spec.image_size
     centre = np.zeros((1, 1, height, width), dtype=bool)
     centre[..., height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8] = True

@@ -158,10 +158,6 @@ class CheckpointStore:
             return None
         return manifest
 
-    def best(self) -> CheckpointManifest | None:
-        """Return the checkpoint with the highest score, the earliest of equals; not read to check it."""
-        return next(iter(_by_score(self.manifests())), None)
-
     def manifests(self) -> list[CheckpointManifest]:
         """Return the manifests of all checkpoints of the right size, the oldest first."""
         sizes = self._try(self._folder.sizes)

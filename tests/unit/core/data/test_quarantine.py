@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.core.data.clips.collate import collate_fn
-from sam2vt.core.data.clips.drawing import blank_clip, make_clip
+from sam2vt.core.data.clips.drawing import draw_blank, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.dataset import VideoDataset
 from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.types import SampleKey
 from sam2vt.errors import DataError
@@ -30,7 +31,7 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize("kind", ["point", "box", "mask"])
 def test_a_blank_clip(kind) -> None:
-    clip = blank_clip(ClipSpec((64, 64), 3, PromptGenerator([kind])), "v")
+    clip = as_tensors(draw_blank(ClipSpec((64, 64), 3, PromptGenerator([kind])), "v"))
     assert clip["images"].shape == (3, 3, 64, 64)
     assert clip["masks"].shape == (3, 1, 64, 64)
     assert not clip["masks"].any()

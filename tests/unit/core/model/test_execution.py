@@ -140,11 +140,6 @@ def test_no_compiler_is_an_error_of_the_configuration(tmp_path) -> None:
     assert "Install a C++ compiler" in done.stderr
 
 
-def test_a_part_that_is_unknown() -> None:
-    with pytest.raises(ConfigError, match=r"model.compile: got decoder; allowed are image_encoder, "):
-        nano_model(compile=["decoder"]).compile_parts()
-
-
 def test_between_the_frames_of_a_video_others_may_run_compiled(captured: Captured) -> None:
     images, masks = make_clips(1, 3, 1)
     tracked = trained(compile=COMPILABLE).propagate(images[0], [prompt("mask", masks[0, 0, 0], 0)], 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -208,14 +209,56 @@ def test_counts_and_freezing():
     assert model.count_trainable_parameters() == 0
 
 
+def test_arguments_are_the_settings_of_the_model():
+    """`max_objects` is the data's; `further` takes the other fields of SAM 2's network."""
+    arguments = inspect.signature(SAM2Model).parameters
+    assert arguments.keys() - {"further"} == {f.name for f in fields(ModelConfig)} - {"max_objects"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"num_maskmem": 0}, "num_maskmem=0: must be at least 1"),
+        ({"backbone_stride": 8}, "backbone_stride=8: must be 16"),
+        ({"encoder_precision": "fp8"}, "encoder_precision='fp8': must be one of bf16"),
+        ({"recompute": "image_encoder"}, "recompute='image_encoder': must be a list of strings"),
+        ({"compile": ["decoder"]}, "compile=.'decoder'.: must be a list of image_encoder, memory_attention"),
+        ({"compile": None}, "compile=None: must be a list of strings"),
+        ({"bptt_frames": 0}, "bptt_frames=0: must be at least 1"),
+        ({"num_correction_clicks": 1.5}, "num_correction_clicks=1.5: must be an integer"),
+        ({"correction_from_gt": float("nan")}, "correction_from_gt=nan: must be between 0 and 1"),
+        ({"memory_dropout": 1.0}, "memory_dropout=1.0: must be a number from 0 to below 1"),
+        ({"use_obj_ptrs_in_encoder": "no"}, "use_obj_ptrs_in_encoder='no': must be true or false"),
+        (
+            {"trainable_modules": "mask_decoder"},
+            "trainable_modules='mask_decoder': must be a list of strings",
+        ),
+        ({"device": "warp9"}, "device='warp9': must be auto, cpu, cuda, cuda:<index> or mps"),
+        ({"image_size": 0, "pad_memory": 1}, "pad_memory=1: must be true or false\nmodel.image_size=0: must"),
+    ],
+)
+def test_values_that_are_not_allowed(given, words):
+    with pytest.raises(ConfigError, match=rf"model\.{words}"):
+        SAM2Model(**given)
+
+
+def test_paths_and_devices_are_taken_as_such(tmp_path):
+    model = SAM2Model(
+        tmp_path / "a.pt", Path(NANO), ("*",), torch.device("cpu"), SIZE, max_cond_frames_in_attn=2
+    )
+    assert (model.checkpoint_path, model.config_path) == (str(tmp_path / "a.pt"), NANO)
+    assert (model.trainable_modules, model.device) == (["*"], "cpu")
+    assert model.architecture == {"num_maskmem": 7, "max_cond_frames_in_attn": 2}
+
+
 def test_a_wrong_field_or_size_is_one_clear_error():
     with pytest.raises(ConfigError, match=r"num_maskmen: unknown key, did you mean model.num_maskmem\?"):
         SAM2Model(None, NANO, num_maskmen=3)
     with pytest.raises(ConfigError, match=r"model\.max_objects: leave it out"):
         SAM2Model(None, NANO, max_objects=3)
-    with pytest.raises(ConfigError, match="model.speedups: got 'fast'; allowed are auto, none"):
+    with pytest.raises(ConfigError, match="model.speedups='fast': must be one of auto, none"):
         nano_model(speedups="fast")
-    with pytest.raises(ConfigError, match="100 is not a positive multiple of 32"):
+    with pytest.raises(ConfigError, match="image_size=100: must be a positive multiple of 32"):
         SAM2Model(None, NANO, image_size=100)
     with pytest.raises(ConfigError, match="no network YAML at 'nowhere.yaml'"):
         SAM2Model(None, "nowhere.yaml").load("cpu")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sam2vt.core.data.clips.collate import collate_fn
-from sam2vt.core.data.clips.drawing import blank_clip
+from sam2vt.core.data.clips.drawing import draw_blank
+from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.training.loss import batch_loss
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
@@ -48,7 +49,7 @@ def test_loss_and_gradient_of_a_batch_with_a_blank_clip(trained, kinds, correcti
     module, clip, spec = trained(kinds, corrections)
     alone, components, gradients = loss_and_gradients(module, [clip])
     assert sum(float(g.abs().sum()) for g in gradients.values()) > 0
-    for clips in ([clip, blank_clip(spec, "bad")], [blank_clip(spec, "bad"), clip]):
+    for clips in ([clip, as_tensors(draw_blank(spec, "bad"))], [as_tensors(draw_blank(spec, "bad")), clip]):
         loss, same_components, same_gradients = loss_and_gradients(module, clips)
         assert loss == pytest.approx(alone, rel=1e-5)
         for name, value in components.items():
@@ -66,7 +67,7 @@ def test_loss_and_gradient_of_a_batch_with_a_blank_clip(trained, kinds, correcti
 def test_a_batch_of_blank_clips_has_a_loss_of_0_and_a_gradient_of_0(trained, kind) -> None:
     module, _, spec = trained([kind])
     module.train()
-    batch = collate_fn([blank_clip(spec, "a"), blank_clip(spec, "b")])
+    batch = collate_fn([as_tensors(draw_blank(spec, "a")), as_tensors(draw_blank(spec, "b"))])
     loss, components, _ = batch_loss(module, module.criterion, batch)
     assert float(loss) == 0
     assert all(float(value) == 0 for value in components.values())
@@ -84,7 +85,7 @@ def test_a_step_of_blank_clips_alone_trains_on(trained, config) -> None:
     before = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
     for group in (config.optimizer,):
         group.weight_decay = 0.0
-    loader = torch.utils.data.DataLoader([blank_clip(spec, "a")], collate_fn=collate_fn)
+    loader = torch.utils.data.DataLoader([as_tensors(draw_blank(spec, "a"))], collate_fn=collate_fn)
     trainer = create_trainer(config, [])
     trainer.fit(module, loader)
     assert trainer.global_step == 1

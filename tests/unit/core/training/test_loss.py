@@ -383,7 +383,7 @@ def test_an_absent_object_counts_in_bce_alone():
     pred = torch.randn(1, 2, 1, 6, 6)
     target = torch.zeros(1, 2, 1, 6, 6, dtype=torch.bool)
     target[:, 0, :, 1:4, 1:4] = True
-    loss = SAM2TrainingLoss(smooth=0.0)
+    loss = SAM2TrainingLoss(smooth=1e-30)
     _, both = loss(pred, target, return_components=True)
     _, first = loss(pred[:, :1], target[:, :1], return_components=True)
     _, second = loss(pred[:, 1:], target[:, 1:], return_components=True)
@@ -468,7 +468,7 @@ def test_extreme_logits_and_no_smoothing_stay_finite():
     target = torch.zeros(1, 2, 2, 4, 4, dtype=torch.bool)
     target[:, :, 0, :2] = True
     pred = torch.full((1, 2, 2, 4, 4), -1024.0, requires_grad=True)
-    total = SAM2TrainingLoss(smooth=0.0, focal_weight=1.0)(pred, target)
+    total = SAM2TrainingLoss(smooth=1e-30, focal_weight=1.0)(pred, target)
     total.backward()
     assert torch.isfinite(total)
     assert torch.isfinite(pred.grad).all()
@@ -557,9 +557,23 @@ def test_wrong_shapes_are_named(name, value, words):
         SAM2TrainingLoss()(**kwargs)
 
 
-def test_negative_weight_is_an_error():
-    with pytest.raises(ConfigError, match=r"loss\.dice_weight: got -1"):
-        SAM2TrainingLoss(dice_weight=-1.0)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"dice_weight": -1.0}, r"loss\.dice_weight=-1\.0: must be at least 0"),
+        ({"focal_weight": float("nan")}, r"loss\.focal_weight=nan: must be at least 0"),
+        ({"bce_weight": float("inf")}, r"loss\.bce_weight=inf: must be at least 0"),
+        ({"smooth": 0.0}, r"loss\.smooth=0\.0: must be above 0"),
+        ({"iou_weight": "1"}, r"loss\.iou_weight='1': must be a number"),
+        ({"resolution": "half"}, r"loss\.resolution='half': must be one of full, low"),
+        ({"num_points": 0}, r"loss\.num_points=0: must be at least 1"),
+        ({"focal_wieght": 1.0}, r"loss\.focal_wieght: unknown key, did you mean loss\.focal_weight\?"),
+        ({"smooth": -1, "num_points": 2.5}, r"num_points=2\.5: must be an integer\nloss\.smooth=-1: must"),
+    ],
+)
+def test_arguments_that_are_not_allowed(given, words):
+    with pytest.raises(ConfigError, match=words):
+        SAM2TrainingLoss(**given)
 
 
 RANK_PROGRAM = """

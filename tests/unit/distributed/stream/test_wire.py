@@ -7,9 +7,10 @@ import pytest
 import torch
 from ray.data.block import BlockAccessor
 
-from sam2vt.core.data.clips.drawing import blank_clip
+from sam2vt.core.data.clips.drawing import draw_blank
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
+from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.types import Clip, Prompt
 from sam2vt.distributed.stream.wire import POSITION, pack_clips, pack_error, unpack_clips
 from sam2vt.errors import DataError
@@ -106,7 +107,7 @@ def test_a_clip_in_the_object_store_is_hardly_larger_than_its_pixels(kind: str) 
 
 
 def test_a_quarantined_clip_says_so() -> None:
-    clip = blank_clip(ClipSpec((64, 64), 3, PromptGenerator(["mask"])), "bad")
+    clip = as_tensors(draw_blank(ClipSpec((64, 64), 3, PromptGenerator(["mask"])), "bad"))
     clip["quarantined"] = {"epoch": 1, "index": 2, "video_id": "bad", "source": "ü", "error": "gone"}
     rows = pack_clips([random_clip(1, size=64), clip], [0, 1])
     assert_same(unpack_clips(rows)[1], clip)

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from sam2vt.core.data.clips.collate import collate_fn
-from sam2vt.core.data.clips.drawing import blank_clip, make_clip
+from sam2vt.core.data.clips.drawing import draw_blank, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.formats.packed import open_packed
-from sam2vt.core.data.frames.feature_cache import AUTO, FeatureCache, cache_root
+from sam2vt.core.data.frames.feature_cache import AUTO, FeatureCache, as_tensors, cache_root
 from sam2vt.core.data.writing.pack import pack
 from sam2vt.core.types import SampleKey, VideoRecord
 from sam2vt.errors import DataError
@@ -165,7 +165,7 @@ def test_a_batch_of_clips_a_blank_one_among_them(make_video, cache):
     record = make_video("v", [{1: BOX}] * 6)
     cache.write(record, frames_of(record, cache))
     spec = SPEC.reading(cache)
-    batch = collate_fn([make_clip([record], SampleKey(0, 0), spec), blank_clip(spec, "blank")])
+    batch = collate_fn([make_clip([record], SampleKey(0, 0), spec), as_tensors(draw_blank(spec, "blank"))])
     assert "images" not in batch
     assert [tuple(level.shape) for level in batch["features"]] == [(2, 4, *level) for level in LEVELS]
     assert batch["features"][0][0].any()

@@ -61,6 +61,7 @@ def test_figures_among_segmentations_are_told_apart() -> None:
     assert not record.from_coco
     rle = {"size": [48, 64], "counts": "abc"}
     segmented = [["segmented", [[0, [[2, [rle]]]], [2, []]]]]
+    assert decode_record(text(annotations=segmented, source="/a/VIDEOS.JSON")).from_coco
     record = decode_record(text(annotations=segmented))
     assert record.annotations == {0: Segmentations({2: [rle]}), 2: Segmentations({})}
     assert record.from_coco

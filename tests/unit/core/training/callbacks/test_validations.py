@@ -35,7 +35,7 @@ def test_a_run_that_goes_on_is_not_validated_first(fit, one_weight, saver, tmp_p
 def test_the_untrained_model_is_not_kept_as_best(fit, one_weight, saver, tmp_path) -> None:
     checkpoints = saver(tmp_path)
     fit(one_weight([0.9, 0.2, 0.3]), [FirstValidation(), checkpoints])
-    assert checkpoints.store.best().score == pytest.approx(0.3)
+    assert checkpoints.store.describe("best.ckpt").score == pytest.approx(0.3)
 
 
 def rows(tmp_path) -> list[tuple[int, int, float]]:
@@ -51,7 +51,7 @@ def test_a_run_that_ends_between_validations_is_validated_once_more(fit, one_wei
     callbacks = [FinalValidation(), results, FirstValidation(), checkpoints]
     fit(module, callbacks, max_epochs=-1, max_steps=5)
     assert rows(tmp_path) == [(0, 0, 0.1), (3, 0, 0.2), (5, 1, 0.9)]
-    assert checkpoints.store.best().score == pytest.approx(0.9)
+    assert checkpoints.store.describe("best.ckpt").score == pytest.approx(0.9)
     for name in ("best.ckpt", "last.ckpt"):
         saved = torch.load(tmp_path / name, weights_only=True)
         assert saved["global_step"] == 5

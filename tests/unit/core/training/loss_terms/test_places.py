@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.loss_terms.places import at_points, draw_points
-from sam2vt.errors import ConfigError
 
 from ...operations import Operations
 
@@ -189,15 +188,3 @@ def test_a_validation_looks_at_every_pixel() -> None:
     _, low = loss_of(masks, targets, train=False, resolution="low")
     assert points == whole
     assert low["bce"] != whole["bce"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"resolution": "half"}, "loss.resolution: got 'half', allowed are full, low"),
-        ({"num_points": 0}, "loss.num_points: got 0, allowed is 1 or more, or null for all"),
-    ],
-)
-def test_wrong_settings_are_named(settings, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        SAM2TrainingLoss(**settings)
