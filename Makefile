@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One thread per process: the tests run several processes, which would fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 DATA ?= runs/sample-data
 OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo picture test test-fault bench check format settings clean
+.PHONY: setup demo sweep-demo picture test test-cluster test-fault bench check format settings clean
 
 setup: $(READY)
 
@@ -37,14 +39,16 @@ sweep-demo: $(READY)
 picture: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/picture.py
 
-# One thread per process: the tests run several processes, which would fight over the cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit tests/golden tests/rules tests/compat -n 2 --dist loadfile --durations=15
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration --durations=15
+	$(PYTEST) tests --ignore tests/fault -m "not cluster"
+
+# Slow tests: jobs, sweeps and scaling clusters of Ray, and a sweep's report in a browser.
+test-cluster: $(READY)
+	$(PYTEST) tests --ignore tests/fault -m cluster
 
 # Slow tests: runs that are stopped from outside and resumed.
 test-fault: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault --durations=15
+	$(PYTEST) tests/fault
 
 # Times and memory of an idle machine, into the records and tables of benchmarks/ and README.
 bench: $(READY)

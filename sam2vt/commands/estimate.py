@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
 
 def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
     """Print what a training needs; False where that exceeds a `limit` such as 8GB, with what would help."""
+    import sam2vt.core.training.trainer  # noqa: F401  a training loads Lightning, which counts too
     from sam2vt.core.training.footprint.estimate import estimate
 
     limit_bytes = None if limit is None else parse_size(limit)

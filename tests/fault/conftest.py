@@ -16,7 +16,7 @@ from tests.fault.limits import LIMIT_SECONDS
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).resolve().parents[2]
-FIGURES: list[tuple[str, str]] = []
+FIGURE = "figure"  # the property of a report that holds a line of the table
 
 
 class Reference(NamedTuple):
@@ -32,7 +32,7 @@ def figures(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Prints what a fault cost, and keeps it for the table at the end of the session."""
 
     def add(text: str) -> None:
-        FIGURES.append((request.node.name.removeprefix("test_"), text))
+        request.node.user_properties.append((FIGURE, text))  # which reach the process that prints them
         print(text)
 
     return add
@@ -67,10 +67,19 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if FIGURES:
-        width = max(len(name) for name, _ in FIGURES)
+    """Print the table of what each fault cost."""
+    ended = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    lines = [
+        (report.nodeid.rpartition("::")[2].removeprefix("test_"), text)
+        for report in ended
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == FIGURE
+    ]
+    if lines:
+        width = max(len(name) for name, _ in lines)
         terminalreporter.section("what each fault cost")
-        for name, text in FIGURES:
+        for name, text in lines:
             terminalreporter.write_line(f"{name:<{width}}  {text}")
 
 

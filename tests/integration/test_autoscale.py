@@ -15,7 +15,7 @@ from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.writing.sample_data import write_sample_data
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS, RUN_SECONDS, SHRINK_SECONDS = 6, 150, 90

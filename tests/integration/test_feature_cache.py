@@ -110,6 +110,7 @@ def test_the_verb_computes_what_a_training_reads(tiny_config, tmp_path, capsys, 
     assert files(cache) == written
 
 
+@pytest.mark.cluster
 def test_on_ray_it_is_computed_by_actors_and_found_by_both_engines(
     tiny_config, tmp_path, running_ray, monkeypatch
 ):
@@ -126,6 +127,7 @@ def test_on_ray_it_is_computed_by_actors_and_found_by_both_engines(
     assert files(cache) == written
 
 
+@pytest.mark.cluster
 def test_on_ray_a_video_that_cannot_be_read_ends_the_run_with_its_name(tiny_config, tmp_path, running_ray):
     config = config_in(tiny_config, tmp_path / "run", tmp_path / "features")
     videos = Path(config.dataset.data_path)

@@ -17,7 +17,7 @@ from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.writing.sample_data import write_sample_data
 
-pytestmark = pytest.mark.timeout(600)  # several jobs, on a machine that may be busy
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]  # several jobs, on a machine that may be busy
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 60  # of a run that is stopped after its first ones and submitted again

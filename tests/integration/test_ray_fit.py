@@ -122,6 +122,7 @@ def noting_worker(log: Path) -> Callable[[Job], Any]:
     return work
 
 
+@pytest.mark.cluster
 def test_goes_on_with_half_the_workers(
     finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,8 @@ from PIL import Image
 from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
+pytestmark = pytest.mark.cluster
+
 CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 REQUIRED = "SAM2VT_REQUIRE_BROWSER"
 Show = Callable[..., Any]

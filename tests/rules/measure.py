@@ -38,10 +38,11 @@ _NO_CODE = {
 
 
 class Goal(NamedTuple):
-    """A measure, its value before the rooms were built, and the bound that a test keeps."""
+    """A measure, its values before and after the rooms were built, and the bound that a test keeps."""
 
     name: str
     before: float
+    rebuilt: float
     bound: float
     is_maximum: bool = True
 
@@ -50,17 +51,18 @@ class Goal(NamedTuple):
         return value <= self.bound if self.is_maximum else value >= self.bound
 
 
-# `before` was printed by this script at commit 984823e.
+# This script printed `before` at commit 984823e, and `rebuilt` at commit 1a236a5, before features were added.
 GOALS = (
-    Goal("circles", 3, 0),
-    Goal("rooms with an arrow back up", 12, 0),
-    Goal("files under 60 lines", 43, 15),
-    Goal("modules with a single importer", 61, 45),
-    Goal("code lines", 19_816, 19_000),
-    Goal("function length, p90", 19, 20),
-    Goal("function length, longest", 92, 80),
-    Goal("comments per 100 code lines", 3.9, 5, is_maximum=False),
-    Goal("public functions with docstrings, %", 74.7, 85, is_maximum=False),
+    Goal("circles", 3, 0, 0),
+    Goal("rooms with an arrow back up", 12, 0, 0),
+    Goal("files under 60 lines", 43, 2, 15),
+    Goal("modules with a single importer", 61, 31, 45),
+    # The rooms were built within 19,000; each feature since then raises the bound by what it needs.
+    Goal("code lines", 19_816, 18_895, 19_000),
+    Goal("function length, p90", 19, 19, 20),
+    Goal("function length, longest", 92, 53, 80),
+    Goal("comments per 100 code lines", 3.9, 5.8, 5, is_maximum=False),
+    Goal("public functions with docstrings, %", 74.7, 93.9, 85, is_maximum=False),
 )
 
 
@@ -120,11 +122,13 @@ def read_source(file: Path) -> Source:
 
 
 def format_table(values: dict[str, float]) -> str:
-    """Return the figures as a Markdown table: before, now, bound."""
-    lines = ["| measure | 984823e | now | bound |", "|---|---:|---:|---:|"]
+    """Return the figures as a Markdown table: before, rebuilt, now, bound."""
+    lines = ["| measure | 984823e | 1a236a5 | now | bound |", "|---|---:|---:|---:|---:|"]
     for goal in GOALS:
         sign = "at most" if goal.is_maximum else "at least"
-        lines.append(f"| {goal.name} | {goal.before:,g} | {values[goal.name]:,g} | {sign} {goal.bound:,g} |")
+        figures = (goal.before, goal.rebuilt, values[goal.name])
+        cells = " | ".join(f"{figure:,g}" for figure in figures)
+        lines.append(f"| {goal.name} | {cells} | {sign} {goal.bound:,g} |")
     return "\n".join(lines)
 
 
