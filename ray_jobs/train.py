@@ -1,8 +1,13 @@
-"""Train on Ray: `ray job submit -- python ray_jobs/train.py experiment=...`.
+"""Train on Ray: python ray_jobs/train.py [NAME=VALUE ...]
 
-It takes the overrides of `sam2vt train`. Without a cluster (`ray.address`, RAY_ADDRESS) it starts Ray on this
-machine. Exit codes: 0 done, 2 unusable configuration or data, 3 training failed; 143 after SIGTERM and 130
-after Ctrl-C, once the workers have saved. A second signal ends it at once.
+It takes the overrides of `sam2vt train`, which docs/settings.md lists, such as
+
+    python ray_jobs/train.py experiment=demo dataset.data_path=videos output_dir=runs/mine ray.num_workers=4
+    ray job submit -- python ray_jobs/train.py ray=cluster dataset.data_path=/shared/videos
+
+Without a cluster (ray.address, RAY_ADDRESS) it starts Ray on this machine. `sam2vt train ... --cfg job`
+prints the configuration that overrides give. Exit codes: 0 done, 2 unusable configuration or data, 3 training
+failed; 143 after SIGTERM and 130 after Ctrl-C, once the workers have saved. A second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -17,8 +22,11 @@ from sam2vt.train import setup_logging
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compose on the driver, whose paths are the user's; train; print the summary."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(given):
+        return print(str(__doc__).strip())
     with exit_on_error():
-        config = load_overrides(sys.argv[1:] if arguments is None else arguments)
+        config = load_overrides(given)
         setup_logging(config.log_level)
         from sam2vt.distributed.launch import fit  # a bad configuration need not wait for Ray
 

@@ -1,8 +1,14 @@
-"""Run a sweep on Ray: `ray job submit -- python ray_jobs/tune.py sweep=joint ...`.
+"""Run a sweep on Ray: python ray_jobs/tune.py sweep=CHOICE [NAME=VALUE ...]
 
-It takes the overrides of `sam2vt train` and a sweep of `configs/sweep`. Without a cluster (`ray.address`,
-RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done, 2 unusable configuration or data, 3 no trial
-ran to its end; 143 after SIGTERM and 130 after Ctrl-C: resume=auto resumes the sweep.
+It takes the overrides of `sam2vt train` and a sweep of configs/sweep with its own settings, which
+docs/settings.md lists, such as
+
+    python ray_jobs/tune.py sweep=joint sweep.num_trials=8 dataset.data_path=videos output_dir=runs/mine
+    ray job submit -- python ray_jobs/tune.py sweep=pbt ray=cluster dataset.data_path=/shared/videos
+
+Without a cluster (ray.address, RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done,
+2 unusable configuration or data, 3 no trial ran to its end; 143 after SIGTERM and 130 after Ctrl-C:
+resume=auto resumes the sweep.
 """
 
 from __future__ import annotations
@@ -18,8 +24,11 @@ from sam2vt.train import setup_logging
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compose and check on the driver; run the sweep; print the summary."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(given):
+        return print(str(__doc__).strip())
     with exit_on_error():
-        sweep = load_overrides(sys.argv[1:] if arguments is None else arguments, load=load_sweep)
+        sweep = load_overrides(given, load=load_sweep)
         setup_logging(sweep.base.config({}).log_level)
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary

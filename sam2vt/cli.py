@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not hasattr(module, "add_arguments"):  # train: the rest is Hydra's, its options too
         return module.run(rest)
     options = _parse(parser_of(verb), rest)
+    from sam2vt.train import setup_logging
+
+    setup_logging()
     with exit_on_error():
         module.run(options)
 
@@ -78,7 +81,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
     if rest and (not hasattr(options, "overrides") or any(each.startswith("-") for each in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:  # overrides after an option, which argparse does not take together
-        options.overrides += rest
+        options.overrides = [*options.overrides, *rest]
     return options
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config
-from sam2vt.configuration.names import unknown_name
+from sam2vt.configuration.names import is_text, unknown_name
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
 from sam2vt.settings import settings_of, walk
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
 HYDRA_VERSION_BASE = "1.3"
 
-# A name, perhaps with Hydra's + or ++ before it; what follows the first = is the value.
-_OVERRIDE = re.compile(r"(?P<sign>\+{0,2})(?P<name>[^=~+]+)=(?P<value>.*)", re.DOTALL)
+# A name, perhaps with Hydra's sign before it; what follows the first = is the value.
+_OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<name>[^=~+]+)(=(?P<value>.*))?", re.DOTALL)
+# Hydra's own options and settings, but for further folders of YAML files.
+_OF_HYDRA = re.compile(r"-|[+~]*hydra[./](?!searchpath=)")
+# The one group that is chosen twice.
+_OF_VALIDATION = "dataset/augment@valdataset.augment"
+# With one of these Hydra makes a run for each of several values.
+_SEVERAL = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 # A value that is quoted as a whole in Hydra's grammar, where only the quote itself is escaped.
 _QUOTED = re.compile(r"'(\\.|[^'\\])*'|\"(\\.|[^\"\\])*\"", re.DOTALL)
 
@@ -38,25 +44,24 @@ def load_overrides(
     """Return the configuration that `overrides` compose to, as `load` reads it.
 
     `change` edits the composed configuration before. Raises one ConfigError with every fault of the
-    overrides and of the configuration that the right ones make. Hydra's options are a fault unless
-    `takes_options`: here nothing would follow them.
+    overrides and of the configuration that the right ones make. Hydra's own options and settings are a fault
+    unless `takes_options`: nothing here follows them.
     """
+    found: Any = None
     with usable_overrides(overrides) as (known, faults):
-        composed = _compose(known)
-    if not takes_options:
-        options = [each for each in overrides if each.startswith("-")]
-        faults = [
-            *faults,
-            *(f"{each}: is no override; only `sam2vt train` takes options" for each in options),
-        ]
-    change(composed)
-    if not faults:
-        return load(composed)
-    try:
-        load(composed)
-    except ConfigError as error:
-        faults = [*faults, *error.faults]
-    raise ConfigError.listing("the configuration", faults)
+        if not takes_options:
+            options = [each for each in overrides if _OF_HYDRA.match(each)]
+            faults += [f"{each}: is Hydra's; only `sam2vt train` takes it" for each in options]
+            known = [each for each in known if not _OF_HYDRA.match(each)]
+        try:
+            composed = _compose(known)
+            change(composed)
+            found = load(composed)
+        except ConfigError as error:
+            faults += error.faults or [str(error)]
+    if faults:
+        raise ConfigError.listing("the configuration", faults)
+    return found
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
@@ -82,35 +87,36 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(configs_dir()), version_base=HYDRA_VERSION_BASE):
             # Options, such as --cfg job, are for Hydra's main alone.
-            settings = [each for each in overrides if each.startswith("~") or _OVERRIDE.fullmatch(each)]
-            return compose("config", overrides=[each for each in settings if not each.startswith("-")])
+            settings = [each for each in overrides if each[0] != "-" and ("=" in each or each[0] == "~")]
+            return compose("config", overrides=settings)
     except HydraException as error:
-        # Its second line advises to add unknown keys by +, which nothing here would read.
-        text = str(error).partition("\nTo append")[0]
-        raise ConfigError(f"the configuration cannot be composed: {text}") from error
+        text = str(error).partition("\n")[0]
+        raise ConfigError(f"the overrides do not fit together: {text}") from error
     finally:
         GlobalHydra.instance().hydra = before
 
 
 @contextmanager
 def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield (the arguments as Hydra takes them, the faults of those that are left out).
+    """Yield (the arguments as Hydra takes them, the faults among them).
 
-    Paths are quoted, so that Hydra's grammar takes them as they are; `experiment=some/file.yaml`, which is
+    Texts are quoted, so that Hydra's grammar takes them as they are; `experiment=some/file.yaml`, which is
     what a sweep leaves of its best trial, is a choice while the block runs. Options are passed on.
     """
     with TemporaryDirectory(prefix="sam2vt-experiment-") as folder:
         known, faults = [], []
         for each in arguments:
             found = _OVERRIDE.fullmatch(each)
-            if found is None or each.startswith("-"):
-                fault = None if each.startswith(("-", "~")) else _missing_value(each, arguments)
-                taken = [each]
-            elif found["name"] == "experiment" and literal(found["value"]).endswith((".yaml", ".yml")):
+            if each.startswith("-"):
+                taken, fault = [each], None
+            elif found is None or (found["value"] is None and found["sign"] != "~"):
+                fault = _missing_value(each, arguments)
+                taken = [] if fault else [each]
+            elif found["name"] == "experiment" and literal(found["value"] or "").endswith((".yaml", ".yml")):
                 taken, fault = _experiment_file(literal(found["value"]), folder)
             else:
-                taken, fault = _usable(found["sign"], found["name"], found["value"], arguments)
-            known += [] if fault else taken
+                taken, fault = _usable(found, arguments)
+            known += taken
             faults += [fault] if fault else []
         yield known, faults
 
@@ -125,28 +131,48 @@ def literal(value: str) -> str:
     return inner[:-1]
 
 
-def _usable(sign: str, name: str, value: str, arguments: Sequence[str]) -> tuple[list[str], str | None]:
+def _usable(found: re.Match[str], arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Return an override as Hydra takes it, and what is wrong with it."""
+    name, value, given = found["name"], found["value"], found[0]
+    if re.match("hydra[./]", name):
+        return [f"{found['sign']}{name}={_in_grammar(name, value)}" if value else given], None
+    group, _, package = name.partition("@")
+    is_choice = group in _groups() and not (value or "").startswith("{")
+    if is_choice and package and name != _OF_VALIDATION:
+        return [], f"{given}: cannot be chosen for {package}; leave out @{package}"
+    if not is_choice and (fault := unknown_name(name)):
+        return [], fault
+    if found["sign"] == "~":
+        return ([f"~{name}"], None) if value is None else ([], f"{given}: write ~{name}, without a value")
+    if is_choice:
+        fault = _unknown_choice(group, literal(value), arguments)
+        return [] if fault else [f"{name}={value}"], fault
+    chosen = [each.lstrip("+").partition("=")[0] for each in arguments]
+    if name.startswith("sweep.") and not {"sweep", "experiment"} & set(chosen):
+        return [], f"{name}={value}: no sweep was named; give sweep=joint or another of configs/sweep"
+    if re.search(r"(?<!\\)\$\{([^}]*$|\})", value):
+        return [], f"{given}: ${{ begins a reference such as ${{name}}; as a part of a text write \\${{"
+    # Forced, because Hydra refuses what the YAML lacks, as below an empty mapping.
+    return [f"++{name}={_in_grammar(name, value, bool(_SEVERAL & set(arguments)))}"], None
+
+
+def _in_grammar(name: str, value: str, several: bool = False) -> str:
+    """Return the value of a setting as Hydra's grammar takes it.
+
+    What the grammar does not take, and several values for one run, become a text, for the setting to judge.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Quote, QuotedString
     from hydra.errors import HydraException
 
-    group = configs_dir() / name.partition("@")[0]  # of YAML files, of which an override chooses one
-    if group.is_dir():
-        return [f"{sign}{name}={value}"], _unknown_choice(group, literal(value), arguments)
-    if not name.startswith("hydra") and (fault := unknown_name(name)):
-        return [], fault
-    chosen = [each.lstrip("+").partition("=")[0] for each in arguments]
-    if not sign and name.startswith("sweep.") and not {"sweep", "experiment"} & set(chosen):
-        return [], f"{name}={value}: no sweep was named; give sweep=joint or another of configs/sweep"
-    if name in _paths() and value not in ("", "null") and not _QUOTED.fullmatch(value):
-        value = QuotedString(value, Quote.single).with_quotes()
-    override = f"{sign}{name}={value}"
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException as error:
-        return [], f"{name}={value}: cannot be parsed: {str(error).splitlines()[0]}"
-    return [override], None
+    if value in ("", "null") or _QUOTED.fullmatch(value):
+        return value
+    if name not in _paths() and (several or not is_text(name)):
+        with suppress(HydraException):
+            parsed = OverridesParser.create().parse_override(f"{name}={value}")
+            if several or not parsed.is_sweep_override():
+                return value
+    return str(QuotedString(value, Quote.single).with_quotes())
 
 
 def _paths() -> set[str]:
@@ -155,15 +181,25 @@ def _paths() -> set[str]:
     return own | {"hydra.run.dir", "hydra.sweep.dir"}
 
 
-def _unknown_choice(group: Path, value: str, arguments: Sequence[str]) -> str | None:
+def _groups() -> set[str]:
+    """Return the groups of YAML files of which an override chooses one."""
+    root = configs_dir()
+    # The networks are files that model.config_path names.
+    return {each.relative_to(root).as_posix() for each in root.rglob("*") if each.is_dir()} - {"network"}
+
+
+def _unknown_choice(name: str, value: str, arguments: Sequence[str]) -> str | None:
     # Further folders may have further choices; Hydra knows.
     has_more_folders = any("searchpath" in each or each.startswith("--config-dir") for each in arguments)
-    known = sorted(file.stem for file in group.glob("*.yaml"))
-    # A list or a sweep of several choices is Hydra's to read.
-    if value in known or has_more_folders or not re.fullmatch(r"[\w.+-]*", value):
+    known = sorted(file.stem for file in (configs_dir() / name).glob("*.yaml"))
+    is_list = value.startswith("[") or bool(_SEVERAL & set(arguments))
+    given = value.strip("[]").split(",") if is_list else [value]
+    wrong = [each for each in given if each.strip() not in known]
+    if has_more_folders or not wrong:
         return None
-    name = group.relative_to(configs_dir()).as_posix()
-    close = get_close_matches(value, known, n=1)
+    if "," in wrong[0]:
+        return f"{name}={value}: one run has one choice; allowed are {', '.join(known)}"
+    close = get_close_matches(wrong[0], known, n=1)
     meant = f", did you mean {name}={close[0]}?" if close else ""
     return f"{name}={value}: unknown choice{meant}; allowed are {', '.join(known)}"
 

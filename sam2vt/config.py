@@ -7,12 +7,14 @@ them. Importing this module loads neither torch nor Ray.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from sam2vt.data_config import READING as READING
 from sam2vt.data_config import AugmentConfig as AugmentConfig
 from sam2vt.data_config import DatasetConfig, ValDatasetConfig
+from sam2vt.errors import ConfigError
 from sam2vt.settings import (
     AMOUNT,
     DEVICE,
@@ -22,11 +24,13 @@ from sam2vt.settings import (
     above,
     at_least,
     follow,
+    is_given,
     make_pair,
     one_of,
     remember_given,
     setting,
     some_of,
+    types_of,
     within,
 )
 
@@ -35,10 +39,22 @@ from sam2vt.settings import (
 
 _FRACTION = Rule(lambda v: 0 < v < 1, "above 0 and below 1")
 _SHARE = within(0, 1)
+_DROPOUT = Rule(lambda v: 0 <= v < 1, "from 0 to below 1, or null for the network's own")
 _FACTOR = Rule(lambda v: 0 < v <= 1, "above 0 and up to 1")
 _NON_EMPTY = Rule(lambda v: len(v) > 0, "not empty")
+# Hiera's deepest features have a 32nd of the side.
+_SIDE = Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit="pixels")
+_STRIDE = Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels")
+_PARTS = ("memory_attention", "memory_encoder", "mask_decoder")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")  # the seeds that NumPy takes
 _FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), at_least(1, "CPUs")
+
+# The adapters, each with the parts of the network that it adds parameters to, whatever its settings.
+ADAPTED_PARTS: Dict[str, Tuple[str, ...]] = {"none": ()}
+
+
+def _limit(unit: str) -> Rule:
+    return Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit", unit=unit)
 
 
 @remember_given
@@ -56,23 +72,14 @@ class ModelConfig:
         path="network",
     )
     trainable_modules: List[str] = setting(
-        ["memory_attention", "memory_encoder", "mask_decoder"],
+        list(_PARTS),
         'Modules that train: names or patterns such as image_encoder.neck or "*".',
         Rule(all, "a list of names or patterns"),
     )
     device: str = setting("auto", "Where load() puts the weights outside of Lightning.", DEVICE)
     num_maskmem: int = setting(7, "Frames in the memory bank.", _FRAMES)
-    # Hiera's deepest features have a 32nd of the side.
-    image_size: int = setting(
-        512,
-        "Side of the square input.",
-        Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit="pixels"),
-    )
-    backbone_stride: int = setting(
-        16,
-        "Stride of the features that the memory works on.",
-        Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels"),
-    )
+    image_size: int = setting(512, "Side of the square input.", _SIDE)
+    backbone_stride: int = setting(16, "Stride of the features that the memory works on.", _STRIDE)
     use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
     max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
     add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers carry a code of their time.")
@@ -84,9 +91,7 @@ class ModelConfig:
     num_correction_clicks: int = setting(
         0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
     )
-    correction_from_gt: float = setting(
-        0.1, "Share of clicks drawn from the mask, not the errors.", within(0, 1)
-    )
+    correction_from_gt: float = setting(0.1, "Share of clicks drawn from the mask, not the errors.", _SHARE)
     bptt_frames: Optional[int] = setting(
         None, "Frames after which the gradient through the memory is cut; null: never.", _FRAMES
     )
@@ -96,33 +101,27 @@ class ModelConfig:
         None, "bf16 for a frozen image encoder alone; null: the trainer's.", one_of("bf16")
     )
     memory_dropout: Optional[float] = setting(
-        None,
-        "Dropout of the memory attention; null: the network's own, 0.1 in SAM 2's.",
-        Rule(lambda v: 0 <= v < 1, "a number from 0 to below 1, or null for the network's own"),
+        None, "Dropout of the memory attention; null: the network's own, 0.1 in SAM 2's.", _DROPOUT
     )
     compile: List[str] = setting(
         [],
-        "Parts that torch.compile speeds up; rounding and random draws change.",
-        some_of("image_encoder", "memory_attention", "memory_encoder", "mask_decoder"),
+        "Parts sped up by torch.compile; rounding and draws change.",
+        some_of("image_encoder", *_PARTS),
     )
     pad_memory: bool = setting(False, "Pad the memory to one shape, for a compiled memory_attention.")
     cuda_graphs: bool = setting(False, "Replay the compiled parts as CUDA graphs; needs pad_memory.")
     recompute: List[str] = setting(
         [],
         "Parts with activation checkpointing: less memory, more time.",
-        some_of("image_encoder", "encoder_blocks", "memory_attention", "memory_encoder", "mask_decoder"),
+        some_of("image_encoder", "encoder_blocks", *_PARTS),
     )
     speedups: str = setting(
         "auto",
         "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
-    adapter: str = setting("none", "Small parameters that train beside frozen weights.", one_of("none"))
-    adapter_settings: Any = setting(
-        None,
-        "The adapter's own settings, a mapping.",
-        Rule(lambda v: v is None or isinstance(v, dict), "a mapping, or null"),
-    )
+    adapter: str = setting("none", "Small parameters trained beside frozen weights.", one_of(*ADAPTED_PARTS))
+    adapter_settings: Optional[Dict[str, Any]] = setting(None, "The adapter's own settings, a mapping.")
 
 
 @dataclass
@@ -139,14 +138,10 @@ class LossConfig:
     focal_weight: float = setting(0.0, "Weight of the focal loss of the masks.", at_least(0))
     # Both are faster, but results change.
     resolution: str = setting(
-        "full",
-        "Size of the compared masks; low: a quarter of the side, which is faster.",
-        one_of("full", "low"),
+        "full", "Size of the compared masks; low: a quarter of the side, faster.", one_of("full", "low")
     )
     num_points: Optional[int] = setting(
-        None,
-        "Points per mask to compare while training, most where it is uncertain; null: all pixels.",
-        at_least(1, "points"),
+        None, "Points compared per mask in training, most where uncertain; null: all.", at_least(1, "points")
     )
 
     @classmethod
@@ -200,11 +195,7 @@ class TrainerConfig:
     accelerator: str = setting("auto", "Kind of device.", one_of("auto", "cpu", "gpu", "cuda", "mps"))
     devices: Any = setting("auto", "Devices to train on; -1: all.", DEVICES)
     precision: str = setting("32-true", "Numeric precision.", one_of("32-true", "bf16-mixed", "16-mixed"))
-    max_epochs: int = setting(
-        10,
-        "Epochs after which the run ends.",
-        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 where max_steps ends the run", unit="epochs"),
-    )
+    max_epochs: int = setting(10, "Epochs after which the run ends.", _limit("epochs"))
     gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
     accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1, "batches"))
     limit_train_batches: float = setting(1.0, "Batches per epoch: a float is a share of them.", AMOUNT)
@@ -222,11 +213,7 @@ class TrainerConfig:
     early_stopping_patience: Optional[int] = setting(
         None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
     )
-    max_steps: int = setting(
-        -1,
-        "Optimizer steps after which the run ends.",
-        Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit", unit="optimizer steps"),
-    )
+    max_steps: int = setting(-1, "Optimizer steps after which the run ends.", _limit("optimizer steps"))
     check_val_every_n_epoch: int = setting(1, "Epochs per validation.", at_least(1, "epochs"))
     num_overlay_videos: int = setting(4, "Validation videos drawn with masks at the end.", at_least(0))
     checkpoint_every_n_steps: Optional[int] = setting(
@@ -240,9 +227,7 @@ class RayConfig:
     """Where the steps run when `ray_jobs/train.py` runs them."""
 
     address: Optional[str] = setting(None, "The cluster; null: RAY_ADDRESS, else this machine.")
-    local_cpus: Optional[int] = setting(
-        None, "Logical CPUs of a Ray started on this machine; null: all.", _CPUS
-    )
+    local_cpus: Optional[int] = setting(None, "Logical CPUs of a Ray started here; null: all.", _CPUS)
     num_workers: Any = setting(
         2, "Training workers; {min: 2, max: 8} shrinks and grows with the cluster.", NUMBER_OF_WORKERS
     )
@@ -273,7 +258,7 @@ class RayConfig:
 
     @property
     def max_workers(self) -> int:
-        """The full number of workers; with the batch size it fixes how many clips a step takes."""
+        """The full number of workers; with the batch size it fixes the clips per step."""
         return self.num_workers["max"] if isinstance(self.num_workers, dict) else self.num_workers
 
     @property
@@ -286,8 +271,8 @@ class RayConfig:
 class Config:
     """Everything that describes a run.
 
-    `model.max_objects` follows `max_objects`, and both image sizes follow `model.image_size`, where they
-    are not given.
+    `model.max_objects` follows `max_objects` where it is not given. One image size is enough: those that are
+    not given follow the model's, else the one of a dataset.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -306,9 +291,7 @@ class Config:
         "Validate on the training videos (none), on whole videos (video), or on each video's end (time).",
         one_of("none", "video", "time"),
     )
-    val_fraction: float = setting(
-        0.2, "Share of the videos, or each video, that split holds back.", _FRACTION
-    )
+    val_fraction: float = setting(0.2, "Share of the videos, or of each, that split holds back.", _FRACTION)
     resume: Optional[str] = setting(
         None, "A checkpoint or run folder to resume from; auto: this run's newest, if any.", path="input"
     )
@@ -326,7 +309,16 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        for name, kind in types_of(self).items():
+            section = getattr(self, name)
+            if is_dataclass(kind) and not isinstance(section, kind):  # type: ignore[arg-type]
+                text = f"must be a {kind.__name__}; load_config reads mappings"  # type: ignore[union-attr]
+                raise ConfigError(f"{name}={section!r}: {text}")
         self.model = follow(self.model, "max_objects", self.max_objects)
+        given = [
+            each.image_size[0] for each in (self.dataset, self.valdataset) if is_given(each, "image_size")
+        ]
+        self.model = follow(self.model, "image_size", given[0] if given else self.model.image_size)
         size = (self.model.image_size, self.model.image_size)
         self.dataset = follow(self.dataset, "image_size", size)
         self.valdataset = follow(self.valdataset, "image_size", size)
@@ -336,6 +328,25 @@ class Config:
         """Folder of the checkpoints."""
         return Path(self.save_dir or f"{self.output_dir}/checkpoints")
 
+
+# Settings that have no effect where another one is false, 0, null or empty.
+NEEDS = {
+    "model.add_tpos_enc_to_obj_ptrs": "model.use_obj_ptrs_in_encoder",
+    "model.max_obj_ptrs_in_encoder": "model.use_obj_ptrs_in_encoder",
+    "model.proj_tpos_enc_in_obj_ptrs": "model.add_tpos_enc_to_obj_ptrs",
+    "model.use_signed_tpos_enc_to_obj_ptrs": "model.add_tpos_enc_to_obj_ptrs",
+    "model.multimask_output_for_tracking": "model.multimask_output_in_sam",
+    "model.correction_from_gt": "model.num_correction_clicks",
+    "model.cuda_graphs": "model.compile",
+    "dataset.augment.blur_sigma": "dataset.augment.blur_probability",
+    "dataset.augment.noise_std": "dataset.augment.noise_probability",
+    "dataset.augment.jpeg_quality": "dataset.augment.jpeg_probability",
+    "trainer.early_stopping_patience": "trainer.limit_val_batches",
+    "trainer.val_check_interval": "trainer.limit_val_batches",
+    "trainer.check_val_every_n_epoch": "trainer.limit_val_batches",
+    "use_wandb": "trainer.logger",
+    "wandb_project": "use_wandb",
+}
 
 # Values that trials can be compared by, and which end of them is best.
 OBJECTIVES = {
@@ -351,7 +362,9 @@ OBJECTIVES = {
 class SweepConfig:
     """Many runs with other values, which `ray_jobs/tune.py` makes."""
 
-    space: Any = setting({}, "Settings to vary, nested as the configuration; a leaf is a range or a choice.")
+    space: Dict[str, Any] = setting(
+        {}, "Settings to vary, nested as the configuration; a leaf is a range or a choice."
+    )
     algorithm: str = setting("tpe", "How values are drawn; tpe is Optuna's.", one_of("tpe", "random", "grid"))
     scheduler: str = setting(
         "asha",
@@ -360,16 +373,12 @@ class SweepConfig:
     )
     # One trial would be the unswept configuration alone.
     num_trials: int = setting(
-        16,
-        "Trials; the first is always the unswept configuration.",
-        Rule(lambda v: v >= 2, "at least 2: the first is the unswept configuration"),
+        16, "Trials; the first is always the unswept configuration.", Rule(lambda v: v >= 2, "at least 2")
     )
     objectives: List[str] = setting(["val/J&F"], f"One or two of {', '.join(OBJECTIVES)}; the first decides.")
     seed: int = setting(0, "Seed of the drawn values.", _SEED)
     max_concurrent: Optional[int] = setting(
-        None,
-        "Trials at the same time; null: as many as the cluster has room for.",
-        Rule(lambda v: v >= 1, "at least 1, or null for as many as fit"),
+        None, "Trials at the same time; null: as many as the cluster has room for.", at_least(1)
     )
     keep_best: int = setting(1, "Trials whose checkpoints are kept, beside the unswept.", at_least(1))
     grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)

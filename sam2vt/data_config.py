@@ -23,6 +23,9 @@ from sam2vt.settings import (
 _SHARE, _PROBABILITY, _ZOOM = within(0, 1), within(0, 1, "probability"), range_within(0.1, 10)
 _FRAMES, _CLIPS = at_least(1, "frames"), at_least(1, "clips")
 
+# Settings of a dataset by which its files are read; verbs take them as options.
+READING = ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours")
+
 
 @dataclass
 class AugmentConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,13 @@ class ConfigError(Sam2vtError, ValueError):
 
     @classmethod
     def listing(cls, what: str, faults: Sequence[str]) -> ConfigError:
-        """Return the error of all `faults` of `what`, one per line, each once."""
-        once = list(dict.fromkeys(faults))
+        """Return the error of all `faults` of `what`, one per line, each once.
+
+        A setting that was misspelt is not said to be missing as well.
+        """
+        meant = re.findall(r"did you mean (\S+)\?", "\n".join(faults))
+        told = [each for each in faults if "has to be given" in each and re.split("[=:]", each)[0] in meant]
+        once = [each for each in dict.fromkeys(faults) if each not in told]
         number = "1 fault" if len(once) == 1 else f"{len(once)} faults"
         return cls("\n".join([f"{what} has {number}:", *(f"  - {fault}" for fault in once)]), once)
 

@@ -15,6 +15,7 @@ Section = TypeVar("Section")
 
 _KEY = "setting"  # of a dataclass field's metadata
 _GIVEN = "_given"  # names of the settings that a section's constructor was given
+_FOLLOWED = "_followed"  # values that were taken over from elsewhere, by the settings' names
 
 
 class Rule(NamedTuple):
@@ -105,12 +106,14 @@ def _is_number_of_workers(value: Any) -> bool:
     return 1 <= value["min"] <= value["max"]
 
 
-_PROMPTS = ("point", "box", "bbox", "mask")
+PROMPT_KINDS = ("point", "box", "mask")
+PROMPT_ALIASES = {"bbox": "box"}  # as configurations of SAM 2 name it
+PROMPT_NAMES = (*PROMPT_KINDS, *PROMPT_ALIASES)
 
 
 def _are_prompt_types(value: list[str]) -> bool:
-    kinds = {"box" if kind == "bbox" else kind for kind in value}
-    return set(value) <= set(_PROMPTS) and (len(value) == 1 or len(kinds) > 1)
+    kinds = {PROMPT_ALIASES.get(kind, kind) for kind in value}
+    return kinds <= set(PROMPT_KINDS) and (len(value) == 1 or len(kinds) > 1)
 
 
 DEVICE = Rule(_is_device, "auto, cpu, cuda, cuda:<index> or mps")
@@ -123,8 +126,8 @@ NUMBER_OF_WORKERS = Rule(
 )
 PROMPT_TYPES = Rule(
     _are_prompt_types,
-    f"a list of {', '.join(_PROMPTS)}; repeats are weights, so a list of one type has it once",
-    _PROMPTS,
+    f"a list of {', '.join(PROMPT_NAMES)}; repeats are weights, so a list of one type has it once",
+    PROMPT_NAMES,
 )
 
 
@@ -141,6 +144,18 @@ def settings_of(section: Any) -> dict[str, Setting]:
 def choices(section: type, name: str) -> tuple[str, ...]:
     """Return the texts that a setting may be, or that its list may contain."""
     return settings_of(section)[name].allowed.choices
+
+
+def value_at(section: Any, name: str) -> Any:
+    """Return the value of a setting or section by its dotted name; None where there is none."""
+    return functools.reduce(lambda value, part: getattr(value, part, None), name.split("."), section)
+
+
+def show(value: Any) -> str:
+    """Return a value as YAML writes it, for messages."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def default_of(section: Any, name: str) -> Any:
@@ -186,7 +201,7 @@ def require(section: type, name: str, value: Any, shown: str = "") -> None:
     """Raise ConfigError where a value is not one that the setting `name` allows; null is not judged."""
     rule = settings_of(section)[name].allowed
     if value is not None and not rule.fits(value):
-        raise ConfigError(f"{shown or name}={value!r}: must be {rule.text}")
+        raise ConfigError(f"{shown or name}={show(value)}: must be {rule.text}")
 
 
 def remember_given(section: type[Section]) -> type[Section]:
@@ -210,13 +225,25 @@ def follow(section: Section, name: str, value: Any) -> Section:
 
     The result is a copy where that changes anything: one section may belong to several configurations.
     """
-    current = getattr(section, name)
-    given = name in getattr(section, _GIVEN, ()) or current != default_of(section, name)
-    if given or current == value:
+    if getattr(section, name) == value or is_given(section, name):
         return section
     followed = copy.copy(section)
     setattr(followed, name, value)
+    settle(followed, name)
     return followed
+
+
+def settle(section: Any, name: str) -> None:
+    """Let the current value of a setting count as taken over: it follows again where another one leads."""
+    object.__setattr__(section, _FOLLOWED, {**getattr(section, _FOLLOWED, {}), name: getattr(section, name)})
+
+
+def is_given(section: Any, name: str) -> bool:
+    """Tell whether somebody asked for the value of a setting, be it the default."""
+    current, followed = getattr(section, name), getattr(section, _FOLLOWED, {})
+    if name in followed:
+        return bool(current != followed[name])
+    return name in getattr(section, _GIVEN, ()) or current != default_of(section, name)
 
 
 def make_pair(section: Any, name: str, meaning: str) -> None:
@@ -226,5 +253,5 @@ def make_pair(section: Any, name: str, meaning: str) -> None:
     """
     values = getattr(section, name)
     if not isinstance(values, (list, tuple)) or len(values) != 2:
-        raise ConfigError(f"{name}={values!r}: must be {meaning}")
+        raise ConfigError(f"{name}={show(values)}: must be {meaning}")
     setattr(section, name, tuple(values))

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import HYDRA_VERSION_BASE, literal, load_overrides, usable_overrides
+from sam2vt.composing import HYDRA_VERSION_BASE, compose_config, literal, load_overrides, usable_overrides
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
@@ -37,13 +37,15 @@ def setup_logging(log_level: str = "INFO") -> None:
         package.addHandler(handler)
 
 
-def train(config: Config) -> L.Trainer:
+def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     """Train as configured and return the trainer; the run is written to `config.output_dir`.
+
+    A nested mapping is read by `load_config`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
     """
-    validate(config)
+    config = validate(config)
     import lightning as L
 
     from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
@@ -169,8 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with exit_on_error(), usable_overrides(given) as (known, faults):
             if faults:
                 load_overrides(given, takes_options=True)  # raises, with the faults of the rest
+            if not any(each.startswith("-") for each in given):
+                compose_config(given)  # raises in our words, not Hydra's
             sys.argv = [command[0], *known]
-            _make_output_dir(given)
+            _make_output_dir(known)
             run(task)()
     except SystemExit as end:
         # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
@@ -183,7 +187,7 @@ def _make_output_dir(arguments: Sequence[str]) -> None:
     """Make the run folder that was asked for; Hydra would show a traceback where it cannot be made."""
     for each in arguments:
         name, _, value = each.partition("=")
-        if name == "output_dir" and value and "${" not in value:
+        if name == "++output_dir" and value and "${" not in value:
             Path(literal(value)).mkdir(parents=True, exist_ok=True)
 
 

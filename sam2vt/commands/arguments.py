@@ -6,11 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from sam2vt.config import DatasetConfig
+from sam2vt.config import READING, DatasetConfig
 from sam2vt.settings import choices, settings_of
-
-# Settings of a dataset that are arguments of every verb that reads one, as --dataset-type.
-READING = ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours")
 
 
 def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
@@ -29,7 +26,8 @@ def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
 
 def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
     """Add the overrides of a configuration."""
-    parser.add_argument("overrides", nargs="*", help=f"as for train, such as {example}")
+    # Without a default argparse would name them among those that are required.
+    parser.add_argument("overrides", nargs="*", default=[], help=f"as for train, such as {example}")
 
 
 def dataset_of(options: argparse.Namespace) -> DatasetConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from sam2vt.commands.arguments import add_data, records_of
-from sam2vt.train import setup_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the dataset and print how many videos it has."""
     from sam2vt.core.data.writing.conversion import ConvertOptions
-    from sam2vt.core.data.writing.convert import convert
+    from sam2vt.core.data.writing.convert import check_target, convert
 
-    setup_logging()
+    check_target(options.to)  # before the data is opened, which may take minutes
     how = ConvertOptions(options.encode, options.link, options.fps)
     records = records_of(options)
     convert(records, options.out, options.to, how, options.lossy)

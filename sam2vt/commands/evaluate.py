@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2vt.commands.arguments import add_data, count, records_of
+from sam2vt.config import ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import ConfigError
-from sam2vt.train import setup_logging
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, require
 
 if TYPE_CHECKING:
     from sam2vt.core.evaluation.jf import ObjectScore
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a training checkpoint, exported or Meta's weights; path or URI")
     add_data(parser)
     parser.add_argument("--out", default="runs/evaluate", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--prompt", default="mask", help="mask, box or point (default: %(default)s)")
+    kinds = f"{', '.join(PROMPT_KINDS)} (default: %(default)s)"
+    parser.add_argument("--prompt", default="mask", choices=PROMPT_NAMES, metavar="KIND", help=kinds)
     parser.add_argument("--points", type=count, default=1, help="positive points of a point prompt")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
     parser.add_argument("--network", help="the network's YAML, for weights alone")
@@ -44,7 +46,9 @@ def run(options: argparse.Namespace) -> None:
     """
     from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
-    setup_logging()
+    # Before the data is opened, which may take minutes.
+    require(ModelConfig, "device", options.device, "--device")
+    require(ModelConfig, "image_size", options.image_size, "--image-size")
     folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from sam2vt.commands.arguments import READING, add_data, dataset_of
+from sam2vt.commands.arguments import add_data, dataset_of
+from sam2vt.config import READING
 from sam2vt.errors import ConfigError
-from sam2vt.train import setup_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,6 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.data.formats import load_records
     from sam2vt.core.data.records.table import SUFFIX, write_records
 
-    setup_logging()
     # Checked first: a large dataset takes minutes to read.
     if not options.out.endswith(SUFFIX):
         raise ConfigError(f"{options.out}: the name of a record table has to end in {SUFFIX}")

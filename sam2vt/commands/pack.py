@@ -6,7 +6,6 @@ import argparse
 
 from sam2vt.commands.arguments import add_data, positive, records_of
 from sam2vt.errors import ConfigError
-from sam2vt.train import setup_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,6 @@ def run(options: argparse.Namespace) -> None:
     """Write the shards, or check those of a pack; a bad one ends with exit code 1."""
     from sam2vt.core.data.writing.pack import PackOptions, pack
 
-    setup_logging()
     if options.verify:
         return _verify(options.data)
     if options.out is None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sam2vt.commands.arguments import add_overrides, positive
 from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
-from sam2vt.train import setup_logging
 
 if TYPE_CHECKING:
     from sam2vt.config import Config
@@ -32,7 +31,6 @@ def run(options: argparse.Namespace) -> None:
     """
     from sam2vt.core.evaluation.drawing import draw_sheet
 
-    setup_logging()
     # Before the clips are drawn, which takes a while.
     path = Path(options.out)
     if path.suffix.lower() != ".png":

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2vt.commands.arguments import add_data, dataset_of, positive
-from sam2vt.train import setup_logging
 
 if TYPE_CHECKING:
     from sam2vt.core.data.checking.dataset import DatasetFindings
@@ -44,7 +43,6 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.data.checking.video import VideoCheck
     from sam2vt.core.data.opening import open_records
 
-    setup_logging()
     settings = dataset_of(options)
     check = VideoCheck(options.read, options.clip_length, options.frame_stride)
     found, records = check_dataset(

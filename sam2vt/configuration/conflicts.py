@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sam2vt.config import Config, LossConfig
+from sam2vt.config import NEEDS, READING, Config, LossConfig
 from sam2vt.configuration.mixture import find_member_faults
 from sam2vt.configuration.model_conflicts import check_model
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report, changed_settings
-from sam2vt.settings import settings_of, types_of, walk, wrong_values
+from sam2vt.settings import settings_of, show, types_of, walk, wrong_values
 
 _SECTIONS = ("dataset", "valdataset")
 
@@ -26,9 +26,25 @@ def find_faults(config: Config) -> list[Fault]:
     report = Report(config)
     of_data = (_sizes, _paths, _mixture, _data, _augment, _validation)
     of_training = (check_model, _loss, _optimizer, _scheduler, _trainer, _run)
-    for check in (*of_data, *of_training):
+    for check in (_needs, *of_data, *of_training):
         check(config, report)
     return report.faults
+
+
+def _needs(config: Config, report: Report) -> None:
+    """Report what is set, or on by default, although the setting that it needs is off."""
+    for name, needed in NEEDS.items():
+        section, _, own_name = name.rpartition(".")
+        value, missing = report.value(name), _missing(report, needed)
+        is_set = value if isinstance(value, bool) else own_name in changed_settings(report.value(section))
+        if missing and is_set:
+            report.clash(name, missing, f"{own_name} needs {missing}, which is off; change one of them")
+
+
+def _missing(report: Report, needed: str) -> str | None:
+    """Return `needed` if it is off, or what is off of all that it needs itself."""
+    beyond = _missing(report, NEEDS[needed]) if needed in NEEDS else None
+    return beyond or (None if report.value(needed) else needed)
 
 
 def _sizes(config: Config, report: Report) -> None:
@@ -94,7 +110,7 @@ def _mixture(config: Config, report: Report) -> None:
         if settings.datasets and settings.data_path:
             report.clash(f"{section}.data_path", f"{section}.datasets", "give one of them")
         for member in found:
-            wrong = [f"{name}={value!r} {text}" for name, value, text in wrong_values(member.settings)]
+            wrong = [f"{name}={show(value)}: {text}" for name, value, text in wrong_values(member.settings)]
             wrong += [f"{name}={path!r}: {text}" for name, path, text in _missing_inputs(member.settings)]
             texts = [f"{section}.datasets, {member.name}: {text}" for text in wrong]
             report.faults += [Fault((f"{section}.datasets",), text) for text in texts]
@@ -139,10 +155,6 @@ def _one_dataset(section: str, report: Report) -> None:
 
 
 def _augment(config: Config, report: Report) -> None:
-    for kind, strength in (("blur", "blur_sigma"), ("noise", "noise_std"), ("jpeg", "jpeg_quality")):
-        switch = f"dataset.augment.{kind}_probability"
-        if report.value(switch) == 0:
-            report.unused(switch, "no frame is altered so", strength)
     given = changed_settings(config.valdataset.augment)
     if given:
         text = f"must be none, has {', '.join(given)}: validation sees the clips as they are"
@@ -163,7 +175,7 @@ def _validation(config: Config, report: Report) -> None:
         report.unused("split", "nothing is held back", "val_fraction")
     if not val.is_given:
         # As the training set has it, it may also be given here: it is the same data.
-        for name in ("dataset_type", "identity", "image_root", "allow_absolute_paths", "colours"):
+        for name in READING:
             if getattr(val, name) != getattr(config.dataset, name):
                 report.unused("valdataset.data_path", "the training data is used", name)
 
@@ -218,21 +230,14 @@ def _trainer(config: Config, report: Report) -> None:
             report.clash("ray.use_gpu", accelerator, "must agree")
     if trainer.max_epochs == -1 and trainer.max_steps == -1:
         report.clash("trainer.max_epochs", "trainer.max_steps", "one of them must end the run")
-    if trainer.limit_val_batches == 0:
-        intervals = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
-        report.unused("trainer.limit_val_batches", "there is no validation", *intervals)
-    elif 0 < trainer.max_epochs < trainer.check_val_every_n_epoch:
+    if trainer.limit_val_batches != 0 and 0 < trainer.max_epochs < trainer.check_val_every_n_epoch:
         report.clash("trainer.check_val_every_n_epoch", "trainer.max_epochs", "validation would never run")
     if not trainer.enable_checkpointing and config.save_dir not in ("", f"{config.output_dir}/checkpoints"):
         report.clash("save_dir", "trainer.enable_checkpointing", "no checkpoints are written")
 
 
 def _run(config: Config, report: Report) -> None:
-    if not config.use_wandb:
-        report.unused("use_wandb", "nothing is sent to W&B", "wandb_project")
-    elif not config.trainer.logger:
-        report.clash("use_wandb", "trainer.logger", "there is no logger; set trainer.logger to true")
-    elif find_spec("wandb") is None:
+    if config.use_wandb and find_spec("wandb") is None:
         report.fault("use_wandb", "wandb is not installed; `pip install 'sam2vt[wandb]'`")
     if config.ray.address is not None:
         report.unused("ray.address", "no Ray is started on this machine", "local_cpus")

@@ -5,7 +5,6 @@ python -m sam2vt.configuration.document
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Union, get_args, get_origin
 
 from sam2vt.configuration.names import type_of
 from sam2vt.configuration.reading import configs_dir
-from sam2vt.settings import Setting, default_of, settings_of, types_of
+from sam2vt.settings import Setting, default_of, settings_of, show, types_of
 
 # Each section, and the YAML file that holds all of its settings.
 _FILES = {
@@ -33,9 +32,10 @@ SECTIONS = {name: (type_of(name), f"{file}.yaml") for name, file in _FILES.items
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "text", Any: "any"}
 _HEAD = """# Settings
 
-Every setting, by section. On the command line it follows its section: `optimizer.lr=1e-4`. Paths are taken
-as they are typed, and `null` stands for none. This page and the comments in `configs/` are written by
-`make settings`.
+Every setting, by section. On the command line its name begins with the section: `optimizer.lr=1e-4`. Texts
+and paths are taken as they are typed. In a list or mapping, quote a text that has special characters:
+`dataset.datasets=[{data_path: 'a, b'}]`. `null` means none. `make settings` writes this page and the
+comments in `configs/`.
 """
 
 
@@ -58,6 +58,17 @@ def with_comments(text: str, section: type) -> str:
     return "\n".join(commented).rstrip("\n") + "\n"
 
 
+def with_missing(text: str, section: type) -> str:
+    """Return a YAML file with a line for each setting that it lacks, behind the setting declared before."""
+    lines, place = text.splitlines(), len(text.splitlines())
+    for name in settings_of(section):
+        found = [number for number, line in enumerate(lines) if line.startswith(f"{name}:")]
+        if not found:
+            lines.insert(place, f"{name}: {_value(default_of(section, name))}")
+        place = (found or [place])[0] + 1
+    return "\n".join(lines) + "\n"
+
+
 def _comment(setting: Setting) -> str:
     """Return a setting's meaning, with its choices and unit where that does not name them."""
     meaning = setting.meaning.rstrip(".")
@@ -73,7 +84,7 @@ def write_all(root: Path) -> None:
     (root / "docs" / "settings.md").write_text(settings_page())
     for section, file in SECTIONS.values():
         path = configs_dir() / file
-        path.write_text(with_comments(path.read_text(), section))
+        path.write_text(with_comments(with_missing(path.read_text(), section), section))
 
 
 def _section(name: str) -> Iterator[str]:
@@ -103,8 +114,8 @@ def _type(hint: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """Return a value as YAML has it: JSON, but for the quotes around texts."""
-    return json.dumps(value).replace('"', "") or '""'
+    """Return a value without the quotes that YAML does not need."""
+    return show(value).replace("'", "") or '""'
 
 
 if __name__ == "__main__":

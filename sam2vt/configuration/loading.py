@@ -10,6 +10,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.conflicts import find_faults
 from sam2vt.configuration.reading import plain, read, untuple
 from sam2vt.errors import ConfigError
+from sam2vt.settings import settle, show
 
 _CHECKED = "_checked"  # attribute of a configuration: its content when it was last found right
 
@@ -20,31 +21,40 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
     Raises one `ConfigError` that lists every fault: unknown keys, wrong types, values that are not
     allowed, settings without effect, paths that do not exist.
     """
-    given = {key: value for key, value in plain(mapping).items() if (key, value) != ("sweep", None)}
-    faults = []
+    given, faults = plain(mapping), []
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"config={show(given)}: must be a mapping of settings, such as {{max_objects: 5}}")
+    given = dict(given)
     if given.pop("sweep", None) is not None:
-        faults.append("sweep: one run has no sweep; `ray_jobs/tune.py` takes it, with the same overrides")
+        faults += ["sweep: one run has no sweep; `ray_jobs/tune.py` takes it, with the same overrides"]
     config, unreadable = read(Config, given)
     faults += [fault.text for fault in unreadable]
-    unread = {name for fault in unreadable for name in fault.fields}
     # A field that could not be read holds its default, which says nothing about the others.
+    unread = {name for fault in unreadable for name in fault.fields}
     faults += [fault.text for fault in find_faults(config) if unread.isdisjoint(fault.fields)]
     if faults:
         raise ConfigError.listing("the configuration", faults)
+    # They agree, so that each follows where `dataclasses.replace` changes what it repeats.
+    settle(config.model, "max_objects")
+    for section in (config.model, config.dataset, config.valdataset):
+        settle(section, "image_size")
     setattr(config, _CHECKED, to_dict(config))
     return config
 
 
-def validate(config: Config) -> None:
-    """Raise one `ConfigError` that lists every fault: field, value and what is allowed.
+def validate(config: Config | Mapping[str, Any]) -> Config:
+    """Return the configuration, checked, also that of a nested mapping; see `load_config`.
 
-    A configuration that `load_config` made, or that was validated, is checked again only if it changed:
-    a check looks at files and packages.
+    Raises one `ConfigError` that lists every fault. A configuration that `load_config` made, or that was
+    validated, is checked again only if it changed: a check looks at files and packages.
     """
+    if not isinstance(config, Config):
+        return load_config(config)
     content = to_dict(config)
     if getattr(config, _CHECKED, None) != content:
         load_config(content)
         setattr(config, _CHECKED, content)
+    return config
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -59,5 +69,5 @@ def from_dict(mapping: Mapping[str, Any]) -> Config:
     """
     config, faults = read(Config, mapping)
     if faults:
-        raise ConfigError("\n".join(fault.text for fault in faults))
+        raise ConfigError.listing("the configuration", [fault.text for fault in faults])
     return config

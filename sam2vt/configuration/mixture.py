@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from sam2vt.configuration.reading import Fault, read, unknown_keys, untuple, wrong_type
 from sam2vt.data_config import DatasetConfig
-from sam2vt.settings import is_number
+from sam2vt.settings import is_number, settings_of
 
 _SHARES = ("name", "weight", "repeat")
 # The same for all clips of a batch, or of the mixture as a whole.
@@ -40,21 +40,24 @@ def members(settings: DatasetConfig) -> list[Member]:
     return [_member(settings, entry, "")[0] for entry in settings.datasets]
 
 
-def with_paths(settings: DatasetConfig, change: Any) -> list[dict[str, Any]]:
-    """Return the entries with `change` applied to each of their paths."""
-    paths = ("data_path", "image_root")
-    return [
-        {name: change(value) if name in paths else value for name, value in entry.items()}
-        for entry in settings.datasets
-    ]
+def with_paths(section: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a section of settings with `change` applied to each of its input paths, those of sets too."""
+    paths = [name for name, each in settings_of(section).items() if "input" in each.path]
+    replaced = {name: change(getattr(section, name)) for name in paths}
+    if isinstance(section, DatasetConfig):
+        replaced["datasets"] = [
+            {name: change(value) if name in paths else value for name, value in entry.items()}
+            for entry in section.datasets
+        ]
+    return replace(section, **replaced)
 
 
 def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Member], list[Fault]]:
     """Return the members that can be read, and the faults of `<section>.datasets` on its own."""
     where, entries = f"{section}.datasets", settings.datasets
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
-        text = "must be a list of mappings, such as [{data_path: a, weight: 3}, {data_path: b, weight: 1}]"
-        return [], [Fault((where,), f"{where}={entries!r}: {text}")]
+        text = "a list of mappings, such as [{data_path: a, weight: 3}, {data_path: b, weight: 1}]"
+        return [], [wrong_type(where, entries, text)]
     read_entries = [_member(settings, entry, f"{where}[{place}].") for place, entry in enumerate(entries)]
     found = [member for member, own in read_entries if not own]
     faults = [fault for _, own in read_entries for fault in own]
@@ -76,12 +79,7 @@ def _member(settings: DatasetConfig, entry: Mapping[str, Any], where: str) -> tu
     checks = (
         ("name", name, isinstance(name, str), "a string"),
         ("weight", weight, weight is None or (is_number(weight) and weight > 0), "a number above 0"),
-        (
-            "repeat",
-            repeat,
-            is_number(repeat) and repeat >= 1,
-            "a number of at least 1; give another set more instead",
-        ),
+        ("repeat", repeat, is_number(repeat) and repeat >= 1, "a number of at least 1; give others more"),
     )
     faults += [wrong_type(where + key, value, text) for key, value, fits, text in checks if not fits]
     return Member(str(name), merged, weight, repeat), faults + wrong

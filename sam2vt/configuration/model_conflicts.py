@@ -6,8 +6,9 @@ They tell which parts of a network may train before there is one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from sam2vt.config import Config
+from sam2vt.config import ADAPTED_PARTS, Config
 from sam2vt.configuration.report import Report
 
 # Trainable parts that only work from the second frame of a clip on.
@@ -30,30 +31,29 @@ def check_model(config: Config, report: Report) -> None:
 
 
 def trains(config: Config, part: str) -> bool:
-    """Tell whether `part` of the network, or something in it, may train."""
-    return any(_may_match(pattern, part) for pattern in config.model.trainable_modules)
+    """Tell whether `part` of the network, or something in it, may train, be it an adapter in it."""
+    return _chosen_by(config, part) is not None
+
+
+def _chosen_by(config: Config, part: str) -> str | None:
+    """Return the setting by which `part`, or something in it, may train."""
+    model = config.model
+    chosen = {_TRAINABLE: model.trainable_modules, "model.adapter": _adapted(config)}
+    names = (name for name, patterns in chosen.items() if any(_may_match(each, part) for each in patterns))
+    return next(names, None)
+
+
+def _adapted(config: Config) -> Sequence[str]:
+    return ADAPTED_PARTS.get(config.model.adapter, ())  # a name that is not allowed is a fault of its own
 
 
 def _architecture(config: Config, report: Report) -> None:
     model = config.model
-    of_code = ["proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"]
-    needs = [("multimask_output_in_sam", "needs several masks", ["multimask_output_for_tracking"])]
-    if model.use_obj_ptrs_in_encoder:
-        needs.append(("add_tpos_enc_to_obj_ptrs", "needs the time code", of_code))
-        if model.add_tpos_enc_to_obj_ptrs and model.max_obj_ptrs_in_encoder == 1:
-            text = "the time code is a share of the longest distance, which is 0 here; take at least 2"
-            report.clash("model.max_obj_ptrs_in_encoder", "model.add_tpos_enc_to_obj_ptrs", text)
-    else:
-        pointers = ["add_tpos_enc_to_obj_ptrs", *of_code]
-        needs.append(("use_obj_ptrs_in_encoder", "needs object pointers", pointers))
-        report.unused("model.use_obj_ptrs_in_encoder", "needs object pointers", "max_obj_ptrs_in_encoder")
-    for needed, text, switches in needs:
-        for each in switches:
-            if getattr(model, each) and not getattr(model, needed):
-                report.clash(f"model.{each}", f"model.{needed}", text)
-    if model.num_correction_clicks == 0:
-        report.unused("model.num_correction_clicks", "no clicks are drawn", "correction_from_gt")
-    elif set(config.dataset.prompt_types) == {"mask"}:
+    has_code = model.use_obj_ptrs_in_encoder and model.add_tpos_enc_to_obj_ptrs
+    if has_code and model.max_obj_ptrs_in_encoder == 1:
+        text = "the time code is a share of the longest distance, which is 0 here; take at least 2"
+        report.clash("model.max_obj_ptrs_in_encoder", "model.add_tpos_enc_to_obj_ptrs", text)
+    if model.num_correction_clicks > 0 and set(config.dataset.prompt_types) == {"mask"}:
         text = "only objects prompted by points or boxes are corrected; add point or box"
         report.clash("model.num_correction_clicks", "dataset.prompt_types", text)
 
@@ -79,7 +79,7 @@ def _trainable(config: Config, report: Report) -> None:
 def _memory(config: Config, report: Report) -> None:
     """Report clips or gradients that are too short for a memory that is to train."""
     frames, length = config.model.bptt_frames, config.dataset.video_clip_length
-    patterns = config.model.trainable_modules
+    patterns = [*config.model.trainable_modules, *_adapted(config)]
     if patterns and length == 1 and all(map(_is_memory, patterns)):
         text = "the memory is not used on single frames, so nothing would train; use clips of at least 2"
         report.clash(_TRAINABLE, "dataset.video_clip_length", text)
@@ -95,9 +95,9 @@ def _encoder(config: Config, report: Report) -> None:
     name = "model.encoder_precision"
     if config.model.encoder_precision is None:
         return
-    if trains(config, "image_encoder"):
-        text = "a pattern there may reach into image_encoder; it is for a frozen one, see trainer.precision"
-        report.clash(name, _TRAINABLE, text)
+    if chosen_by := _chosen_by(config, "image_encoder"):
+        text = "may reach into image_encoder; it is for a frozen one, see trainer.precision"
+        report.clash(name, chosen_by, f"{chosen_by} {text}")
     if config.trainer.precision != "32-true":
         text = "the whole model has less than 32 bits already; set it to null"
         report.clash(name, "trainer.precision", text)
@@ -113,12 +113,9 @@ def _cached_features(config: Config, report: Report) -> None:
         report.fault("valdataset.feature_cache", "must be null: validation reads images")
     if config.dataset.feature_cache is None:
         return
-    if trains(config, "image_encoder"):
-        text = (
-            "a pattern there may reach into image_encoder, whose features then change; name what trains "
-            f"without it, such as memory_attention, or set {name}=null"
-        )
-        report.clash(name, _TRAINABLE, text)
+    if chosen_by := _chosen_by(config, "image_encoder"):
+        text = "may reach into image_encoder, whose features then change; train other parts, such as"
+        report.clash(name, chosen_by, f"{chosen_by} {text} memory_attention, or set {name}=null")
     for each in ("compile", "recompute"):
         if "image_encoder" in getattr(config.model, each):
             report.clash(f"model.{each}", name, "no step runs image_encoder; leave it out")
@@ -135,11 +132,9 @@ def _compiling(config: Config, report: Report) -> None:
 
 def _graphs(config: Config, report: Report) -> None:
     name = "model.cuda_graphs"
-    if not config.model.cuda_graphs:
+    if not config.model.cuda_graphs or not config.model.compile:
         return
-    if not config.model.compile:
-        report.unused("model.compile", "replays compiled parts", name)
-    elif config.trainer.accelerator in ("cpu", "mps"):
+    if config.trainer.accelerator in ("cpu", "mps"):
         report.clash(name, "trainer.accelerator", "needs a CUDA GPU")
     elif config.trainer.accumulate_grad_batches > 1:
         text = "a step's gradients are stored where the next step's are written; use dataset.batch_size"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher, get_close_matches
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from sam2vt.config import Config, SweepConfig
 from sam2vt.settings import types_of, walk
@@ -15,44 +15,42 @@ from sam2vt.settings import types_of, walk
 @functools.cache
 def setting_names() -> tuple[str, ...]:
     """Return the dotted names of all settings, those of a sweep last."""
-    return (
-        *(name for name, _, _ in walk(Config)),
-        *(name for name, _, _ in walk(SweepConfig, "sweep.")),
-    )
+    return tuple(name for name, _, _ in [*walk(Config), *walk(SweepConfig, "sweep.")])
 
 
 def type_of(name: str) -> Any:
     """Return the type of a setting, or the dataclass of a group of settings; that of all for no name.
 
-    Below a mapping any key is taken, as in `ray.worker_resources.trainer_slot`. Raises KeyError where there
-    is no such setting.
+    Below a mapping any key is taken, as in `ray.worker_resources.trainer_slot`. None: there is no such
+    setting.
     """
     kind: Any = Config
-    for part in filter(None, name.split(".")):
+    for part in name.split(".") if name else ():
         if kind is Config and part == "sweep":
             kind = SweepConfig
         elif is_dataclass(kind):
-            kind = types_of(kind)[part]
-        elif kind is not Any and "Dict" not in str(kind):
-            raise KeyError(name)
-        else:
-            kind = Any
+            kind = types_of(kind).get(part)
+        else:  # whatever is in a mapping may itself be one
+            kind = dict[str, Any] if "dict" in str(kind).lower() else None
     return kind
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a setting is a text, perhaps null."""
+    kind = type_of(name)
+    return kind is str or (get_origin(kind) is Union and str in get_args(kind))
 
 
 def unknown_name(name: str) -> str | None:
     """Return the fault of a name that is no setting, with what it may mean; None for a known one."""
-    known, wrong = name, ""
-    while True:  # from the end to the first part that is wrong
-        try:
-            kind = type_of(known)
-            break
-        except KeyError:
-            known, _, wrong = known.rpartition(".")
-    if not wrong:
+    if type_of(name) is not None:
         return None
-    beside = list(types_of(kind)) if is_dataclass(kind) else []
-    return unknown_key(name, beside)
+    known = name
+    while (kind := type_of(known)) is None:  # from the end to the first part that is wrong
+        known = known.rpartition(".")[0]
+    if is_dataclass(kind):
+        return unknown_key(name, list(types_of(kind)))
+    return f"{unknown_key(name, [])}; {known} is one value and given as a whole"
 
 
 def unknown_key(name: str, beside: Sequence[str]) -> str:

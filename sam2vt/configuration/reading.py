@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from sam2vt.configuration.names import unknown_key
 from sam2vt.errors import ConfigError
-from sam2vt.settings import Section, types_of, wrong_values
+from sam2vt.settings import Section, show, types_of, wrong_values
 
-_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string", Any: "any value"}
 
 
 class Fault(NamedTuple):
@@ -31,7 +32,8 @@ def plain(mapping: Any) -> Any:
     try:
         return OmegaConf.to_container(mapping, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be resolved: {error}") from error
+        name, text = getattr(error, "full_key", ""), str(error).partition("\n")[0]
+        raise ConfigError.listing("the configuration", [f"{name}: cannot be resolved: {text}"]) from error
 
 
 def untuple(value: Any) -> Any:
@@ -65,7 +67,7 @@ def checked(kind: type[Section], given: Mapping[str, Any], where: str) -> Sectio
     Raises ConfigError for unknown names, wrong types and values that are not allowed; `where` precedes names.
     """
     section, faults = read(kind, given, where)
-    wrong = [f"{where}{name}={value!r}: {text}" for name, value, text in wrong_values(section)]
+    wrong = [f"{where}{name}={show(value)}: {text}" for name, value, text in wrong_values(section)]
     if faults or wrong:
         raise ConfigError("\n".join([*(fault.text for fault in faults), *wrong]))
     return section
@@ -87,6 +89,8 @@ def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
     if origin is Union:
         inner = next(a for a in arguments if a is not type(None))
         return (None, []) if value is None else convert(value, inner, where)
+    if isinstance(value, str) and (origin in (list, tuple, dict) or hint is Any):
+        value = _container(value)
     if origin in (list, tuple):
         return _convert_sequence(value, origin, arguments, where)
     if origin is dict:
@@ -94,6 +98,22 @@ def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
     if hint is Any or _is_a(value, hint):
         return value, []
     return None, [wrong_type(where, value, _NAMES[hint])]
+
+
+# A mapping with a key that has no value: it is what follows a comma in a text without quotes.
+_CUT_TEXT = re.compile(r"\{[^{}\[\]]*,[^:{}\[\],'\"]+[,}]")
+
+
+def _container(text: str) -> Any:
+    """Return the list or mapping of a text in YAML, else the text: overrides bring such texts along."""
+    if text[:1] not in ("[", "{") or _CUT_TEXT.search(text):
+        return text
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.create(text))
+    except Exception:  # of PyYAML and of OmegaConf
+        return text
 
 
 def _convert_sequence(value: Any, origin: Any, arguments: Any, where: str) -> tuple[Any, list[Fault]]:
@@ -123,12 +143,14 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def wrong_type(where: str, value: Any, expected: str) -> Fault:
-    """Return the fault of a value that is not what is expected."""
-    # YAML 1.1 reads 1e-4 as a text, for want of a point.
+    """Return the fault of a value that is not what is expected, with what may be the slip."""
     hint = ""
-    if isinstance(value, str) and expected == "a number":
+    if isinstance(value, str) and expected == "a number" and re.fullmatch(r"[-+.\de]+", value):
+        # YAML 1.1 reads 1e-4 as a text, for want of a point.
         hint = "; in YAML write it without quotes and with a point, such as 1.0e-4"
-    return Fault((where.rstrip("."),), f"{where.rstrip('.')}={value!r}: must be {expected}{hint}")
+    elif isinstance(value, str) and value[:1] in ("[", "{"):
+        hint = "; a text in it that has , : [ ] { } # or quotes is put in quotes"
+    return Fault((where.rstrip("."),), f"{where.rstrip('.')}={show(value)}: must be {expected}{hint}")
 
 
 def configs_dir() -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import fields
 from typing import Any
 
 from sam2vt.config import Config
 from sam2vt.configuration.reading import Fault
-from sam2vt.settings import default_of, wrong_values
+from sam2vt.settings import default_of, show, value_at, wrong_values
 
 
 class Report:
@@ -25,17 +24,17 @@ class Report:
 
     def value(self, name: str) -> Any:
         """Return the value of a setting, or the section of a name; the whole for no name."""
-        return functools.reduce(getattr, filter(None, name.split(".")), self.config)
+        return value_at(self.config, name) if name else self.config
 
     def fault(self, name: str, text: str) -> None:
         """Add a setting that is wrong on its own."""
-        self.faults.append(Fault((name,), f"{name}={_show(self.value(name))}: {text}"))
+        self.faults.append(Fault((name,), f"{name}={show(self.value(name))}: {text}"))
 
     def clash(self, name: str, other: str, text: str) -> None:
         """Add two settings that conflict, unless one of them is wrong on its own."""
         wrong = {fault.fields[0] for fault in self.faults if len(fault.fields) == 1}
         if not wrong & {name, other}:
-            pair = " with ".join(f"{each}={_show(self.value(each))}" for each in (name, other))
+            pair = " with ".join(f"{each}={show(self.value(each))}" for each in (name, other))
             self.faults.append(Fault((name, other), f"{pair}: {text}"))
 
     def unused(self, other: str, text: str, *names: str) -> None:
@@ -54,9 +53,3 @@ class Report:
 def changed_settings(section: Any) -> list[str]:
     """Return the settings of a section that are not at their defaults."""
     return [f.name for f in fields(section) if getattr(section, f.name) != default_of(section, f.name)]
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(list(value) if isinstance(value, tuple) else value)

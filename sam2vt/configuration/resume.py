@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sam2vt.config import DatasetConfig
+from sam2vt.settings import settings_of, show
+
 # The same data may have been moved.
-_PLACES = ("data_path", "image_root", "allow_absolute_paths")
-# Of the data only how clips are drawn. How many clips a step and an epoch have is compared with the position
+_PATHS = [name for name, each in settings_of(DatasetConfig).items() if "input" in each.path]
+_PLACES = (*_PATHS, "allow_absolute_paths")
+# Of the data only how clips are drawn. How many clips steps and epochs have is compared with the position
 # in them. A feature cache holds the same features, but for rounding.
 _FREE_OF_DATA = (*_PLACES, "datasets", "num_workers", "batch_size", "feature_cache")
 # All fields of these sections change the result but for those named here.
@@ -39,7 +43,7 @@ _COMPARED = (
     "val_fraction",
 )
 _ENDS = ("trainer.max_epochs", "trainer.max_steps")
-_INPUTS = ("dataset.data_path", "dataset.image_root", "valdataset.data_path", "valdataset.image_root")
+_INPUTS = [f"{section}.{name}" for section in ("dataset", "valdataset") for name in _PATHS]
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -89,14 +93,10 @@ def _changed(
         if name == "augment":  # a group of settings, to which a new version may have added some
             lines += [f"{field}.{line}" for line in _changed(list(after[name]), before[name], after[name])]
         else:
-            lines.append(f"{field} was {_show(before[name])}, is {_show(after[name])}")
+            lines.append(f"{field} was {show(before[name])}, is {show(after[name])}")
     return lines
 
 
 def _without_places(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the sets of a mixture without their paths: they may have been moved."""
     return [{name: value for name, value in each.items() if name not in _PLACES} for each in entries]
-
-
-def _show(value: Any) -> str:
-    return "null" if value is None else str(value)

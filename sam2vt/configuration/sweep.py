@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
@@ -14,7 +13,7 @@ from sam2vt.configuration.names import nearest, type_of
 from sam2vt.configuration.reading import convert, plain, read
 from sam2vt.configuration.sweep_space import Dimension, Space, read_space
 from sam2vt.errors import ConfigError
-from sam2vt.settings import types_of, wrong_values
+from sam2vt.settings import show, types_of, value_at, wrong_values
 
 # Folders, devices and logging: the same for every trial, or chosen by the sweep itself.
 _OF_TRAINER = ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
@@ -79,15 +78,11 @@ def load_sweep(composed: Any) -> Sweep:
     base = BaseConfig({**content, "output_dir": config.output_dir})
     settings, found = read(SweepConfig, plain(OmegaConf.create(given)), "sweep.")
     faults = [fault.text for fault in found]
-    faults += [f"sweep.{name}={value!r}: {text}" for name, value, text in wrong_values(settings)]
+    faults += [f"sweep.{name}={show(value)}: {text}" for name, value, text in wrong_values(settings)]
     faults += _objective_faults(settings.objectives)
 
-    def value_of(name: str) -> Any:
-        # Below a mapping, as of ray.worker_resources, there are no attributes.
-        parts, whole = name.split("."), cast(Any, config)
-        return functools.reduce(lambda value, part: getattr(value, part, None), parts, whole)
-
-    space, wrong = read_space(settings.space, _convert_named, value_of)
+    # Below a mapping, as of ray.worker_resources, there are no attributes: such settings have no default.
+    space, wrong = read_space(settings.space, _convert_named, lambda name: value_at(config, name))
     faults += wrong
     if not wrong:
         faults += _space_faults(settings, space, config, base)
@@ -130,7 +125,7 @@ def _space_faults(settings: SweepConfig, space: Space, config: Config, base: Bas
 def _name_faults(name: str, config: Config) -> Iterator[str]:
     """Settings that may not differ between trials."""
     if name in _PLACES or name.startswith("ray."):
-        yield f"sweep.space.{name}: says where a run lies or runs, not what it learns; set it apart"
+        yield f"sweep.space.{name}: says where a run is stored or runs, not what it learns; leave it out"
     judged = name in _JUDGES or name.startswith("valdataset.")
     judged = judged or (name in _DATA and not config.valdataset.is_given)
     if judged or (name == "seed" and config.split != "none" and not config.valdataset.is_given):
@@ -188,9 +183,8 @@ def _value_faults(dimension: Dimension, space: Space, base: BaseConfig) -> Itera
 
 def _convert_named(name: str, value: Any) -> tuple[Any, list[str]]:
     """Return `value` as the type of the setting `name`, and the faults."""
-    try:
-        kind = type_of(name)
-    except KeyError:
+    kind = type_of(name)
+    if kind is None:
         meant = nearest(name)
         return None, [f"{name} is no setting{f', did you mean {meant}?' if meant else ''}"]
     if is_dataclass(kind):

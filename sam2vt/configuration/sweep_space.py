@@ -120,16 +120,15 @@ class Space:
         return all(known.get(name) in allowed for name, allowed in dimension.when.items())
 
 
-def read_space(mapping: Any, convert: Convert, defaults: Callable[[str], Any]) -> tuple[Space, list[str]]:
+def read_space(
+    mapping: Mapping[str, Any], convert: Convert, defaults: Callable[[str], Any]
+) -> tuple[Space, list[str]]:
     """Return the space that `mapping` describes, nested or by dotted names, and its faults.
 
     `defaults` gives the unswept value of a setting.
     """
     faults: list[str] = []
     found: list[Dimension] = []
-    if not isinstance(mapping, Mapping):
-        text = "must be a mapping of settings to ranges or choices, nested or by dotted names"
-        return Space(()), [f"sweep.space={mapping!r}: {text}"]
     for name, leaf in _leaves(mapping, faults):
         if name in [each.name for each in found]:
             faults.append(f"sweep.space.{name}: is given twice, nested and by its dotted name; keep one")

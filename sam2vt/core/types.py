@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from sam2vt.settings import PROMPT_KINDS
+
 if TYPE_CHECKING:  # decoders know these types and do without torch, which takes half a GB of memory
     import torch
     from typing_extensions import NotRequired
 
-PROMPT_TYPES = ("point", "box", "mask")
+PROMPT_TYPES = PROMPT_KINDS
 
 
 class Prompt(TypedDict, total=False):
@@ -38,7 +40,7 @@ class Clip(TypedDict):
     features: NotRequired[list[torch.Tensor]]  # bf16 [T, C, h, w] a level, finest first, from a feature cache
     masks: torch.Tensor  # bool [T, N, H, W]
     valid_masks: torch.Tensor  # bool [T, N]: the object's mask on that frame is known
-    prompts: list[Prompt]  # at least one an object, each with object_index and frame_index
+    prompts: list[Prompt]  # at least one per object, each with object_index and frame_index
     video_id: str
     frame_indices: list[int]  # [T], of the source video
     object_ids: list[int]  # [N], of the source annotation
@@ -150,7 +152,7 @@ class PackedVideo:
     """The rows of Parquet shards that hold a video, a segment of consecutive frames each.
 
     Segment k begins with frame k * segment_frames. With `file` the video is one of that ending and number of
-    bytes, of which each row holds a slice; None: rows hold an encoded image a frame.
+    bytes, of which each row holds a slice; None: rows hold an encoded image per frame.
     """
 
     root: str  # the shards' folder, or its URI

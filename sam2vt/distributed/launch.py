@@ -46,7 +46,7 @@ def fit(
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError if the training
     failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
     """
-    validate(config)  # of one made by hand; one that was loaded is known to be right
+    config = validate(config)  # of one made by hand; one that was loaded is known to be right
     storage = storage or run_storage(config)
     check_config(config, storage)
     config = with_absolute_paths(config, storage)
@@ -112,14 +112,12 @@ def _with_absolute_model(model: ModelConfig) -> ModelConfig:
     config_path = model.config_path
     if Path(config_path).expanduser().is_file():
         config_path = _absolute(config_path)
-    return replace(model, checkpoint_path=_absolute(model.checkpoint_path), config_path=config_path)
+    return replace(with_paths(model, _absolute), config_path=config_path)
 
 
 def _with_absolute_data(dataset: Any) -> Any:
-    paths = {"data_path": _absolute(dataset.data_path), "image_root": _absolute(dataset.image_root)}
-    if dataset.feature_cache is not None:
-        paths["feature_cache"] = cache_root(dataset.feature_cache)
-    return replace(dataset, **paths, datasets=with_paths(dataset, _absolute))
+    cache = dataset.feature_cache
+    return replace(with_paths(dataset, _absolute), feature_cache=cache and cache_root(cache))
 
 
 def _absolute(path: Any) -> Any:

@@ -23,7 +23,7 @@ WORST, BEST = "trial_001", "trial_002"
 SCORES = {WORST: 0.1, BEST: 0.9}
 STEPS = 6
 
-# Beside what makes a run of the fault tests small: two validations, a worker a trial.
+# Beside what makes a run of the fault tests small: two validations, a worker per trial.
 SWEPT = (
     "sweep=default",
     "dataset.clips_per_video=20",

@@ -14,6 +14,7 @@ from ray_jobs import tune as ray_tune
 from sam2vt import cli
 from sam2vt.composing import _paths, compose_config, literal, load_overrides, usable_overrides
 from sam2vt.errors import ConfigError
+from sam2vt.settings import value_at
 
 HOSTILE = [
     "a=b",
@@ -114,8 +115,8 @@ FAULTS = [
     "optimizer.lrr: unknown key, did you mean optimizer.lr?",
     "lr: unknown key, did you mean optimizer.lr?",
     "model=tinny: unknown choice, did you mean model=tiny?",
-    "optimizer.betas=[1: cannot be parsed",
     "optimizer: must be name=value",
+    "optimizer.betas='[1': must be a list of 2 numbers",
     "optimizer.lr=-1: must be above 0",
 ]
 STARTS: dict[str, Callable[[list[str]], Any]] = {
@@ -153,6 +154,21 @@ def test_every_fault_comes_in_one_message(
         ("+optimizer.lrr=1", "optimizer.lrr: unknown key, did you mean optimizer.lr?"),
         ("experiment=null", "experiment=null: unknown choice; allowed are card_16gb"),
         ("=3", "=3: must be name=value"),
+        ("~", "~: must be name=value"),
+        ("~trainer.max_epoch", "trainer.max_epoch: unknown key, did you mean trainer.max_epochs?"),
+        ("~trainer.max_epochs=3", "~trainer.max_epochs=3: write ~trainer.max_epochs, without a value"),
+        ("model@foo=tiny", "model@foo=tiny: cannot be chosen for foo; leave out @foo"),
+        ("+optimizer@_global_=adam", "+optimizer@_global_=adam: cannot be chosen for _global_"),
+        ("model=tiny,small", "model=tiny,small: one run has one choice; allowed are base_plus"),
+        ("model=[tiny,smal]", "model=[tiny,smal]: unknown choice, did you mean model=small?"),
+        ("model=a@b", "model=a@b: unknown choice; allowed are base_plus"),
+        ("network=nano", "network: unknown key"),
+        ("optimizer..lr=1", "optimizer..lr: unknown key, did you mean optimizer.lr?"),
+        (
+            "dataset.datasets.0.data_path=x",
+            "dataset.datasets.0.data_path: unknown key, did you mean dataset.",
+        ),
+        ("trainer.devices.0=1", "trainer.devices.0: unknown key, did you mean trainer.devices?"),
     ],
 )
 def test_what_an_override_may_have_wrong(override: str, said: str) -> None:
@@ -161,17 +177,120 @@ def test_what_an_override_may_have_wrong(override: str, said: str) -> None:
     assert caught.value.faults[0].startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optimizer.lr=1e-4,1e-5"], "optimizer.lr='1e-4,1e-5': must be a number"),
+        (["seed=range(1,3)"], "seed='range(1,3)': must be an integer"),
+        (["trainer.max_epochs=(a"], "trainer.max_epochs='(a': must be an integer"),
+        (["model.trainable_modules=a,b"], "model.trainable_modules='a,b': must be a list of strings"),
+        (
+            ["dataset.prompt_types=[point"],
+            "dataset.prompt_types='[point': must be a list of strings; a text in",
+        ),
+        (["optimizer={lrr: 1}"], "optimizer.lrr: unknown key, did you mean optimizer.lr?"),
+        (["name=${foo"], "name=${foo: ${ begins a reference such as ${name}; as a part of a text write \\${"),
+        (["name=${}"], "name=${}: ${ begins a reference such as ${name}"),
+        (["name=${nowhere}"], "name: cannot be resolved: Interpolation key 'nowhere' not found"),
+        (["seed=${nowhere}"], "seed: cannot be resolved: Interpolation key 'nowhere' not found"),
+        (["hydra.run.dir=x"], "hydra.run.dir=x: is Hydra's; only `sam2vt train` takes it"),
+        (["hydra.foo=x"], "hydra.foo=x: is Hydra's; only `sam2vt train` takes it"),
+        (["~dataset"], "valdataset.image_size: cannot be resolved"),
+    ],
+)
+def test_what_a_value_may_have_wrong(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_overrides(["dataset.data_path=.", *overrides])
+    (fault,) = caught.value.faults
+    assert fault.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("override", "name", "value"),
+    [
+        ("wandb_project=a=b", "wandb_project", "a=b"),
+        ("ray.name='my run, 2'", "ray.name", "my run, 2"),
+        ("ray.name=my run, 2", "ray.name", "my run, 2"),
+        ("name=(a", "name", "(a"),
+        ("name=a(b)", "name", "a(b)"),
+        ("name=7", "name", "7"),
+        ("+optimizer.lr=0.5", "optimizer.lr", 0.5),
+        ("++optimizer.lr=0.5", "optimizer.lr", 0.5),
+        ("optimizer={lr: 0.5}", "optimizer.lr", 0.5),
+        ("ray.worker_resources.slot=1", "ray.worker_resources", {"slot": 1}),
+        ("ray.decode_labels.pool=data", "ray.decode_labels", {"pool": "data"}),
+        ("dataset.colours={grün: [0,255,0]}", "dataset.colours", {"grün": [0, 255, 0]}),
+        ("model=[tiny,nano]", "model.config_path", "network/sam2.1_nano.yaml"),
+        ("~trainer.max_epochs", "trainer.max_epochs", 10),
+    ],
+)
+def test_values_are_taken_as_they_are_typed(override: str, name: str, value: Any) -> None:
+    given = ["dataset.data_path=.", "use_wandb=true" if "wandb" in name else "seed=0", override]
+    try:
+        assert value_at(load_overrides(given), name) == value
+    except ConfigError as error:
+        (fault,) = error.faults  # W&B is perhaps not there
+        assert "is not installed" in fault
+
+
+@pytest.mark.parametrize(
+    ("typed", "folder"),
+    [
+        ("a=b", "a=b"),
+        ("a b", "a b"),
+        ("Bühne_ä", "Bühne_ä"),
+        ("it's", "it's"),
+        ("'a,b'", "a,b"),
+        ("'[1]'", "[1]"),
+        ('"it\'s, [2]"', "it's, [2]"),
+        ("a~b", "a~b"),
+    ],
+)
+def test_paths_in_a_list_of_sets(
+    typed: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir()
+    (tmp_path / "plain").mkdir()
+    given = [f"dataset.datasets=[{{data_path: {typed}, weight: 3e-1}}, {{data_path: plain, weight: 1}}]"]
+    assert [each["data_path"] for each in load_overrides(given).dataset.datasets] == [folder, "plain"]
+
+
+@pytest.mark.parametrize("path", ["a,b", "[1", "a: b, c"])
+def test_paths_in_a_list_that_need_quotes(path: str) -> None:
+    with pytest.raises(ConfigError, match="a text in it that has , : .* is put in quotes"):
+        load_overrides([f"dataset.datasets=[{{data_path: {path}}}]"])
+
+
+@pytest.mark.parametrize("name", ["dataset.dta_path", "data_path", "datset.data_path"])
+def test_misspelt_data_is_not_said_to_be_missing_as_well(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_overrides([f"{name}=x"])
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name}: unknown key, did you mean dataset.data_path?")
+
+
 def test_free_keys_options_and_deletions_are_passed_on() -> None:
     options = ["--cfg", "job", "-m", "hydra.verbose=true"]
-    given = [*options, "~sweep", "+ray.worker_resources.slot=1", "model=a,b"]
+    given = [*options, "~sweep", "++ray.worker_resources.slot=1", "model=tiny,small", "++name=a,b"]
     with usable_overrides(given) as (known, faults):
         assert (known, faults) == (given, [])
-    composed = compose_config(["+ray.worker_resources.slot=1"])
-    assert composed.ray.worker_resources == {"slot": 1}
+
+
+@pytest.mark.parametrize("job", [ray_train, ray_tune])
+def test_a_job_s_help_is_short_and_shows_how_to_start_it(
+    job: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--help", "-h"):
+        job.main([option])
+        shown = capsys.readouterr().out
+        assert len(shown.splitlines()) < 20
+        assert f"python {job.__name__.replace('.', '/')}.py" in shown
+        assert "docs/settings.md" in shown
 
 
 def test_options_are_refused_where_nothing_follows_them(tmp_path: Path) -> None:
     arguments = ["--cfg", "job", f"dataset.data_path={tmp_path}"]
-    with pytest.raises(ConfigError, match="--cfg: is no override; only `sam2vt train` takes options"):
+    with pytest.raises(ConfigError, match="--cfg: is Hydra's; only `sam2vt train` takes it"):
         load_overrides(arguments)
     assert load_overrides(arguments, takes_options=True).dataset.data_path == str(tmp_path)

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from sam2vt.config import Config, DatasetConfig, OptimizerConfig
+from sam2vt.config import ADAPTED_PARTS, NEEDS, Config, DatasetConfig, ModelConfig, OptimizerConfig
 from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
+from sam2vt.configuration.names import setting_names
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
+from sam2vt.settings import one_of, settings_of, value_at
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def change(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def faults(settings: dict[str, Any]) -> list[str]:
-    """The lines of the message, one a fault; none where the configuration is right."""
+    """The lines of the message, one per fault; none where the configuration is right."""
     try:
         load_config(settings)
     except ConfigError as error:
@@ -424,6 +426,10 @@ CONFLICTS = [
     ({"trainer.accelerator": "cpu", "ray.use_gpu": True}, ("ray.use_gpu", "trainer.accelerator")),
     ({"ray.address": "auto", "ray.local_cpus": 4}, ("ray.local_cpus", "ray.address")),
     ({"use_wandb": True, "trainer.logger": False}, ("use_wandb", "trainer.logger")),
+    (
+        {"use_wandb": True, "trainer.logger": False, "wandb_project": "mine"},
+        ("wandb_project", "trainer.logger"),
+    ),
     ({"wandb_project": "mine"}, ("wandb_project", "use_wandb")),
 ]
 
@@ -435,6 +441,52 @@ def test_settings_that_do_not_go_together_are_named_both(
     found = faults(change(settings, changes))
     first, second = names
     assert any(line.startswith(f"  - {first}=") and f" with {second}=" in line for line in found), found
+
+
+@pytest.fixture
+def adapters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter in the encoder and one in the memory, as far as a configuration knows them."""
+    monkeypatch.setitem(ADAPTED_PARTS, "deep", ("image_encoder.trunk",))
+    monkeypatch.setitem(ADAPTED_PARTS, "late", ("memory_attention",))
+    known = settings_of(ModelConfig)["adapter"]._replace(allowed=one_of(*ADAPTED_PARTS))
+    field = ModelConfig.__dataclass_fields__["adapter"]
+    monkeypatch.setattr(field, "metadata", {"setting": known})
+
+
+@pytest.mark.parametrize(
+    ("changes", "clash"),
+    [
+        ({"model.adapter": "deep", "model.recompute": ["encoder_blocks"]}, None),
+        ({"model.adapter": "deep", "optimizer.encoder_lr": 1e-5, "optimizer.layer_decay": 0.9}, None),
+        ({"model.adapter": "late", "dataset.feature_cache": "auto", "model.memory_dropout": 0.0}, None),
+        ({"model.adapter": "deep", "dataset.feature_cache": "auto"}, "dataset.feature_cache='auto'"),
+        ({"model.adapter": "deep", "model.encoder_precision": "bf16"}, "model.encoder_precision='bf16'"),
+    ],
+)
+def test_the_parts_that_an_adapter_reaches_train(
+    settings: dict[str, Any], adapters: None, changes: dict[str, Any], clash: str | None
+) -> None:
+    found = faults(change(settings, {"model.trainable_modules": ["mask_decoder"], **changes}))
+    if clash is None:
+        assert found == []
+    else:
+        (fault,) = found
+        assert fault.startswith(f"  - {clash} with model.adapter='deep'")
+
+
+def test_every_need_is_of_a_setting_and_is_on_by_default(settings: dict[str, Any]) -> None:
+    off = {"use_wandb", "model.compile", "model.num_correction_clicks"}
+    for name, needed in NEEDS.items():
+        assert {name, needed} <= set(setting_names())
+        assert bool(value_at(Config(), needed)) != (needed in off or needed.endswith("_probability"))
+
+
+@pytest.mark.parametrize("name", ["proj_tpos_enc_in_obj_ptrs", "use_signed_tpos_enc_to_obj_ptrs"])
+def test_what_is_off_is_found_through_others(settings: dict[str, Any], name: str) -> None:
+    found = faults(change(settings, {"model.use_obj_ptrs_in_encoder": False}))
+    assert any(
+        line.startswith(f"  - model.{name}=true with model.use_obj_ptrs_in_encoder=false") for line in found
+    )
 
 
 def test_no_loss_at_all_is_refused(settings: dict[str, Any]) -> None:
@@ -498,6 +550,30 @@ def test_validate_finds_wrong_types_in_a_hand_made_config(tmp_path: Path) -> Non
     config.dataset.data_path = str(tmp_path)
     with pytest.raises(ConfigError, match=r"max_objects='3': must be an integer"):
         validate(config)
+
+
+@pytest.mark.parametrize("wrong", [[], None, 3, "text"])
+def test_what_is_no_mapping_is_refused(wrong: Any) -> None:
+    for read in (load_config, validate):
+        with pytest.raises(ConfigError, match="^config=.*: must be a mapping of settings"):
+            read(wrong)
+    with pytest.raises(ConfigError, match=r"^model=.*: must be a ModelConfig; load_config reads mappings"):
+        Config(model=wrong)
+
+
+@pytest.mark.parametrize(
+    ("data", "meant"),
+    [
+        ({"dta_path": "."}, "dataset.data_path"),
+        ({"data_pth": "."}, "dataset.data_path"),
+        ({"datasets": [{"dta_path": "."}]}, "dataset.datasets[0].data_path"),
+    ],
+)
+def test_a_misspelt_setting_is_not_said_to_be_missing_as_well(data: dict[str, Any], meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"dataset": data})
+    (fault,) = caught.value.faults
+    assert f"did you mean {meant}?" in fault
 
 
 def test_an_interpolation_that_leads_nowhere_is_a_config_error() -> None:

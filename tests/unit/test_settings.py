@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from sam2vt.config import Config, DatasetConfig, ModelConfig, SweepConfig
-from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.composing import load_overrides
+from sam2vt.config import Config, DatasetConfig, ModelConfig, SweepConfig, ValDatasetConfig
+from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.errors import ConfigError
 from sam2vt.settings import (
     at_least,
@@ -76,6 +77,52 @@ def test_one_number_of_objects_and_one_image_size_are_enough() -> None:
     assert config.dataset.image_size == config.valdataset.image_size == (256, 256)
     assert load_config({**to_dict(config), "dataset": {"data_path": "."}}).model.max_objects == 5
     assert load_config({"max_objects": 5, "dataset": {"data_path": "."}}).model.max_objects == 5
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"dataset": DatasetConfig(data_path=".", image_size=(256, 256))},
+        {"dataset": DatasetConfig(data_path="."), "valdataset": ValDatasetConfig(image_size=(256, 256))},
+        {"dataset": DatasetConfig(data_path="."), "model": ModelConfig(image_size=256)},
+    ],
+)
+def test_any_one_image_size_is_enough(sections: dict[str, Any]) -> None:
+    config = validate(Config(**sections))
+    assert config.model.image_size == 256
+    assert config.dataset.image_size == config.valdataset.image_size == (256, 256)
+    given = {"dataset": {"data_path": ".", "image_size": [256, 256]}}
+    assert load_config(given).model.image_size == 256
+
+
+def test_two_image_sizes_are_an_error() -> None:
+    data = DatasetConfig(data_path=".", image_size=(256, 256))
+    for other in (
+        {"model": ModelConfig(image_size=512)},
+        {"valdataset": ValDatasetConfig(image_size=(64, 64))},
+    ):
+        with pytest.raises(ConfigError, match="must be equal"):
+            validate(Config(dataset=data, **other))
+
+
+@pytest.mark.parametrize("start", ["made", "loaded", "composed"])
+def test_replacing_a_value_replaces_what_follows_it(start: str) -> None:
+    data = {"data_path": "."}
+    config = {
+        "made": lambda: Config(max_objects=5, dataset=DatasetConfig(**data)),
+        "loaded": lambda: load_config({"max_objects": 5, "model": {"max_objects": 5}, "dataset": data}),
+        "composed": lambda: load_overrides(["max_objects=5", "dataset.data_path=."]),
+    }[start]()
+    for number in (4, 2, 5):
+        config = validate(replace(config, max_objects=number))
+        assert config.model.max_objects == number
+    for side in (256, 128):
+        config = validate(replace(config, model=ModelConfig(image_size=side)))
+        assert config.dataset.image_size == config.valdataset.image_size == (side, side)
+    config = validate(
+        replace(config, dataset=DatasetConfig(image_size=(64, 64), **data), model=ModelConfig())
+    )
+    assert config.model.image_size == 64
 
 
 def test_what_is_given_otherwise_is_an_error_even_at_its_default() -> None:

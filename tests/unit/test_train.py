@@ -187,6 +187,22 @@ def test_the_resolved_configuration_lies_in_the_run_folder(config: Config) -> No
     assert load_config(OmegaConf.load(path)) == config  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ([], r"config=\[\]: must be a mapping of settings"),
+        (
+            {"optimizer": {"lrr": 1}, "max_objects": "3"},
+            r"(?s)3 faults.*optimizer.lr\?.*max_objects='3': must",
+        ),
+        ({"dataset": {"dta_path": "x"}}, r"has 1 fault:\n.*did you mean dataset.data_path\?"),
+    ],
+)
+def test_a_mapping_is_read_and_checked(config: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train.train(config)
+
+
 def test_training_starts_with_all_faults_of_its_configuration(config: Config) -> None:
     config.optimizer.lr = -1.0
     config.dataset.data_path = "/does/not/exist"
@@ -216,7 +232,7 @@ def write_checkpoint(config: Config, path: Path) -> Path:
 
 OTHER_RUNS = [
     ({"model.image_size": 1024}, "model.image_size was 512, is 1024"),
-    ({"model.config_path": "network/sam2.1_nano.yaml"}, "is network/sam2.1_nano.yaml"),
+    ({"model.config_path": "network/sam2.1_nano.yaml"}, "is 'network/sam2.1_nano.yaml'"),
     ({"model.num_maskmem": 3}, "model.num_maskmem was 7, is 3"),
     ({"model.bptt_frames": 2}, "model.bptt_frames was null, is 2"),
     ({"model.trainable_modules": ["*"]}, r"model.trainable_modules was \['memory_att.*, is \['\*'\]"),
@@ -231,13 +247,13 @@ OTHER_RUNS = [
     ),
     ({"valdataset.prompt_types": ["point"]}, "valdataset.prompt_types was"),
     ({"loss.dice_weight": 2.0}, "loss.dice_weight was 1.0, is 2.0"),
-    ({"optimizer.type": "sgd"}, "optimizer.type was adamw, is sgd"),
+    ({"optimizer.type": "sgd"}, "optimizer.type was 'adamw', is 'sgd'"),
     ({"optimizer.lr": 1e-3}, "optimizer.lr was 5e-05, is 0.001"),
-    ({"scheduler.type": "constant"}, "scheduler.type was cosine, is constant"),
-    ({"trainer.precision": "bf16-mixed"}, "trainer.precision was 32-true, is bf16-mixed"),
+    ({"scheduler.type": "constant"}, "scheduler.type was 'cosine', is 'constant'"),
+    ({"trainer.precision": "bf16-mixed"}, "trainer.precision was '32-true', is 'bf16-mixed'"),
     ({"trainer.gradient_clip_val": 1.0}, "trainer.gradient_clip_val was 0.1, is 1.0"),
     ({"trainer.accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches was 1, is 2"),
-    ({"seed": 1, "split": "time"}, "seed was 0, is 1; split was none, is time"),
+    ({"seed": 1, "split": "time"}, "seed was 0, is 1; split was 'none', is 'time'"),
 ]
 
 
@@ -294,7 +310,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
         resume_point(FoundCheckpoint(str(path)), config)
     longer, moved = caplog.messages
     assert "trainer.max_epochs was 10, is 20: the cosine, whose scheduler.T_max is null, now ends" in longer
-    assert "is moved: must hold the same data" in moved
+    assert "is 'moved': must hold the same data" in moved
     caplog.clear()
     config.trainer.max_epochs, config.dataset.data_path = 10, str(tmp_path)
     config.dataset.feature_cache = "features"
@@ -302,7 +318,7 @@ def test_what_a_resumed_run_may_change_and_should_know_of(
     with caplog.at_level(logging.WARNING, "sam2vt"):
         resume_point(FoundCheckpoint(str(path)), config)
     (rounded,) = caplog.messages
-    assert "dataset.feature_cache was null, is features: from here on features are rounded" in rounded
+    assert "dataset.feature_cache was null, is 'features': from here on features are rounded" in rounded
     caplog.clear()
     config.scheduler.T_max = 100
     path = write_checkpoint(config, path)

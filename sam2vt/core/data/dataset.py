@@ -92,7 +92,7 @@ class VideoDataset(ClipDataset):
     """Folders of frames or video files, with masks.
 
     `number_of_points` is the inclusive range of positive points drawn for an object. Further keywords
-    are those of `ClipSpec`; `records` replaces what lies at `data_path`, as for one side of a split.
+    are those of `ClipSpec`; `records` replaces what is at `data_path`, as for one side of a split.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class COCODataset(ClipDataset):
     @cached_property
     def _json_path(self) -> str:
         path = find_json(self.coco_json_path)
-        if path is None and self.records:  # it lies in the path's only folder
+        if path is None and self.records:  # it is in the path's only folder
             path = find_json(self.records[0].source)
         if path is None:
             raise DataError(f"{self.coco_json_path}: is no JSON file, and no folder that holds one")

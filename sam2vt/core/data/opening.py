@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from sam2vt.config import Config, DatasetConfig
+from sam2vt.config import READING, Config, DatasetConfig
 from sam2vt.configuration.mixture import members
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.listing import check_text
@@ -58,16 +58,15 @@ def open_records(
         mixture = Mixture(found, [open_records(member.settings, faults, notes) for member in found])
         log.info("%s", mixture)
         return mixture
-    path, kind = check_text(settings.data_path), settings.dataset_type
+    path = check_text(settings.data_path)
     # By its name alone: a URI is not opened to find out.
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)
     if not is_table and folder is None:
-        given: dict[str, Any] = {name: getattr(settings, name) for name in ("identity", "image_root")}
-        given["allow_absolute_paths"] = settings.allow_absolute_paths
+        given: dict[str, Any] = {name: getattr(settings, name) for name in READING}
         if settings.colours:  # YAML has lists, whose lengths the reader checks
             given["colours"] = {name: tuple(colour) for name, colour in settings.colours.items()}
-        return load_records(kind, path, **given, faults=faults, notes=notes)
+        return load_records(**given, data_path=path, faults=faults, notes=notes)
     # They were applied when the table was written; now they would be silently ignored.
     if settings.identity != "error" or settings.image_root or settings.colours:
         raise ConfigError(

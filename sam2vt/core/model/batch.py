@@ -78,7 +78,7 @@ def from_datapoint(datapoint: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def number_of_slots(objects: Sequence[PackedObject], masks: Tensor | None) -> int:
-    """Return N: the masks' if there are any. Raises DataError if a prompt's slot lies beyond them."""
+    """Return N: the masks' if there are any. Raises DataError if a prompt's slot is beyond them."""
     needed = max((packed.slot + 1 for packed in objects), default=0)
     if masks is None:
         return needed

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from sam2vt.config import ModelConfig
 from sam2vt.errors import ConfigError
+from sam2vt.settings import require
 
 Result = TypeVar("Result")
 
@@ -28,14 +30,10 @@ def resolve_device(device: str) -> torch.device:
 
     Raises ConfigError for an unknown device, and for a GPU on a machine without one.
     """
+    require(ModelConfig, "device", device, "model.device")
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"model.device: {device!r} is no device; use auto, cpu, cuda or cuda:<n>"
-        ) from error
+    target = torch.device(device)
     if target.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             f"model.device: {device!r} was asked for, but no GPU is usable here; use cpu or auto"

@@ -26,15 +26,13 @@ from sam2vt.core.model.tracking.prompt_inputs import nest_prompts, pack_objects,
 from sam2vt.core.model.tracking.video import FramePrediction, track_video
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
-from sam2vt.settings import types_of
+from sam2vt.settings import default_of, types_of
 
 log = logging.getLogger(__name__)
 
 # SAM 2 was trained with these, for images scaled to 0..1.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
-
-DEFAULT_CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
 
 
 class SAM2Model(nn.Module):
@@ -82,7 +80,7 @@ class SAM2Model(nn.Module):
         **further: Any,
     ) -> None:
         checkpoint_path = None if checkpoint_path is None else str(checkpoint_path)
-        config_path, device = str(config_path or DEFAULT_CONFIG), str(device)
+        config_path, device = str(config_path or default_of(ModelConfig, "config_path")), str(device)
         architecture = _architecture(dict(locals()))
         super().__init__()
         self.architecture = architecture

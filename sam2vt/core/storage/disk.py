@@ -88,7 +88,7 @@ def move(source: Path, target: Path) -> str:
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> DataError:
     """Return the error to raise for a file or folder that exists and cannot be read."""
-    remedy = _REMEDIES.get(error.errno or 0, "copy it again, or look after the disk it lies on")
+    remedy = _REMEDIES.get(error.errno or 0, "copy it again, or check the disk that it is stored on")
     path = os.fspath(path)
     return DataError(f"{path}: cannot be read: {error.strerror or error}; {remedy}", file=path)
 

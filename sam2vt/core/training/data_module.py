@@ -167,7 +167,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if state_dict["clips"] and changed:
             was = ", ".join(f"{name} was {state_dict.get(name)}, is {own[name]}" for name in changed)
             raise ConfigError(
-                f"resume: the checkpoint lies {state_dict['clips']} clips into epoch {state_dict['epoch']}, "
+                f"resume: the checkpoint is {state_dict['clips']} clips into epoch {state_dict['epoch']}, "
                 f"but {was}. Go on with the same dataset, dataset.batch_size, dataset.clips_per_video, "
                 f"dataset.shuffle, seed and number of processes, or from a checkpoint at an epoch's end"
             )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sam2vt.config import Config
 from sam2vt.errors import ConfigError
+from sam2vt.settings import value_at
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -21,7 +22,7 @@ class LoggerKind:
     """A row of the table."""
 
     build: Callable[[Config], Logger]  # raises ModuleNotFoundError where its package is missing
-    setting: str  # boolean field of `Config` that asks for it
+    setting: str  # dotted name of the true-or-false setting that asks for it; it needs trainer.logger
     install: str  # command that installs its package
 
 
@@ -49,7 +50,7 @@ def build_loggers(config: Config) -> list[Logger]:
 
     Raises ConfigError where the package of one is not installed.
     """
-    wanted = [name for name, kind in LOGGERS.items() if name != DEFAULT and getattr(config, kind.setting)]
+    wanted = [name for name, kind in LOGGERS.items() if name != DEFAULT and value_at(config, kind.setting)]
     return [_built(name, config) for name in wanted or [DEFAULT]]
 
 

@@ -17,6 +17,7 @@ from sam2vt.config import LossConfig, OptimizerConfig, SchedulerConfig
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.errors import ConfigError
+from sam2vt.settings import require
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,8 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
         raise ConfigError(
             "optimizer: no parameter trains; name parts of the network in model.trainable_modules"
         )
-    optimizer = _choose("optimizer.type", config.type, _OPTIMIZERS)(groups, config)
+    require(OptimizerConfig, "type", config.type, "optimizer.type")
+    optimizer: Any = _OPTIMIZERS[config.type](groups, config)
     # A fused optimizer would unscale fp16 gradients itself. Lightning then refuses to clip them.
     optimizer._step_supports_amp_scaling = False
     return optimizer
@@ -124,7 +126,8 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
     last step; then the curve begins. Raises ConfigError for an unknown type, and for a warm-up longer than
     the run where `T_max` is not given.
     """
-    make = _choose("scheduler.type", config.type, _CURVES)
+    require(SchedulerConfig, "type", config.type, "scheduler.type")
+    make = _CURVES[config.type]
     if not config.enabled:
         return None
     warmup = config.warmup_steps
@@ -201,12 +204,6 @@ def _constant(config: SchedulerConfig, length: int, lr: float) -> Curve:
 
 _OPTIMIZERS = {"adamw": _adam(AdamW), "adam": _adam(Adam), "sgd": _sgd}
 _CURVES = {"cosine": _cosine, "step": _step, "constant": _constant}
-
-
-def _choose(field: str, name: str, choices: dict[str, Any]) -> Any:
-    if name not in choices:
-        raise ConfigError(f"{field}={name!r}: must be one of {', '.join(choices)}")
-    return choices[name]
 
 
 def _block(name: str) -> int:

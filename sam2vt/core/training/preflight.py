@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import fields
 
-from sam2vt.config import Config, SchedulerConfig, TrainerConfig
+from sam2vt.config import NEEDS, Config, SchedulerConfig
+from sam2vt.configuration.report import changed_settings
 from sam2vt.core.data.clips.sampling import limited_batches, usable_clips
 from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.video import can_be_scored
 from sam2vt.core.training.feature_cache import videos_to_cache
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
-
-# Settings that a run without validation must not set.
-_OF_VALIDATION = ("early_stopping_patience", "val_check_interval", "check_val_every_n_epoch")
 
 
 def check_training(config: Config, records: tuple[Records, Records], world_size: int) -> None:
@@ -134,7 +131,7 @@ def _other_videos(config: Config) -> str:
 
 
 def _skip(config: Config) -> str:
-    defaults = {each.name: each.default for each in fields(TrainerConfig)}
-    given = [name for name in _OF_VALIDATION if getattr(config.trainer, name) != defaults[name]]
-    rest = f" and leave out {', '.join(f'trainer.{name}' for name in given)}" if given else ""
+    changed = [f"trainer.{name}" for name in changed_settings(config.trainer)]
+    given = [name for name in changed if NEEDS.get(name) == "trainer.limit_val_batches"]
+    rest = f" and leave out {', '.join(given)}" if given else ""
     return f"set trainer.limit_val_batches=0 to train without validation{rest}"

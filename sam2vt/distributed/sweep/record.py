@@ -48,7 +48,7 @@ _DAMAGE = (UnpicklingError, ImportError, AttributeError, EOFError, TypeError, Lo
 
 def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
     """Return by dotted name all settings that make a sweep this one."""
-    workers = {"ray.num_workers": config.ray.max_workers}  # it fixes how many clips a step takes
+    workers = {"ray.num_workers": config.ray.max_workers}  # it fixes the clips per step
     return {**_settings(sweep.settings, config), **workers}
 
 

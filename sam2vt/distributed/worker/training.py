@@ -213,8 +213,8 @@ def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]
         return {}
     if config.model.cuda_graphs:
         raise ConfigError(
-            f"model.cuda_graphs: fewer workers than the run began with take {rounds} batches a step, and a "
-            f"batch's gradients lie where the next one's are written; set it to false"
+            f"model.cuda_graphs: fewer workers than the run began with take {rounds} batches per step, and a "
+            f"batch's gradients are stored where the next one's are written; set it to false"
         )
     # A share of an epoch is one of its steps, as on all workers; batches would round it otherwise.
     interval = trainer.val_check_interval

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam2vt.config import Config, OptimizerConfig
-from sam2vt.configuration.document import SECTIONS, settings_page, with_comments
+from sam2vt.configuration.document import SECTIONS, settings_page, with_comments, with_missing
 from sam2vt.configuration.names import setting_names
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.settings import settings_of, types_of
@@ -27,6 +27,16 @@ def test_the_comments_are_up_to_date(name: str) -> None:
     assert text == with_comments(text, section), f"{file} {STALE}"
     commented = [line.split(":")[0] for line in text.splitlines() if "  # " in line]
     assert set(settings_of(section)) <= set(commented)
+
+
+def test_a_setting_that_a_file_lacks_gets_its_line() -> None:
+    text = "# Head\ntype: adamw\nlr: 1.0e-3\nlayer_decay: 1\n"
+    assert with_missing(text, OptimizerConfig) == (
+        "# Head\ntype: adamw\nlr: 1.0e-3\nweight_decay: 0.1\nbetas: [0.9, 0.999]\neps: 1e-08\n"
+        "encoder_lr: null\nlayer_decay: 1\n"
+    )
+    for section, file in SECTIONS.values():
+        assert with_missing(whole := (configs_dir() / file).read_text(), section) == whole
 
 
 def test_every_section_is_on_the_page() -> None:

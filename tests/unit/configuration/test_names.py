@@ -34,7 +34,19 @@ def test_the_setting_that_a_misspelt_name_means(name: str, meant: str | None) ->
     assert (f"did you mean {meant}?" in fault) == (meant is not None)
 
 
-@pytest.mark.parametrize("name", ["optimizer", "seed", "ray.worker_resources.slot", "sweep.space.loss.lr"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "optimizer",
+            "seed",
+            "ray.worker_resources.slot",
+            "model.adapter_settings.rank",
+            "sweep.space.loss.lr",
+        ),
+        "sweep.space.loss.lr.choice",
+    ],
+)
 def test_known_names(name: str) -> None:
     assert unknown_name(name) is None
 

@@ -94,17 +94,17 @@ def test_no_sweep(tmp_path: Path) -> None:
         ),
         ([SPACE.format("optimizer.encoder_lr={uniform: [0.1, 1]}")], "no part of image_encoder trains"),
         ([SPACE.format("scheduler.step_size={integer: [1, 9]}")], "it has no use for it"),
-        ([SPACE.format("output_dir={choice: [a, b]}")], "output_dir: says where a run lies or runs"),
+        ([SPACE.format("output_dir={choice: [a, b]}")], "output_dir: says where a run is stored or runs"),
         (
             [SPACE.format("trainer.devices={choice: [1, 2]}")],
-            "trainer.devices: says where a run lies or runs",
+            "trainer.devices: says where a run is stored or runs",
         ),
         (
             [SPACE.format("dataset.data_path={choice: [a, b]}")],
             "dataset.data_path: changes what J and F are measured on",
         ),
-        (["sweep.space=null"], "sweep.space=None: must be a mapping of settings to ranges or choices"),
-        (["sweep.space=5"], "sweep.space=5: must be a mapping of settings to ranges or choices"),
+        (["sweep.space=null"], "sweep.space: is empty; name at least one setting to vary"),
+        (["sweep.space=5"], "sweep.space=5: must be a mapping of names to values"),
         ([SPACE.format("dataset.frame_stride={}")], "frame_stride: has nothing; allowed are one of uniform"),
         (
             [SPACE.format("dataset.frame_stride={choice: [1, 2], step: 1}")],
@@ -130,7 +130,7 @@ def test_no_sweep(tmp_path: Path) -> None:
         ),
         (
             [SPACE.format("ray.num_workers={choice: [1, 2]}")],
-            "ray.num_workers: says where a run lies or runs",
+            "ray.num_workers: says where a run is stored or runs",
         ),
         (
             [SPACE.format("valdataset.prompt_types={choice: [[mask], [box]]}")],
@@ -151,7 +151,7 @@ def test_no_sweep(tmp_path: Path) -> None:
         (["sweep.algorithm=bayes"], "sweep.algorithm='bayes': must be one of tpe, random, grid"),
         (["sweep.scheduler=bohb"], "sweep.scheduler='bohb': must be one of asha, median, pbt, none"),
         (["sweep.num_trials=0"], "sweep.num_trials=0: must be at least 2"),
-        (["sweep.max_concurrent=0"], "sweep.max_concurrent=0: must be at least 1, or null"),
+        (["sweep.max_concurrent=0"], "sweep.max_concurrent=0: must be at least 1"),
         (["sweep.num_trials=many"], "sweep.num_trials='many': must be an integer"),
         (["+sweep.trials=3"], "sweep.trials: unknown key"),
         (["sweep.grace=1.0"], "sweep.grace=1.0: must be above 0 and below 1"),

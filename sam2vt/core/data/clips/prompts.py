@@ -11,12 +11,10 @@ import numpy as np
 from sam2vt.core.data.frames.feature_cache import as_tensors
 from sam2vt.core.types import PROMPT_TYPES, Prompt
 from sam2vt.errors import ConfigError, DataError
+from sam2vt.settings import PROMPT_ALIASES, PROMPT_NAMES
 
 if TYPE_CHECKING:
     import torch
-
-# As configurations of SAM 2 name it.
-_ALIASES = {"bbox": "box"}
 
 
 def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...]:
@@ -27,11 +25,11 @@ def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...
     if prompt_types is None:
         return PROMPT_TYPES
     given = [prompt_types] if isinstance(prompt_types, str) else list(prompt_types)
-    named = [_ALIASES.get(kind, kind) if isinstance(kind, str) else kind for kind in given]
+    named = [PROMPT_ALIASES.get(kind, kind) if isinstance(kind, str) else kind for kind in given]
     unknown = [kind for kind in named if kind not in PROMPT_TYPES]
     if unknown or not named:
         what = f"unknown prompt type {unknown[0]!r}" if unknown else "an empty list"
-        allowed = ", ".join([*PROMPT_TYPES, *_ALIASES])
+        allowed = ", ".join(PROMPT_NAMES)
         raise ConfigError(f"prompt_types={given!r}: {what}; allowed are {allowed}, or None for all")
     return tuple(named)
 
@@ -142,7 +140,7 @@ def _as_bool_image(mask: torch.Tensor | np.ndarray) -> np.ndarray:
 
 def _deepest_pixel(pixels: np.ndarray) -> int:
     """Return the flat index of the pixel farthest from the outside; beyond the image's edge is outside."""
-    # Without a border, the deepest pixel of an object at the edge would lie on the edge.
+    # Without a border, the deepest pixel of an object at the edge would be on the edge.
     padded = np.pad(pixels.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     return int(np.argmax(distance))

@@ -61,7 +61,7 @@ def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -
 class ClipSampler:
     """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.
 
-    A step's world_size x batch_size clips lie next to each other in the epoch's order; rank r takes the
+    A step's world_size x batch_size clips are next to each other in the epoch's order; rank r takes the
     r-th batch of them. `set_epoch` moves to another epoch, also under persistent workers: the epoch
     travels inside each key. With shuffle the order is a permutation seeded by (seed, epoch).
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 
-from sam2vt.config import AugmentConfig, Config, DatasetConfig
+from sam2vt.config import AugmentConfig, Config, DatasetConfig, ModelConfig
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.frames.feature_cache import FeatureCache
 from sam2vt.core.types import VideoRecord
@@ -21,7 +21,9 @@ class ClipSpec:
     prompts: PromptGenerator
     seed: int = 0
     frame_stride: int = 1  # frames of the video from one frame of the clip to the next
-    max_frame_stride: int | None = None  # drawn a clip, from frame_stride to this; None: always frame_stride
+    max_frame_stride: int | None = (
+        None  # drawn per clip, from frame_stride to this; None: always frame_stride
+    )
     reverse_probability: float = 0.0  # that a clip runs backwards
     min_object_pixels: int = 0  # of the video: objects that stay smaller in a clip are left out of it
     object_sampling: str = "uniform"  # which objects are kept where there are more than max_objects
@@ -33,11 +35,9 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        side = self.image_size[0]
-        if self.image_size != (side, side) or side < 32 or side % 32:
-            raise ConfigError(f"image_size={self.image_size}: must be square, as (H, W), a multiple of 32")
-        if self.seed < 0:
-            raise ConfigError(f"seed={self.seed}: must be 0 or more")
+        require(DatasetConfig, "image_size", self.image_size)
+        require(ModelConfig, "image_size", self.image_size[0], "image_size")
+        require(Config, "seed", self.seed)
         if self.max_frame_stride is not None and self.max_frame_stride < self.frame_stride:
             raise ConfigError(
                 f"max_frame_stride={self.max_frame_stride}: must be at least frame_stride={self.frame_stride}"

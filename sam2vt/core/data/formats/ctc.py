@@ -123,7 +123,7 @@ def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
             what = "0" if not track else "listed twice" if track in tracks else f"on frames {first} to {last}"
             raise DataError(
                 f"{path}: line {place}: track {track} is {what}; tracks are numbered from 1, listed once, "
-                f"and lie within frames 0 to {last_frame}: correct the line"
+                f"and be within frames 0 to {last_frame}: correct the line"
             )
         tracks[track] = parent
     lost = [parent for parent in tracks.values() if parent and parent not in tracks]

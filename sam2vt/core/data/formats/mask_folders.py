@@ -1,4 +1,4 @@
-"""A folder of masks of one video: one label image a frame, or a subfolder of images an object."""
+"""A folder of masks of one video: one label image per frame, or a subfolder of images per object."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
     if files and objects:
         raise DataError(
             f"{folder}: holds both masks ({files[0]}, ...) and subfolders of masks ({some(objects)}); "
-            "allowed is one label image a frame or one subfolder an object, not both",
+            "allowed is one label image per frame or one subfolder per object, not both",
             file=folder,
         )
     if files:
@@ -59,7 +59,7 @@ def read_mask_folder(folder: str) -> MaskFolder:
     hint = f"; it has images that lose ids ({some(images, 2)}): save masks as PNG" if images else ""
     raise DataError(
         f"{folder}: no mask is in it; a video needs at least one annotated frame. Allowed are "
-        f"{', '.join(MASK_EXTENSIONS)} files named as their frames, or one such subfolder an object{hint}",
+        f"{', '.join(MASK_EXTENSIONS)} files named as their frames, or one such subfolder per object{hint}",
         file=folder,
     )
 
@@ -134,8 +134,8 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
         what = f"named for no frame of it: {some(bad)}" if bad else "not told apart by their numbers"
         raise DataError(
             f"{masks.path}: {len(bad) or len(names)} of {len(names)} masks are {what}; {video_path} has "
-            f"{num_frames} frames. Allowed are {num_frames} masks, one a frame, or masks whose number is the "
-            f"frame's index, 0 to {num_frames - 1}",
+            f"{num_frames} frames. Allowed are {num_frames} masks, one per frame, or masks whose number is "
+            f"the frame's index, 0 to {num_frames - 1}",
             file=masks.path,
         )
     return {number: masks.by_name[name] for name, number in numbers.items() if number is not None}

@@ -1,6 +1,6 @@
 """MOTS PNG: instances/<sequence>/*.png of 16 bit, whose values are class * 1000 + instance.
 
-Frames lie in images/<sequence>/ beside instances/, or in KITTI's training/image_02/<sequence>/; with a single
+Frames are in images/<sequence>/ beside instances/, or in KITTI's training/image_02/<sequence>/; with a single
 sequence, as CVAT exports it, both folders hold the files themselves. An object's id is its pixel value;
 10000 is void. instances/labels.txt names the classes, line by line from class 1; without it they are car
 and pedestrian.
@@ -72,7 +72,7 @@ def _recognise(path: str) -> Found | None:
         )
     if files_in(masks, (".png",)) and not files_in(frames[0], IMAGE_EXTENSIONS):
         raise DataError(
-            f"{masks}: the masks lie in it itself, but {frames[0]} has no images itself; both must be of one "
+            f"{masks}: the masks are in it itself, but {frames[0]} has no images itself; both must be of one "
             "sequence, or both hold a folder a sequence: move the files"
         )
     why = f"{masks} holds masks and {frames[0]} frames"

@@ -1,4 +1,4 @@
-"""Files that a JSON or XML names: they have to lie inside the dataset's folders."""
+"""Files that a JSON or XML names: they have to be inside the dataset's folders."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if not anywhere and os.path.commonpath([real, inside]) != inside:
         raise DataError(
-            f"{where}: the file {name} lies outside {root}, at {real}; allowed are files inside the "
+            f"{where}: the file {name} is outside {root}, at {real}; allowed are files inside the "
             "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
             "dataset.allow_absolute_paths=true (--allow-absolute-paths)"
         )

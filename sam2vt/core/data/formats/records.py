@@ -118,7 +118,7 @@ def _frame_paths(folder: str) -> tuple[str, ...]:
     names = files_in(folder, IMAGE_EXTENSIONS)
     if not names:
         allowed = ", ".join(IMAGE_EXTENSIONS)
-        raise DataError(f"{folder}: no frame is in it; allowed are {allowed} files, one a frame", file=folder)
+        raise DataError(f"{folder}: no frame in it; allowed are {allowed} files, one per frame", file=folder)
     (name, count), *_ = Counter(alike(stem(each)) for each in names).most_common(1)
     if count > 1:
         raise DataError(f"{folder}: two frames are named {name}; remove one of the files", file=folder)
@@ -134,8 +134,8 @@ def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
     for index, annotation in record.annotations.items():
         if annotation.object_ids() is not None:
             raise DataError(
-                f"{record.source}: video {record.video_id} has a folder of masks an object; with masks of "
-                f"the kind {coding} it must have one image a frame: put the masks of a frame into one image"
+                f"{record.source}: video {record.video_id} has a folder of masks per object; with masks of "
+                f"the kind {coding} it must have one image per frame: put the masks of a frame into one image"
             )
         # Without object ids it is one image of all objects.
         (path,) = annotation.files()

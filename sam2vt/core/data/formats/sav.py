@@ -1,6 +1,6 @@
 """SA-V: <video>.mp4 beside <video>_manual.json and/or <video>_auto.json, in one folder or one level below.
 
-Every n-th frame is annotated, n being 4 in SA-V itself (masks at 6 of 24 frames a second). An object is a
+Every n-th frame is annotated, n being 4 in SA-V itself (masks at 6 of 24 frames per second). An object is a
 masklet; those of the manual file come first, and are named "manual 0", "auto 0" and so on.
 """
 

@@ -2,7 +2,7 @@
 
 Between them and the videos there may be a level of resolution (480p), around them train/ or valid/. In place
 of a folder of frames JPEGImages may hold a video file, <video>.mp4. Annotations/<video> holds a label image
-a frame, or a subfolder an object. Frames without a mask are not annotated. YouTube-VOS's meta.json, beside
+a frame, or a subfolder per object. Frames without a mask are not annotated. YouTube-VOS's meta.json, beside
 JPEGImages, names the objects.
 
 A single clip has no level of videos: JPEGImages/* and Annotations/*, named by the folder around them.
@@ -134,7 +134,7 @@ def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
 
 
 def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
-    """Return a level's frames with its masks, which may lie without the level."""
+    """Return a level's frames with its masks, which may have no such level."""
     masks = os.path.join(mask_root, os.path.basename(frame_root))
     return frame_root, masks if os.path.isdir(masks) else mask_root
 
@@ -147,7 +147,7 @@ def _recognise(path: str) -> Found | None:
     roots = find_tree(path)
     if roots is None or _has_images(roots[0]):
         return None
-    why = f"{roots[0]} and {roots[1]} hold a folder a video"
+    why = f"{roots[0]} and {roots[1]} hold a folder per video"
     return Found("a tree of frames and masks", why, partial(load_tree, *roots), ("colours",))
 
 
@@ -156,13 +156,13 @@ def _recognise_clip(path: str) -> Found | None:
     if roots is None or not _has_images(roots[0]):
         return None
     videos = [(os.path.basename(os.path.dirname(roots[0])), *roots)]
-    why = f"images lie in {roots[0]} itself"
+    why = f"images are in {roots[0]} itself"
     return Found("a single clip", why, partial(read_videos, videos), ("colours",))
 
 
 LAYOUT = Layout(
     "JPEGImages/<video>/*.jpg with Annotations/<video>/*.png (also under train/ or valid/, with a level such "
-    "as 480p, a subfolder an object, or <video>.mp4 in JPEGImages/)",
+    "as 480p, a subfolder per object, or <video>.mp4 in JPEGImages/)",
     _recognise,
 )
 SINGLE_CLIP = Layout("a single clip: JPEGImages/*.jpg with Annotations/*.png", _recognise_clip)

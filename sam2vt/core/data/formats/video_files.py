@@ -1,8 +1,8 @@
 """Video files beside folders of masks.
 
-A file's masks lie in a folder of its name, in the same folder or in Annotations/ or masks/; a folder whose
+A file's masks are in a folder of its name, in the same folder or in Annotations/ or masks/; a folder whose
 name the file's begins with (clip/ for clip_orig.mp4) serves, too, and a single file with a single folder
-of masks needs no common name. Files may lie in videos/.
+of masks needs no common name. Files may be in videos/.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def find_mask_folders(root: str) -> list[str]:
         inner = [os.path.join(above, each) for each in subfolders(above)]
         inner = [each for each in inner if each not in found and os.path.basename(each) not in _MASK_FOLDERS]
         holding = [folder for folder in inner if holds_masks(folder)]
-        # Masks of a single video may lie in Annotations/ itself.
+        # Masks of a single video may be in Annotations/ itself.
         found |= dict.fromkeys([above] if name and not holding and holds_masks(above) else holding)
     # On file systems that ignore case, masks/ and Masks/ are one folder.
     return list({os.path.realpath(folder): folder for folder in found}.values())

@@ -1,4 +1,4 @@
-"""YouTube-VIS and OVIS: a JSON of videos, and annotations with a segmentation a frame or null.
+"""YouTube-VIS and OVIS: a JSON of videos, and annotations with a segmentation or null per frame.
 
 An annotation is an object. Every frame of a video is annotated: null says that the object is not visible.
 """
@@ -142,7 +142,7 @@ def _segmentations(annotation: JsonObject, num_frames: int, where: str) -> list[
         got = f"{len(segmentations)}" if isinstance(segmentations, list) else shown(segmentations)
         raise DataError(
             f"{where}: annotation {annotation.get('id')} has {got} segmentations for {num_frames} frames; "
-            "allowed is one a frame, an RLE, polygons, or null where the object is not visible"
+            "allowed is one per frame: an RLE, polygons, or null where the object is not visible"
         )
     return segmentations
 

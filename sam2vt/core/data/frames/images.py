@@ -29,7 +29,7 @@ _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError,
 def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
     """Return the opened image, pixels not yet read. Raises DataError where there is none, or more than one.
 
-    `data` is the file's content where it lies elsewhere; `path` then says where, for messages.
+    `data` is the file's content where it is stored elsewhere; `path` then says where, for messages.
     """
     # A pipe would block, and Pillow opens folders with a message of its own.
     if data is None and not os.path.isfile(path):

@@ -37,7 +37,7 @@ def _bitmap(data: str, origin: list[int], height: int, width: int, where: str) -
     left, top = origin
     if left < 0 or top < 0 or left + pixels.shape[1] > width or top + pixels.shape[0] > height:
         raise DataError(
-            f"{where}: the bitmap, {pixels.shape[1]}x{pixels.shape[0]} at x={left}, y={top}, does not lie "
+            f"{where}: the bitmap, {pixels.shape[1]}x{pixels.shape[0]} at x={left}, y={top}, is not "
             f"within the frame of {width}x{height}; export the project with its own videos"
         )
     mask = np.zeros((height, width), dtype=bool)

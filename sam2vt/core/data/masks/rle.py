@@ -86,7 +86,7 @@ def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np
     left, top, box_width, box_height = box
     if not box_width or not box_height or left + box_width > width or top + box_height > height:
         raise DataError(
-            f"{where}: the mask's box, {box_width}x{box_height} at left {left}, top {top}, does not lie "
+            f"{where}: the mask's box, {box_width}x{box_height} at left {left}, top {top}, is not "
             f"within the image of {width}x{height}; masks are drawn on the video's own frames: use these"
         )
     counts = _checked_counts(rle[ROWS], box_height, box_width, "the box's height x width", where)

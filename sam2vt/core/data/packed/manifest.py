@@ -43,7 +43,7 @@ class PackManifest:
     segment_frames: int
     encode: str
     shards: list[PackedPart]
-    records: PackedPart  # a row a video
+    records: PackedPart  # one row per video
     format: str = FORMAT
     version: int = VERSION
 

@@ -23,7 +23,7 @@ _SLICES_HELD = 4
 
 
 class Place(NamedTuple):
-    """Where a segment lies."""
+    """Where a segment is stored."""
 
     video_id: str
     segment: int
@@ -48,7 +48,7 @@ class PackedFrameMasks(NamedTuple):
 
 
 def place_of(record: VideoRecord, frame_index: int) -> Place:
-    """Return where the frame's segment lies."""
+    """Return where the frame's segment is stored."""
     assert record.packed is not None
     return _place(record.video_id, record.packed, frame_index // record.packed.segment_frames)
 
@@ -67,7 +67,7 @@ def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
 
 
 def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
-    """Yield (frame index, where it lies, the encoded image) of ascending frames, with one segment in
+    """Yield (frame index, where it is stored, the encoded image) of ascending frames, with one segment in
     memory.
     """
     assert record.packed is not None
@@ -98,7 +98,7 @@ def first_bytes(record: VideoRecord, at_most: int) -> bytes:
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A video file whose slices lie in rows; its text is where, for messages."""
+    """A video file whose slices are stored in rows; its text is where, for messages."""
 
     video_id: str
     packed: PackedVideo

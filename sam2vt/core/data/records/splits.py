@@ -10,7 +10,7 @@ import numpy as np
 from sam2vt.config import Config
 from sam2vt.core.data.records.table import RecordsByRow, RecordTable
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import ConfigError, DataError
+from sam2vt.errors import DataError
 from sam2vt.settings import require
 
 
@@ -32,8 +32,7 @@ def split_records(
     if mode == "none":
         both = records if isinstance(records, RecordsByRow) else list(records)
         return both, both
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"val_fraction={val_fraction}: must be above 0 and below 1 with split={mode}")
+    require(Config, "val_fraction", val_fraction)
     if mode == "video":
         held = _held_back(records, val_fraction, seed)
         return _picked(records, np.flatnonzero(~held)), _picked(records, np.flatnonzero(held))

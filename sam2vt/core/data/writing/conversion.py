@@ -34,7 +34,7 @@ class ConvertOptions:
             )
         if not 1 <= self.fps <= _MOST_FPS:  # so is NaN
             raise ConfigError(
-                f"--fps {self.fps}: has to be at least 1 and at most {_MOST_FPS} frames a second: give the "
+                f"--fps {self.fps}: has to be at least 1 and at most {_MOST_FPS} frames per second: give the "
                 "rate at which the video is to be shown, such as 24; every frame is written at any rate"
             )
 

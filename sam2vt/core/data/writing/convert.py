@@ -46,8 +46,7 @@ def convert(
     Raises ConfigError for a target that there is not, DataError for data that cannot be read, and without
     `lossy` for what the target cannot say.
     """
-    if target not in TARGETS:
-        raise ConfigError(f"--to {target}: allowed are {', '.join(TARGETS)}")
+    check_target(target)
     losses, writer = Losses(target, lossy), TARGETS[target]
     names = folder_names(record.video_id for record in records)
     what = json.dumps([fingerprint(records), target, str(options), lossy])
@@ -61,6 +60,12 @@ def convert(
             work.finish(record.video_id)
         writer.join(list(names.values()), work.path)
     losses.log()
+
+
+def check_target(target: str) -> None:
+    """Raise ConfigError for a target that there is not."""
+    if target not in TARGETS:
+        raise ConfigError(f"--to {target}: allowed are {', '.join(TARGETS)}")
 
 
 def _check(record: VideoRecord, losses: Losses) -> None:

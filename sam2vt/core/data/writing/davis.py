@@ -1,4 +1,4 @@
-"""DAVIS trees: JPEGImages/<video>/ beside palette PNGs, one a frame, or one an object and frame."""
+"""DAVIS trees: JPEGImages/<video>/ beside palette PNGs, one per frame, or one per object and frame."""
 
 from __future__ import annotations
 

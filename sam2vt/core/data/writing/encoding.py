@@ -41,7 +41,7 @@ def parse_encoding(text: str) -> Encoding:
 
 
 def has_images(record: VideoRecord) -> bool:
-    """Return whether each frame lies somewhere as an encoded image."""
+    """Return whether each frame is stored somewhere as an encoded image."""
     return video_source(record) is None
 
 

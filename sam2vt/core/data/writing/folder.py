@@ -15,7 +15,7 @@ from sam2vt.core.storage.disk import unreadable, unwritable, write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
-_DONE = ".converted"  # what is converted, then a line a video that is done
+_DONE = ".converted"  # what is converted, then a line per video that is done
 _SUFFIX = ".converting"
 _NOT_IN_NAMES = '/\\:\0"*?<>|'
 
@@ -39,7 +39,7 @@ class WorkFolder:
 def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
     """Open a folder that is renamed to `out` when the block ends well; `what` tells data and options apart.
 
-    Raises DataError where `out` has something in it, or where the work of another conversion lies beside it.
+    Raises DataError where `out` has something in it, or where the work of another conversion is beside it.
     """
     target = Path(os.path.abspath(os.path.expanduser(out)))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -128,7 +128,7 @@ def frame_stems(record: VideoRecord) -> list[str]:
 def write_frames(
     record: VideoRecord, folder: Path, stems: list[str], encoding: Encoding, link: bool
 ) -> list[str]:
-    """Return the names of the files written, an image a frame; with `link` hard links where that is possible.
+    """Return the names of the files written, an image per frame; with `link` hard links where possible.
 
     Frames of 16 bits become PNGs of 8 bits, as a training sees them.
     """

@@ -1,6 +1,6 @@
 """A small dataset made from nothing: textured objects that move, deform, cross, leave and come back.
 
-Big, brightly patterned objects over muted backgrounds, a few pixels of motion a frame: a network of one
+Big, brightly patterned objects over muted backgrounds, a few pixels of motion per frame: a network of one
 or two million parameters learns it in minutes, while repeating the first mask fails.
 """
 
@@ -46,7 +46,7 @@ def write_sample_data(
 
     Every second video is an mp4, the others are folders of jpg; masks are palette PNGs whose values are
     object ids. `size` is (height, width) in pixels, both even. The motion always takes the whole video:
-    from 40 frames on it is a few pixels a frame, and repeating the first mask reaches a mean J of at
+    from 40 frames on it is a few pixels per frame, and repeating the first mask reaches a mean J of at
     most 0.35 in each video. The same arguments write the same files. Raises ConfigError for arguments
     that cannot be used, DataError where `out` already holds something or cannot be written.
     """
@@ -111,7 +111,7 @@ class Thing:
     pattern_scale: float
 
     def local(self, time: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the grid [2, h, w] in the object's own turning frame, and how deep it lies there.
+        """Return the grid [2, h, w] in the object's own turning frame, and how deep it is there.
 
         Depth [h, w] is the distance to the outline along the radius, positive inside.
         """
@@ -226,7 +226,7 @@ def _draw_corners(
         times = np.array([-_ROUNDING, rng.uniform(0.4, 0.6), 1 + _ROUNDING])
         places = np.stack([start, turn, end])
         ways = np.hypot(*(np.diff(places, axis=0) / extent).T)
-        # Speeds in sides of the image over the video: 2 is 4 pixels a frame of 60 at 128 pixels.
+        # Speeds in sides of the image over the video: 2 is 4 pixels per frame of 60 at 128 pixels.
         if (ways / np.diff(times)).max() < 2.0 and ways.sum() > 1.0 and np.hypot(*(end - start)) > radius:
             return np.column_stack([times, places])
     raise DataError(f"no path was found for an object of {radius=:.3f} in an image of {aspect=:.2f}")
@@ -258,7 +258,7 @@ def _are_fit(things: list[Thing], size: tuple[int, int]) -> bool:
 
 
 def _trial_depths(thing: Thing, size: tuple[int, int]) -> np.ndarray:
-    """Return how deep the pixels of a small image lie in the object at the trial's times: [times, h, w]."""
+    """Return how deep the pixels of a small image are in the object at the trial's times: [times, h, w]."""
     grid = _grid((_TRIAL_HEIGHT, round(_TRIAL_HEIGHT * size[1] / size[0])))
     return np.stack([thing.local(time, grid)[1] for time in _TRIAL_TIMES])
 

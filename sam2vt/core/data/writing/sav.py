@@ -1,4 +1,4 @@
-"""SA-V: <video>.mp4 beside <video>_manual.json with a masklet an object, every n-th frame annotated."""
+"""SA-V: <video>.mp4 beside <video>_manual.json with a masklet per object, every n-th frame annotated."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def build_rows(task: SegmentTask) -> list[Row]:
 def packed_record(
     record: VideoRecord, segment_frames: int, encoding: Encoding, rows: tuple[tuple[str, int, int], ...]
 ) -> VideoRecord:
-    """Return the record of what these rows hold; its shards lie where its table does."""
+    """Return the record of what these rows hold; its shards are stored beside its table."""
     source = _kept_file(record, encoding)
     file = None if source is None else (_ending(source), _num_bytes(source))
     return replace(

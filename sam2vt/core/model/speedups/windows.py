@@ -30,7 +30,7 @@ class SharedPaddingBlock(UnpaddedBlock):
         window = self.window_size or x.shape[1]
         shrink = self.q_stride[0] if self.q_stride else 1
         fits = not any(side % window for side in x.shape[1:3])
-        # A pooled query must not lie half on padding.
+        # A pooled query must not cover padding in part.
         divides = not any(side % shrink for side in (window, *x.shape[1:3]))
         if fits or not divides or x.device.type not in DEVICES:
             return super().attend(x, size)

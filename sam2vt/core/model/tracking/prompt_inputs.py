@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sam2vt.core.types import PROMPT_TYPES, Prompt
 from sam2vt.errors import DataError
+from sam2vt.settings import PROMPT_ALIASES
 
 PromptLists = Sequence[Sequence[Prompt]]
 
@@ -100,9 +101,7 @@ def point_inputs(prompts: Sequence[Prompt], device: torch.device) -> dict[str, T
 
 
 def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: int, where: str) -> None:
-    kind = prompt.get("type")
-    if kind == "bbox":
-        kind = "box"
+    kind = PROMPT_ALIASES.get(str(prompt.get("type")), prompt.get("type"))
     if kind not in PROMPT_TYPES:
         raise DataError(f"{where}: type {prompt.get('type')!r}; allowed are {', '.join(PROMPT_TYPES)}")
     if slot < 0:
@@ -127,5 +126,5 @@ def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: 
             )
         if not ((coords >= 0) & (coords <= size)).all():
             raise DataError(
-                f"{where}: point_coords {coords.tolist()}; must lie within the model's {size} x {size} pixels"
+                f"{where}: point_coords {coords.tolist()}; must be within the model's {size} x {size} pixels"
             )

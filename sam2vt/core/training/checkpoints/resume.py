@@ -82,8 +82,8 @@ def find_checkpoint(resume: str | None, own: CheckpointStore) -> FoundCheckpoint
         if (newest := _newest(CheckpointStore(place), resume)) is not None:
             return newest
     raise CheckpointError(
-        f"resume={resume!r}: no complete checkpoint lies in this folder or in its checkpoints; name a run's "
-        f"folder, or a checkpoint file"
+        f"resume={resume!r}: there is no complete checkpoint in this folder or in its checkpoints; name "
+        f"a run's folder, or a checkpoint file"
     )
 
 

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.distributed.sweep.report.labels import is_number, value_label
+from sam2vt.distributed.sweep.report.labels import value_label
 from sam2vt.distributed.sweep.results import SweepResult, Trial
+from sam2vt.settings import is_number
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

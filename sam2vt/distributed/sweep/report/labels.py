@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.ticker import MaxNLocator
 
 from sam2vt.distributed.sweep.results import Objective
+from sam2vt.settings import is_number, show
 
 
 def score_label(name: str, value: float) -> str:
@@ -31,15 +32,10 @@ def axis_name(objective: Objective) -> str:
     return f"{short_name(objective.name)}, {'higher' if objective.mode == 'max' else 'lower'} is better"
 
 
-def is_number(value: Any) -> bool:
-    """Return whether a setting's value has a place on a numeric axis."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def value_label(value: Any) -> str:
     """Return a setting's value in few characters, as YAML writes it where that is short."""
     if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
+        return show(value)
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, (list, tuple)):

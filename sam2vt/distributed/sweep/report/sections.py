@@ -15,11 +15,11 @@ from sam2vt.distributed.sweep.report.labels import (
     html_table,
     html_text,
     html_value,
-    is_number,
     score_label,
     short_name,
 )
 from sam2vt.distributed.sweep.results import DEFAULT, DONE, FAILED, JF, RUNNING, STOPPED, SweepResult, Trial
+from sam2vt.settings import is_number
 
 SCORES = (JF, "val/J", "val/F")
 Pictures = Mapping[int, Sequence[tuple[str, bytes]]]  # by number of trial, each a name and its bytes

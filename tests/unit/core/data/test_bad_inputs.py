@@ -158,7 +158,7 @@ def test_empty_folder(tmp_path):
 def test_a_video_without_frames(dataset):
     for path in (dataset / "JPEGImages/clip").iterdir():
         path.unlink()
-    has(refusal(load_records, "auto", dataset), dataset / "JPEGImages/clip", "no frame is in it", ".jpg")
+    has(refusal(load_records, "auto", dataset), dataset / "JPEGImages/clip", "no frame in it", ".jpg")
 
 
 def test_frames_without_masks(dataset):

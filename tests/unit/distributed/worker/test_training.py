@@ -28,7 +28,7 @@ def test_the_full_number_of_workers_changes_nothing() -> None:
 def test_graphs_do_not_go_with_several_batches_a_step() -> None:
     config, divided = division(2)
     config.model.cuda_graphs = True
-    with pytest.raises(ConfigError, match=r"model.cuda_graphs: fewer workers .* take 2 batches a step"):
+    with pytest.raises(ConfigError, match=r"model.cuda_graphs: fewer workers .* take 2 batches per step"):
         divided_trainer_kwargs(config, divided)
 
 

@@ -76,7 +76,7 @@ def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
 def draw_motion(settings: AugmentConfig, side: int, aspect: float, rng: np.random.Generator) -> np.ndarray:
     """Return an affine map, float64 [3, 3], of pixels of the side x side input; (0, 0) is the frame's corner.
 
-    First the affine part about the centre, then the cut, then the zoom that lies anywhere. Turned and
+    First the affine part about the centre, then the cut, then the zoom at any place. Turned and
     sheared is the scene as it looked before it was squeezed to a square.
     """
     return _place(settings, side, rng) @ _cut(settings, side, rng) @ _affine(settings, side, aspect, rng)

@@ -167,7 +167,7 @@ def test_file_names_with_backslashes(coco):
     (record,) = load_records("coco", root)
     assert record.frame_paths[3] == str(root / "clips/3.jpg")
     (root / "video.json").write_text(text.replace("clips/", "..\\\\..\\\\"))
-    with pytest.raises(DataError, match="lies outside"):
+    with pytest.raises(DataError, match="is outside"):
         load_records("coco", root)
 
 

@@ -109,7 +109,7 @@ def annotation(**fields):
         (image(file_name="b.jpg"), (JSON, "image 0", "b.jpg"), "set dataset.image_root"),
         (image(file_name=None), (JSON, "image 0", "neither path nor file_name"), ""),
         (image(file_name="/etc/hostname"), (JSON, "/etc/hostname"), "allow_absolute_paths=true"),
-        (image(file_name="../../../../../etc/hostname"), (JSON, "lies outside"), "allow_absolute_paths"),
+        (image(file_name="../../../../../etc/hostname"), (JSON, "is outside"), "allow_absolute_paths"),
         (image(file_name="a\0b"), (JSON, "zero character"), "export the annotation again"),
         (image(height=99), (JSON, "image 0", "99 x 32"), "one size"),
         (annotation(image_id=77), (JSON, "annotations[2] (id 2)", "77"), "images does not list"),

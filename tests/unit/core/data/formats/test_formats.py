@@ -25,7 +25,7 @@ def test_every_dataset_type_has_layouts():
     ("folder", "identity", "what"),
     [
         ("davis17_bmx-trees", "error", "recognised as a tree of frames and masks, because .*JPEGImages"),
-        ("pumavos_chair", "error", "recognised as a single clip, because images lie in"),
+        ("pumavos_chair", "error", "recognised as a single clip, because images are in"),
         (
             "davis17_schoolgirls_mp4",
             "error",

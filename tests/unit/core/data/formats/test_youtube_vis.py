@@ -117,7 +117,7 @@ def annotation(**fields):
         (annotation(video_id=8), (JSON, "annotations[1] (id 2)", "'8'"), "add the video or remove"),
         (annotation(video_id=[1]), (JSON, "annotations[1] (id 2)", "'[1]'"), "add the video or remove"),
         (annotation(segmentations=[None]), (JSON, "annotation 2 has 1 seg", "3 frames"), "null where"),
-        (annotation(segmentations="x"), (JSON, "annotation 2 has 'x'"), "one a frame"),
+        (annotation(segmentations="x"), (JSON, "annotation 2 has 'x'"), "one per frame"),
         (annotation(segmentations=[None, 5, None]), (JSON, "frame 1", "object 2", "'5'"), "allowed are"),
         (annotation(segmentations=[[[1, 2]], None, None]), (JSON, "frame 0, object 2"), "at least 3 points"),
     ],
@@ -141,5 +141,5 @@ def test_a_link_out_of_the_folder_is_refused(vis, tmp_path, check_bad_input):
     first = root / "train/JPEGImages/clip/00000.jpg"
     first.rename(outside)
     first.symlink_to(outside)
-    check_bad_input(root, (JSON, "clip/00000.jpg lies outside", outside), "set dataset.allow_absolute_paths")
+    check_bad_input(root, (JSON, "clip/00000.jpg is outside", outside), "set dataset.allow_absolute_paths")
     assert load_records("auto", root, allow_absolute_paths=True)

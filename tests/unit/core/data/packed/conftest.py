@@ -62,7 +62,7 @@ def _labels(root: Path) -> VideoRecord:
 
 
 def _objects(root: Path) -> VideoRecord:
-    """A file an object: they overlap, one is known to be absent, one is unknown on every second frame."""
+    """A file per object: they overlap, one is known to be absent, one is unknown on every second frame."""
     frames = _frames(root / "objects", 20, ".png")
     annotations: dict[int, FrameAnnotation] = {}
     for i in range(0, 20, 2):

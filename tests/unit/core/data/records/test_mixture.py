@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,8 +262,9 @@ def test_a_fault_in_a_set_names_its_path(data, tmp_path):
 def test_what_an_entry_leaves_out_is_the_wholes():
     settings = ValDatasetConfig(frame_stride=3, datasets=[{"data_path": "a/b.json"}, {"data_path": "c/"}])
     assert [(each.name, each.settings.frame_stride) for each in members(settings)] == [("b", 3), ("c", 3)]
-    moved = with_paths(SimpleNamespace(datasets=[{"data_path": "a", "weight": 2}]), "/{}".format)
-    assert moved == [{"data_path": "/a", "weight": 2}]
+    given = DatasetConfig(image_root="b", datasets=[{"data_path": "a", "weight": 2}])
+    moved = with_paths(given, "/{}".format)
+    assert (moved.image_root, moved.datasets) == ("/b", [{"data_path": "/a", "weight": 2}])
 
 
 def test_a_resumed_run_keeps_its_weights_but_not_its_places(data):

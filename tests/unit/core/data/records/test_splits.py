@@ -99,7 +99,7 @@ def test_splits_share_no_real_frame(shared_data):
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5])
 @pytest.mark.parametrize("mode", ["video", "time"])
 def test_bounds_of_the_fraction(mode, fraction):
-    with pytest.raises(ConfigError, match=f"val_fraction={fraction}: must be above 0 and below 1 .*={mode}"):
+    with pytest.raises(ConfigError, match=f"val_fraction={fraction}: must be above 0 and below 1"):
         split_records(videos(4), mode, fraction, 0)
 
 

@@ -252,7 +252,7 @@ def test_the_command_line(davis, tmp_path, capsys):
 def test_rates_of_frames_that_no_player_shows(davis, tmp_path, capsys, fps):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["convert", str(davis()), str(tmp_path / "no"), "--to", "sav", "--fps", fps])
-    assert "has to be at least 1 and at most 1000 frames a second: give the rate" in capsys.readouterr().err
+    assert "has to be at least 1 and at most 1000 frames per second: give the rate" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

@@ -86,7 +86,7 @@ def test_a_folder_is_its_newest_complete_checkpoint(config, tmp_path, inner) -> 
 
 def test_a_folder_without_checkpoints_is_refused(config, tmp_path) -> None:
     config.resume = str(tmp_path)
-    with pytest.raises(CheckpointError, match="no complete checkpoint lies in this folder"):
+    with pytest.raises(CheckpointError, match="there is no complete checkpoint in this folder"):
         checkpoint_to_resume(config)
 
 
