@@ -195,7 +195,7 @@ BAD_ENTRIES = {
         "datasets[0].frame_stride='two': must be",
     ),
     "wrong value": ([{"data_path": "{one}", "frame_stride": 0}], "one: frame_stride=0: must be at least 1"),
-    "wrong colour": ([{"data_path": "{one}", "augment": {"hue": 2.0}}], "one: augment.hue=2.0 must be"),
+    "wrong colour": ([{"data_path": "{one}", "augment": {"hue": 2.0}}], "one: augment.hue=2.0: must be"),
     "weight 0": ([{"data_path": "{one}", "weight": 0}], "datasets[0].weight=0: must be a number above 0"),
     "weight nan": ([{"data_path": "{one}", "weight": float("nan")}], "weight=nan: must be a number above 0"),
     "repeat": ([{"data_path": "{one}", "repeat": 0.5}], "repeat=0.5: must be a number of at least 1"),
