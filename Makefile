@@ -11,7 +11,7 @@ OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo picture test test-cluster test-fault bench check format settings clean
+.PHONY: setup demo sweep-demo picture test test-cluster test-fault mutate bench check format settings clean
 
 setup: $(READY)
 
@@ -49,6 +49,10 @@ test-cluster: $(READY)
 # Slow tests: runs that are stopped from outside and resumed.
 test-fault: $(READY)
 	$(PYTEST) tests/fault
+
+# Puts small faults into modules of a copy, and sees that their tests notice: about 45 minutes.
+mutate: $(READY)
+	$(BIN)/python -m tests.mutation.run --out tests/mutation/RECORD.md
 
 # Times and memory of an idle machine, into the records and tables of benchmarks/ and README.
 bench: $(READY)

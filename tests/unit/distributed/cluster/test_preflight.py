@@ -232,6 +232,7 @@ def test_memory_alone_on_single_frames_is_refused_before_ray_is_loaded(tmp_path:
     assert "nothing would train; use clips of at least 2" in capsys.readouterr().err
 
 
+@pytest.mark.cluster
 def test_every_node_writes_where_the_driver_sees_it(tmp_path: Path) -> None:
     with sigterm_as_before():
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})

@@ -1,0 +1,1 @@
+"""Small faults put into the package, to see that its tests notice: `make mutate`."""

@@ -1,0 +1,104 @@
+"""Run tests on a changed module in forks of one process that has loaded the heavy libraries once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+PASSED, FAILED, TIMED_OUT = 0, 1, 2
+
+
+class Result(NamedTuple):
+    """How the tests ended."""
+
+    status: int
+    seconds: float
+    output: str
+
+
+class Child:
+    """A process in a copy of the repository that forks once per run."""
+
+    def __init__(self, copy: Path, tests: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "tests.mutation.children", *tests]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, cwd=copy, env=environment, stdin=pipe, stdout=pipe, text=True
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def run(self, module: Path, source: str, limit: float) -> Result:
+        """Write a module's source and run the tests for at most `limit` seconds."""
+        module.write_text(source)
+        for compiled in module.parent.glob(f"__pycache__/{module.stem}.*.pyc"):
+            compiled.unlink()  # a changed source of the same second and size would be taken for this
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(limit, file=self._process.stdin, flush=True)
+        return Result(*json.loads(self._process.stdout.readline()))
+
+
+def serve(tests: list[str]) -> None:
+    """Run the tests once per line of stdin, which is the limit in seconds, and print a `Result` each."""
+    import lightning  # noqa: F401  what every run would load, and no mutant changes
+    import numpy  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        print(json.dumps(_run(tests, float(line))), file=answers, flush=True)
+
+
+def _run(tests: list[str], limit: float) -> Result:
+    output, began = Path("output.log"), time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        _test(tests, output)
+    while time.monotonic() - began < limit:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            code = PASSED if os.waitstatus_to_exitcode(status) == 0 else FAILED
+            return Result(code, time.monotonic() - began, output.read_text(errors="replace"))
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return Result(TIMED_OUT, limit, output.read_text(errors="replace"))
+
+
+def _test(tests: list[str], output: Path) -> None:
+    """Run the tests in this process, which ends with them."""
+    import pytest
+
+    os.setsid()  # so that what a test starts ends with it
+    sys.dont_write_bytecode = True
+    log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    status = 3
+    try:
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not cluster"]
+        status = int(pytest.main([*options, *tests]))
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

@@ -1,0 +1,175 @@
+"""Put seeded faults into modules of a copy, and run the tests that mirror them: `make mutate`.
+
+    python -m tests.mutation.run [--only position loss] [--count 40] [--seed 0] [--out RECORD.md]
+
+Each fault must make a test fail. A fault that changes nothing that can be seen is listed with its reason in
+`equivalent.json`. Exit status 1 if fewer than 95% of the others are noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from queue import Queue
+
+from .children import FAILED, PASSED, Child
+from .mutants import Mutant, mutants
+
+REPO = Path(__file__).resolve().parents[2]
+EQUIVALENT = Path(__file__).with_name("equivalent.json")
+COPIED = ("sam2vt", "tests", "configs", "ray_jobs", "pyproject.toml")
+GOAL = 0.95
+KNOWN_BAD = 'raise RuntimeError("a mutant that every test must notice")\n'
+MODEL, TRAINING, DATA = "core/model/", "core/training/", "core/data/"
+
+# A module below sam2vt/, and the files below tests/unit/ that mirror it.
+MODULES = {
+    TRAINING + "checkpoints/position.py": (TRAINING + "checkpoints/test_position.py",),
+    MODEL + "tracking/memory.py": (MODEL + "test_sam2.py",),
+    MODEL + "tracking/frame_call.py": (MODEL + "test_sam2.py",),
+    TRAINING + "loss_terms/entries.py": (TRAINING + "test_loss.py",),
+    TRAINING + "optim.py": (TRAINING + "test_optim.py",),
+    TRAINING + "preflight.py": (TRAINING + "test_preflight.py", TRAINING + "test_scorable.py"),
+    "distributed/cluster/preflight.py": ("distributed/cluster/test_preflight.py",),
+    TRAINING + "loss.py": (TRAINING + "test_loss.py",),
+    "core/evaluation/jf.py": ("core/evaluation/test_jf.py", "core/evaluation/test_overlaps.py"),
+    "distributed/stream/plan.py": ("distributed/stream/test_plan.py",),
+    TRAINING + "checkpoints/store.py": (TRAINING + "checkpoints/test_store.py",),
+    DATA + "records/splits.py": (DATA + "records/test_splits.py",),
+    DATA + "clips/content.py": (DATA + "clips/test_windows.py", DATA + "clips/test_content.py"),
+    DATA + "clips/prompts.py": (DATA + "clips/test_prompts.py",),
+    DATA + "masks/rle.py": (DATA + "masks/test_rle.py",),
+}
+
+
+@dataclass
+class Outcome:
+    """What became of the mutants of one module."""
+
+    module: str
+    died: int = 0
+    equivalent: list[tuple[Mutant, str]] = field(default_factory=list)  # with the reason
+    survived: list[Mutant] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """The share that died of those that can be noticed."""
+        return self.died / max(self.died + len(self.survived), 1)
+
+
+def judge(module: str, copy: Path, count: int, seed: int) -> Outcome:
+    """Run the mirrored tests on each mutant of one module."""
+    began = time.monotonic()
+    target, outcome = copy / "sam2vt" / module, Outcome(module)
+    source, reasons = target.read_text(), json.loads(EQUIVALENT.read_text()).get(module, {})
+    tests = [f"tests/unit/{name}" for name in MODULES[module]]
+    with Child(copy, tests) as child:
+        whole = child.run(target, source, limit=300)
+        if whole.status != PASSED:
+            sys.exit(f"{module}: {', '.join(tests)} fail without a mutant\n{whole.output[-3000:]}")
+        if child.run(target, source + KNOWN_BAD, limit=300).status != FAILED:
+            sys.exit(f"{module}: its tests pass on a module that raises; they do not import the copy")
+        for mutant in mutants(source, count, seed):
+            if mutant.change in reasons:
+                outcome.equivalent.append((mutant, reasons[mutant.change]))
+            # An endless loop is noticed too.
+            elif child.run(target, mutant.source, limit=10 + 3 * whole.seconds).status == PASSED:
+                outcome.survived.append(mutant)
+            else:
+                outcome.died += 1
+    target.write_text(source)
+    outcome.seconds = time.monotonic() - began
+    print(f"{module}: {outcome.died} died, {len(outcome.survived)} survived", file=sys.stderr, flush=True)
+    return outcome
+
+
+def judge_all(modules: list[str], count: int, seed: int, jobs: int) -> list[Outcome]:
+    """Judge modules side by side, each job in a copy of its own."""
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        copies: Queue[Path] = Queue()
+        for number in range(jobs):
+            copies.put(_copy(Path(folder) / str(number)))
+
+        def one(module: str) -> Outcome:
+            copy = copies.get()
+            try:
+                return judge(module, copy, count, seed)
+            finally:
+                copies.put(copy)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, modules))
+
+
+def _copy(folder: Path) -> Path:
+    """Copy what the tests need, compiled: only the changed module is compiled for a mutant."""
+    for name in COPIED:
+        source, target = REPO / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    compileall.compile_dir(folder, quiet=2)
+    return folder
+
+
+def record(outcomes: list[Outcome], count: int, seed: int) -> Iterator[str]:
+    """Yield the lines of the record."""
+    died = sum(outcome.died for outcome in outcomes)
+    judged = died + sum(len(outcome.survived) for outcome in outcomes)
+    minutes = sum(outcome.seconds for outcome in outcomes) / 60
+    yield f"# Faults that the tests notice, {date.today():%B %Y}"
+    yield ""
+    yield (
+        f"`make mutate`, {date.today().isoformat()}: up to {count} mutants per module, seed {seed}, "
+        f"{minutes:.0f} minutes of one core."
+    )
+    yield ""
+    yield "| module | noticed | survived | equivalent | noticed, % |"
+    yield "|---|---:|---:|---:|---:|"
+    for each in outcomes:
+        counts = f"{each.died} | {len(each.survived)} | {len(each.equivalent)} | {100 * each.share:.0f}"
+        yield f"| `{each.module}` | {counts} |"
+    yield f"| all | {died} | {judged - died} | | {100 * died / max(judged, 1):.1f} |"
+    for title, found in (
+        ("Survived", [(e.module, m, "") for e in outcomes for m in e.survived]),
+        ("Equivalent", [(e.module, m, f": {why}") for e in outcomes for m, why in e.equivalent]),
+    ):
+        if found:
+            yield from ("", f"## {title}", "")
+            yield from (f"- `{module}:{mutant.line}` `{mutant.change}`{why}" for module, mutant, why in found)
+
+
+def main() -> None:
+    """Print the record; exit with 1 where the goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[""], help="modules whose path holds one of these")
+    parser.add_argument("--count", type=int, default=40, help="mutants per module")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="modules side by side")
+    parser.add_argument("--out", type=Path, help="write the record here too")
+    options = parser.parse_args()
+    chosen = [module for module in MODULES if any(part in module for part in options.only)]
+    outcomes = judge_all(chosen, options.count, options.seed, options.jobs)
+    text = "\n".join(record(outcomes, options.count, options.seed)) + "\n"
+    print(text)
+    if options.out:
+        options.out.write_text(text)
+    died = sum(outcome.died for outcome in outcomes)
+    judged = died + sum(len(outcome.survived) for outcome in outcomes)
+    sys.exit(int(died < GOAL * judged))
+
+
+if __name__ == "__main__":
+    main()
