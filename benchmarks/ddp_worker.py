@@ -22,7 +22,6 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from sam2vt.composing import compose_config
 from sam2vt.configuration.loading import load_config
-from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.loss_terms.entries import Counts, Entries
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.train import create_trainer
@@ -85,7 +84,7 @@ def main() -> None:
     L.seed_everything(config.seed, verbose=False)
     profiler = SimpleProfiler()
     collectives = Collectives(profiler, how == "apart")
-    trainer = create_trainer(config, [*default_callbacks(config), collectives], profiler=profiler)
+    trainer = create_trainer(config, [collectives], profiler=profiler)
     trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
     if trainer.is_global_zero:
         found = parts(collectives)

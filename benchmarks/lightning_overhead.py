@@ -31,7 +31,6 @@ from sam2vt.composing import compose_config
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.clips.collate import collate_fn
-from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.optim import build_optimizer
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.core.types import Batch
@@ -105,7 +104,7 @@ def lightning_block(bench: Bench, profiler: Profiler) -> list[float]:
         def on_train_batch_end(self, *_: Any) -> None:
             stamps.append(time.perf_counter())
 
-    trainer = create_trainer(bench.config, [*default_callbacks(bench.config), Stamp()], profiler=profiler)
+    trainer = create_trainer(bench.config, [Stamp()], profiler=profiler)
     datamodule = SAM2LightningDataModule(bench.config)
     datamodule.train_dataloader = lambda: DataLoader(bench.batches, batch_size=None)  # type: ignore
     trainer.fit(bench.module, datamodule=datamodule)

@@ -77,12 +77,11 @@ def train_lightning(config: Config) -> None:
     """As `sam2vt train` does it."""
     import torch
 
-    from sam2vt.core.training.callbacks import default_callbacks
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 
     torch.set_num_threads(config.ray.cpus_per_worker)
     L.seed_everything(config.seed, workers=True, verbose=False)
-    trainer = create_trainer(config, [*default_callbacks(config), Stamp(config.output_dir)])
+    trainer = create_trainer(config, [Stamp(config.output_dir)])
     trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
 
 

@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def setup_logging(log_level: str = "INFO") -> None:
-    """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging."""
+    """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging.
+
+    Raises ConfigError for an unknown level; upper and lower case are the same.
+    """
+    log_level = str(log_level).upper()
     require(Config, "log_level", log_level)
     package = logging.getLogger("sam2vt")
     package.setLevel(log_level)
@@ -46,6 +50,7 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
     """
     config = validate(config)
+    setup_logging(config.log_level)
     import lightning as L
 
     from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
@@ -70,23 +75,26 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
 def create_trainer(
     config: Config, callbacks: Sequence[L.Callback] | None = None, **replaced: Any
 ) -> L.Trainer:
-    """Lightning's Trainer as configured, with `callbacks` or else the default ones.
+    """Return Lightning's Trainer as configured, with the default callbacks and `callbacks`.
 
-    `replaced` takes the place of the configured arguments of the same names, as in a Ray worker.
-
-    Raises ConfigError where this machine lacks what the configuration asks for.
+    One of the same kind as a default one takes its place. `replaced` takes the place of the configured
+    arguments of the same names. Raises ConfigError where this machine lacks what the configuration asks for.
     """
+    from sam2vt.core.training.callbacks import default_callbacks
+
+    return build_trainer(config, default_callbacks(config, callbacks or ()), **replaced)
+
+
+def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: Any) -> L.Trainer:
+    """Return a Trainer as `create_trainer` does, with these callbacks alone, as in a Ray worker."""
     import lightning as L
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from sam2vt.core.training.callbacks import default_callbacks
-
     if logging.getLogger().handlers:
         logging.getLogger("lightning").handlers.clear()  # it would say everything twice
-    chosen = default_callbacks(config) if callbacks is None else list(callbacks)
     arguments = {**trainer_kwargs(config), **replaced}
     try:
-        return L.Trainer(callbacks=chosen, **arguments)
+        return L.Trainer(callbacks=list(callbacks), **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {error}") from error
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
 from sam2vt.config import Config
 from sam2vt.configuration.conflicts import find_faults
 from sam2vt.configuration.reading import plain, read, untuple
 from sam2vt.errors import ConfigError
-from sam2vt.settings import settle, show
+from sam2vt.settings import settle, show, walk
 
 _CHECKED = "_checked"  # attribute of a configuration: its content when it was last found right
 
@@ -21,7 +22,7 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
     Raises one `ConfigError` that lists every fault: unknown keys, wrong types, values that are not
     allowed, settings without effect, paths that do not exist.
     """
-    given, faults = plain(mapping), []
+    given, faults = untuple(plain(mapping)), []
     if not isinstance(given, Mapping):
         raise ConfigError(f"config={show(given)}: must be a mapping of settings, such as {{max_objects: 5}}")
     given = dict(given)
@@ -50,6 +51,9 @@ def validate(config: Config | Mapping[str, Any]) -> Config:
     """
     if not isinstance(config, Config):
         return load_config(config)
+    for _, owner, name in walk(config):  # a program may give paths as such
+        if isinstance(getattr(owner, name), PurePath):
+            setattr(owner, name, str(getattr(owner, name)))
     content = to_dict(config)
     if getattr(config, _CHECKED, None) != content:
         load_config(content)
@@ -67,7 +71,7 @@ def from_dict(mapping: Mapping[str, Any]) -> Config:
 
     For a configuration that was validated before, perhaps on another machine.
     """
-    config, faults = read(Config, mapping)
+    config, faults = read(Config, untuple(mapping))
     if faults:
         raise ConfigError.listing("the configuration", [fault.text for fault in faults])
     return config

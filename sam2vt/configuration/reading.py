@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from sam2vt.configuration.names import unknown_key
@@ -37,12 +37,12 @@ def plain(mapping: Any) -> Any:
 
 
 def untuple(value: Any) -> Any:
-    """Return `value` with lists for tuples, at any depth."""
+    """Return `value` with lists for tuples and texts for paths, at any depth."""
     if isinstance(value, Mapping):
         return {key: untuple(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [untuple(inner) for inner in value]
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:

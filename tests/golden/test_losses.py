@@ -18,7 +18,7 @@ from sam2vt.composing import compose_config
 from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-from sam2vt.train import create_trainer
+from sam2vt.train import build_trainer
 
 RECORD = Path(__file__).with_name("losses.json")
 STEPS = 100
@@ -67,7 +67,7 @@ def losses(folder: Path, *further: str) -> list[float]:
     try:
         L.seed_everything(config.seed, workers=True, verbose=False)
         seen = _Losses()
-        trainer = create_trainer(config, [seen])
+        trainer = build_trainer(config, [seen])
         trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
     finally:
         torch.set_num_threads(threads)

@@ -19,7 +19,7 @@ from sam2vt.configuration.loading import to_dict
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError
-from sam2vt.train import create_trainer, train
+from sam2vt.train import build_trainer, train
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ class PoisonAt(L.Callback):
 def test_a_non_finite_loss_stops_before_the_update_and_names_the_clip(config) -> None:
     config.trainer.limit_val_batches = 0.0
     poison, module = PoisonAt(1), SAM2LightningModule(config)
-    trainer = create_trainer(config, [poison, StopOnNonFinite()])
+    trainer = build_trainer(config, [poison, StopOnNonFinite()])
     with pytest.raises(TrainingError) as caught:
         trainer.fit(module, datamodule=SAM2LightningDataModule(config))
     assert caught.value.exit_code == 3

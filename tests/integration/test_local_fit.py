@@ -136,9 +136,9 @@ class NothingOnRankZero(SAM2LightningModule):
                 ]
                 for masks in batch["masks"]
             ]
-        outputs = super().training_step(batch, batch_idx)
-        assert self.global_rank or outputs["loss"].item() == 0
-        return outputs
+        loss = super().training_step(batch, batch_idx)
+        assert self.global_rank or loss.item() == 0
+        return loss
 
 
 class KeepWeights(L.Callback):

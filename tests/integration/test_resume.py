@@ -21,7 +21,7 @@ from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import CheckpointError, ConfigError
-from sam2vt.train import create_trainer, train
+from sam2vt.train import build_trainer, train
 
 STEPS_PER_EPOCH = 3
 
@@ -43,7 +43,7 @@ def run(config: Config, stop_at: int | None = None, resume: Path | None = None):
     """(the clips seen, the weights afterwards, optimizer state) of one fit."""
     clips, module = Clips(stop_at), SAM2LightningModule(config)
     callbacks = [clips, SaveOnSigterm(), *checkpoint_callbacks(config)]
-    trainer = create_trainer(config, callbacks)
+    trainer = build_trainer(config, callbacks)
     arguments = {"datamodule": SAM2LightningDataModule(config), "ckpt_path": resume, "weights_only": True}
     if stop_at is None:
         trainer.fit(module, **arguments)

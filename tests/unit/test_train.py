@@ -13,13 +13,18 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
 
 from sam2vt import train
 from sam2vt.composing import compose_config
 from sam2vt.config import AugmentConfig, Config
-from sam2vt.configuration.loading import load_config, to_dict
+from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
+from sam2vt.core.training.callbacks import default_callbacks
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
+from sam2vt.core.training.callbacks.validations import FirstValidation
 from sam2vt.core.training.checkpoints.restoring import resume_kwargs
 from sam2vt.core.training.checkpoints.resume import FoundCheckpoint, resume_point
 from sam2vt.core.training.loggers import build_loggers
@@ -71,6 +76,40 @@ def test_logging_leaves_a_handler_that_is_there_alone(
     assert package_log.level == logging.INFO
 
 
+def test_training_from_python_logs_at_the_configured_level(
+    config: Config, package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(_: Config) -> None:
+        raise Enough
+
+    monkeypatch.setattr("sam2vt.core.training.checkpoints.resume.checkpoint_to_resume", stop)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    package_log.handlers.clear()
+    config.log_level = "WARNING"
+    with pytest.raises(Enough):
+        train.train(config)
+    assert package_log.level == logging.WARNING
+    assert len(package_log.handlers) == 1
+
+
+def test_log_levels_in_lower_case(package_log: logging.Logger) -> None:
+    train.setup_logging("debug")
+    assert package_log.level == logging.DEBUG
+
+
+def test_paths_are_taken_as_such(tmp_path: Path) -> None:
+    config = Config(output_dir=tmp_path / "run")  # type: ignore[arg-type]
+    config.dataset.data_path = config.resume = tmp_path  # type: ignore[assignment]
+    validate(config)
+    assert (config.output_dir, config.dataset.data_path) == (str(tmp_path / "run"), str(tmp_path))
+    assert config.resume == str(tmp_path)
+    assert load_config({"dataset": {"data_path": tmp_path}}).dataset.data_path == str(tmp_path)
+    assert from_dict({"dataset": {"data_path": tmp_path}}).dataset.data_path == str(tmp_path)
+
+
 def test_an_unknown_log_level_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"log_level='LOUD'.*DEBUG, INFO"):
         train.setup_logging("LOUD")
@@ -99,18 +138,18 @@ TRAINER_SETTINGS: dict[str, Any] = {
 def test_every_setting_reaches_the_trainer(config: Config) -> None:
     for name, value in TRAINER_SETTINGS.items():
         setattr(config.trainer, name, value)
-    trainer = train.create_trainer(config, callbacks=[])
+    trainer = train.build_trainer(config, [])
     assert {name: getattr(trainer, name) for name in TRAINER_SETTINGS} == TRAINER_SETTINGS
     assert trainer.default_root_dir == config.output_dir
 
 
 def test_switches_reach_the_trainer(config: Config) -> None:
-    on = train.create_trainer(config, callbacks=[])
+    on = train.build_trainer(config, [])
     assert on.progress_bar_callback is not None
     assert on.checkpoint_callback is not None
     assert on.logger is not None
     config.trainer.enable_progress_bar = config.trainer.enable_checkpointing = config.trainer.logger = False
-    off = train.create_trainer(config, callbacks=[])
+    off = train.build_trainer(config, [])
     assert off.progress_bar_callback is None
     assert off.checkpoint_callback is None
     assert off.logger is None
@@ -121,16 +160,26 @@ def test_no_clipping_is_none_for_lightning(config: Config) -> None:
     assert train.trainer_kwargs(config)["gradient_clip_val"] is None
 
 
-def test_callbacks_given_replace_the_default_ones(config: Config) -> None:
+def test_callbacks_given_come_on_top_of_the_default_ones(config: Config) -> None:
     class Mine(L.Callback):
         pass
 
+    class Bar(ProgressBar):
+        pass
+
     mine = Mine()
-    given = train.create_trainer(config, callbacks=[mine])
-    assert mine in given.callbacks
-    default = train.create_trainer(config)
-    assert not any(isinstance(callback, Mine) for callback in default.callbacks)
-    assert len(default.callbacks) > len(given.callbacks)
+    default = [type(each) for each in train.create_trainer(config).callbacks]
+    given = train.create_trainer(config, callbacks=[mine]).callbacks
+    assert {SaveCheckpoints, StopOnNonFinite} < set(default)
+    assert [type(each) for each in given if each is not mine] == default
+    assert given.index(mine) < [type(each) for each in given].index(FirstValidation)
+    # Lightning takes one of a kind: what is given is meant.
+    guard, bar = StopOnNonFinite(), Bar()
+    given = train.create_trainer(config, callbacks=[guard, bar]).callbacks
+    assert [each for each in given if isinstance(each, StopOnNonFinite)] == [guard]
+    assert [each for each in given if isinstance(each, ProgressBar)] == [bar]
+    again = train.create_trainer(config, callbacks=[*default_callbacks(config), mine]).callbacks
+    assert sorted(map(str, map(type, again))) == sorted(map(str, [*default, Mine]))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +200,7 @@ def test_several_devices_train_with_ddp(config: Config, devices: Any, several: b
 def test_a_gpu_that_is_not_there_is_a_config_error(config: Config) -> None:
     config.trainer.accelerator = "gpu"
     with pytest.raises(ConfigError, match="trainer"):
-        train.create_trainer(config, callbacks=[])
+        train.build_trainer(config, [])
 
 
 def test_tensorboard_is_the_logger_and_writes_into_the_run_folder(config: Config) -> None:
@@ -169,7 +218,7 @@ def test_wandb_without_the_package_is_a_config_error(config: Config, monkeypatch
     monkeypatch.setattr(loggers, "WandbLogger", missing)
     config.use_wandb = True
     with pytest.raises(ConfigError, match=r"pip install 'sam2vt\[wandb\]'"):
-        train.create_trainer(config, callbacks=[])
+        train.build_trainer(config, [])
 
 
 def test_wandb_gets_project_and_name(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +261,7 @@ def test_training_starts_with_all_faults_of_its_configuration(config: Config) ->
 
 
 def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) -> None:
-    trainer = train.create_trainer(config, callbacks=[])
+    trainer = train.build_trainer(config, [])
     assert resume_kwargs(None, trainer) == {}
     weights = tmp_path / "weights.pt"
     torch.save({"model": {"weight": torch.zeros(1)}}, weights)
@@ -351,9 +400,9 @@ def test_a_checkpoint_without_a_configuration_is_refused(config: Config, tmp_pat
 def test_devices_that_the_cpu_does_not_take_are_a_config_error(config: Config) -> None:
     config.trainer.devices = [0]
     with pytest.raises(ConfigError, match="trainer"):
-        train.create_trainer(config, callbacks=[])
+        train.build_trainer(config, [])
     config.trainer.devices = 2
-    assert train.create_trainer(config, callbacks=[]).num_devices == 2
+    assert train.build_trainer(config, []).num_devices == 2
 
 
 def test_composing_leaves_hydra_as_it_was(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from sam2vt.config import DatasetConfig
+from sam2vt.config import DatasetConfig, ValDatasetConfig
 from sam2vt.configuration.mixture import members
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip, warn_short_videos
@@ -97,7 +98,7 @@ class VideoDataset(ClipDataset):
 
     def __init__(
         self,
-        data_path: str,
+        data_path: str | Path,
         image_size: tuple[int, int] = (512, 512),
         video_clip_length: int = 5,
         prompt_types: Sequence[str] | None = None,
@@ -111,7 +112,7 @@ class VideoDataset(ClipDataset):
         generator = PromptGenerator(prompt_types, number_of_points, include_center, num_of_neg_points)
         spec = ClipSpec(image_size, video_clip_length, generator, **clip_options)
         super().__init__(load_records("video", data_path) if records is None else records, spec)
-        self.data_path = data_path
+        self.data_path = Path(data_path)
 
 
 class COCODataset(ClipDataset):
@@ -124,7 +125,7 @@ class COCODataset(ClipDataset):
 
     def __init__(
         self,
-        coco_json_path: str,
+        coco_json_path: str | Path,
         image_size: tuple[int, int] = (512, 512),
         video_clip_length: int = 5,
         prompt_types: Sequence[str] | None = None,
@@ -145,11 +146,11 @@ class COCODataset(ClipDataset):
             read["allow_absolute_paths"] = allow_absolute_paths
             records = load_records("coco", coco_json_path, **read)
         super().__init__(records, spec)
-        self.coco_json_path = coco_json_path
+        self.coco_json_path = Path(coco_json_path)
 
     @cached_property
     def _json_path(self) -> str:
-        path = find_json(self.coco_json_path)
+        path = find_json(str(self.coco_json_path))
         if path is None and self.records:  # it is in the path's only folder
             path = find_json(self.records[0].source)
         if path is None:
@@ -192,7 +193,8 @@ def dataset_from_config(
 ) -> ClipDataset:
     """Return the `VideoDataset` or `COCODataset` of a configuration, over `records` where they are given.
 
-    `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset`.
+    `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset` and
+    wherever it is validated on.
     """
     if records is None:
         records = open_records(cfg)
@@ -208,7 +210,8 @@ def dataset_from_config(
     path = cfg.data_path or records[0].source
     if _is_coco(cfg.dataset_type, records):
         return COCODataset(path, num_of_pos_points=cfg.num_of_pos_points, **options)
-    return VideoDataset(path, number_of_points=(1, cfg.num_of_pos_points), **options)
+    least = cfg.num_of_pos_points if isinstance(cfg, ValDatasetConfig) else 1
+    return VideoDataset(path, number_of_points=(least, cfg.num_of_pos_points), **options)
 
 
 def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: int | None) -> ClipSpec:
@@ -233,6 +236,10 @@ def _is_coco(dataset_type: str, records: Sequence[VideoRecord]) -> bool:
     return any(record.from_coco for record in first)
 
 
+class _ShareSampler(ClipSampler, DistributedSampler):  # type: ignore[misc]
+    """One rank's share; Lightning divides the clips of any other sampler among the ranks."""
+
+
 _DRAW_OPTIONS = ("seed", "max_objects", "records")
 _SAMPLER_OPTIONS = ("rank", "world_size", "epoch")
 # Parameters of torch's DataLoader that are set here.
@@ -241,7 +248,7 @@ _SET_HERE = ("dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "nu
 
 def create_dataloader(
     dataset_type: str,
-    dataset_path: str,
+    dataset_path: str | Path,
     prompt_types: Sequence[str] | None,
     batch_size: int = 1,
     num_workers: int = 4,
@@ -254,9 +261,11 @@ def create_dataloader(
     """Return a loader of a dataset's batches, the same for any number of workers.
 
     Further keywords: the settings of `DatasetConfig` by their names; records, seed, max_objects; rank,
-    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. `loader.sampler.set_epoch`
-    chooses the epoch. With shuffle, clips that fill no batch are left out at an epoch's end; without it the
-    last batch may be smaller. Raises ConfigError for a keyword that nothing takes.
+    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. Each pass over the loader is
+    a new epoch with clips of its own, unless `epoch` or `loader.sampler.set_epoch` fixes one, as a
+    validation needs. Lightning leaves a loader with a `world_size` as it is. With shuffle, clips that fill
+    no batch are left out at an epoch's end; without it the last batch may be smaller. Raises ConfigError
+    for a keyword that nothing takes.
     """
     taken = _config_options()
     options, draw, sampling = (
@@ -270,7 +279,7 @@ def create_dataloader(
         raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
     cfg = DatasetConfig(
         dataset_type=dataset_type,
-        data_path=dataset_path,
+        data_path=str(dataset_path),
         batch_size=batch_size,
         num_workers=num_workers,
         shuffle=shuffle,
@@ -283,7 +292,8 @@ def create_dataloader(
     dataset = dataset_from_config(cfg, **draw)
     # Without shuffle nothing is left out, so clips need not come in whole batches.
     sampling["batch_size"] = batch_size if shuffle else 1
-    sampler = ClipSampler(len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling)
+    kind = ClipSampler if sampling.get("world_size", 1) == 1 else _ShareSampler
+    sampler = kind(len(dataset), cfg.clips_per_video, dataset.spec.seed, shuffle, **sampling)
     # A function of the user runs after ours.
     kwargs["worker_init_fn"] = partial(init_worker, then=kwargs.get("worker_init_fn"))
     return DataLoader(

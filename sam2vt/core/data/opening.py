@@ -58,7 +58,7 @@ def open_records(
         mixture = Mixture(found, [open_records(member.settings, faults, notes) for member in found])
         log.info("%s", mixture)
         return mixture
-    path = check_text(settings.data_path)
+    path = check_text(str(settings.data_path))
     # By its name alone: a URI is not opened to find out.
     is_table = path.endswith(SUFFIX)
     folder = None if is_table or not path else pack_at(path)

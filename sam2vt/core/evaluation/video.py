@@ -174,7 +174,7 @@ def settle_overlaps(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
     """Return the owner of each pixel, int16 [height,width]: the index k of an object, or -1 for none.
 
     `logits` [K,h,w] are resized to `size` (height, width), bilinearly. A pixel belongs to the object with
-    the largest logit above 0; where two share the largest it belongs to none.
+    the largest logit above 0, the first of equals.
     """
     best = torch.zeros(size, device=logits.device)
     owner = torch.full(size, -1, dtype=torch.int16, device=logits.device)
@@ -182,7 +182,6 @@ def settle_overlaps(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
         full = small.float()
         if tuple(small.shape) != tuple(size):
             full = F.interpolate(full[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-        owner[(full == best) & (full > 0)] = -1
         better = full > best
         owner[better] = k
         best[better] = full[better]

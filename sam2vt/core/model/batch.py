@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam2vt.core.model.tracking.frame_call import FrameOutput, GroundTruth
-from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT
+from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT, NOT_TRACKED_LOGIT
 from sam2vt.core.model.tracking.prompt_inputs import PackedObject
 from sam2vt.errors import DataError
 
@@ -122,7 +122,7 @@ def assemble(
 ) -> dict[str, Any]:
     """Return the result of `SAM2Model.forward` from (frame, output) pairs; shape is (B, T, N), size H = W.
 
-    Slots and frames without a prediction hold a constant.
+    Slots and frames on which nothing is tracked hold constants: NOT_TRACKED_LOGIT in the masks.
     """
     slots = torch.tensor([(o.clip, o.slot) for o in objects], dtype=torch.long, device=device).reshape(-1, 2)
     index = [_batch_index(frame, output.rows, slots) for frame, output in outputs]
@@ -138,8 +138,8 @@ def assemble(
     scored = [torch.full_like(o.rows, o.predicted, dtype=torch.bool) for o in every]
     quarter = size // 4
     return {
-        "pred_masks": dense([o.masks for o in every], quarter, quarter, fill=NO_OBJECT_LOGIT),
-        "pred_masks_high_res": dense([o.masks_high_res for o in every], size, size, fill=NO_OBJECT_LOGIT),
+        "pred_masks": dense([o.masks for o in every], quarter, quarter, fill=NOT_TRACKED_LOGIT),
+        "pred_masks_high_res": dense([o.masks_high_res for o in every], size, size, fill=NOT_TRACKED_LOGIT),
         "iou_predictions": dense([o.ious for o in every], fill=0.0),
         "object_score_logits": dense([o.object_score_logits for o in every], fill=NO_OBJECT_LOGIT),
         "scored": dense(scored, fill=0.0) > 0,

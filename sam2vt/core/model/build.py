@@ -56,6 +56,8 @@ def network_config(
     model._target_ = NETWORK_CLASS
     model.update(overrides or {})
     model.image_size = image_size
+    if model.get("use_obj_ptrs_in_encoder") is False:
+        model.fixed_no_obj_ptr = False  # it is a kind of pointer, and SAM 2 asserts that there are any
     _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
     if memory_dropout is not None:
         layer = model.memory_attention.layer

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # Lightning names the network's tensors by their place in SAM2LightningModule.
 TRAINING_PREFIX = "model.network."
+_OF_POINTERS = ("obj_ptr", "no_obj_ptr", "mask_downsample")  # tensors of SAM 2's object pointers
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -75,8 +76,11 @@ def load_weights(network: nn.Module, path: str, base: str | None = None) -> None
     """
     state = whole_state(path, base)
     own = network.state_dict()
-    # Before the comparison: a shorter memory is no fault.
+    # Before the comparison: a shorter memory is no fault, nor are object pointers that are switched off.
     _fit_memory_positions(state, own)
+    for name in [name for name in state if name.startswith(_OF_POINTERS) and name not in own]:
+        log.info("%s: left out, the network has no such object pointers", name)
+        del state[name]
     faults = [f"missing {name}" for name in own if name not in state]
     faults += [f"unknown {name}" for name in state if name not in own]
     faults += [

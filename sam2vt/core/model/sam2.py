@@ -105,6 +105,7 @@ class SAM2Model(nn.Module):
         self.recompute = tuple(recompute)
         self.click_sampler: ClickSampler = uniform_clicks
         self.loaded = False
+        self._has_warned = False  # of images that look as if they were not normalised
         self._adapter_parameters: list[str] = []
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -198,14 +199,17 @@ class SAM2Model(nn.Module):
         Args:
             images: uint8 [B, T, 3, H, W], normalised here, or float, taken as already normalised.
             masks: bool [B, T, N, H, W] ground truth, for presence and correction clicks while training;
-                without `prompts` also the mask prompts, from frame 0.
+                without `prompts` each object is prompted by its mask on its first frame that is visible
+                and valid, and slots without one are not tracked.
             prompts: one list of dicts per clip (see `sam2vt.core.types.Prompt`); a flat list if B is 1.
+                Lists and arrays are taken in place of tensors.
             batched_video_datapoint: SAM 2's `BatchedVideoDatapoint`, instead of images and masks.
             valid_masks: bool [B, T, N]; where False, the ground truth is not used for anything.
             features: what `keep` made of the images, instead of them: [B, T, C, h, w] per level.
 
         Returns a dict:
-            pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits;
+            pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits; -1024 where an
+                object is scored absent, -2048 where it is not tracked, which the loss leaves out;
             iou_predictions, object_score_logits [B, T, N];
             scored bool [B, T, N]: where the model made a prediction of its own;
             steps: a `DecoderStep` for every call of the mask decoder, clicks included; ungated in
@@ -220,7 +224,7 @@ class SAM2Model(nn.Module):
         batch.check_masks(masks, valid_masks, shape, self.image_size)
         if prompts is None:
             if masks is None:
-                raise DataError("prompts: give prompts, or masks whose first frame becomes the prompts")
+                raise DataError("prompts: give prompts, or masks that become the prompts")
             prompts = prompts_from_masks(masks, valid_masks)
         objects = pack_objects(nest_prompts(prompts, num_clips), num_frames, self.image_size)
         num_slots = batch.number_of_slots(objects, masks)
@@ -316,6 +320,11 @@ class SAM2Model(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         if images.dtype == torch.uint8:
             return (images.float() / 255.0 - self.pixel_mean) / self.pixel_std
+        # On another device looking at the values would wait for it.
+        is_looked_at = not self._has_warned and images.device.type == "cpu" and images.numel()
+        if is_looked_at and images.min() >= 0 and images.max() <= 1:
+            self._has_warned = True
+            log.warning("images: floats from 0 to 1 count as normalised; give uint8, or normalise them")
         return images
 
     def _require_network(self) -> None:

@@ -42,8 +42,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
     """Training clips of this rank; validation clips and whole videos, divided among the ranks.
 
     `config` is a `Config` or the plain dict of one. Its state is the run's position in the sequence of
-    clips: a resumed run continues with exactly the clip after the last one trained on. Lightning must
-    not replace the samplers (`use_distributed_sampler=False`). `records` are (train, validation) that
+    clips: a resumed run continues with exactly the clip after the last one trained on. It keeps Lightning
+    from replacing the samplers. `records` are (train, validation) that
     are found and checked already, as by the driver of a distributed run.
     """
 
@@ -69,6 +69,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
         """
         if self.train_dataset is not None:
             return
+        if isinstance(self.trainer, L.Trainer):  # it would divide once more what each rank is given
+            self.trainer._accelerator_connector.use_distributed_sampler = False
         config = self.config
         records = self.train_records, self.val_records = self._found or open_train_val(config)
         log.info("%d videos to train on, %d to validate on", *map(num_videos, records))
@@ -109,7 +111,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
             self.train_dataset,
             settings.num_workers,
             batch_size=settings.batch_size,
-            sampler=ResumableSampler(sampler, self.position),
+            sampler=ResumableSampler(sampler, self._start_of_pass),
             collate_fn=collate_fn,
             drop_last=True,
             persistent_workers=settings.num_workers > 0,
@@ -140,6 +142,13 @@ class SAM2LightningDataModule(L.LightningDataModule):
         The last `waiting` batches of each rank count as not trained on.
         """
         return self._start.advanced(self._clips_trained(waiting), self.clips_per_epoch)
+
+    def _start_of_pass(self) -> Position:
+        """Return the run's position; by hand, without a Trainer, each pass is the next epoch."""
+        if self.trainer is not None:
+            return self.position()
+        start, self._start = self._start, Position(self._start.epoch + 1, 0)
+        return start
 
     @property
     def clips_per_epoch(self) -> float:

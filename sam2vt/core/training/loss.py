@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from sam2vt.config import LossConfig
 from sam2vt.configuration.reading import checked
+from sam2vt.core.model.tracking.heads import DecoderStep as Step
 from sam2vt.core.training.loss_terms.entries import (
     Entries,
-    Step,
     at_least_float32,
+    check_targets,
     connected_zero,
     entries_of,
     final_masks,
     find_entries,
+    is_tracked,
     merged,
     sum_where,
     zero_unless,
@@ -93,7 +95,7 @@ class SAM2TrainingLoss(nn.Module):
 
     def forward(
         self,
-        pred_masks: Tensor,
+        pred_masks: Tensor | Mapping[str, Any],
         target_masks: Tensor,
         valid_masks: Tensor | None = None,
         return_components: bool = False,
@@ -105,22 +107,31 @@ class SAM2TrainingLoss(nn.Module):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Return the total, or (total, components).
 
-        pred_masks: [B,T,N,h,w] logits. target_masks: [B,T,N,H,W], bool or 0 to 1; brought to h x w by
-        area where the sizes differ. valid_masks, scored: bool [B,T,N], all true by default; with
-        `steps` alone, the entries that occur in a step are scored. iou_predictions and
+        pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also tells what was predicted and
+        by which steps. Bare logits count wherever an object was tracked: on a frame that is prompted by a
+        mask they are the prompt itself, and score as a prediction. target_masks: [B,T,N,H,W], bool or 0 to
+        1; brought to h x w by area where the sizes differ. valid_masks, scored: bool [B,T,N], all true by
+        default; with `steps` alone, the entries that occur in a step are scored. iou_predictions and
         object_score_logits: [B,T,N], used where no `steps` are given.
 
         Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal,
         iou_head and presence where their weight is not 0 and their inputs are given. One of the first
         four whose weight is 0 is computed without gradient, and only if components are asked for.
-        Raises ValueError where shapes do not match.
+        Raises ValueError where shapes do not match, and for targets on a CPU that are not from 0 to 1.
         """
+        if isinstance(pred_masks, Mapping):
+            out = pred_masks
+            pred_masks = cast(Tensor, out["pred_masks"])
+            scored = out.get("scored") if scored is None else scored
+            steps = out.get("steps") if steps is None else steps
+        if target_masks.device.type == "cpu":  # elsewhere looking at the values would wait for the device
+            check_targets(target_masks)
         per_entry = {"valid_masks": valid_masks, "scored": scored}
         per_entry |= {"iou_predictions": iou_predictions, "object_score_logits": object_score_logits}
         _check_shapes(pred_masks, target_masks, per_entry)
         with torch.autocast(pred_masks.device.type, enabled=False):
-            if steps is not None and scored is None:
-                scored = entries_of(steps, pred_masks)
+            if scored is None:
+                scored = is_tracked(pred_masks) if steps is None else entries_of(steps, pred_masks)
             entries = find_entries(target_masks, valid_masks, scored, across_ranks=self.training)
             names = [
                 name
@@ -235,8 +246,7 @@ def batch_loss(
     masks, valid = batch["masks"], batch["valid_masks"]
     seen = {"valid_masks": valid, "features": batch.get("features")}
     out = model(batch.get("images"), masks, batch["prompts"], **seen)
-    given = {name: out[name] for name in ("iou_predictions", "object_score_logits", "scored", "steps")}
-    total, components = criterion(out["pred_masks"], masks, valid, True, **given)
+    total, components = criterion(out, masks, valid, True)
     return total, components, out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -31,7 +32,7 @@ from sam2vt.core.training.checkpoints.restoring import follow_settings
 from sam2vt.core.training.data_module import SAM2LightningDataModule as SAM2LightningDataModule
 from sam2vt.core.training.data_module import as_config
 from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
-from sam2vt.core.training.loss_terms.entries import count_entries
+from sam2vt.core.training.loss_terms.entries import check_targets, count_entries
 from sam2vt.core.training.optim import (
     build_optimizer,
     build_scheduler,
@@ -54,8 +55,9 @@ LEAST_SAVING = 0.1
 class SAM2LightningModule(L.LightningModule):
     """SAM 2 with its loss, validated by J&F over whole videos.
 
-    `config` is a `Config` or the plain dict of one. `last_scores` are the `ObjectScore` rows of the last
-    validation over all ranks, `hold_first_scores` those of repeating each object's first mask.
+    `config` is a `Config` or the plain dict of one. After `setup` each step can be called by hand, too,
+    without a Trainer. `last_scores` are the `ObjectScore` rows of the last validation over all ranks,
+    `hold_first_scores` those of repeating each object's first mask.
     """
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
@@ -68,6 +70,7 @@ class SAM2LightningModule(L.LightningModule):
         self.best_val_loss = float("inf")
         self.last_scores: list[ObjectScore] = []
         self.hold_first_scores: list[ObjectScore] | None = None
+        self.components: dict[str, Tensor] = {}  # of the last training step's loss
         self.gradient_norm: Tensor | None = None  # of this update; set by a callback that has computed it
         self._rows = ValidationRows()
         self._base: dict[str, str] | None = None  # the weights that the network started from
@@ -93,21 +96,33 @@ class SAM2LightningModule(L.LightningModule):
             )
         data.use_features(self.model)
 
-    def configure_optimizers(self) -> Any:
-        """Return the optimizer, and where a schedule is enabled Lightning's dict with both."""
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return Lightning's dict: `optimizer`, and `lr_scheduler` where a schedule is enabled.
+
+        Without a Trainer the run ends after `trainer.max_steps`. With neither that nor `scheduler.T_max` a
+        cosine has no end: the learning rate stays constant after the warm-up, and a warning is logged.
+        """
         optimizer = build_optimizer(self.model.network, self.config.optimizer)
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = build_scheduler(optimizer, self.config.scheduler, total_steps)
-        if scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        settings, total_steps = self.config.scheduler, self.config.trainer.max_steps
+        if self._trainer is not None:
+            total_steps = int(self.trainer.estimated_stepping_batches)
+        elif total_steps < 1:
+            total_steps = settings.warmup_steps
+            if settings.enabled and settings.type == "cosine" and settings.T_max is None:
+                log.warning(
+                    "scheduler.T_max is null and there is no Trainer: the learning rate stays constant"
+                )
+                settings = replace(settings, type="constant")
+        scheduler = build_scheduler(optimizer, settings, total_steps)
+        schedule = {"lr_scheduler": {"scheduler": scheduler, "interval": "step"}} if scheduler else {}
+        return {"optimizer": optimizer, **schedule}
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run `SAM2Model.forward`."""
         return self.model(*args, **kwargs)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return {"loss": total, "components": {name: detached scalar}} of one batch of clips."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch of clips; `components` then holds its parts, detached scalars."""
         self._seed_step()
         loss, components, _ = batch_loss(self, self.criterion, batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
@@ -115,8 +130,11 @@ class SAM2LightningModule(L.LightningModule):
         scale = batch.get("loss_scale", 1.0)  # of a step's last, smaller batches
         if scale != 1.0:
             loss, components = loss * scale, {name: value * scale for name, value in components.items()}
-        self._log_components(components, len(batch["video_id"]))
-        return {"loss": loss, "components": components}
+        self.components = components
+        if self._is_fitted() and logs_this_step(self.trainer):
+            check_targets(batch["masks"])  # this step waits for the device anyway
+            self._log_components(components, len(batch["video_id"]))
+        return loss
 
     def configure_gradient_clipping(
         self,
@@ -144,51 +162,56 @@ class SAM2LightningModule(L.LightningModule):
 
     def validation_step(
         self, batch: Batch | WholeVideo | None, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Compute the loss of a batch of clips (loader 0), or the scores of a whole video (loader 1).
+    ) -> Tensor | None:
+        """Return the loss of a batch of clips (loader 0), or each object's J&F in a whole video (loader 1).
 
-        None fills up the loaders of ranks with fewer batches and counts nowhere.
+        The latter is float [K], NaN for an object that no frame counts for. None fills up the loaders of
+        ranks with fewer batches and counts nowhere. All are collected for `on_validation_epoch_end`.
         """
+        if batch is None:
+            return None
         if isinstance(batch, WholeVideo):
-            self._score_video(batch.record)
-        elif batch is not None:
-            _, components, outputs = batch_loss(self, self.criterion, batch)
-            counts = count_entries(batch["masks"], batch["valid_masks"], outputs["scored"])
-            number = batch_idx * self.trainer.world_size + self.trainer.global_rank
-            values = {name: float(value) for name, value in components.items() if name != "total"}
-            self._rows.losses.append(LossRow(number, counts, values))
+            return self._score_video(batch.record)
+        loss, components, outputs = batch_loss(self, self.criterion, batch)
+        counts = count_entries(batch["masks"], batch["valid_masks"], outputs["scored"])
+        rank, world_size = self._rank_and_world_size()
+        values = {name: float(value) for name, value in components.items() if name != "total"}
+        self._rows.losses.append(LossRow(batch_idx * world_size + rank, counts, values))
+        return loss
 
     def on_validation_epoch_end(self) -> None:
         """Join the rows of all ranks and log their means: `val/loss`, its parts, and `val/*` of METRICS."""
         rows, self._rows = self._rows.gathered(), ValidationRows()
-        if self.trainer.sanity_checking:
+        if self._trainer is not None and self.trainer.sanity_checking:
             return
         self.last_scores = rows.scores
-        if self.hold_first_scores is None:  # the baseline's scores never change
-            self.hold_first_scores = rows.hold_first
         means = rows.mean_losses(self.criterion.weights)
         values = {_logged_name(name): value for name, value in means.items()}
         self.best_val_loss = min(self.best_val_loss, values.get("loss", float("inf")))
-        mean = mean_score(rows.scores)
-        if not mean.num_objects:
-            what = f"none of {len(rows.scores)} objects has a frame to be scored on"
-            raise unscorable(self.config, what)
-        values |= mean.values
         metrics = {f"val/{name}": value for name, value in values.items()}
-        metrics[BASELINE] = mean_score(self.hold_first_scores).values["J"]
-        for name, value in metrics.items():  # already those of all ranks
-            self.log(name, value, prog_bar=name == MONITOR)
+        if rows.num_videos:  # a loader of the user's own may have clips alone
+            if self.hold_first_scores is None:  # the baseline's scores never change
+                self.hold_first_scores = rows.hold_first
+            mean = mean_score(rows.scores)
+            if not mean.num_objects:
+                what = f"none of {len(rows.scores)} objects has a frame to be scored on"
+                raise unscorable(self.config, what)
+            metrics |= {f"val/{name}": value for name, value in mean.values.items()}
+            metrics[BASELINE] = mean_score(self.hold_first_scores).values["J"]
+        if self._trainer is not None:
+            for name, value in metrics.items():  # already those of all ranks
+                self.log(name, value, prog_bar=name == MONITOR)
 
     def on_train_end(self) -> None:
         """Log the last validation's scores."""
         if not self.last_scores:
-            log.info("trained %d steps without validation", self.trainer.global_step)
+            log.info("trained %d steps without validation", self.global_step)
             return
         mean, held = mean_score(self.last_scores), mean_score(self.hold_first_scores or [])
         scores = ", ".join(f"{name} {mean.values[name]:.3f}" for name in METRICS)
         log.info(
             "trained %d steps: %s (J of repeating the first mask %.3f), best loss %.4f",
-            *(self.trainer.global_step, scores, held.values["J"], self.best_val_loss),
+            *(self.global_step, scores, held.values["J"], self.best_val_loss),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -225,10 +248,7 @@ class SAM2LightningModule(L.LightningModule):
         freeze_unreached_heads(self.model, self.config.loss)
 
     def _log_components(self, components: dict[str, Tensor], num_clips: int) -> None:
-        """Log the learning rate and the components' means over the ranks."""
-        # Only on steps that Lightning writes down: a mean over the ranks waits for all of them.
-        if not logs_this_step(self.trainer):
-            return
+        """Log the learning rate and the components' means over the ranks, for which each waits for all."""
         values = reduced(self.trainer, torch.stack([value.float() for value in components.values()]), "mean")
         parts = {f"train/{_logged_name(name)}": value for name, value in zip(components, values)}
         parts["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -236,6 +256,8 @@ class SAM2LightningModule(L.LightningModule):
 
     def _seed_step(self) -> None:
         """Make dropout and correction clicks a function of (seed, share, step), also after a resume."""
+        if not self._is_fitted():  # whoever steps by hand seeds as well
+            return
         rounds = getattr(self.trainer.datamodule, "rounds", 1)  # type: ignore[attr-defined]
         step, batch = divmod(self.trainer.fit_loop.total_batch_idx, rounds)
         share = batch * self.trainer.world_size + self.trainer.global_rank
@@ -244,12 +266,22 @@ class SAM2LightningModule(L.LightningModule):
         seed_all = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
         seed_all(int(seeds.generate_state(1)[0]))
 
-    def _score_video(self, record: VideoRecord) -> None:
+    def _is_fitted(self) -> bool:
+        """Return whether a Trainer fits it now; else its steps are called by hand."""
+        return self._trainer is not None and self.trainer.training
+
+    def _rank_and_world_size(self) -> tuple[int, int]:
+        return (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _score_video(self, record: VideoRecord) -> Tensor:
         arguments = (record, self.config.model.image_size, self.val_prompts, self.config.seed)
         both_ends = self.config.valdataset.score_first_and_last
-        self._rows.scores += evaluate_video(self, *arguments, both_ends).scores
+        scores = evaluate_video(self, *arguments, both_ends).scores
+        self._rows.scores += scores
+        self._rows.num_videos += 1
         if self.hold_first_scores is None:
             self._rows.hold_first += hold_first_mask(*arguments, both_ends).scores
+        return torch.tensor([score.values["J&F"] for score in scores])
 
     @property
     def val_prompts(self) -> PromptGenerator:
@@ -267,7 +299,7 @@ class SAM2LightningModule(L.LightningModule):
         """
         for prediction in self.model.propagate(frames, prompts, num_frames):
             # Several ranks stop together, between two batches: the others would wait for this one.
-            if self.trainer.received_sigterm and self.trainer.world_size == 1:
+            if self._trainer and self.trainer.received_sigterm and self.trainer.world_size == 1:
                 raise SIGTERMException
             yield prediction
 

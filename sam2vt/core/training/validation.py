@@ -41,6 +41,7 @@ class ValidationRows:
     losses: list[LossRow] = field(default_factory=list)
     scores: list[ObjectScore] = field(default_factory=list)
     hold_first: list[ObjectScore] = field(default_factory=list)
+    num_videos: int = 0  # whole ones
 
     def gathered(self) -> ValidationRows:
         """Return the rows of all ranks in the order of a single process; every rank must take part."""
@@ -49,6 +50,7 @@ class ValidationRows:
             losses=sorted((row for part in parts for row in part.losses), key=lambda row: row.batch),
             scores=sorted((row for part in parts for row in part.scores), key=BY_OBJECT),
             hold_first=sorted((row for part in parts for row in part.hold_first), key=BY_OBJECT),
+            num_videos=sum(part.num_videos for part in parts),
         )
 
     def mean_losses(self, weights: Mapping[str, float]) -> dict[str, float]:

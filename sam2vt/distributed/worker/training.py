@@ -42,7 +42,7 @@ from sam2vt.distributed.worker.callbacks import (
     clips_per_second,
 )
 from sam2vt.errors import ConfigError
-from sam2vt.train import DDP_OPTIONS, create_trainer, write_config
+from sam2vt.train import DDP_OPTIONS, build_trainer, write_config
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _worker_trainer(config: Config, division: Division, storage: RunStorage, boa
     rank_zero = RankZero(config.ray.collective_timeout_seconds)
     callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, board), saver]
     callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
-    return create_trainer(
+    return build_trainer(
         config,
         callbacks,
         accelerator="gpu" if config.ray.use_gpu else "cpu",

@@ -62,8 +62,9 @@ class ClipSampler:
     """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.
 
     A step's world_size x batch_size clips are next to each other in the epoch's order; rank r takes the
-    r-th batch of them. `set_epoch` moves to another epoch, also under persistent workers: the epoch
-    travels inside each key. With shuffle the order is a permutation seeded by (seed, epoch).
+    r-th batch of them. Each pass is the next epoch, from 0 on, unless `epoch` or `set_epoch` fixes it; it
+    travels inside each key, so that persistent workers see it. With shuffle the order is a permutation
+    seeded by (seed, epoch).
     """
 
     num_videos: int
@@ -72,23 +73,30 @@ class ClipSampler:
     shuffle: bool
     rank: int = 0
     world_size: int = 1
-    epoch: int = 0
+    epoch: int | None = None  # None: that of the pass
     batch_size: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
             raise ConfigError(f"rank={self.rank}: must be at least 0 and below world_size={self.world_size}")
+        self._passes = 0
         self._usable = usable_clips(self.num_videos, self.clips_per_video, self.world_size, self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration yields."""
+        """Choose the epoch that every further pass yields."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self._usable // self.world_size
 
     def __iter__(self) -> Iterator[SampleKey]:
-        first = self.epoch * self.num_videos * self.clips_per_video
+        if self.epoch is not None:
+            return self._keys(self.epoch)
+        self._passes += 1
+        return self._keys(self._passes - 1)
+
+    def _keys(self, epoch: int) -> Iterator[SampleKey]:
+        first = epoch * self.num_videos * self.clips_per_video
         step = self.world_size * self.batch_size
         for start in range(first + self.rank * self.batch_size, first + self._usable, step):
             for position in range(start, start + self.batch_size):

@@ -16,16 +16,19 @@ from torch import Tensor
 
 # SAM 2 writes this where an object is absent.
 NO_OBJECT_LOGIT = -1024.0
+# Ours, where an object is not tracked: padding, and frames before its first prompt. Told apart from the gate,
+# whose "absent" is a prediction.
+NOT_TRACKED_LOGIT = -2048.0
 
 
 @dataclass(frozen=True)
 class DecoderStep:
-    """One call of the mask decoder for K entries of a batch, which the loss supervises."""
+    """One or several calls of the mask decoder for K entries of a batch, which the loss supervises."""
 
     index: Tensor  # long [K, 3], rows (clip, frame, object slot)
     multimasks: Tensor  # [K, M, h, w] logits, M = 3 or 1
-    ious: Tensor  # [K, M]
-    object_score_logits: Tensor  # [K, 1]
+    ious: Tensor | None  # [K, M] predicted IoUs; None: not known
+    object_score_logits: Tensor | None  # [K, 1]; None: not known
 
 
 class Decoded(NamedTuple):

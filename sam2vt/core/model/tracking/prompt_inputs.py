@@ -13,6 +13,7 @@ from sam2vt.errors import DataError
 from sam2vt.settings import PROMPT_ALIASES
 
 PromptLists = Sequence[Sequence[Prompt]]
+_DTYPES = {"point_coords": torch.float32, "point_labels": torch.int32, "mask": torch.bool}
 
 
 class PackedObject(NamedTuple):
@@ -47,6 +48,7 @@ def pack_objects(prompts: PromptLists, num_frames: int, size: int) -> list[Packe
             slot = int(prompt.get("object_index", place))
             frame = int(prompt.get("frame_index", 0))
             where = f"prompt {place} of clip {clip} (object {slot}, frame {frame})"
+            prompt = _as_tensors(prompt, where)
             _check_prompt(prompt, slot, frame, num_frames, size, where)
             frames = packed.setdefault((clip, slot), {})
             if frame in frames:
@@ -69,16 +71,17 @@ def nest_prompts(prompts: Any, num_clips: int) -> PromptLists:
 
 
 def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[Prompt]]:
-    """Return the ground truth of frame 0 as mask prompts, from bool [B, T, N, H, W] and [B, T, N]."""
-    known = torch.ones(masks.shape[:3], dtype=torch.bool) if valid_masks is None else valid_masks.bool().cpu()
-    return [
-        [
-            Prompt(type="mask", mask=masks[b, 0, n].bool(), object_index=n, frame_index=0)
-            for n in range(masks.shape[2])
-            if known[b, 0, n]
-        ]
-        for b in range(masks.shape[0])
-    ]
+    """Return each object's mask on its first frame that is visible and valid, as mask prompts.
+
+    masks: bool [B, T, N, H, W]; valid_masks: bool [B, T, N]. Slots without one, as padding, get none.
+    """
+    visible = masks.flatten(3).any(3)
+    visible = (visible if valid_masks is None else visible & valid_masks.bool()).cpu()
+    prompts: list[list[Prompt]] = [[] for _ in masks]
+    for b, n in visible.any(1).nonzero().tolist():
+        t = int(visible[b, :, n].int().argmax())
+        prompts[b].append(Prompt(type="mask", mask=masks[b, t, n].bool(), object_index=n, frame_index=t))
+    return prompts
 
 
 def prompt_kind(prompt: Prompt) -> PromptKind:
@@ -98,6 +101,18 @@ def point_inputs(prompts: Sequence[Prompt], device: torch.device) -> dict[str, T
     coords = torch.stack([prompt["point_coords"] for prompt in prompts])
     labels = torch.stack([prompt["point_labels"] for prompt in prompts])
     return {"point_coords": coords.to(device, torch.float32), "point_labels": labels.to(device, torch.int32)}
+
+
+def _as_tensors(prompt: Prompt, where: str) -> Prompt:
+    """Return a prompt whose lists and arrays are tensors of the types that `Prompt` names."""
+    given: dict[str, Any] = dict(prompt)
+    for name, dtype in _DTYPES.items():
+        if name in given and not isinstance(given[name], Tensor):
+            try:
+                given[name] = torch.as_tensor(given[name], dtype=dtype)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise DataError(f"{where}: '{name}' is no array of numbers: {error}") from error
+    return cast(Prompt, given)
 
 
 def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: int, where: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, TQDMProgressBar
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
@@ -80,6 +80,17 @@ CALLBACKS: dict[str, Callable[[Config], Sequence[L.Callback]]] = {
 }
 
 
-def default_callbacks(config: Config) -> list[L.Callback]:
-    """Return the callbacks of every run, in the order in which Lightning must call them."""
-    return [callback for build in CALLBACKS.values() for callback in build(config)]
+def default_callbacks(config: Config, further: Sequence[L.Callback] = ()) -> list[L.Callback]:
+    """Return the callbacks of every run and `further` ones, in the order in which Lightning must call them.
+
+    A further one takes the place of the default one of its kind: Lightning allows one of each, and one bar.
+    """
+    kinds = {each.state_key for each in further}
+    if any(isinstance(each, ProgressBar) for each in further):
+        kinds.add(TQDMProgressBar.__qualname__)
+    chosen: list[L.Callback] = []
+    for name, build in CALLBACKS.items():
+        # After those that guard them, before the first validation.
+        chosen += further if name == "first_validation" else ()
+        chosen += [each for each in build(config) if each.state_key not in kinds]
+    return chosen

@@ -28,7 +28,8 @@ class ValidationOverlays(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Propagate and draw, on rank zero."""
-        records = trainer.datamodule.val_records[: self.num_videos]  # type: ignore[attr-defined]
+        data = getattr(trainer, "datamodule", None)  # None: loaders of the user's own, of clips
+        records = getattr(data, "val_records", [])[: self.num_videos]
         if not trainer.is_global_zero or not trainer.enable_validation or not records:
             return
         with torch.no_grad(), trainer.precision_plugin.val_step_context():

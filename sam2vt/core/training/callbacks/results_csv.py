@@ -62,9 +62,9 @@ class ResultsCsv(L.Callback):
         """Note the learning rate: after the batch it is the next step's."""
         self._rate = trainer.optimizers[0].param_groups[0]["lr"]
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Add the loss components to the sums, on the device."""
-        for name, value in outputs["components"].items():
+        for name, value in pl_module.components.items():
             name = "loss" if name == "total" else name
             self._sums[name] = self._sums[name] + value if name in self._sums else value.detach().clone()
         self._batches += 1

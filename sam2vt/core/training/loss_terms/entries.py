@@ -7,25 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Step:
-    """One or several calls of the mask decoder on K objects, or the model's final masks.
-
-    The model's own `DecoderStep` has the same fields and may be given in its place.
-    """
-
-    index: Tensor  # long [K,3], rows (b, t, n)
-    multimasks: Tensor  # [K,M,h,w] logits
-    ious: Tensor | None  # [K,M] predicted IoUs; None: not known
-    object_score_logits: Tensor | None  # [K,1]; None: not known
+from sam2vt.core.model.tracking.heads import NOT_TRACKED_LOGIT
+from sam2vt.core.model.tracking.heads import DecoderStep as Step
+from sam2vt.errors import DataError
 
 
 class Counts(NamedTuple):
@@ -104,6 +95,24 @@ def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
     for step in steps:
         scored[tuple(step.index.unbind(1))] = True
     return scored
+
+
+def is_tracked(pred_masks: Tensor) -> Tensor:
+    """Return bool [B,T,N]: logits [B,T,N,h,w] of the model are not what it fills untracked entries with."""
+    # One pixel tells, since the fill is below any logit; resized masks hold it but for rounding.
+    first = pred_masks.detach()[..., :1, :1].flatten(3).sum(3)
+    return ~((first - NOT_TRACKED_LOGIT).abs() <= 1)  # NaN is a prediction, which must be seen
+
+
+def check_targets(targets: Tensor) -> None:
+    """Raise DataError for targets that are not from 0 to 1, as masks of 0 and 255; bool costs nothing."""
+    if targets.dtype == torch.bool or not targets.numel():
+        return
+    low, high = (float(value) for value in targets.detach().aminmax())
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        raise DataError(
+            f"target_masks: values from {low:g} to {high:g}; allowed are bool, or numbers from 0 to 1"
+        )
 
 
 def final_masks(

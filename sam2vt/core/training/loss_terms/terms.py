@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2vt.core.model.tracking.heads import DecoderStep as Step
 from sam2vt.core.training.loss_terms.entries import (
     Entries,
-    Step,
     at_least_float32,
     pairs,
     sum_where,

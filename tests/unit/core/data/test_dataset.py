@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DistributedSampler
 
-from sam2vt.config import DatasetConfig
+from sam2vt.config import DatasetConfig, ValDatasetConfig
 from sam2vt.core.data import dataset as data
 from sam2vt.core.data.dataset import (
     COCODataset,
@@ -88,13 +89,13 @@ def assert_equal(one: Batch, two: Batch) -> None:
 
 def test_video_dataset_has_its_signature_and_attributes(folder):
     assert str(inspect.signature(VideoDataset)).startswith(
-        "(data_path: 'str', image_size: 'tuple[int, int]' = (512, 512), video_clip_length: 'int' = 5, "
+        "(data_path: 'str | Path', image_size: 'tuple[int, int]' = (512, 512), video_clip_length: 'int' = 5, "
         "prompt_types: 'Sequence[str] | None' = None, number_of_points: 'tuple[int, int]' = (1, 3), "
         "include_center: 'bool' = False, num_of_neg_points: 'int' = 0, *"
     )
     dataset = VideoDataset(str(folder), (64, 64), 3, ["point"], num_of_neg_points=2)
     assert len(dataset) == 3
-    assert dataset.data_path == str(folder)
+    assert dataset.data_path == folder
     assert dataset.image_size == (64, 64)
     assert dataset.video_clip_length == 3
     assert dataset.prompt_generator.number_of_pos_points == (1, 3)
@@ -119,13 +120,13 @@ def test_epochs_change_the_draw(folder):
 
 def test_coco_dataset_has_its_signature_and_attributes(coco_json):
     assert str(inspect.signature(COCODataset)).startswith(
-        "(coco_json_path: 'str', image_size: 'tuple[int, int]' = (512, 512), video_clip_length: 'int' = 5, "
-        "prompt_types: 'Sequence[str] | None' = None, num_of_pos_points: 'int' = 1, "
-        "include_center: 'bool' = False, num_of_neg_points: 'int' = 0, *"
+        "(coco_json_path: 'str | Path', image_size: 'tuple[int, int]' = (512, 512), "
+        "video_clip_length: 'int' = 5, prompt_types: 'Sequence[str] | None' = None, "
+        "num_of_pos_points: 'int' = 1, include_center: 'bool' = False, num_of_neg_points: 'int' = 0, *"
     )
     dataset = COCODataset(str(coco_json), (64, 64), 3, ["point"], num_of_pos_points=2)
     assert len(dataset) == 2
-    assert dataset.coco_json_path == str(coco_json)
+    assert dataset.coco_json_path == coco_json
     assert (dataset.image_size, dataset.video_clip_length) == ((64, 64), 3)
     assert dataset.prompt_generator.number_of_pos_points == 2
     assert len(dataset.images) == len(dataset.annotations) == 2 * NUM_FRAMES
@@ -156,6 +157,8 @@ def test_the_config_decides_class_and_points(folder, coco_json):
         assert isinstance(dataset, VideoDataset)
         assert dataset.prompt_generator.number_of_pos_points == (1, 3)
         assert (dataset.spec.seed, dataset.spec.max_objects) == (3, 1)
+        validated = dataset_from_config(ValDatasetConfig(kind, str(folder), **shared))
+        assert validated.prompt_generator.number_of_pos_points == (3, 3)
     for kind in ("coco", "auto"):
         dataset = dataset_from_config(DatasetConfig(kind, str(coco_json), **shared))
         assert isinstance(dataset, COCODataset)
@@ -163,7 +166,7 @@ def test_the_config_decides_class_and_points(folder, coco_json):
     # Validation may hold back a part of the training set and have no path of its own.
     part = dataset_from_config(DatasetConfig("auto", "", **shared), records=dataset.records[1:])
     assert isinstance(part, COCODataset)
-    assert part.coco_json_path == str(coco_json)
+    assert part.coco_json_path == coco_json
     assert len(part) == 1
     assert len(part.images) == 2 * NUM_FRAMES
 
@@ -221,7 +224,7 @@ def test_short_videos_are_warned_of_once(folder, caplog):
 
 def test_create_dataloader_has_its_signature():
     assert str(inspect.signature(create_dataloader)).startswith(
-        "(dataset_type: 'str', dataset_path: 'str', prompt_types: 'Sequence[str] | None', "
+        "(dataset_type: 'str', dataset_path: 'str | Path', prompt_types: 'Sequence[str] | None', "
         "batch_size: 'int' = 1, num_workers: 'int' = 4, shuffle: 'bool' = True, "
         "num_of_pos_points: 'int' = 1, "
         "include_center: 'bool' = False, num_of_neg_points: 'int' = 0, **kwargs"
@@ -262,6 +265,22 @@ def test_batches_are_the_same_for_any_number_of_workers(folder):
         assert len(other) == len(alone)
         for one, two in zip(alone, other):
             assert_equal(one, two)
+
+
+def test_each_pass_over_a_loader_is_an_epoch(folder):
+    options = {"num_workers": 0, "image_size": (64, 64), "video_clip_length": 2, "clips_per_video": 2}
+    loader = create_dataloader("auto", folder, ["box"], **options)
+    passes = [[batch["frame_indices"] for batch in loader] for _ in range(2)]
+    assert passes[0] != passes[1]
+    loader.sampler.set_epoch(0)
+    assert [[batch["frame_indices"] for batch in loader] for _ in range(2)] == [passes[0]] * 2
+
+
+def test_lightning_leaves_a_rank_s_share_as_it_is(folder):
+    shares = create_dataloader("auto", folder, ["box"], num_workers=0, rank=1, world_size=2)
+    assert isinstance(shares.sampler, DistributedSampler)
+    whole = create_dataloader("auto", folder, ["box"], num_workers=0)
+    assert not isinstance(whole.sampler, DistributedSampler)
 
 
 def check_worker(worker_id: int) -> None:

@@ -16,7 +16,7 @@ def plain(logits, size):
         for x in range(size[1]):
             values = full[:, y, x]
             winners = np.flatnonzero(values == values.max())
-            if values.max() > 0 and len(winners) == 1:
+            if values.max() > 0:
                 owner[y, x] = winners[0]
     return owner
 
@@ -28,10 +28,15 @@ def test_equals_the_plain_rule():
         assert np.array_equal(settle_overlaps(logits, size), plain(logits, size))
 
 
-def test_ties_belong_to_none_unless_a_third_is_larger():
+def test_ties_belong_to_the_first_as_in_sam_2():
     logits = torch.tensor([[[2.0, 2.0, -1.0, 0.0]], [[2.0, 2.0, -1.0, 0.0]], [[1.0, 3.0, -1.0, 0.0]]])
-    assert settle_overlaps(logits, (1, 4)).tolist() == [[-1, 2, -1, -1]]
-    assert settle_overlaps(logits.flip(0), (1, 4)).tolist() == [[-1, 0, -1, -1]]
+    assert settle_overlaps(logits, (1, 4)).tolist() == [[0, 2, -1, -1]]
+    assert settle_overlaps(logits.flip(0), (1, 4)).tolist() == [[1, 0, -1, -1]]
+    from sam2.modeling.sam2_base import SAM2Base
+
+    kept = SAM2Base._apply_non_overlapping_constraints(None, logits[:, None]) > 0
+    owner = torch.from_numpy(settle_overlaps(logits, (1, 4)))
+    assert [(owner == k).tolist() for k in range(3)] == kept[:, 0].tolist()
 
 
 def test_no_objects_and_low_precision():

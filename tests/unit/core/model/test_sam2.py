@@ -6,13 +6,15 @@ import inspect
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sam2vt.config import ModelConfig
-from sam2vt.core.model.checkpoints import network_state
+from sam2vt.core.model.checkpoints import load_weights, network_state
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config, create_sam2_model
+from sam2vt.core.model.tracking.heads import NOT_TRACKED_LOGIT
 from sam2vt.errors import CheckpointError, ConfigError, DataError
 
 from .conftest import NANO, SIZE, make_clips, nano_model, prompt
@@ -40,6 +42,82 @@ def test_attributes_hold_what_was_given():
     assert (model.device, model.image_size, model.num_maskmem) == ("cpu", 256, 5)
     names = list(inspect.signature(create_sam2_model).parameters)
     assert names == ["checkpoint_path", "config_path", "trainable_modules", "device", "kwargs"]
+
+
+def test_without_prompts_each_object_is_prompted_where_it_appears():
+    images, masks = make_clips(2, 4, 3)
+    masks[0, :2, 1] = False  # appears on frame 2
+    masks[0, :, 2] = False  # padding
+    valid = torch.ones(2, 4, 3, dtype=torch.bool)
+    valid[1, 0, 0] = valid[0, :, 2] = False  # known from frame 1 on
+    model = nano_model().eval()
+    first = {(0, 0): 0, (0, 1): 2, (1, 0): 1, (1, 1): 0, (1, 2): 0}
+    given = [
+        [prompt("mask", masks[b, t, n], n, t) for (clip, n), t in first.items() if clip == b] for b in (0, 1)
+    ]
+    with torch.no_grad():
+        ours = model(images, masks, valid_masks=valid)
+        theirs = model(images, masks, given, valid_masks=valid)
+    assert torch.equal(ours["pred_masks"], theirs["pred_masks"])
+    assert not ours["scored"][0, :, 2].any()
+    assert (ours["pred_masks"][0, :, 2] == NOT_TRACKED_LOGIT).all()
+
+
+def test_a_datapoint_without_prompts_prompts_where_objects_appear():
+    images, masks = make_clips(1, 3, 2)
+    masks[0, 0, 1] = False
+    model = nano_model().eval()
+    normalised = (images.float() / 255 - model.pixel_mean) / model.pixel_std
+    point = SimpleNamespace(
+        img_batch=normalised.transpose(0, 1),
+        masks=masks[0],
+        obj_to_frame_idx=torch.tensor([[[t, 0], [t, 0]] for t in range(3)]),
+    )
+    with torch.no_grad():
+        ours = model(None, batched_video_datapoint=point)
+        theirs = model(normalised, masks)
+    assert torch.equal(ours["pred_masks"], theirs["pred_masks"])
+    assert ours["scored"][0].tolist() == [[False, False], [True, False], [True, True]]
+
+
+def test_prompts_as_lists_and_arrays():
+    images, masks = make_clips(1, 2, 3)
+    tensors = [prompt(kind, masks[0, 0, n], n) for n, kind in enumerate(("point", "box", "mask"))]
+    model = nano_model().eval()
+    with torch.no_grad():
+        expected = model(images, prompts=tensors)["pred_masks"]
+        for change in (lambda value: value.tolist(), lambda value: value.numpy()):
+            plain = [
+                {name: change(each) if isinstance(each, torch.Tensor) else each for name, each in one.items()}
+                for one in tensors
+            ]
+            assert torch.equal(model(images, prompts=[plain])["pred_masks"], expected)
+    for coords in ([["left", 2.0]], [[1.0, 2.0], [3.0]]):
+        wrong = {"type": "point", "point_coords": coords, "point_labels": [1]}
+        with pytest.raises(DataError, match=r"prompt 0 of clip 0 .*'point_coords' is no array of numbers"):
+            model(images, prompts=[wrong])
+
+
+def test_colours_from_0_to_1_are_warned_of_once(caplog):
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model().eval()
+    with torch.no_grad():
+        model((images.float() / 255 - model.pixel_mean) / model.pixel_std, masks)
+        assert "count as normalised" not in caplog.text
+        for _ in range(2):
+            model(images.float() / 255, masks)
+    assert caplog.text.count("floats from 0 to 1 count as normalised; give uint8") == 1
+
+
+def test_a_network_without_object_pointers(tmp_path):
+    images, masks = make_clips(1, 3, 1)
+    torch.save({"model": nano_model(seed=1).network.state_dict()}, tmp_path / "with.pt")
+    model = nano_model(use_obj_ptrs_in_encoder=False).train()
+    load_weights(model.network, str(tmp_path / "with.pt"))
+    assert not any("ptr" in name for name in model.network.state_dict() if "tpos" not in name)
+    out = model(images, masks, [[prompt("point", masks[0, 0, 0], 0)]])
+    out["pred_masks"].sum().backward()
+    assert model.network.memory_attention.layers[0].linear1.weight.grad.any()
 
 
 def test_mask_prompts_on_frame_zero_are_the_default():

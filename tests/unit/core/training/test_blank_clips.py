@@ -78,7 +78,7 @@ def test_a_batch_of_blank_clips_has_a_loss_of_0_and_a_gradient_of_0(trained, kin
 
 def test_a_step_of_blank_clips_alone_trains_on(trained, config) -> None:
     """As on a rank all of whose clips are bad: the step has a gradient to share with the other ranks."""
-    from sam2vt.train import create_trainer
+    from sam2vt.train import build_trainer
 
     module, _, spec = trained(["mask"])
     config.trainer.max_steps, config.trainer.limit_val_batches, config.trainer.num_overlay_videos = 1, 0, 0
@@ -86,7 +86,7 @@ def test_a_step_of_blank_clips_alone_trains_on(trained, config) -> None:
     for group in (config.optimizer,):
         group.weight_decay = 0.0
     loader = torch.utils.data.DataLoader([as_tensors(draw_blank(spec, "a"))], collate_fn=collate_fn)
-    trainer = create_trainer(config, [])
+    trainer = build_trainer(config, [])
     trainer.fit(module, loader)
     assert trainer.global_step == 1
     assert all(torch.equal(p, before[name]) for name, p in module.named_parameters() if name in before)

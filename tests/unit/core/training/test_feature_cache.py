@@ -22,7 +22,7 @@ from sam2vt.core.training import feature_cache
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
-from sam2vt.train import create_trainer
+from sam2vt.train import build_trainer
 
 MEMORY = ["memory_attention", "memory_encoder"]
 
@@ -43,7 +43,7 @@ def fitted(config: Config, seed: int = 7, **settings: Any) -> _Losses:
     for name, value in settings.items():
         setattr(config.dataset, name, value)
     seen = _Losses()
-    trainer = create_trainer(config, [seen], enable_checkpointing=False)
+    trainer = build_trainer(config, [seen], enable_checkpointing=False)
     trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
     return seen
 
@@ -172,6 +172,6 @@ def test_another_data_module_is_refused_where_there_is_a_cache(config, tmp_path)
     config.dataset.feature_cache, config.trainer.limit_val_batches = str(tmp_path / "features"), 0
     data = SAM2LightningDataModule(config)
     data.setup()
-    trainer = create_trainer(config, [], enable_checkpointing=False)
+    trainer = build_trainer(config, [], enable_checkpointing=False)
     with pytest.raises(ConfigError, match="needs SAM2LightningDataModule"):
         trainer.fit(SAM2LightningModule(config), DataLoader(data.train_dataset, collate_fn=collate_fn))

@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT, NOT_TRACKED_LOGIT
 from sam2vt.core.training.loss import SAM2TrainingLoss
-from sam2vt.errors import ConfigError
+from sam2vt.errors import ConfigError, DataError
 
 ALL_WEIGHTS = {
     "bce_weight": 0.7,
@@ -555,6 +556,47 @@ def test_wrong_shapes_are_named(name, value, words):
     }
     with pytest.raises(ValueError, match=words):
         SAM2TrainingLoss()(**kwargs)
+
+
+@pytest.mark.parametrize("with_steps", [True, False])
+def test_the_model_s_dict_tells_what_was_predicted(with_steps):
+    pred, target, valid, scored = random_case(8)
+    steps = random_steps(scored, 8) if with_steps else None
+    out = {"pred_masks": pred, "scored": scored, "steps": steps, "iou_predictions": None}
+    loss = SAM2TrainingLoss(**ALL_WEIGHTS)
+    expected = loss(pred, target, valid, True, scored=scored, steps=steps)
+    found = loss(out, target, valid, True)
+    assert found[0] == expected[0]
+    assert found[1] == expected[1]
+    assert loss(out, target, valid, scored=torch.zeros_like(scored), steps=[]) == 0
+
+
+def test_untracked_entries_of_bare_logits_are_left_out():
+    pred, target, valid, scored = random_case(9, dtype=torch.float32)
+    pred[~scored] = NOT_TRACKED_LOGIT
+    loss = SAM2TrainingLoss(**ALL_WEIGHTS)
+    assert loss(pred, target, valid) == loss(pred, target, valid, scored=scored)
+    larger = F.interpolate(pred.flatten(0, 1), (23, 17), mode="bilinear").view(*pred.shape[:3], 23, 17)
+    assert loss(larger, target, valid) == loss(larger, target, valid, scored=scored)
+    # An object that is scored absent is predicted, and a mask that is not a number must be seen.
+    pred[scored] = NO_OBJECT_LOGIT
+    assert loss(pred, target, valid) == loss(pred, target, valid, scored=scored) > 100
+    pred[...] = float("nan")
+    assert loss(pred, target).isnan()
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (torch.full((1, 2, 1, 4, 4), 255, dtype=torch.uint8), "from 255 to 255"),
+        (torch.tensor([0.0, 255.0]).view(1, 2, 1, 1, 1).expand(1, 2, 1, 4, 4), "from 0 to 255"),
+        (torch.full((1, 2, 1, 4, 4), float("nan")), "from nan to nan"),
+        (torch.full((1, 2, 1, 4, 4), -1.0), "from -1 to -1; allowed are bool, or numbers from 0 to 1"),
+    ],
+)
+def test_targets_out_of_range_are_refused(target, words):
+    with pytest.raises(DataError, match=f"target_masks: values {words}"):
+        SAM2TrainingLoss()(torch.zeros(1, 2, 1, 4, 4), target)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,14 @@ def test_set_epoch_moves_on():
     assert list(sampler) == list(sampler)
 
 
+def test_each_pass_is_the_next_epoch_unless_one_is_set():
+    sampler = ClipSampler(4, 1, seed=0, shuffle=True)
+    passes = [list(sampler) for _ in range(3)]
+    assert passes == [[sample_at(i, 4, 1, 0, True) for i in range(start, start + 4)] for start in (0, 4, 8)]
+    fixed = ClipSampler(4, 1, seed=0, shuffle=True, epoch=1)
+    assert list(fixed) == list(fixed) == passes[1]
+
+
 def test_ranks_share_an_epoch_by_batches_and_drop_the_rest():
     ranks = [ClipSampler(7, 3, 5, True, rank, world_size=2, epoch=1, batch_size=4) for rank in range(2)]
     parts = [list(sampler) for sampler in ranks]

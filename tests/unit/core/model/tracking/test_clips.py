@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT
+from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT, NOT_TRACKED_LOGIT
 
 from ..conftest import centre_clicks, make_clips, nano_model, prompt
 
@@ -54,7 +54,8 @@ def test_scored_leaves_out_padding_mask_prompts_and_frames_before_the_first_prom
         [True, True, False],
         [True, True, False],
     ]
-    assert (out["pred_masks"][0, :, 2] == NO_OBJECT_LOGIT).all()
+    assert (out["pred_masks"][0, :, 2] == NOT_TRACKED_LOGIT).all()
+    assert (out["pred_masks_high_res"][0, :2, 1] == NOT_TRACKED_LOGIT).all()
     entries = torch.cat([step.index for step in out["steps"]])
     assert {tuple(e) for e in entries.tolist()} == {tuple(e) for e in out["scored"].nonzero().tolist()}
 

@@ -192,10 +192,8 @@ def test_all_ranks_stop_and_say_whose_clip_it_was(fit, one_weight, tmp_path, sca
                 self.trainer.precision_plugin.scaler = object()
 
         def training_step(self, batch, batch_idx):
-            outputs = super().training_step(batch, batch_idx)
-            if self.global_rank == 1 and batch_idx == 1:
-                outputs["loss"] = outputs["loss"] * NAN
-            return outputs
+            loss = super().training_step(batch, batch_idx)
+            return loss * NAN if self.global_rank == 1 and batch_idx == 1 else loss
 
     settings = {"devices": 2, "strategy": "ddp_fork", "use_distributed_sampler": False}
     with pytest.raises(ProcessRaisedException):

@@ -80,9 +80,11 @@ def test_columns_that_come_later_are_empty_in_earlier_rows(tmp_path) -> None:
 
 def test_the_mean_is_over_the_ranks(fit, one_weight, tmp_path) -> None:
     callback = ResultsCsv(tmp_path / "results.csv")
-    trainer = fit(one_weight(), [], max_epochs=1)
+    module = one_weight()
+    trainer = fit(module, [], max_epochs=1)
     for value in (1.0, 3.0):
-        callback.on_train_batch_end(trainer, None, {"components": {"total": torch.tensor(value)}}, {}, 0)
+        module.components = {"total": torch.tensor(value)}
+        callback.on_train_batch_end(trainer, module, {}, {}, 0)
     reduced = []
     trainer.strategy.reduce = lambda values, reduce_op: reduced.append(reduce_op) or values + 1
     assert callback._train_means(trainer) == {"train/loss": 3.0}
