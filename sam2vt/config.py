@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from sam2vt.data_config import BY_COLOUR as BY_COLOUR
 from sam2vt.data_config import READING as READING
 from sam2vt.data_config import AugmentConfig as AugmentConfig
 from sam2vt.data_config import DatasetConfig, ValDatasetConfig

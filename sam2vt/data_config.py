@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from sam2vt.settings import (
     PROMPT_TYPES,
@@ -21,6 +21,17 @@ from sam2vt.settings import (
 )
 
 _SHARE, _PROBABILITY, _ZOOM = within(0, 1), within(0, 1, "probability"), range_within(0.1, 10)
+BY_COLOUR = "palette"  # of `colours`: the colours are those of the masks' own palettes
+
+
+def _are_colours(value: Any) -> bool:
+    if value is None or value == BY_COLOUR:
+        return True
+    whole = lambda colour: isinstance(colour, (list, tuple)) and all(type(each) is int for each in colour)  # noqa: E731
+    return isinstance(value, dict) and all(map(whole, value.values()))
+
+
+_COLOURS = Rule(_are_colours, f"a mapping of names to lists of whole numbers, or {BY_COLOUR}")
 _FRAMES, _CLIPS = at_least(1, "frames"), at_least(1, "clips")
 
 # Settings of a dataset by which its files are read; verbs take them as options.
@@ -80,7 +91,7 @@ class DatasetConfig:
     dataset_type: str = setting(
         "auto",
         "Layout of the dataset; auto finds it from data_path.",
-        one_of("auto", "video", "coco", "mots", "ctc", "cvat", "supervisely"),
+        one_of("auto", "video", "coco", "mots", "ctc", "cvat", "labelme", "supervisely"),
     )
     data_path: str = setting(
         "", "A folder of videos, a COCO JSON, a record table or a pack; a pack may be a URI.", path="input"
@@ -130,8 +141,12 @@ class DatasetConfig:
         None, "COCO: folder that file_name is relative to; null: the JSON's folder.", path="local input"
     )
     allow_absolute_paths: bool = setting(False, "COCO: allow files outside the JSON's folder and image_root.")
-    colours: Optional[Dict[str, List[int]]] = setting(
-        None, "Masks in colours: {class: [red, green, blue], background: [0, 0, 0]}."
+    # Any: a mapping of lists of whole numbers, or a word.
+    colours: Any = setting(
+        None,
+        "Masks in colours: {class: [red, green, blue], background: [0, 0, 0]}; palette: the colours of "
+        "palette images are the objects, whatever their indices.",
+        _COLOURS,
     )
     feature_cache: Optional[str] = setting(
         None,

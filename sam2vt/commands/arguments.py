@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from sam2vt.config import READING, DatasetConfig
+from sam2vt.config import BY_COLOUR, READING, DatasetConfig
+from sam2vt.errors import ConfigError
 from sam2vt.settings import choices, settings_of
 
 
@@ -20,7 +21,10 @@ def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
     parser.add_argument("--image-root", help=meanings["image_root"])
     parser.add_argument("--allow-absolute-paths", action="store_true", help=meanings["allow_absolute_paths"])
     parser.add_argument(
-        "--colours", type=_colour, help="masks in colours: cat=255,0,0 dog=0,255,0", nargs="+"
+        "--colours",
+        type=_colour,
+        nargs="+",
+        help="masks in colours: cat=255,0,0 dog=0,255,0; or palette: an object is a colour, not an index",
     )
 
 
@@ -33,7 +37,11 @@ def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
 def dataset_of(options: argparse.Namespace) -> DatasetConfig:
     """Return the dataset that the arguments of `add_data` describe."""
     reading = {name: getattr(options, name) for name in READING}
-    reading["colours"] = dict(options.colours) if options.colours else None
+    if options.colours:
+        by_colour = options.colours == [BY_COLOUR]
+        if BY_COLOUR in options.colours and not by_colour:
+            raise ConfigError(f"--colours: {BY_COLOUR} stands alone, without colours of classes")
+        reading["colours"] = BY_COLOUR if by_colour else dict(options.colours)
     return DatasetConfig(data_path=options.data, **reading)
 
 
@@ -58,8 +66,10 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _colour(text: str) -> tuple[str, tuple[int, ...]]:
-    """A class and its colour."""
+def _colour(text: str) -> tuple[str, tuple[int, ...]] | str:
+    """A class and its colour, or the word for the colours of the masks' own palettes."""
+    if text == BY_COLOUR:
+        return text
     name, _, numbers = text.partition("=")
     parts = numbers.split(",")
     if not name or len(parts) != 3 or not all(each.strip().isdecimal() for each in parts):

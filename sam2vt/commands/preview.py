@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         composed.dataset.data_path = re.sub(r"(\\*)\$\{", r"\1\1\\${", options.data)
 
     config = load_overrides(options.overrides, on_data)
-    sheet = draw_sheet(_first_clips(config, options.clips))
+    sheet = draw_sheet(*_first_clips(config, options.clips))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, format="PNG")
@@ -51,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
     print(path)
 
 
-def _first_clips(config: Config, number: int) -> list[Clip]:
+def _first_clips(config: Config, number: int) -> tuple[list[Clip], dict[str, dict[int, Any]]]:
+    """Return the clips, and the objects' names by video, where every object is of its own video."""
     from sam2vt.core.data.clips.sampling import sample_at
     from sam2vt.core.data.dataset import dataset_from_config
     from sam2vt.core.data.opening import open_train_val
@@ -62,7 +63,9 @@ def _first_clips(config: Config, number: int) -> list[Clip]:
     )
     # More clips per video where there are fewer videos than clips to draw.
     per_video = max(config.dataset.clips_per_video, -(-number // len(records)))
-    return [
-        dataset[sample_at(place, len(records), per_video, config.seed, config.dataset.shuffle)]
-        for place in range(number)
-    ]
+    how = (len(records), per_video, config.seed, config.dataset.shuffle)
+    keys = [sample_at(place, *how) for place in range(number)]
+    augment = config.dataset.augment
+    mixed = augment.mosaic_probability or augment.paste_probability
+    shown = [] if mixed else [records[key.index % len(records)] for key in keys]
+    return [dataset[key] for key in keys], {each.video_id: each.object_names for each in shown}

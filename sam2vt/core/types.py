@@ -88,7 +88,7 @@ class LabelImage(FrameAnnotation):
     """All masks of a frame in one image; `coding` names the meaning of its pixels (masks/codings.py)."""
 
     path: str
-    coding: str = "ids"  # object ids; or "mots", "colours", "ctc"
+    coding: str = "ids"  # object ids; or "mots", "colours", "palette", "ctc"
     markers: str | None = None  # of "ctc": the image whose values name the objects
 
     def files(self) -> tuple[str, ...]:
@@ -110,9 +110,10 @@ class ObjectImages(FrameAnnotation):
 
 @dataclass(frozen=True)
 class Segmentations(FrameAnnotation):
-    """COCO segmentations (RLE dicts or lists of polygons) per object; several are united."""
+    """COCO segmentations (RLE dicts or lists of polygons) per object, and void; several are united."""
 
     objects: dict[int, list[Any]]
+    void: list[Any] = field(default_factory=list)
 
     def object_ids(self) -> frozenset[int]:
         return frozenset(self.objects)

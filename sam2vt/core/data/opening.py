@@ -64,8 +64,8 @@ def open_records(
     folder = None if is_table or not path else pack_at(path)
     if not is_table and folder is None:
         given: dict[str, Any] = {name: getattr(settings, name) for name in READING}
-        if settings.colours:  # YAML has lists, whose lengths the reader checks
-            given["colours"] = {name: tuple(colour) for name, colour in settings.colours.items()}
+        if isinstance(settings.colours, dict):  # YAML has lists, whose lengths the reader checks
+            given["colours"] = {str(name): tuple(each) for name, each in settings.colours.items()}
         return load_records(**given, data_path=path, faults=faults, notes=notes)
     # They were applied when the table was written; now they would be silently ignored.
     if settings.identity != "error" or settings.image_root or settings.colours:

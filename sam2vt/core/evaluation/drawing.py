@@ -6,6 +6,7 @@ import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -103,14 +104,14 @@ class Canvas:
         self._draw.text((x, y), words, font=font, fill=colour, anchor="lm")
         return x + font.getlength(words)
 
-    def legend(self, places: Mapping[int, int], x: float, y: float, end: float, size: int = 14) -> None:
-        """Draw a swatch and the id of each object, as many as fit before `end`."""
-        for object_id, place in places.items():
-            if x + size + _font(size).getlength(f" {object_id}") > end - 2 * size:
+    def legend(self, places: Mapping[Any, int], x: float, y: float, end: float, size: int = 14) -> None:
+        """Draw a swatch and the id or name of each object, as many as fit before `end`."""
+        for label, place in places.items():
+            if x + size + _font(size).getlength(f" {label}") > end - 2 * size:
                 self.text("…", x, y, size, DIM_TEXT)
                 return
             self._draw.rectangle((x, y - size / 2, x + size, y + size / 2), fill=colour_of(place))
-            x = self.text(str(object_id), x + size * 1.35, y, size, DIM_TEXT) + size
+            x = self.text(str(label), x + size * 1.35, y, size, DIM_TEXT) + size
 
 
 def fit_text(words: str, width: float, size: int) -> str:
@@ -132,9 +133,10 @@ def save_animation(path: Path, frames: Sequence[Image.Image], milliseconds: int)
     )
 
 
-def draw_sheet(clips: Sequence[Clip]) -> Image.Image:
+def draw_sheet(clips: Sequence[Clip], names: Mapping[str, Mapping[int, Any]] | None = None) -> Image.Image:
     """Draw one row per clip, one column per frame; an object has one colour over its clip.
 
+    `names` are those of the objects by video: object id -> name, for the legend of each clip.
     Prompts are drawn on their frames: points green, negative ones red, boxes and lines around masks white.
     """
     columns = max(len(clip["images"]) for clip in clips)
@@ -143,7 +145,10 @@ def draw_sheet(clips: Sequence[Clip]) -> Image.Image:
     canvas = Canvas(height=len(clips) * row_height + MARGIN, width=width)
     for row, clip in enumerate(clips):
         y = row * row_height
-        canvas.text(fit_text(_clip_title(clip), width - 2 * MARGIN, 14), MARGIN, y + BAR / 2 + 4, 14)
+        x = canvas.text(fit_text(_clip_title(clip), width - 2 * MARGIN, 14), MARGIN, y + BAR / 2 + 4, 14)
+        if named := (names or {}).get(clip["video_id"]):
+            labels = {f"{key} {named.get(key, '')}": n for n, key in enumerate(clip["object_ids"])}
+            canvas.legend(labels, x + 2 * MARGIN, y + BAR / 2 + 4, width, 12)
         for t in range(len(clip["images"])):
             x = MARGIN + t * (PANEL + MARGIN)
             canvas.panel(_clip_panel(clip, t), _frame_caption(clip, t), x, y + BAR)

@@ -71,6 +71,7 @@ class ObjectScore(NamedTuple):
     object_id: int
     values: dict[str, float]  # by the names of `METRICS`
     num_frames: int
+    name: str = ""  # of the object, where its dataset has one
 
 
 class MeanScore(NamedTuple):

@@ -134,8 +134,10 @@ class OverlayRecorder:
         x = gap + canvas.text(fit_text(self.record.video_id, width / 2, 15), MARGIN, y, 15)
         if note:
             x = gap + canvas.text(fit_text(note, width - x - MARGIN, 13), x, y, 13, DIM_TEXT)
-        if len(self._places()) > 1:
-            canvas.legend(self._places(), x, y, width, 12)
+        names = self.record.object_names
+        labels = {f"{key} {names[key]}" if key in names else key: n for key, n in self._places().items()}
+        if len(labels) > 1 or names:
+            canvas.legend(labels, x, y, width, 12)
 
 
 def _spread(frames: Sequence[int], number: int) -> list[int]:

@@ -23,6 +23,7 @@ class Row(NamedTuple):
     object: str  # an object's id, or "mean"
     num_frames: int | None  # scored frames; None in means
     values: tuple[float, ...]  # of METRICS, then those of the baseline
+    name: str = ""  # of the object
 
 
 def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> list[Row]:
@@ -45,7 +46,8 @@ def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = 
         of_video = list(group)
         for row in of_video:
             other = held[BY_OBJECT(row)].values if BY_OBJECT(row) in held else UNSCORED
-            rows.append(Row(video_id, str(row.object_id), row.num_frames, values(row.values, other)))
+            numbers = values(row.values, other)
+            rows.append(Row(video_id, str(row.object_id), row.num_frames, numbers, row.name))
         if len(of_video) > 1:
             rows.append(
                 mean(video_id, of_video, [held[key] for key in map(BY_OBJECT, of_video) if key in held])
@@ -55,9 +57,9 @@ def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = 
 
 def format_scores(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> str:
     """Return the rows of `score_rows` as an aligned table with 3 decimals; "-" where nothing was scored."""
-    header = COLUMNS + (BASELINE_COLUMNS if baseline else ())
     rows = score_rows(scores, baseline)
-    cells = [header, *([*_names(row), *map(_shown, row.values)] for row in rows)]
+    cells = [_header(rows, baseline), *([*_names(row), *map(_shown, row.values), row.name] for row in rows)]
+    cells = [line[: len(cells[0])] for line in cells]
     widths = [max(map(len, column)) for column in zip(*cells)]
     # Names to the left; numbers to the right, so that their digits are below each other.
     lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
@@ -69,14 +71,21 @@ def write_scores_csv(
     path: str | Path, scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()
 ) -> None:
     """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored."""
-    header = COLUMNS + (BASELINE_COLUMNS if baseline else ())
+    rows = score_rows(scores, baseline)
+    header = _header(rows, baseline)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        for row in score_rows(scores, baseline):
+        for row in rows:
             values = ("" if math.isnan(value) else repr(float(value)) for value in row.values)
-            writer.writerow([*_names(row), *values])
+            writer.writerow([*_names(row), *values, row.name][: len(header)])
+
+
+def _header(rows: Sequence[Row], baseline: Sequence[ObjectScore]) -> list[str]:
+    """Return the columns; that of the objects' names, the last, is there where one has a name."""
+    names = ["name"] if any(row.name for row in rows) else []
+    return [*COLUMNS, *(BASELINE_COLUMNS if baseline else ()), *names]
 
 
 def _names(row: Row) -> list[str]:

@@ -5,17 +5,23 @@ Lightning would refuse these runs with other words, or end them without a step.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 
-from sam2vt.config import NEEDS, Config, SchedulerConfig
+from sam2vt.config import NEEDS, Config, DatasetConfig, SchedulerConfig
+from sam2vt.configuration.mixture import members
 from sam2vt.configuration.report import changed_settings
+from sam2vt.core.data.clips.key_frames import find_sparse
 from sam2vt.core.data.clips.sampling import limited_batches, usable_clips
 from sam2vt.core.data.opening import Records
+from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.evaluation.video import can_be_scored
 from sam2vt.core.training.feature_cache import videos_to_cache
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 
 def check_training(config: Config, records: tuple[Records, Records], world_size: int) -> None:
@@ -23,7 +29,7 @@ def check_training(config: Config, records: tuple[Records, Records], world_size:
 
     `world_size` is the number of processes, the largest one where it may change: with fewer, each has
     more batches. Raises ConfigError where an epoch or a validation would have no batch, or where the
-    feature cache cannot hold a video; DataError where no validation video could be scored.
+    feature cache cannot hold a video; DataError where no validation video, or no clip, could be scored.
     """
     train, val = records
     if config.dataset.feature_cache is not None:
@@ -31,6 +37,36 @@ def check_training(config: Config, records: tuple[Records, Records], world_size:
     check_training_length(config, len(train), world_size)
     check_validation_length(config, len(val), world_size)
     check_scorable(config, val)
+    check_key_frames("dataset", config.dataset, train)
+    if config.trainer.limit_val_batches != 0:
+        check_key_frames("valdataset", config.valdataset, val)
+
+
+def check_key_frames(section: str, settings: DatasetConfig, records: Records) -> None:
+    """Log a warning where clips of some videos hold no second annotated frame.
+
+    Raises DataError where all do so and prompts are masks, which are no answer on their own frame: then
+    nothing would be scored.
+    """
+    parts: list[tuple[DatasetConfig, Records]] = [(settings, records)]
+    if isinstance(records, Mixture):
+        own = [member.settings for member in members(settings)] or [settings] * len(records.parts)
+        parts = list(zip(own, records.parts))
+    found = [
+        find_sparse(part, each.video_clip_length, each.frame_stride, each.max_frame_stride)
+        for each, part in parts
+    ]
+    texts = [
+        each.text(f"{section}.video_clip_length", f"{section}.frame_stride") for each in found if each.names
+    ]
+    only_masks = all(set(each.prompt_types) == {"mask"} for each, _ in parts)
+    if only_masks and all(each.is_all for each in found):
+        raise DataError(
+            f"{section}: no clip has a frame to be scored on, since a mask prompt is its own frame's "
+            f"answer. {'; '.join(texts)}"
+        )
+    for text in texts:
+        log.warning("%s: %s", section, text)
 
 
 def check_training_length(config: Config, num_videos: int, world_size: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sam2vt.core.data.checking.findings import DataFault, VideoFindings
 from sam2vt.core.data.checking.video import VideoCheck
+from sam2vt.core.data.clips.key_frames import Sparse
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.workers import process_pool, with_progress
 from sam2vt.core.storage.disk import unreadable
@@ -17,6 +18,10 @@ from sam2vt.errors import DataError
 
 # Each task costs a round trip between processes; more per task would leave workers idle at the end.
 _VIDEOS_A_TASK = 8
+_LENGTH_AND_STRIDE = (
+    "dataset.video_clip_length (--clip-length)",
+    "dataset.frame_stride (--frame-stride)",
+)
 
 Load = Callable[[list[DataError], list[str]], Sequence[VideoRecord]]  # given what collects faults, and notes
 
@@ -90,6 +95,9 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
             f"{some(short)}: fewer frames than a clip of {check.clip_length} at stride {check.frame_stride} "
             "needs; clips are padded, and what is padded counts nowhere"
         )
+    sparse = _sparse(videos, check)
+    if sparse.names:
+        yield sparse.text(*_LENGTH_AND_STRIDE)
     yield from _alike(videos)
     objects = [(f"{v.video} object {o.name}", v, o) for v in videos for o in v.objects.values()]
     lost = [name for name, video, each in objects if each.frames == 1 and not video.is_still]
@@ -100,6 +108,15 @@ def _notes(videos: list[VideoFindings], check: VideoCheck, image_size: int) -> I
     if tiny:
         yield f"{some(tiny)}: cover less than a pixel at {image_size} px; raise model.image_size"
     yield from _unread(videos, check)
+
+
+def _sparse(videos: list[VideoFindings], check: VideoCheck) -> Sparse:
+    """Count videos whose clips hold no second annotated frame."""
+    found = Sparse(check.clip_length, check.frame_stride)
+    for video in videos:
+        if check.clip_length > 1 and not video.is_still:
+            found.add(video.video, video.lacking_gap)
+    return found
 
 
 def _alike(videos: list[VideoFindings]) -> Iterator[str]:

@@ -60,6 +60,7 @@ class VideoFindings:
     width: int
     num_clips: int  # windows of T frames at the stride that hold an annotated frame
     fingerprint: str  # of its first frame's file; the same for two videos that begin alike
+    lacking_gap: int | None = None  # where no clip holds a second annotated frame, see `lacking_gap`
     is_still: bool = False  # one image, whose clips are drawn by a motion of the camera
     objects: dict[int, ObjectNumbers] = field(default_factory=dict)  # empty where no mask was read
     faults: list[DataFault] = field(default_factory=list)

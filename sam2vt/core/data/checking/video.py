@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sam2vt.core.data.checking.findings import DataFault, ObjectNumbers, VideoFindings
+from sam2vt.core.data.clips.key_frames import lacking_gap
 from sam2vt.core.data.frames.images import image_size
 from sam2vt.core.data.frames.reading import check_frames
 from sam2vt.core.data.frames.video import probe_video
@@ -44,6 +45,7 @@ class VideoCheck:
             width=record.width,
             num_clips=self._num_clips(len(record.frames), annotated),
             fingerprint=_fingerprint(record),
+            lacking_gap=lacking_gap(annotated, self.clip_length, [self.frame_stride]),
             is_still=record.is_still,
         )
         # Headers first: what cannot be opened must not be told again as frames that do not decode.
@@ -96,7 +98,9 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
             masks = load_masks(record, frame, errors)
         except DataError as error:  # what all masks of the frame need
             masks, errors = {}, [error]
-        found.faults += [DataFault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
+        faults = [DataFault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
+        # A palette that changes on one frame is a fault of that frame alone.
+        found.faults += [each for each in faults if each not in found.faults]
         for object_id, mask in masks.items():
             numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
             numbers.add(frame, int(np.count_nonzero(mask)))

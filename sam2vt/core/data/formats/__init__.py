@@ -7,11 +7,17 @@ import os
 
 from sam2vt.config import DatasetConfig
 from sam2vt.core.data.formats import (
+    beside,
+    burst,
     coco,
     coco_images,
     ctc,
     cvat,
+    cvat_masks,
+    labelme,
     mots,
+    mots_text,
+    own_folders,
     packed,
     sav,
     supervisely,
@@ -20,17 +26,10 @@ from sam2vt.core.data.formats import (
     youtube_vis,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import (
-    OTHER_VIDEO_EXTENSIONS,
-    VIDEO_EXTENSIONS,
-    check_text,
-    files_in,
-    names_in,
-    some,
-    subfolders,
-)
+from sam2vt.core.data.formats.listing import check_text, names_in, some, subfolders
+from sam2vt.core.data.formats.nearest import nearest
 from sam2vt.core.data.formats.paths import check_readable
-from sam2vt.core.data.masks.codings import check_colours
+from sam2vt.core.data.masks.codings import Colours, check_colours
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 from sam2vt.settings import require
@@ -40,12 +39,16 @@ log = logging.getLogger(__name__)
 # A dataset_type and the layouts that it stands for; "auto" stands for all, in this order. Packed shards,
 # whatever they were made from, are read with any of them.
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
-    "mots": (mots.LAYOUT,),
+    "mots": (mots.LAYOUT, mots_text.LAYOUT),
     "ctc": (ctc.LAYOUT,),
-    "cvat": (cvat.LAYOUT,),
+    "cvat": (cvat.LAYOUT, cvat_masks.LAYOUT),
+    "labelme": (labelme.LAYOUT,),
     "supervisely": (supervisely.LAYOUT,),
-    "video": (tree.LAYOUT, tree.SINGLE_CLIP, sav.LAYOUT, video_files.LAYOUT),
-    "coco": (coco.LAYOUT, youtube_vis.LAYOUT, coco_images.LAYOUT),
+    "video": (
+        *(tree.LAYOUT, tree.SINGLE_CLIP, sav.LAYOUT, video_files.LAYOUT),
+        *(own_folders.LAYOUT, beside.LAYOUT),
+    ),
+    "coco": (coco.LAYOUT, youtube_vis.LAYOUT, burst.LAYOUT, coco_images.LAYOUT),
 }
 
 
@@ -56,7 +59,7 @@ def load_records(
     identity: str = "error",
     image_root: str | None = None,
     allow_absolute_paths: bool = False,
-    colours: dict[str, tuple[int, int, int]] | None = None,
+    colours: Colours | None = None,
     faults: list[DataError] | None = None,
     notes: list[str] | None = None,
 ) -> list[VideoRecord]:
@@ -156,16 +159,10 @@ def _not_recognised(path: str, dataset_type: str) -> DataError:
             "pack the dataset there, or copy it to this machine"
         )
     holds = f"holds {some(names_in(path), 8) or 'nothing'}" if os.path.isdir(path) else "is a file"
-    if dataset_type in ("auto", "video") and tree.lacks_masks(path):
-        holds += f": frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
-    others = files_in(path, OTHER_VIDEO_EXTENSIONS)
-    if others:
-        endings = ", ".join(VIDEO_EXTENSIONS)
-        holds += f". No video by its ending is {some(others, 2)}; read are {endings}: convert it with ffmpeg"
-    looked = [layout.looked_for for layout in [*_layouts(dataset_type), packed.LAYOUT]]
-    wanted = "; ".join(f"({number}) {each}" for number, each in enumerate(looked, start=1))
+    hint = nearest(path, lambda each: _first([packed.LAYOUT, *_layouts("auto")], each))
     return DataError(
-        f"data_path {path} is no dataset of type {dataset_type}: it {holds}. Looked for {wanted}"
+        f"data_path {path} is no dataset of type {dataset_type}: it {holds}. {hint}. All layouts are in "
+        "docs/data.md"
     )
 
 

@@ -1,6 +1,6 @@
 """COCO video JSON: images with `video_id` and an order, annotations with `segmentation` and an identity.
 
-- Frames of a video are ordered by `order_in_video`, else `frame_id`, else by their names.
+- Frames of a video are ordered by `order_in_video`, `frame_id`, `frame_index` (TAO), else by their names.
 - Files are found by `path`, else `file_name`, under the JSON's folder or `image_root`.
 - Segmentations are RLE, compressed or not, or polygons; who is who is `coco_identity`'s matter.
 - An image is annotated if it has an annotation. One without any is not annotated, since nothing tells
@@ -13,30 +13,33 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from sam2vt.core.data.formats.coco_film import find_film, match_images
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
 from sam2vt.core.data.formats.coco_json import (
     CocoJson,
     JsonObject,
     Place,
     category_names,
+    check_stated_size,
     group_by_image,
     no_object,
     read_json,
     recognise_json,
 )
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import natural_key, stem
+from sam2vt.core.data.formats.frame_order import frame_order
+from sam2vt.core.data.formats.layout import Found, Layout, NoFrames, ReadOptions
+from sam2vt.core.data.formats.listing import stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
-from sam2vt.core.data.formats.records import first_size, image_record
+from sam2vt.core.data.formats.records import file_record, first_size, image_record
 from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
-_ORDER_FIELDS = ("order_in_video", "frame_id")
+_ORDER_FIELDS = ("order_in_video", "frame_id", "frame_index")
 # Exports name it differently; `sam2vt convert` writes is_annotated.
 _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
 
@@ -52,7 +55,7 @@ def load_coco(json_path: str, options: ReadOptions) -> list[VideoRecord]:
         videos = sorted(list_videos(json_path, images).items(), key=lambda item: str(item[0]))
     json = CocoJson(json_path, by_image, names, roots, options)
     return options.records(
-        lambda item: _record(json, *item),
+        lambda item: _record(json, *item, len(videos) == 1),
         videos,
         lambda item: {"video": str(item[0]), "file": json_path},
     )
@@ -73,22 +76,29 @@ def _places(json_path: str, images: list[JsonObject]) -> Callable[[Any], Place]:
     return lambda image_id: table().get(image_id, {})
 
 
-def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject]) -> VideoRecord:
+def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_only: bool) -> VideoRecord:
     where = f"{json.path}: video {video_id}"
     frames = in_order(frames, where)
-    paths, size = find_images(json, frames, where)
+    places: Sequence[int] = range(len(frames))
+    try:
+        paths, size = find_images(json, frames, where)
+        build = partial(image_record, str(video_id), paths, size)
+    except NoFrames:
+        film = find_film(json, _names(frames[0], where)[0], is_only)
+        if film is None:
+            raise
+        places, size = match_images(film, frames, where), (film.height, film.width)
+        build = partial(file_record, str(video_id), film)
     # An image without annotations is empty, where a flag says that somebody looked.
     flagged = {frame["id"] for frame in frames if any(frame.get(flag) is True for flag in _FLAGS)}
-    each = [(frame["id"], json.annotations[frame["id"]]) for frame in frames]
-    known = {i: found for i, (image_id, found) in enumerate(each) if found or image_id in flagged}
+    each = [(place, frame["id"], json.annotations[frame["id"]]) for place, frame in zip(places, frames)]
+    known = {place: found for place, image_id, found in each if found or image_id in flagged}
     objects, names = assign_object_ids(known, json.options.identity, json.names, size, where)
     ids = sorted({key for each in objects.values() for key in each})
     if not ids:
         raise no_object(where, len(frames))
-    segmented = {i: Segmentations(each) for i, each in objects.items()}
-    return image_record(
-        str(video_id), paths, size, segmented, json.path, object_ids=tuple(ids), object_names=names
-    )
+    segmented = {place: Segmentations(objects[place]) for place in sorted(objects)}
+    return build(segmented, json.path, object_ids=tuple(ids), object_names=names)
 
 
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
@@ -135,7 +145,8 @@ def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
         if count > 1:
             raise DataError(f"{where}: two images have {field} {value}; the order must be clear")
         return sorted(frames, key=lambda frame: frame[field])
-    return sorted(frames, key=lambda frame: natural_key(_names(frame, where)[0]))
+    names = [stem(_names(frame, where)[0]) for frame in frames]
+    return [frames[place] for place in frame_order(names, where)]
 
 
 def _names(frame: JsonObject, where: str) -> list[str]:
@@ -171,16 +182,6 @@ def find_images(json: CocoJson, images: list[JsonObject], where: str) -> tuple[l
         with located(frame=place):
             check_stated_size(image, size, paths[0], f"{where}: image {image['id']}")
     return paths, size
-
-
-def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where: str) -> None:
-    """Raise DataError where an image or video states another size than the (height, width) of its file."""
-    stated = (entry.get("height", size[0]), entry.get("width", size[1]))
-    if stated != size:
-        raise DataError(
-            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]}; "
-            "masks are drawn at the stated one, and a video has one size: use the frames of that size"
-        )
 
 
 def _recognise(path: str) -> Found | None:

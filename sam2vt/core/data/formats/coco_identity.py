@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2vt.core.data.formats.coco_json import track_of
+from sam2vt.core.data.formats.coco_json import name_of, track_of
 from sam2vt.core.data.formats.layout import check_object_id, is_object_id
 from sam2vt.core.data.formats.listing import natural_key
 from sam2vt.core.data.masks.rle import segmentation_to_mask
@@ -24,6 +24,7 @@ from sam2vt.errors import DataError, located
 log = logging.getLogger(__name__)
 
 MIN_LINK_IOU = 0.3
+NO_NAME = "object"  # the category of an object without a name, where a format needs one
 
 Annotations = dict[int, list[dict[str, Any]]]  # of a video: frame index -> annotations
 Objects = dict[int, dict[int, list[Any]]]  # frame index -> object id -> segmentations
@@ -46,12 +47,15 @@ def assign_object_ids(
         present = sorted({key for each in objects.values() for key in each})
         return objects, {key: str(category_names[key]) for key in present if category_names.get(key)}
     if identity == "iou":
-        return _by_overlap(annotations, size, where), {}
-    return _by_track(annotations, where)
+        return _by_overlap(annotations, category_names, size, where)
+    return _by_track(annotations, category_names, where)
 
 
-def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, str]]:
-    tracks = {}
+def _by_track(
+    annotations: Annotations, category_names: dict[Any, Any], where: str
+) -> tuple[Objects, dict[int, str]]:
+    tracks: dict[int, str] = {}  # of each annotation, by its identity in memory
+    categories: dict[str, str | None] = {}
     for frame, each in annotations.items():
         for annotation in each:
             with located(frame=frame):
@@ -66,13 +70,16 @@ def _by_track(annotations: Annotations, where: str) -> tuple[Objects, dict[int, 
                     frame=frame,
                 )
             tracks[id(annotation)] = str(track)
+            categories.setdefault(str(track), name_of(annotation, category_names))
     unique = sorted(set(tracks.values()), key=natural_key)
     # Ids that are numbers are kept, so that results can be matched with the JSON.
     numbered = all(map(_is_number, unique)) and len(set(map(int, unique))) == len(unique)
     ids = {name: int(name) if numbered else place for place, name in enumerate(unique, start=1)}
     objects = _collect(annotations, lambda annotation, _: ids[tracks[id(annotation)]])
     _say_united(objects, where)
-    return objects, {} if numbered else {number: name for name, number in ids.items()}
+    # A number says nothing; its category does, unless `sam2vt convert` had none to write.
+    named = {name: categories[name] if numbered else name for name in ids}
+    return objects, {ids[name]: each for name, each in named.items() if each and each != NO_NAME}
 
 
 def _collect(annotations: Annotations, id_of: Callable[[dict[str, Any], int], int]) -> Objects:
@@ -104,7 +111,9 @@ def _say_united(objects: Objects, where: str) -> None:
         )
 
 
-def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> Objects:
+def _by_overlap(
+    annotations: Annotations, category_names: dict[Any, Any], size: tuple[int, int], where: str
+) -> tuple[Objects, dict[int, str]]:
     ids: dict[int, int] = {}  # of each annotation, by its identity in memory
     previous: list[tuple[int, int, np.ndarray]] = []  # object id, category, mask
     num_objects = 0
@@ -123,7 +132,10 @@ def _by_overlap(annotations: Annotations, size: tuple[int, int], where: str) -> 
                 num_objects += 1
             object_id = ids[id(annotations[frame][place])] = linked.get(place, num_objects)
             previous.append((object_id, category, mask))
-    return _collect(annotations, lambda annotation, _: ids[id(annotation)])
+    every = [annotation for each in annotations.values() for annotation in each]
+    named = {ids[id(each)]: name_of(each, category_names) for each in every}
+    names = {key: name for key, name in named.items() if name}
+    return _collect(annotations, lambda annotation, _: ids[id(annotation)]), names
 
 
 def _link(previous: list[tuple[int, int, np.ndarray]], masks: list[tuple[int, np.ndarray]]) -> dict[int, int]:

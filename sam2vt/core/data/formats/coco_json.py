@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,13 +67,24 @@ def find_json(path: str) -> str | None:
     return check_text(found[0]) if found else None
 
 
+def has_coco_json(path: str) -> bool:
+    """Return whether a JSON in a folder, or in annotations/ there, lists images, videos or sequences."""
+    folders = filter(os.path.isdir, (path, os.path.join(path, "annotations")))
+    found = (os.path.join(folder, name) for folder in folders for name in names_in(folder))
+    contents = (load_json(each) for each in found if each.lower().endswith(".json"))
+    keys = {"images", "videos", "sequences"}
+    return any(isinstance(each, dict) and not keys.isdisjoint(each) for each in contents)
+
+
 def json_kind(path: str) -> str:
-    """Return what a dataset's JSON is by its content: "masklets", "youtube_vis", "images" or "coco"."""
+    """Return what a JSON is by its content: "masklets", "burst", "youtube_vis", "images" or "coco"."""
     data = load_json(path)
     if not isinstance(data, dict):
         return "coco"  # whose reader says what is wrong
     if is_masklet_file(data):
         return "masklets"
+    if isinstance(data.get("sequences"), list) and "images" not in data:
+        return "burst"
     if isinstance(data.get("videos"), list) and "images" not in data:
         return "youtube_vis"
     images, annotations = (
@@ -143,7 +155,7 @@ def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
 
 def name_of(annotation: JsonObject, names: dict[Any, Any]) -> str | None:
     """Return the category of an annotation, where it has one and the category a name."""
-    category = annotation.get("category_id")
+    category = same_id(names, annotation.get("category_id"))
     name = names.get(category) if isinstance(category, (int, str)) else None
     return str(name) if name else None
 
@@ -164,7 +176,7 @@ def group_by_image(
     by_image = by_id(json_path, images, "images")
     num_crowd = 0
     for place, annotation in enumerate(annotations):
-        image_id = annotation.get("image_id")
+        image_id = same_id(by_image, annotation.get("image_id"))
         is_listed = isinstance(image_id, (int, str)) and image_id in by_image
         if is_listed and annotation.get("iscrowd") and stated_track(annotation) is None:
             num_crowd += 1
@@ -185,6 +197,15 @@ def group_by_image(
             "are, export tracks, or set iscrowd to 0"
         )
     return by_image
+
+
+def same_id(known: Container[Any], value: Any) -> Any:
+    """Return an id as the table has it: some programs write the number 1 as "1" where they refer to it."""
+    other = str(value) if isinstance(value, int) else value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
+        other = int(value)
+    is_id = isinstance(value, (int, str)) and not isinstance(value, bool)
+    return other if is_id and value not in known and other in known else value
 
 
 def by_id(path: str, entries: list[JsonObject], key: str) -> dict[Any, list[JsonObject]]:
@@ -212,3 +233,13 @@ def no_object(where: str, num_images: int) -> DataError:
         f"{where}: none of its {num_images} images has an annotation of an object (iscrowd=1 without a track "
         "id is none); annotate some objects, or leave the video out"
     )
+
+
+def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where: str) -> None:
+    """Raise DataError where an image or video states another size than the (height, width) of its file."""
+    stated = (entry.get("height", size[0]), entry.get("width", size[1]))
+    if stated != size:
+        raise DataError(
+            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]}; "
+            "masks are drawn at the stated one, and a video has one size: use the frames of that size"
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from sam2vt.core.data.formats.frame_order import frame_order
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
@@ -120,6 +121,7 @@ def find_frames(folder: str, task: Task) -> Frames:
     images = _image_folder(folder)
     if images is not None:
         names = files_in(images, IMAGE_EXTENSIONS)
+        names = [names[place] for place in frame_order([stem(name) for name in names], images)]
         paths = tuple(os.path.join(images, name) for name in names)
         return Frames(images, _number_images(images, names, task), image_size(paths[0], "frame"), paths)
     videos = files_in(folder, VIDEO_EXTENSIONS)

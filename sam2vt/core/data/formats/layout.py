@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 from sam2vt.core.data.formats.listing import some
+from sam2vt.core.data.masks.codings import Colours
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -17,6 +18,14 @@ Item = TypeVar("Item")
 _LEAST_ID, _MOST_ID = -(2**63), 2**63 - 1  # int64, which every file and tensor holds
 
 
+class Outside(DataError):
+    """A file that an annotation names is outside the dataset's folders, by a link or by its path."""
+
+
+class NoFrames(DataError):
+    """None of the files that an annotation names as a video's frames exists."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """What the user says about a dataset beside its path; a layout takes some of it."""
@@ -24,7 +33,7 @@ class ReadOptions:
     identity: str = "error"  # annotations without track ids: error, category or iou
     image_root: str | None = None  # where file names in a JSON or XML start; None: its own folder
     allow_absolute_paths: bool = False  # files outside the dataset's folder and image_root
-    colours: dict[str, tuple[int, int, int]] | None = None  # of colour masks: class -> RGB
+    colours: Colours | None = None  # of colour masks: class -> RGB, or "palette"
     # Where faults of single videos are collected, which are then left out; None: the first one is raised.
     faults: list[DataError] | None = field(default=None, compare=False)
     notes: list[str] | None = field(default=None, compare=False)  # where `note` puts them; None: the log
@@ -71,11 +80,20 @@ class ReadOptions:
         not know it.
         """
         built = []
+        outside: list[DataError] = []
         for item in items:
             try:
                 built.append(build(item))
             except DataError as error:
-                self.fault(error.at(**place(item)))
+                error.at(**place(item))
+                if isinstance(error, Outside) and self.faults is not None:
+                    outside.append(error)
+                else:
+                    self.fault(error)
+        if len(outside) > 1:  # a dataset of links has one cause
+            self.fault(f"{outside[0]} (so do files of {len(outside)} videos)", file=outside[0].place["file"])
+        elif outside:
+            self.fault(outside[0])
         return built
 
     def given(self) -> dict[str, object]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sam2vt.core.data.formats.frame_order import frame_order, last_value
 from sam2vt.core.data.formats.layout import check_object_id
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
@@ -104,10 +105,13 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
     keys: dict[object, str] = {name: name for name in masks.by_name}
     # As frame_0007.jpg with mask_0007.png; one name that fits means that names count.
     if not indices.keys() & keys.keys():
-        indices = {last_number(name): index for index, name in enumerate(frame_names)}
-        keys = {last_number(name): name for name in masks.by_name}
-        unclear = len(indices) < len(frame_names) or len(keys) < len(masks.by_name) or None in keys
-        indices = {} if unclear else indices
+        for number in (last_number, last_value):
+            indices = {number(name): index for index, name in enumerate(frame_names)}
+            keys = {number(name): name for name in masks.by_name}
+            if len(indices) == len(frame_names) and len(keys) == len(masks.by_name) and None not in keys:
+                break
+        else:
+            indices = {}
     lost = [name for key, name in keys.items() if key not in indices]
     if lost:
         raise DataError(
@@ -127,7 +131,8 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
     names = list(masks.by_name)
     # Names may begin at 1, or be times: as many masks as frames leave no doubt.
     if len(names) == num_frames:
-        return {index: masks.by_name[name] for index, name in enumerate(names)}
+        order = frame_order(names, masks.path)
+        return {index: masks.by_name[names[place]] for index, place in enumerate(order)}
     numbers = {name: last_number(name) for name in names}
     bad = [name for name, number in numbers.items() if number is None or number >= num_frames]
     if bad or len(set(numbers.values())) < len(names):

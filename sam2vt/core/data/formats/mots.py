@@ -20,7 +20,7 @@ from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _MASKS = "instances"
-_FRAMES = ("images", os.path.join("training", "image_02"), "image_02")
+FRAME_FOLDERS = ("images", os.path.join("training", "image_02"), "image_02")
 _LABELS = "labels.txt"
 
 
@@ -64,11 +64,12 @@ def _recognise(path: str) -> Found | None:
     if not os.path.isdir(masks) or os.path.isdir(os.path.join(above, FRAMES)):  # the latter is a tree's
         return None
     # KITTI keeps its frames in training/image_02.
-    frames = [os.path.join(above, name) for name in _FRAMES if os.path.isdir(os.path.join(above, name))]
+    frames = [os.path.join(above, name) for name in FRAME_FOLDERS if os.path.isdir(os.path.join(above, name))]
     if not frames:
         raise DataError(
-            f"{above}: has MOTS masks in {_MASKS}, but none of {', '.join(_FRAMES)} with their frames; put "
-            f"the frames into {os.path.join(above, _FRAMES[0])}, in folders named as those of the masks"
+            f"{above}: has MOTS masks in {_MASKS}, but none of {', '.join(FRAME_FOLDERS)} with their "
+            f"frames; put the frames into {os.path.join(above, FRAME_FOLDERS[0])}, in folders named as "
+            "those of the masks"
         )
     if files_in(masks, (".png",)) and not files_in(frames[0], IMAGE_EXTENSIONS):
         raise DataError(

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from sam2vt.core.data.formats.layout import ReadOptions, only
+from sam2vt.core.data.formats.layout import NoFrames, Outside, ReadOptions, only
 from sam2vt.core.data.formats.listing import some
 from sam2vt.errors import DataError, located
 
@@ -23,7 +23,8 @@ def find_files(
             found.append(find_inside(each, roots, where, options.allow_absolute_paths))
     missing = [place for place, path in enumerate(found) if path is None]
     if missing:
-        raise DataError(
+        kind = NoFrames if len(missing) == len(names) else DataError
+        raise kind(
             f"{where}: {len(missing)} of {len(names)} image files do not exist: "
             f"{some(names[place][0] for place in missing)}; looked in {', '.join(roots)} by path and "
             "file_name. Put the files there, or set dataset.image_root (--image-root)",
@@ -85,7 +86,7 @@ def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     path = os.path.join(root, name)
     real, inside = os.path.realpath(path), os.path.realpath(root)
     if not anywhere and os.path.commonpath([real, inside]) != inside:
-        raise DataError(
+        raise Outside(
             f"{where}: the file {name} is outside {root}, at {real}; allowed are files inside the "
             "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
             "dataset.allow_absolute_paths=true (--allow-absolute-paths)"

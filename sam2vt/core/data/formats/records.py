@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sam2vt.core.data.formats.frame_order import frame_order
 from sam2vt.core.data.formats.layout import ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, alike, files_in, stem
 from sam2vt.core.data.formats.mask_folders import (
@@ -35,16 +36,22 @@ def read_videos(
     """
 
     def build(video: tuple[str, str, str]) -> VideoRecord:
-        record = describe(_read_video(*video, options.look))
-        if not options.colours:
-            return record
-        names, colours = class_colours(options.colours), dict(options.colours)
-        return with_coding(record, "colours", colours=colours, object_names=names, object_ids=tuple(names))
+        return coloured(describe(_read_video(*video, options.look)), options)
 
     def place(video: tuple[str, str, str]) -> dict[str, str]:
         return {"video": video[0]} | ({"file": video[1]} if os.path.isfile(video[1]) else {})
 
     return options.records(build, videos, place)
+
+
+def coloured(record: VideoRecord, options: ReadOptions) -> VideoRecord:
+    """Return the record with its masks read by colour, where the options say so."""
+    if not options.colours:
+        return record
+    if isinstance(options.colours, str):
+        return with_coding(record, options.colours)
+    names, colours = class_colours(options.colours), dict(options.colours)
+    return with_coding(record, "colours", colours=colours, object_names=names, object_ids=tuple(names))
 
 
 def _read_video(video_id: str, source: str, mask_folder: str, look: bool) -> VideoRecord:
@@ -53,7 +60,7 @@ def _read_video(video_id: str, source: str, mask_folder: str, look: bool) -> Vid
     With `look` the first mask has to be of the frames' size; whoever reads all masks finds that out later.
     """
     is_file = os.path.isfile(source)
-    paths = () if is_file else _frame_paths(source)
+    paths = () if is_file else frame_paths(source)
     # Before the video is probed, which may decode all of it.
     masks = read_mask_folder(mask_folder)
     fields: dict[str, Any] = {"object_ids": masks.object_ids, "object_names": masks.object_names}
@@ -113,8 +120,8 @@ def file_record(
     )
 
 
-def _frame_paths(folder: str) -> tuple[str, ...]:
-    """Return the images of a folder, none of which are named alike."""
+def frame_paths(folder: str) -> tuple[str, ...]:
+    """Return the images of a folder in order. Raises DataError for none, or two named alike."""
     names = files_in(folder, IMAGE_EXTENSIONS)
     if not names:
         allowed = ", ".join(IMAGE_EXTENSIONS)
@@ -122,7 +129,8 @@ def _frame_paths(folder: str) -> tuple[str, ...]:
     (name, count), *_ = Counter(alike(stem(each)) for each in names).most_common(1)
     if count > 1:
         raise DataError(f"{folder}: two frames are named {name}; remove one of the files", file=folder)
-    return tuple(os.path.join(folder, each) for each in names)
+    order = frame_order([stem(each) for each in names], folder)
+    return tuple(os.path.join(folder, names[place]) for place in order)
 
 
 def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:

@@ -75,7 +75,11 @@ def _record(video_id: str, video_path: str, paths: list[str]) -> VideoRecord:
     frames = range(len(files[0].frames))
     annotations = {place * stride: MaskletFrame(tuple(paths), place) for place in frames}
     numbers = number_objects(files)
-    names = [f"{_kind(file.path)} {each}" for file in files for each in file.ids]
+    names = [
+        name if isinstance(name, str) and name else f"{_kind(file.path)} {each}"
+        for file in files
+        for each, name in zip(file.ids, file.names)
+    ]
     ids, named = tuple(sorted(numbers)), dict(zip(numbers, names))
     return file_record(video_id, probe, annotations, paths[0], object_ids=ids, object_names=named)
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 FRAMES, MASKS = "JPEGImages", "Annotations"
 _LISTS = "ImageSets"
-_SPLITS = ("train", "valid", "val", "test")
+SPLITS = ("train", "valid", "val", "test")
 
 
 def lacks_masks(path: str) -> bool:
@@ -53,7 +53,7 @@ def find_tree(path: str) -> tuple[str, str] | None:
         return _level(path, os.path.join(os.path.dirname(above), MASKS))
     if _is_tree(path):
         return os.path.join(path, FRAMES), os.path.join(path, MASKS)
-    splits = [name for name in _SPLITS if _is_tree(os.path.join(path, name))]
+    splits = [name for name in SPLITS if _is_tree(os.path.join(path, name))]
     if len(splits) > 1:
         raise DataError(
             f"{path}: holds several splits ({', '.join(splits)}); data_path must name one of them, such as "
@@ -64,6 +64,9 @@ def find_tree(path: str) -> tuple[str, str] | None:
 
 def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     """Return a record of every video. DataError where frames or masks of a video are missing."""
+    top = (
+        os.path.dirname(frame_root) if os.path.basename(os.path.dirname(frame_root)) == FRAMES else frame_root
+    )
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
     masks = by_name(mask_root, subfolders(mask_root))
@@ -75,9 +78,8 @@ def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
     lonely = [name for name in masks if name not in sources]
     what = "videos have masks but no frames"
     options.lonely(lonely, frame_root, what, "add their frames or remove their masks")
-    above = frame_root if os.path.basename(frame_root) == FRAMES else os.path.dirname(frame_root)
-    describe = read_meta(os.path.dirname(above))
-    _note_lists(os.path.join(os.path.dirname(above), _LISTS), len(sources), options)
+    describe = read_meta(os.path.dirname(top))
+    _note_lists(os.path.join(os.path.dirname(top), _LISTS), len(sources), options)
     videos = [(name, source, masks[name]) for name, source in sources.items() if name in masks]
     return read_videos(videos, options, describe)
 
@@ -121,7 +123,7 @@ def _choose_level(frame_root: str, mask_root: str) -> tuple[str, str]:
     names = subfolders(frame_root)
     inner = {name: os.path.join(frame_root, name) for name in names}
     # A folder of folders without images of its own is a level, not a video.
-    levels = [name for name in names if subfolders(inner[name]) and not _has_images(inner[name])]
+    levels = [name for name in names if subfolders(inner[name]) and not has_images(inner[name])]
     if not levels:
         return frame_root, mask_root
     annotated = [name for name in levels if os.path.isdir(os.path.join(mask_root, name))] or levels
@@ -139,13 +141,14 @@ def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
     return frame_root, masks if os.path.isdir(masks) else mask_root
 
 
-def _has_images(folder: str) -> bool:
+def has_images(folder: str) -> bool:
+    """Return whether a folder has images itself."""
     return bool(files_in(folder, IMAGE_EXTENSIONS))
 
 
 def _recognise(path: str) -> Found | None:
     roots = find_tree(path)
-    if roots is None or _has_images(roots[0]):
+    if roots is None or has_images(roots[0]):
         return None
     why = f"{roots[0]} and {roots[1]} hold a folder per video"
     return Found("a tree of frames and masks", why, partial(load_tree, *roots), ("colours",))
@@ -153,7 +156,7 @@ def _recognise(path: str) -> Found | None:
 
 def _recognise_clip(path: str) -> Found | None:
     roots = find_tree(path)
-    if roots is None or not _has_images(roots[0]):
+    if roots is None or not has_images(roots[0]):
         return None
     videos = [(os.path.basename(os.path.dirname(roots[0])), *roots)]
     why = f"images are in {roots[0]} itself"

@@ -9,14 +9,16 @@ import os
 from collections import Counter
 from typing import Any
 
-from sam2vt.core.data.formats.coco import check_stated_size, image_roots
+from sam2vt.core.data.formats.coco import image_roots
 from sam2vt.core.data.formats.coco_json import (
     CocoJson,
     JsonObject,
     by_id,
     category_names,
+    check_stated_size,
     name_of,
     recognise_json,
+    same_id,
 )
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import stem
@@ -64,7 +66,7 @@ def _group(
     """Return video id -> its annotations. One that is of no video is left out as a fault."""
     by_video = by_id(json_path, videos, "videos")
     for place, annotation in enumerate(annotations):
-        video_id = annotation.get("video_id")
+        video_id = same_id(by_video, annotation.get("video_id"))
         if not isinstance(video_id, (int, str)) or video_id not in by_video:
             options.fault(
                 f"{json_path}: annotations[{place}] (id {annotation.get('id')}) belongs to video "

@@ -26,7 +26,7 @@ _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", **_CA
 
 @contextmanager
 def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
-    """Open a container and its first video stream, decoding in one thread. Raises DataError for no video."""
+    """Open a container and its film, decoding in one thread. Raises DataError where there is none."""
     try:
         container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
@@ -41,7 +41,8 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
         if not streams:
             kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
             raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
-        codec = streams[0].codec_context
+        stream = _film(streams)
+        codec = stream.codec_context
         if not codec.width or not codec.height:
             raise DataError(
                 f"{path}: the file does not tell how large its frames are, or they have more than the "
@@ -49,7 +50,15 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
             )
         # More threads per file would compete with the workers, and hold more frames each.
         codec.thread_count, codec.options = 1, {**codec.options, **_CAP}
-        yield container, streams[0]
+        yield container, stream
+
+
+def _film(streams: list[Any]) -> Any:
+    """Return the first stream that is no single picture: a preview may come before the film, unmarked.
+
+    Containers that do not state the number of frames state 0.
+    """
+    return next((each for each in streams if each.frames != 1), streams[0])
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sam2vt.config import BY_COLOUR
 from sam2vt.core.data.frames.images import open_image, read_pixels
-from sam2vt.core.data.masks.labels import read_labels
+from sam2vt.core.data.masks.labels import VOID, read_indices, read_labels
+from sam2vt.core.data.masks.palettes import colour_of, ids_by_colour
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 MOTS_CLASSES = {1: "car", 2: "pedestrian"}  # where no labels.txt names others
-_MOTS_IGNORED = 10
+MOTS_IGNORED = 10
 _BACKGROUND, _VOID = "background", "void"  # names in a colour table that are no objects
 _TABLE = "dataset.colours (--colours)"
+
+Colours = dict[str, tuple[int, int, int]] | str  # class -> RGB, or BY_COLOUR
 
 
 class Decoded(NamedTuple):
@@ -37,10 +41,12 @@ def class_colours(colours: dict[str, tuple[int, int, int]]) -> dict[int, str]:
     return dict(enumerate(names, start=1))
 
 
-def check_colours(table: dict[str, tuple[int, int, int]] | None) -> None:
+def check_colours(table: Colours | None) -> None:
     """Raise ConfigError for a table of colours that does not tell classes apart."""
-    if table is None:
+    if table is None or table == BY_COLOUR:
         return
+    if isinstance(table, str):
+        raise ConfigError(f"{_TABLE}: {table}: must be a table of colours, or {BY_COLOUR}")
     for name, colour in table.items():
         if len(colour) != 3 or any(type(each) is not int or not 0 <= each <= 255 for each in colour):
             raise ConfigError(f"{_TABLE}: {name} is {colour}; a colour is three numbers from 0 to 255")
@@ -64,7 +70,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
     masks = {}
     for value in labels.values:
         number = value // 1000
-        if number == _MOTS_IGNORED and number not in classes:
+        if number == MOTS_IGNORED and number not in classes:
             void |= labels.pixels == value
         elif number in classes:
             masks[value] = labels.pixels == value
@@ -72,7 +78,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
             named = ", ".join(f"{key} {name}" for key, name in classes.items())
             raise DataError(
                 f"{annotation.path}: the value {value} is of class {number}, which is not named; classes "
-                f"are {named}, and {_MOTS_IGNORED} is void. Values are class * 1000 + instance: correct the "
+                f"are {named}, and {MOTS_IGNORED} is void. Values are class * 1000 + instance: correct the "
                 "mask, or name the class in instances/labels.txt, a line a class"
             )
     return Decoded(masks, void)
@@ -98,6 +104,26 @@ def _colours(record: VideoRecord, annotation: LabelImage) -> Decoded:
     masks = {key: packed == by_name[name] for key, name in class_colours(table).items()}
     void = packed == by_name[_VOID] if _VOID in by_name else np.zeros(packed.shape, dtype=bool)
     return Decoded(masks, void)
+
+
+def _by_colour(record: VideoRecord, annotation: LabelImage) -> Decoded:
+    """Decode a palette image by its colours: whichever index has it, a colour is one object of the video.
+
+    Ids are those of `ids_by_colour`; 255 is void, as in DAVIS.
+    """
+    labels = read_indices(annotation.path)
+    if not labels.palette:
+        raise DataError(
+            f"{annotation.path}: the mask has no palette of colours; with {_TABLE}={BY_COLOUR} all masks of "
+            "a video need one: leave it out where pixels are ids, or save palette images"
+        )
+    ids = ids_by_colour(record, annotation.path)
+    owners = {value: ids.get(colour_of(labels.palette, value), 0) for value in (0, *labels.values)}
+    masks = {
+        owner: np.isin(labels.pixels, [value for value, each in owners.items() if each == owner])
+        for owner in sorted(set(owners.values()) - {0})
+    }
+    return Decoded(masks, masks.pop(VOID, np.zeros(labels.pixels.shape, dtype=bool)))
 
 
 def _read_colours(path: str) -> np.ndarray:
@@ -156,4 +182,5 @@ _CODINGS: dict[str, Callable[[VideoRecord, LabelImage], Decoded]] = {
     "mots": _mots,
     "colours": _colours,
     "ctc": _ctc,
+    BY_COLOUR: _by_colour,
 }

@@ -45,6 +45,20 @@ def naming_frame(record: VideoRecord, frame_index: int) -> Iterator[None]:
         raise DataError(f"{error} ({frame_name(record, frame_index)})", **error.place) from None
 
 
+def held_void(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], np.ndarray | None]:
+    """Return the `void` of a kind whose annotations hold the segmentations of what is void."""
+
+    def void(record: VideoRecord, frame_index: int, annotation: Any) -> np.ndarray | None:
+        found = None
+        for segmentation in annotation.void:
+            where = f"{record.source}: {frame_name(record, frame_index)}, void"
+            mask = to_mask(segmentation, record.height, record.width, where)
+            found = mask if found is None else found | mask
+        return found
+
+    return void
+
+
 def held_objects(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], list[Part]]:
     """Return the `load` of a kind whose annotations hold the segmentations of each object."""
 

@@ -17,6 +17,7 @@ from sam2vt.core.data.masks.labels import (
     read_labels,
     void_pixels,
 )
+from sam2vt.core.data.masks.palettes import check_palettes
 from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import DataError
 
@@ -49,6 +50,7 @@ def _decoded(record: VideoRecord, frame_index: int, annotation: LabelImage) -> D
 def _read(record: VideoRecord, frame_index: int, path: str) -> tuple[Labels, dict[int, int]]:
     """Return an image of ids, and object id -> pixel value."""
     labels = read_checked(record, frame_index, path)
+    check_palettes(record, frame_index, labels.palette, (0, *labels.values))
     # Only then 255 can mean either, and the first mask has to be read.
     alone = labels.values == (VOID,) and not labels.coloured
     with naming_frame(record, frame_index):

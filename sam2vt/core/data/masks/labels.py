@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sam2vt.core.data.frames.images import image_size, open_image, read_pixels
 from sam2vt.core.data.masks.kind import naming_frame
+from sam2vt.core.data.masks.palettes import check_ground, palette_of
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
@@ -31,15 +31,28 @@ _SMALLEST_SMOOTHED = 32
 
 @dataclass(frozen=True)
 class Labels:
-    """A label image as read: its pixels, the values besides 0, and whether its palette is coloured."""
+    """A label image as read: its pixels, the values besides 0, and its palette where that has colours."""
 
     pixels: np.ndarray  # integers [height, width]
     values: tuple[int, ...]  # ascending
-    coloured: bool
+    palette: bytes = b""  # RGB by index
+
+    @property
+    def coloured(self) -> bool:
+        """Whether it has a palette with colours."""
+        return bool(self.palette)
 
 
 def read_labels(path: str) -> Labels:
     """Return the label image of a PNG. Raises DataError naming the file for one that holds no labels."""
+    labels = read_indices(path)
+    # Here, not where colours are compared: masks of single objects have a ground, too.
+    check_ground(path, labels.palette, (int(labels.pixels.min()), *labels.values))
+    return labels
+
+
+def read_indices(path: str) -> Labels:
+    """Return the label image without judging its colours. Raises DataError for one that holds no labels."""
     with open_image(path, "mask") as image:
         if image.mode not in _LABEL_MODES:
             raise DataError(
@@ -48,19 +61,19 @@ def read_labels(path: str) -> Labels:
                 "dataset.colours (--colours) which colour is which class"
             )
         pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
-        coloured = image.mode == "P" and not _is_gray_ramp(image)
+        palette = palette_of(image) if image.mode == "P" else b""
     # Pillow reads 1 bit images as bool, which has no minimum below 0 to check.
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     if pixels.ndim != 2 or pixels.min() < 0:
         raise DataError(f"{path}: the mask has negative values; allowed are object ids from 0 on: save ids")
     values = tuple(value for value in _distinct(pixels) if value)
-    if pixels.dtype == np.uint8 and not coloured and is_anti_aliased(pixels, values):
+    if pixels.dtype == np.uint8 and not palette and is_anti_aliased(pixels, values):
         raise DataError(
             f"{path}: the mask looks anti-aliased: {len(values)} values ({_some(values)}), most of them only "
             "along edges, where no object has such an id; allowed are pixel values that are object ids. "
             "Save masks without smoothing and resize them by nearest neighbour"
         )
-    return Labels(pixels, values, coloured)
+    return Labels(pixels, values, palette)
 
 
 def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict[int, int]:
@@ -104,11 +117,6 @@ def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
     between = np.bincount(pixels[lower & higher], minlength=256)
     num_shades = sum(between[value] >= 0.8 * totals[value] for value in values)
     return bool(num_shades >= 3 and num_shades >= len(values) - num_shades)
-
-
-def _is_gray_ramp(image: Image.Image) -> bool:
-    palette = np.array(image.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
-    return bool((palette == np.arange(len(palette))[:, None]).all())
 
 
 def _distinct(pixels: np.ndarray) -> list[int]:

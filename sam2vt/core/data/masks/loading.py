@@ -10,7 +10,7 @@ import numpy as np
 
 from sam2vt.core.data.masks import label_images, masklets, object_images, packed
 from sam2vt.core.data.masks.figures import figure_to_mask
-from sam2vt.core.data.masks.kind import Kind, held_objects
+from sam2vt.core.data.masks.kind import Kind, held_objects, held_void
 from sam2vt.core.data.masks.rle import segmentation_to_mask
 from sam2vt.core.types import (
     Figures,
@@ -27,7 +27,7 @@ from sam2vt.errors import DataError
 KINDS: dict[type[FrameAnnotation], Kind] = {
     LabelImage: Kind(label_images.load, label_images.void, label_images.known),
     ObjectImages: Kind(object_images.load, object_images.void, object_images.known),
-    Segmentations: Kind(held_objects(segmentation_to_mask)),
+    Segmentations: Kind(held_objects(segmentation_to_mask), held_void(segmentation_to_mask)),
     Figures: Kind(held_objects(figure_to_mask)),
     MaskletFrame: Kind(masklets.load),
     PackedMasks: Kind(packed.load, packed.void, packed.known),

@@ -22,6 +22,7 @@ class Masklets:
     path: str
     frames: list[list[dict[str, Any]]]  # [F][M], an RLE dict each
     ids: list[int]  # [M], as the file has them
+    names: list[Any]  # [M], as `sam2vt convert` writes them; None for no name
     num_video_frames: int
     height: int
     width: int
@@ -87,7 +88,9 @@ def read_masklets(path: str) -> Masklets:
                 "with size and counts"
             )
     stated = (_whole(content, f"video_{name}", path) for name in ("frame_count", "height", "width"))
-    return Masklets(path, frames, ids, *stated)
+    names = content.get("masklet_name")
+    names = names if isinstance(names, list) and len(names) == len(ids) else [None] * len(ids)
+    return Masklets(path, frames, ids, names, *stated)
 
 
 def _is_id(value: Any) -> bool:

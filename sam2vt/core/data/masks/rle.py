@@ -148,6 +148,18 @@ def _check_polygon(polygon: Any, place: int, height: int, width: int, where: str
                 )
 
 
+def _refuse_shares(polygons: Any, height: int, width: int, where: str) -> None:
+    """Raise DataError for polygons in shares of the frame, which would all be within its first pixel."""
+    values = [value for polygon in polygons for value in polygon]
+    # Corners of a pixel are whole numbers.
+    if all(0 <= value <= 1 for value in values) and any(value % 1 for value in values):
+        raise DataError(
+            f"{where}: the polygons are between 0 and 1, as shares of the frame, such as x = "
+            f"{values[0]:.3g}, y = {values[1]:.3g}; allowed are pixels: multiply x by the width, {width}, "
+            f"and y by the height, {height}"
+        )
+
+
 def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
     """Return the mask bool [height, width] of one COCO segmentation: an RLE dict or a list of polygons.
 
@@ -164,6 +176,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
         )
     for place, polygon in enumerate(segmentation):
         _check_polygon(polygon, place, height, width, where)
+    _refuse_shares(segmentation, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     return _paint(decode_counts(rle["counts"]), height, width)

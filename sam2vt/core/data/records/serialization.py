@@ -209,17 +209,28 @@ def _decode_masklets(paths: list[str], frames: Any, places: Any) -> Iterator[tup
 
 
 def _encode_objects(frames: dict[int, Segmentations | Figures]) -> Iterator[list[Any]]:
-    """Yield one group: [frame, [object id, its segmentations] of every object] of every frame."""
+    """Yield one group: [frame, [object id, its segmentations] of every object] of every frame.
+
+    Where something is void, [frame, its segmentations] of these frames follow.
+    """
     found = {index: each.objects.items() for index, each in frames.items()}
-    yield [[[index, [[key, _plain(each)] for key, each in objects]] for index, objects in found.items()]]
+    written = [[index, [[key, _plain(each)] for key, each in objects]] for index, objects in found.items()]
+    areas = {index: each.void for index, each in frames.items() if isinstance(each, Segmentations)}
+    void = [[index, _plain(each)] for index, each in areas.items() if each]
+    yield [written, void] if void else [written]
 
 
-def _decode_segmentations(frames: list[Any]) -> Iterator[tuple[int, FrameAnnotation]]:
+def _decode_segmentations(
+    frames: list[Any], void: Sequence[Any] = ()
+) -> Iterator[tuple[int, FrameAnnotation]]:
     """Decode segmentations, or figures, which had no tag of their own at first: a group has one kind."""
-    found = dict(_decode_objects(frames))
+    found, areas = dict(_decode_objects(frames)), {index: _restore(each) for index, each in void}
+    if areas:
+        yield from ((index, Segmentations(each, areas.get(index, []))) for index, each in found.items())
+        return
     each_one = (each for objects in found.values() for several in objects.values() for each in several)
     kind = Figures if any(isinstance(each, dict) and "figure" in each for each in each_one) else Segmentations
-    return ((index, kind(objects)) for index, objects in found.items())
+    yield from ((index, kind(objects)) for index, objects in found.items())
 
 
 def _decode_figures(frames: list[Any]) -> Iterator[tuple[int, Figures]]:

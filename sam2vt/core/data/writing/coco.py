@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from sam2vt.core.data.formats.coco_identity import NO_NAME
 from sam2vt.core.data.masks.loading import void_hint
 from sam2vt.core.data.masks.rle import encode_mask
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, masks_without_void
@@ -21,7 +22,6 @@ from sam2vt.errors import DataError
 
 FRAMES, JSON = "frames", "annotations.json"
 _PARTS = ".parts"  # what annotations.json is put together from
-_NO_NAME = "object"
 
 
 def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
@@ -40,7 +40,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
         for index, file in enumerate(files)
     ]
     annotations = [
-        {"image": frame, "category": str(names.get(key, _NO_NAME)), "track_id": key, **_segmentation(mask)}
+        {"image": frame, "category": str(names.get(key, NO_NAME)), "track_id": key, **_segmentation(mask)}
         for frame in record.annotated_frames
         for key, mask in masks_without_void(record, frame, losses).items()
     ]

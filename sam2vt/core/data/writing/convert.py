@@ -11,7 +11,7 @@ from sam2vt.core.data.records.fingerprint import fingerprint
 from sam2vt.core.data.workers import with_progress
 from sam2vt.core.data.writing.coco import join_parts, write_part
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses
-from sam2vt.core.data.writing.davis import write_labels, write_objects
+from sam2vt.core.data.writing.davis import join_names, write_labels, write_objects
 from sam2vt.core.data.writing.folder import folder_names, work_folder
 from sam2vt.core.data.writing.sav import write_sav
 from sam2vt.core.types import VideoRecord
@@ -27,8 +27,8 @@ class Target(NamedTuple):
 
 DEFAULT = ConvertOptions()
 TARGETS = {
-    "davis": Target(write_labels),
-    "davis-objects": Target(write_objects),
+    "davis": Target(write_labels, join_names),
+    "davis-objects": Target(write_objects, join_names),
     "sav": Target(write_sav),
     "coco": Target(write_part, join_parts),
 }

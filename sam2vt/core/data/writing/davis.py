@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from sam2vt.core.data.formats.tree import FRAMES, MASKS
+from sam2vt.core.data.formats.youtube_vos import META
 from sam2vt.core.data.masks.labels import VOID
 from sam2vt.core.data.masks.loading import known_objects, load_masks, load_void
 from sam2vt.core.data.writing.conversion import (
@@ -22,6 +26,7 @@ from sam2vt.core.data.writing.folder import frame_stems, write_file, write_frame
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
+_PARTS = ".names"  # what meta.json is put together from
 _LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
 
 
@@ -31,6 +36,7 @@ def write_labels(
     """Write one label image per frame. Raises DataError naming frame and objects where two overlap."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
+    _write_names(record, name, folder)
     for frame in record.annotated_frames:
         labels = _labels(record, frame, losses)
         write_file(folder / MASKS / name / f"{stems[frame]}.png", _png(labels))
@@ -42,6 +48,7 @@ def write_objects(
     """Write one folder per object, a file per frame on which it is known, empty where it is absent."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
+    _write_names(record, name, folder)
     objects = all_object_ids(record)
     if min(objects) < 0:
         raise DataError(
@@ -66,6 +73,26 @@ def write_objects(
             if key in masks:
                 labels[masks[key]] = 1
             write_file(folder / MASKS / name / str(key) / f"{stems[frame]}.png", _png(labels))
+
+
+def _write_names(record: VideoRecord, name: str, folder: Path) -> None:
+    """Write a video's part of meta.json, which lists all its objects, where they have names."""
+    names = record.object_names and {
+        key: str(record.object_names.get(key, key)) for key in all_object_ids(record)
+    }
+    # The ids that meta.json may have.
+    if names and 0 < min(names) <= max(names) <= _LARGEST_ID:
+        objects = {str(key): {"category": each} for key, each in names.items()}
+        write_file(folder / _PARTS / f"{name}.json", json.dumps({"objects": objects}).encode())
+
+
+def join_names(names: Sequence[str], folder: Path) -> None:
+    """Write meta.json as YouTube-VOS has it; without one where a video has objects without names."""
+    parts = {name: folder / _PARTS / f"{name}.json" for name in names}
+    if all(path.exists() for path in parts.values()):
+        videos = {name: json.loads(path.read_bytes()) for name, path in parts.items()}
+        write_file(folder / META, json.dumps({"videos": videos}, indent=1).encode())
+    shutil.rmtree(folder / _PARTS, ignore_errors=True)
 
 
 def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sam2vt.core.data.formats.listing import natural_key, stem
+from sam2vt.core.data.formats.frame_order import frame_order
+from sam2vt.core.data.formats.listing import stem
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, has_images, image_suffix
 from sam2vt.core.storage.disk import unreadable, unwritable, write_whole
 from sam2vt.core.types import VideoRecord
@@ -119,9 +120,10 @@ def frame_stems(record: VideoRecord) -> list[str]:
     Names that do not sort in the order of the frames, or are not all different, become indices, too.
     """
     stems = [stem(os.path.basename(path)) for path in record.frame_paths or ()]
-    # Readers sort by name: other names would put the frames in another order.
-    if stems and len(set(stems)) == len(stems) and sorted(stems, key=natural_key) == stems:
-        return stems
+    # Readers sort by name: other names would put the frames in another order, or be refused.
+    with suppress(DataError):
+        if stems and len(set(stems)) == len(stems) and frame_order(stems, "") == list(range(len(stems))):
+            return stems
     return [f"{index:05d}" for index in range(record.num_frames)]
 
 

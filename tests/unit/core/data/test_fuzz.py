@@ -140,8 +140,33 @@ def meta() -> dict[str, Any]:
     return {"videos": {"v": {"objects": objects}}}
 
 
+def burst() -> dict[str, Any]:
+    names = [f"{i}.png" for i in range(NUM_FRAMES)]
+    sequence = {"seq_name": "", "dataset": "", "height": 12, "width": 16, "all_image_paths": names}
+    tracks = {
+        "annotated_image_paths": names[:2],
+        "segmentations": [{"1": {"rle": RLE["counts"]}}, {"1": RLE}],
+    }
+    named = {"track_category_ids": {"1": 1}}
+    return {
+        "sequences": [sequence | tracks | named],
+        "categories": [{"id": 1, "name": "a"}],
+        "split": "train",
+    }
+
+
+def labelme() -> dict[str, Any]:
+    shapes = [
+        {"label": "a", "group_id": i, "points": [[1, 1], [9, 1], [9, 9]], "shape_type": "polygon"}
+        for i in (1, 2)
+    ]
+    return {"shapes": shapes, "imagePath": "0.png", "imageHeight": 12, "imageWidth": 16}
+
+
 LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets, "meta": meta}
-FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json"}
+LAYOUTS |= {"burst": burst, "labelme": labelme}
+FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json", "labelme": "shapes/0.json"}
+EXAMPLES = {"burst": 400, "labelme": 700}
 # Which place is changed, and what becomes of it: it goes, it comes twice, it has another name, or it is junk.
 kinds = st.sampled_from(["drop", "double", "rename", "junk", "junk", "junk"])
 # What has once got through somewhere.
@@ -159,6 +184,8 @@ def folder(tmp_path_factory):
         for name, mode in (("JPEGImages", "RGB"), ("Annotations", "L")):
             (root / "tree" / name / "v").mkdir(parents=True, exist_ok=True)
             Image.new(mode, SIZE[::-1], 1 if mode == "L" else 0).save(root / "tree" / name / "v" / f"{i}.png")
+    (root / "shapes").mkdir()
+    Image.new("RGB", SIZE[::-1]).save(root / "shapes/0.png")
     write_video(root / "clip.mp4", [np.zeros((*SIZE, 3), np.uint8)] * NUM_FRAMES, fps=5)
     return root
 
@@ -168,7 +195,7 @@ def test_any_json(folder, layout):
     path = folder / FILES.get(layout, f"{layout}.json")
     outcomes = {"read": 0, "refused": 0}
 
-    @settings(max_examples=1500, **ALWAYS)
+    @settings(max_examples=EXAMPLES.get(layout, 1500), **ALWAYS)
     @given(changes=st.lists(change, min_size=1, max_size=3), cut=st.none() | st.integers(0, 400))
     def read(changes, cut):
         text = json.dumps(changed(LAYOUTS[layout](), changes), default=repr)
@@ -176,7 +203,7 @@ def test_any_json(folder, layout):
         path.write_text(text[:-cut] if cut else text)
         refusal = ""
         try:
-            read_masks(path.parent if layout == "meta" else path)
+            read_masks(path.parent if layout in ("meta", "labelme") else path)
         except Sam2vtError as error:
             refusal = str(error)
         assert not refusal or str(folder) in refusal

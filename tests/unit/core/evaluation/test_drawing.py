@@ -83,3 +83,13 @@ def test_clips_of_any_length_have_a_row_each():
         short[name] = short[name][:1]
     sheet = draw_sheet([short, long])
     assert sheet.size == (MARGIN + 2 * (PANEL + MARGIN), MARGIN + 2 * (BAR + LABEL + PANEL + MARGIN))
+
+
+def test_names_are_in_the_legend():
+    clip = clip_with(points([[25, 15]], [1]))
+    plain, named = (np.asarray(draw_sheet([clip], names)) for names in (None, {"v": {7: "cystic_duct"}}))
+    changed = np.argwhere((plain != named).any(axis=2))
+    assert len(changed)
+    assert changed[:, 0].max() < BAR + 4  # in the title alone
+    assert (named[:BAR] == COLOURS[0]).all(axis=2).any()
+    assert np.array_equal(plain, np.asarray(draw_sheet([clip], {"v": {}})))

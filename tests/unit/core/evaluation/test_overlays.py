@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -146,3 +148,16 @@ def test_many_objects_and_long_names_fit(make_record, tmp_path):
 def test_nothing_seen_writes_nothing(record, tmp_path):
     assert OverlayRecorder(record).save(tmp_path / "out") == []
     assert not (tmp_path / "out").exists()
+
+
+def test_the_legend_has_the_names_of_objects(record, tmp_path):
+    pictures = []
+    for number, names in enumerate(({}, {1: "cystic_duct"})):
+        recorder = OverlayRecorder(replace(record, object_names=names), 3, 4, panel_px=400)
+        feed(recorder)
+        grid, _ = recorder.save(tmp_path / str(number))
+        pictures.append(np.asarray(Image.open(grid).convert("RGB")))
+    plain, named = pictures
+    changed = np.argwhere((plain != named).any(axis=2))
+    assert len(changed)
+    assert changed[:, 0].max() < BAR + MARGIN  # in the title alone

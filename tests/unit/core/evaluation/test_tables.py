@@ -70,3 +70,16 @@ def test_csv(tmp_path):
     assert rows[0]["J_hold_first"] == "0.3"
     write_scores_csv(path, SCORES)
     assert path.read_text().splitlines()[0] == "video,object,frames,J,F,J&F"
+
+
+def test_names_are_a_column_where_there_are_some(tmp_path):
+    scores = [SCORES[0]._replace(name="cystic_duct"), *SCORES[1:]]
+    write_scores_csv(tmp_path / "scores.csv", scores)
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[-1] == "name"
+    assert [row["name"] for row in rows if row["video"] == "b"] == ["cystic_duct"]
+    lines = format_scores(scores).splitlines()
+    assert lines[0].split()[-1] == "name"
+    assert next(line for line in lines if line.startswith("b ")).split()[-1] == "cystic_duct"
+    assert len({len(line) for line in lines}) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -282,3 +283,9 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
         for num_frames in (50, 500)
     ]
     assert peak_mib[1] - peak_mib[0] < 30
+
+
+def test_scores_carry_the_names_of_objects(make_record):
+    labels = moving_squares()
+    record = replace(make_record(list(labels)), object_names={2: "cystic_duct"})
+    assert [row.name for row in hold_first_mask(record, SIZE, MASKS, seed=0).scores] == ["", "cystic_duct"]

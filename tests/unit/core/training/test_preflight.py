@@ -8,8 +8,9 @@ import pytest
 
 from sam2vt.config import Config
 from sam2vt.core.training.data_module import SAM2LightningDataModule
-from sam2vt.core.training.preflight import check_training_length, check_validation_length
-from sam2vt.errors import ConfigError
+from sam2vt.core.training.preflight import check_key_frames, check_training_length, check_validation_length
+from sam2vt.core.types import Segmentations, VideoRecord
+from sam2vt.errors import ConfigError, DataError
 
 
 def configured(**changes: Any) -> Config:
@@ -60,3 +61,41 @@ def test_fitting_is_refused_before_it_begins(config: Config) -> None:
     SAM2LightningDataModule(config).setup("validate")
     with pytest.raises(ConfigError, match="only 3 batches"):
         SAM2LightningDataModule(config).setup("fit")
+
+
+def every(gap: int) -> VideoRecord:
+    annotations = {i: Segmentations({1: []}) for i in range(0, 90, gap)}
+    return VideoRecord("v", 90, 8, 8, annotations, frame_paths=("",) * 90)
+
+
+def test_clips_without_a_second_annotated_frame(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config()
+    with pytest.raises(DataError) as caught:
+        check_key_frames("valdataset", config.valdataset, [every(30)])
+    message = str(caught.value)
+    assert message.startswith("valdataset: no clip has a frame to be scored on")
+    assert "set valdataset.frame_stride=30, or valdataset.video_clip_length=31" in message
+    assert not caplog.records
+    # With points the prompted frame is scored, and so are the clips of another video.
+    check_key_frames("dataset", config.dataset, [every(30)])
+    check_key_frames("valdataset", config.valdataset, [every(30), every(2)])
+    assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+        "dataset: 1 of 1 videos",
+        "valdataset: 1 of 2 videos",
+    ]
+
+
+def test_clips_that_reach_the_next_annotated_frame_pass(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config()
+    check_key_frames("valdataset", config.valdataset, [every(4)])
+    config.valdataset.frame_stride = 30
+    check_key_frames("valdataset", config.valdataset, [every(30)])
+    assert not caplog.records
+
+
+def test_key_frames_are_checked_before_a_fit(config: Config) -> None:
+    config.valdataset.frame_stride = 6  # as long as the videos
+    with pytest.raises(DataError, match=r"valdataset: no clip has a frame .*3 of 3 videos .*frame_stride=1"):
+        SAM2LightningDataModule(config).setup("fit")
+    config.trainer.limit_val_batches = 0
+    SAM2LightningDataModule(config).setup("fit")

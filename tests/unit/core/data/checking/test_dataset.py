@@ -189,3 +189,25 @@ def test_two_videos_of_one_id(tmp_path):
     assert (fault.video, fault.file) == ("v", str(tmp_path / "y/v.mp4"))
     assert f"two videos have the id v: {tmp_path / 'x/v.mp4'} and {tmp_path / 'y/v.mp4'}" in fault.message
     assert [video.source for video in found.videos] == [str(tmp_path / "x/v_manual.json")]
+
+
+def key_frames_of(tmp_path, **options):
+    for i in range(7):
+        frame(tmp_path / f"JPEGImages/a/{i}.jpg")
+        if i % 3 == 0:
+            mask(tmp_path / f"Annotations/a/{i}.png")
+    found, _ = check_dataset(
+        str(tmp_path),
+        lambda faults, notes: load_records("auto", tmp_path, faults=faults, notes=notes),
+        VideoCheck(**options),
+        workers=1,
+    )
+    return [note for note in found.notes if "second annotated frame" in note]
+
+
+def test_key_frames_that_no_clip_holds_two_of(tmp_path):
+    (note,) = key_frames_of(tmp_path, clip_length=3)
+    assert "1 of 1 videos (such as a): no clip of 3 frames at stride 1" in note
+    assert "(--frame-stride)=3, or dataset.video_clip_length (--clip-length)=4" in note
+    assert not key_frames_of(tmp_path, clip_length=4)
+    assert not key_frames_of(tmp_path, clip_length=2, frame_stride=3)

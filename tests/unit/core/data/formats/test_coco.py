@@ -283,3 +283,77 @@ def test_video_ids_may_be_text_beside_numbers(coco):
             image["video_id"] = "b"
 
     assert [record.video_id for record in load_records("coco", coco(change=change))] == ["1", "b"]
+
+
+def text_ids(data):
+    for each in data["annotations"]:
+        each["image_id"], each["category_id"] = str(each["image_id"]), "1"
+
+
+def number_ids(data):
+    for image in data["images"]:
+        image["id"] = str(image["id"])
+
+
+@pytest.mark.parametrize("change", [text_ids, number_ids])
+def test_ids_as_text_and_as_number_are_the_same(coco, change):
+    (record,) = load_records("auto", coco(change=change))
+    assert sorted(record.annotations) == [0, 1, 2, 3]
+    assert record.object_names == {5: "tool"}
+
+
+def test_ids_that_are_both_stay_apart(coco):
+    def change(data):
+        data["images"][0]["id"], data["images"][1]["id"] = "7", 7
+        data["annotations"][0]["image_id"], data["annotations"][1]["image_id"] = 7, 7
+
+    (record,) = load_records("auto", coco(change=change))
+    assert sorted(record.annotations) == [1, 2, 3]
+
+
+def test_a_track_is_named_by_its_category(coco):
+    (record,) = load_records("auto", coco())
+    assert record.object_names == {5: "tool"}
+    (unnamed,) = load_records("auto", coco(change=lambda data: data["categories"][0].update(name="object")))
+    assert unnamed.object_names == {}
+
+
+def test_objects_that_are_linked_by_overlap_are_named(coco):
+    (record,) = load_records("auto", coco(), identity="iou")
+    assert record.object_names == {1: "tool"}
+
+
+def test_polygons_in_shares_of_the_frame_are_refused(coco, check_bad_input):
+    shares = [[0.1, 0.1, 0.4, 0.1, 0.4, 0.5]]
+    root = coco(change=lambda data: data["annotations"][1].update(segmentation=shares))
+    says = ("video.json: video 1, frame 1, object 5", "between 0 and 1", "x = 0.1")
+    check_bad_input(root, says, "multiply x by the width, 32, and y by the height, 24")
+
+
+def test_a_polygon_of_the_first_pixel_is_none_in_shares(coco):
+    corner = [[0, 0, 1, 0, 1, 1, 0, 1]]
+    (record,) = load_records(
+        "auto", coco(change=lambda data: data["annotations"][0].update(segmentation=corner))
+    )
+    assert load_masks(record, 1)[5].any()
+    load_masks(record, 0)
+
+
+def test_links_out_of_the_folder_are_one_fault(coco, tmp_path):
+    def change(data):
+        for i, image in enumerate(data["images"]):
+            image["video_id"] = i
+
+    root = coco(change=change)
+    (tmp_path.parent / f"{tmp_path.name}_frames").mkdir()
+    for path in list(root.glob("*.jpg")):
+        target = tmp_path.parent / f"{tmp_path.name}_frames" / path.name
+        path.rename(target)
+        path.symlink_to(target)
+    faults: list[DataError] = []
+    assert load_records("auto", root, faults=faults) == []
+    (fault,) = faults
+    assert f"outside {root}" in str(fault)
+    assert "(so do files of 4 videos)" in str(fault)
+    assert fault.place["file"] == str(root / "video.json")
+    assert len(load_records("auto", root, allow_absolute_paths=True)) == 4

@@ -304,3 +304,21 @@ def test_written_videos_are_read_back(tmp_path, height):
     assert np.abs(read - np.stack(frames)).mean() < 8
     with pytest.raises(DataError, match="at least one frame"):
         write_video(tmp_path / "c.mp4", [], fps=12)
+
+
+def test_a_picture_before_the_film_is_passed_over(tmp_path):
+    path = tmp_path / "preview.mp4"
+    with av.open(str(path), "w") as container:
+        still, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
+        for stream, pixel_format in ((still, "yuvj420p"), (film, "yuv420p")):
+            stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
+        picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 255, np.uint8), "rgb24")
+        picture = picture.reformat(format="yuvj420p")
+        picture.pts = 0
+        container.mux([*still.encode(picture), *still.encode()])
+        for t in range(8):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * t, np.uint8), "rgb24")
+            container.mux(film.encode(frame))
+        container.mux(film.encode())
+    assert (probe_video(path).num_frames, probe_video(path).codec) == (8, "h264")
+    assert abs(int(read_frames(as_record(path), [7]).mean()) - 140) < 5

@@ -243,3 +243,19 @@ def test_sav_fields_are_those_of_a_real_file(shared_data):
             assert np.array_equal(*decoded)
         else:
             assert ours[name] == real[name]
+
+
+NAMED = {1: "grasper", 2: "cystic_duct", 5: "clip applier"}
+
+
+@pytest.mark.parametrize("target", ["davis", "davis-objects", "coco", "sav"])
+def test_names_stay(davis, tmp_path, assert_same_masks, target):
+    records = [replace(each, object_names=NAMED) for each in load_records("auto", davis())]
+    found = through(records, [target], tmp_path)
+    assert [each.object_names for each in found] == [NAMED, NAMED]
+    assert_same_masks(records, found)
+
+
+def test_objects_without_names_need_no_meta(davis, tmp_path):
+    convert(load_records("auto", davis()), str(tmp_path / "out"), "davis")
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["Annotations", "JPEGImages"]

@@ -1,0 +1,88 @@
+"""The order of a video's frames by their names, the same in every layout."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+
+from sam2vt.core.data.formats.listing import natural_key, some
+from sam2vt.errors import DataError
+
+# One point with digits on both sides: 0.04 is a number, the dots of a date or version are not.
+_DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.])")
+_NUMBER = re.compile(rf"({_DECIMAL.pattern}|\d+)")
+_MOST_DIGITS = 640  # longer rows of digits are text, as in `natural_key`
+
+
+def frame_order(stems: Sequence[str], where: str) -> list[int]:
+    """Return the places of frames in the order of their names without endings: frame_2 before frame_10.
+
+    Decimals such as times in seconds count by their value: 0.04 before 0.2. Raises DataError, which begins
+    with `where`, if the names can be read in two ways that give different orders.
+    """
+    places = range(len(stems))
+    order = sorted(places, key=lambda place: natural_key(stems[place]))
+    # Most videos: a single number, which every reading sorts alike.
+    if all(map(str.isdecimal, stems)):
+        return order
+    if any(map(_DECIMAL.search, stems)):
+        by_value = sorted(places, key=lambda place: _value_key(stems[place]))
+        if by_value != order and _are_counters(stems):
+            raise _unclear(stems, order, by_value, "as decimals", where)
+        order = by_value
+    by_last = _by_last_number(stems, order)
+    if by_last != order:
+        raise _unclear(stems, order, by_last, "by the last number in each name", where)
+    return order
+
+
+def last_value(name: str) -> Decimal | None:
+    """Return the last number in a name without its ending, decimals by value: 0.04 for frame_0.04."""
+    numbers = _NUMBER.findall(name)
+    return Decimal(numbers[-1]) if numbers and len(numbers[-1]) <= _MOST_DIGITS else None
+
+
+def _value_key(name: str) -> tuple[list[tuple[int, Decimal | str]], str]:
+    # Numbers and text alternate; the pairs keep them from being compared with each other.
+    parts = enumerate(_NUMBER.split(name))
+    return [
+        (0, Decimal(part)) if i % 2 and len(part) <= _MOST_DIGITS else (1, part) for i, part in parts
+    ], name
+
+
+def _are_counters(stems: Sequence[str]) -> bool:
+    """Return whether decimals may be two counters, as in 0.9, 0.10: no program prints 0.1 like that."""
+    digits = [found[0].partition(".")[2] for each in stems if (found := _DECIMAL.search(each))]
+    fewest = min(map(len, digits))
+    return any(len(each) > fewest and each.endswith("0") for each in digits)
+
+
+def _by_last_number(stems: Sequence[str], order: list[int]) -> list[int]:
+    """Return the order by the last number alone, or `order` where that number is no counter of frames.
+
+    It is none where it repeats, where it has more gaps than numbers, as a clock's seconds that start over
+    have, and where names begin with several folders.
+    """
+    if len({os.path.dirname(each) for each in stems}) > 1:
+        return order
+    last = {place: number for place in order if (number := last_value(stems[place])) is not None}
+    numbers = sorted(last.values())
+    if len(last) < len(order) or len(set(numbers)) < len(numbers) or len(numbers) < 2:
+        return order
+    step = min(after - before for before, after in pairwise(numbers))
+    if numbers[-1] - numbers[0] > 2 * step * len(numbers):
+        return order
+    return sorted(order, key=lambda place: last[place])
+
+
+def _unclear(stems: Sequence[str], one: list[int], other: list[int], how: str, where: str) -> DataError:
+    differs = next(place for place, (a, b) in enumerate(zip(one, other)) if a != b)
+    first, second = (some([stems[place][:60] for place in order[differs:]], 3) for order in (one, other))
+    place = "continues" if differs else "begins"
+    return DataError(
+        f"{where}: the order of the frames is not clear: by whole names, number for number, it {place} with "
+        f"{first}; {how} it {place} with {second}. Rename the frames so that both agree, such as 00000, 00001"
+    )

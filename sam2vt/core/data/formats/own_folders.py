@@ -1,0 +1,83 @@
+"""Frames and masks in folders of other names than DAVIS's: images/ with masks/, Frame/ with GT/ and the like.
+
+Either these two hold a folder (or a video file) per video, or they are a single clip, or each video has its
+own two. What was taken for what is said when the dataset is read.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from sam2vt.core.data.formats.coco_json import has_coco_json
+from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, and_inner, names_in, some, subfolders
+from sam2vt.core.data.formats.records import read_videos
+from sam2vt.core.data.formats.tree import SPLITS, has_images, load_tree
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_FRAMES = ("images", "image", "imgs", "img", "frames", "frame", "rgb", "jpegimages", "jpgs", "originals")
+_MASKS = (
+    *("masks", "mask", "gt", "gts", "ground_truth", "groundtruth", "labels", "label", "annotations"),
+    *("segmentations", "segmentation", "seg", "annotation"),
+)
+
+
+def find_pair(path: str) -> tuple[str, str] | None:
+    """Return the one folder of frames and the one folder of masks in a folder, by their names."""
+    inner = {name: os.path.join(path, name) for name in subfolders(path)}
+    frames, masks = (
+        [folder for name, folder in inner.items() if name.lower() in known and _holds_images(folder)]
+        for known in (_FRAMES, _MASKS)
+    )
+    return (frames[0], masks[0]) if len(frames) == len(masks) == 1 else None
+
+
+def _holds_images(folder: str) -> bool:
+    """Return whether a folder, or one in it, has images; a folder of text or JSON holds no masks."""
+    names = (name.lower() for each in and_inner(folder) for name in names_in(each))
+    return any(name.endswith(IMAGE_EXTENSIONS) for name in names)
+
+
+def _load_each(videos: list[tuple[str, str, str]], options: ReadOptions) -> list[VideoRecord]:
+    return read_videos(videos, options)
+
+
+def _recognise(path: str) -> Found | None:
+    if has_coco_json(path):
+        return None
+    inner = [os.path.join(path, name) for name in subfolders(path)]
+    pair = find_pair(path)
+    if pair is not None:
+        return _found(pair)
+    pairs = {each: pair for each in inner if (pair := find_pair(each)) is not None}
+    splits = [each for each in pairs if os.path.basename(each).lower() in SPLITS]
+    if len(splits) > 1:
+        raise DataError(
+            f"{path}: holds several splits ({some(map(os.path.basename, splits))}); data_path must name one "
+            f"of them, such as {splits[0]}"
+        )
+    if splits:
+        return _found(pairs[splits[0]])
+    # Each video has its own two; a folder that has not would be left out.
+    if not pairs or len(pairs) < len(inner) or not all(has_images(frames) for frames, _ in pairs.values()):
+        return None
+    videos = [(os.path.basename(each), *pair) for each, pair in pairs.items()]
+    frames, masks = next(iter(pairs.values()))
+    names = (os.path.basename(frames), os.path.basename(masks))
+    why = "each folder has {}, taken for frames, and {}, taken for their masks".format(*names)
+    return Found("folders of frames and masks", why, partial(_load_each, videos), ("colours",))
+
+
+def _found(pair: tuple[str, str]) -> Found:
+    frames, masks = pair
+    names = f"{os.path.basename(frames)} is taken for frames and {os.path.basename(masks)} for their masks"
+    if has_images(frames):
+        video = (os.path.basename(os.path.dirname(frames)), frames, masks)
+        why = f"{names}, and images are in the former itself: they are the frames of one video"
+        return Found("a single clip", why, partial(_load_each, [video]), ("colours",))
+    return Found("a tree of frames and masks", names, partial(load_tree, *pair), ("colours",))
+
+
+LAYOUT = Layout("folders such as images/ with masks/, frames/ with gt/", _recognise)

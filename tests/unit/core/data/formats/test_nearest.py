@@ -1,0 +1,64 @@
+"""The refusal of what is no dataset: the nearest layout and what to do, not all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sam2vt.core.data.formats import load_records
+from sam2vt.errors import DataError
+
+
+def refusal(path, dataset_type="auto"):
+    with pytest.raises(DataError) as caught:
+        load_records(dataset_type, path)
+    message = str(caught.value)
+    assert len(message) < 600 + len(str(path)) * 3
+    return message
+
+
+def test_two_folders_of_the_same_names(tmp_path, frame, mask):
+    for i in range(3):
+        frame(tmp_path / "left/v" / f"{i}.jpg")
+        mask(tmp_path / "right/v" / f"{i}.png")
+    message = refusal(tmp_path)
+    assert "left has the frames and right the masks, rename them to JPEGImages and Annotations" in message
+
+
+def test_frames_without_masks(tmp_path, frame):
+    frame(tmp_path / "clip/0.jpg")
+    assert "nothing tells which are masks" in refusal(tmp_path)
+    assert "It has images such as 0.jpg, but no masks" in refusal(tmp_path / "clip")
+    frame(tmp_path / "tree/JPEGImages/v/0.jpg")
+    assert "no masks, since there is no Annotations" in refusal(tmp_path / "tree")
+
+
+def test_another_type_is_named(tree):
+    assert "set dataset.dataset_type=auto" in refusal(tree({"a": 2}), "coco")
+
+
+def test_datasets_in_it_are_named(tree):
+    tree({"a": 2}, root="one")
+    root = tree({"a": 2}, root="two").parent
+    message = refusal(root)
+    assert "one, two in it can be read" in message
+    assert f"set data_path to {root / 'one'}" in message
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("a.jpg", "a.txt"), "YOLO"),
+        (("a.xml",), "CVAT for video 1.1"),
+        (("a.gif.y4m",), "convert it with ffmpeg"),
+        (("notes.txt",), "The simplest layout is JPEGImages/<video>/00000.jpg"),
+    ],
+)
+def test_files_tell_what_it_may_be(tmp_path, names, says):
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    assert says in refusal(tmp_path)
+
+
+def test_a_file(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    assert "A file that is a dataset is a JSON" in refusal(tmp_path / "notes.txt")
