@@ -216,7 +216,27 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
     file = Path(path).expanduser()
     if not file.is_file():
         return [], f"experiment={file}: there is no such file (looked in {Path.cwd()})"
+    if _sets_hydra(file):
+        return (
+            [],
+            f"experiment={file}: has settings of Hydra's, which can run code; take them out of the file",
+        )
     (Path(folder) / "experiment").mkdir(exist_ok=True)
     # Under a name of its own: that of the file may be one that Hydra's grammar does not take.
     shutil.copy(file, Path(folder) / "experiment" / "given.yaml")
     return ["experiment=given", f"hydra.searchpath=['file://{folder}']"], None
+
+
+def _sets_hydra(file: Path) -> bool:
+    """Return whether an experiment's file could set Hydra's own options, among them names of functions."""
+    import yaml
+
+    text = file.read_text(errors="replace")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False  # Hydra says what is wrong
+    packages = re.findall(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
+    defaults = content.get("defaults") if isinstance(content, dict) else None
+    own = isinstance(content, dict) and "hydra" in content
+    return own or "hydra" in f"{packages}{defaults}"

@@ -103,6 +103,22 @@ def test_an_experiment_s_file_may_have_any_name(tmp_path: Path) -> None:
         compose_config([f"experiment={tmp_path}/no.yaml"])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# @package _global_\nhydra: {callbacks: {a: {_target_: os.mkdir, path: evil}}}\n",
+        "# @package hydra.callbacks\na: {_target_: os.mkdir, path: evil}\n",
+        "# @package _global_\ndefaults: [given@hydra.callbacks]\n",
+        "# @package _global_\ndefaults:\n- override /hydra/launcher: evil\n",
+    ],
+)
+def test_an_experiment_s_file_cannot_have_hydra_call_functions(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "best.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"best\.yaml: has settings of Hydra's, which can run code"):
+        load_overrides([f"experiment={file}", f"dataset.data_path={tmp_path}"])
+
+
 def test_unknown_keys_of_an_experiment_s_file_are_explained(tmp_path: Path) -> None:
     file = tmp_path / "best.yaml"
     file.write_text("# @package _global_\noptimizer:\n  lrr: 0.5\n")

@@ -8,32 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from sam2vt.configuration.reading import configs_dir
+from sam2vt.core.model.network_yaml import NETWORK_CLASS, checked_network, read_network, sam2_folder
 from sam2vt.errors import ConfigError
-
-NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
-
-
-def network_yaml(config_path: str) -> Path:
-    """Return the file of `config_path`: a path, a name inside the `sam2` package, or one of our configs."""
-    path = Path(config_path).expanduser()
-    if path.is_file():
-        return path
-    folders = (_sam2_folder(), configs_dir())
-    for folder in folders:
-        if (folder / config_path).is_file():
-            return folder / config_path
-    raise ConfigError(
-        f"model.config_path: no network YAML at {config_path!r}, neither as a file nor below "
-        f"{' or '.join(map(str, folders))}. Name one inside the sam2 package, such as "
-        f"configs/sam2.1/sam2.1_hiera_t.yaml, or give the path of your own."
-    )
 
 
 def network_config(
@@ -47,23 +29,21 @@ def network_config(
     `overrides` are fields of `SAM2Base.__init__`. `memory_dropout` replaces every dropout of the memory
     attention. Raises ConfigError for a YAML that is not one of SAM 2's.
     """
-    path = network_yaml(config_path)
-    config = OmegaConf.load(path)
-    if not isinstance(config, DictConfig) or "model" not in config:
-        raise ConfigError(f"model.config_path: {path} has no top-level key 'model' as SAM 2's YAML files do")
-    _check_targets(config.model, str(path))
-    model = config.model
+    model = read_network(config_path)
     model._target_ = NETWORK_CLASS
     model.update(overrides or {})
     model.image_size = image_size
-    if model.get("use_obj_ptrs_in_encoder") is False:
-        model.fixed_no_obj_ptr = False  # it is a kind of pointer, and SAM 2 asserts that there are any
-    _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
-    if memory_dropout is not None:
-        layer = model.memory_attention.layer
-        for part in (layer, layer.self_attention, layer.cross_attention):
-            part.dropout = memory_dropout
-    return DictConfig({"model": model})
+    try:
+        if model.get("use_obj_ptrs_in_encoder") is False:
+            model.fixed_no_obj_ptr = False  # it is a kind of pointer, and SAM 2 asserts that there are any
+        _fit_rotary_sizes(model, image_size // int(model.get("backbone_stride", 16)))
+        if memory_dropout is not None:
+            layer = model.memory_attention.layer
+            for part in (layer, layer.self_attention, layer.cross_attention):
+                part.dropout = memory_dropout
+    except (OmegaConfBaseException, AttributeError, TypeError) as error:
+        raise ConfigError(f"{config_path}: is no YAML of SAM 2's: {error}") from error
+    return checked_network(model, config_path)
 
 
 def build_network(config: DictConfig, speedups: str = "auto", recompute_blocks: bool = False) -> nn.Module:
@@ -73,7 +53,7 @@ def build_network(config: DictConfig, speedups: str = "auto", recompute_blocks: 
     """
     from hydra.utils import instantiate
 
-    _sam2_folder()
+    sam2_folder()
     try:
         network = instantiate(config.model, _recursive_=True)
     except Exception as error:
@@ -142,37 +122,12 @@ def check_architecture(network: Any, config_path: str, pad_memory: bool = False)
         )
 
 
-def _sam2_folder() -> Path:
-    try:
-        import sam2
-    except ImportError as error:
-        raise ConfigError(
-            "SAM 2 is not installed: `pip install 'sam2vt[sam2]'`, or install Meta's own repository"
-        ) from error
-    return Path(sam2.__path__[0])
-
-
 def architecture_fields() -> list[str]:
     """Return the names that `SAM2Base.__init__` takes besides its three parts."""
     from sam2.modeling.sam2_base import SAM2Base
 
     parts = {"self", "image_encoder", "memory_attention", "memory_encoder"}
     return [name for name in inspect.signature(SAM2Base.__init__).parameters if name not in parts]
-
-
-def _check_targets(node: Any, path: str) -> None:
-    """Raise ConfigError for a YAML that would call anything but SAM 2's own classes."""
-    if isinstance(node, DictConfig):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(
-            ("sam2.modeling.", "sam2.sam2_video_predictor.")
-        ):
-            raise ConfigError(
-                f"{path}: _target_ {target!r} is not allowed; a network YAML may name classes below "
-                f"sam2.modeling only"
-            )
-        for value in node.values():
-            _check_targets(value, path)
 
 
 def _fit_rotary_sizes(model: DictConfig, feature_size: int) -> None:

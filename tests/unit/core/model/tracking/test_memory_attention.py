@@ -8,7 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sam2vt.core.model.build import network_yaml, replace_modules, replacements
+from sam2vt.core.model.build import replace_modules, replacements
+from sam2vt.core.model.network_yaml import network_yaml
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.model.tracking.memory import Entry, MemoryBank
 from sam2vt.core.model.tracking.memory_attention import attend_frames, attend_memory, read_memory

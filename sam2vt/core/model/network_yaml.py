@@ -1,0 +1,138 @@
+"""Network YAMLs, found and read; one that would run anything but SAM 2's own modules is refused.
+
+Hydra calls whatever a YAML names as `_target_`, and people pass YAMLs on: all of one is checked before
+anything in it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from sam2vt.configuration.reading import configs_dir
+from sam2vt.errors import ConfigError
+
+NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
+# What a YAML may name at its top: `SAM2Base` is built in place of all of them.
+_PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
+_TOP = (NETWORK_CLASS, *(f"sam2.sam2_video_predictor.{name}" for name in _PREDICTORS))
+
+
+def network_yaml(config_path: str) -> Path:
+    """Return the file of `config_path`: a path, a name inside the `sam2` package, or one of our configs."""
+    path = Path(config_path).expanduser()
+    if path.is_file():
+        return path
+    folders = (sam2_folder(), configs_dir())
+    for folder in folders:
+        if (folder / config_path).is_file():
+            return folder / config_path
+    raise ConfigError(
+        f"model.config_path: no network YAML at {config_path!r}, neither as a file nor below "
+        f"{' or '.join(map(str, folders))}. Name one inside the sam2 package, such as "
+        f"configs/sam2.1/sam2.1_hiera_t.yaml, or give the path of your own."
+    )
+
+
+def sam2_folder() -> Path:
+    """Return the folder of the installed `sam2` package. Raises ConfigError without one."""
+    try:
+        import sam2
+    except ImportError as error:
+        raise ConfigError(
+            "SAM 2 is not installed: `pip install 'sam2vt[sam2]'`, or install Meta's own repository"
+        ) from error
+    return Path(sam2.__path__[0])
+
+
+def read_network(config_path: str) -> DictConfig:
+    """Return the section `model` of a network's YAML, with interpolations of its own values at most.
+
+    Raises ConfigError for a file that is no YAML, has no such section, or asks for resolvers.
+    """
+    path = network_yaml(config_path)
+    try:
+        config = OmegaConf.load(path)
+        plain = OmegaConf.to_container(config)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"model.config_path: {path} cannot be read as YAML: {error}") from error
+    if not isinstance(plain, dict) or not isinstance(plain.get("model"), dict):
+        raise ConfigError(f"model.config_path: {path} has no top-level key 'model' as SAM 2's YAML files do")
+    for place, text in _texts(plain["model"], "model"):
+        # Resolvers are functions: of OmegaConf, of Hydra, or of whoever has registered one.
+        if "${" in text and ":" in text:
+            raise ConfigError(
+                f"{path}: {place} is {text!r}; allowed are values, and names such as ${{model.a}}"
+            )
+    top = plain["model"].get("_target_")
+    if top not in (None, *_TOP):
+        raise ConfigError(f"{path}: model._target_ is {top!r}; allowed are {', '.join(_TOP)}")
+    return config.model
+
+
+def checked_network(model: DictConfig, config_path: str) -> DictConfig:
+    """Return {"model": `model`} with all interpolations replaced by their values.
+
+    Raises ConfigError where it would call anything but the modules that `sam2.modeling` defines, or where
+    an interpolation is left.
+    """
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.create({"model": model}), resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{config_path}: cannot be resolved: {error}") from error
+    for place, text in _texts(plain["model"], "model"):
+        # It was escaped, and would be resolved when the network is built.
+        if "${" in text:
+            raise ConfigError(
+                f"{config_path}: {place} is {text!r} when it is resolved; give the value itself"
+            )
+    _check_targets(plain["model"], "model", config_path)
+    return OmegaConf.create(plain)
+
+
+def _texts(node: Any, place: str) -> Iterator[tuple[str, str]]:
+    """Yield (place, text) of every string of nested containers."""
+    if isinstance(node, str):
+        yield place, node
+    for name, each in _children(node, place):
+        yield from _texts(each, name)
+
+
+def _children(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        yield from ((f"{place}.{name}", each) for name, each in node.items())
+    elif isinstance(node, list):
+        yield from ((f"{place}[{number}]", each) for number, each in enumerate(node))
+
+
+def _check_targets(node: Any, place: str, path: str) -> None:
+    if isinstance(node, dict) and "_target_" in node and not _is_module_of_sam2(node["_target_"]):
+        raise ConfigError(
+            f"{path}: {place}._target_ is {node['_target_']!r}; allowed are the modules that sam2.modeling "
+            f"defines, by the names of their own files, such as {NETWORK_CLASS}"
+        )
+    if isinstance(node, dict) and node.get("weights_path") is not None:
+        raise ConfigError(f"{path}: {place}.weights_path loads a file; give it as model.checkpoint_path")
+    for name, each in _children(node, place):
+        _check_targets(each, name, path)
+
+
+def _is_module_of_sam2(target: Any) -> bool:
+    """Return whether a file of `sam2.modeling` defines a module of this name: not imports, not attributes."""
+    if not isinstance(target, str) or not target.startswith("sam2.modeling."):
+        return False
+    file, _, name = target.rpartition(".")
+    try:
+        found = vars(importlib.import_module(file)).get(name)
+    except ImportError:
+        return False
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        return False
+    return (found.__module__, found.__qualname__) == (file, name)
