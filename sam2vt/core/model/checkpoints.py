@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ log = logging.getLogger(__name__)
 # Lightning names the network's tensors by their place in SAM2LightningModule.
 TRAINING_PREFIX = "model.network."
 _OF_POINTERS = ("obj_ptr", "no_obj_ptr", "mask_downsample")  # tensors of SAM 2's object pointers
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Load a checkpoint file of plain tensors and containers (`weights_only=True`), on the CPU.
 
     `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
-    hf://<owner>/<repository>[/<file>]. Raises `CheckpointError`.
+    hf://<owner>/<repository>[@<revision>][/<file>]. Raises `CheckpointError`.
     """
     with local_copy(path) as local:
         try:
@@ -62,11 +63,39 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
     return tensors
 
 
-def whole_state(path: str, base: str | None = None) -> dict[str, torch.Tensor]:
-    """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks."""
+def whole_state(path: str, names: Container[str], base: str | None = None) -> dict[str, torch.Tensor]:
+    """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks.
+
+    `names` are those of the network's own tensors.
+    """
     content = read_checkpoint(path)
-    own, where = network_state(content, path), find_base(content, path, base)
-    return own if where is None else {**whole_state(where), **own}
+    own, where = unwrapped(network_state(content, path), names, path), find_base(content, path, base)
+    return own if where is None else {**whole_state(where, names), **own}
+
+
+def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors without what wrappers put into their names, where each then is one of `names`.
+
+    The wrappers are those of DDP, torch.compile, FSDP and activation checkpointing, anywhere in a name, and
+    any modules around the network, at its front.
+    """
+
+    def fits(name: str) -> bool:
+        return name in names or name.startswith(_OF_POINTERS)
+
+    if all(map(fits, state)):
+        return state
+    inner = {name: ".".join(p for p in name.split(".") if p not in _WRAPPERS) for name in state}
+    parts = next(iter(inner.values())).split(".")
+    for place in range(len(parts)):
+        front = "".join(f"{part}." for part in parts[:place])
+        found = {new.removeprefix(front): state[name] for name, new in inner.items() if new.startswith(front)}
+        if len(found) == len(state) and all(map(fits, found)):
+            left_out = sorted({part for name in state for part in name.split(".")} & _WRAPPERS)
+            shown = ", ".join([*left_out, *([front] if front else [])])
+            log.info("%s: the names of its tensors are read without %s", path, shown)
+            return found
+    return state
 
 
 def load_weights(network: nn.Module, path: str, base: str | None = None) -> None:
@@ -74,30 +103,35 @@ def load_weights(network: nn.Module, path: str, base: str | None = None) -> None
 
     `base` is the present place of the checkpoint's base, if it was moved.
     """
-    state = whole_state(path, base)
     own = network.state_dict()
+    state = whole_state(path, own, base)
     # Before the comparison: a shorter memory is no fault, nor are object pointers that are switched off.
     _fit_memory_positions(state, own)
     for name in [name for name in state if name.startswith(_OF_POINTERS) and name not in own]:
         log.info("%s: left out, the network has no such object pointers", name)
         del state[name]
-    faults = [f"missing {name}" for name in own if name not in state]
-    faults += [f"unknown {name}" for name in state if name not in own]
-    faults += [
-        f"{name} is {tuple(state[name].shape)}, the model's is {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
+    kinds = (
+        [f"missing {name}" for name in own if name not in state],
+        [f"unknown {name}" for name in state if name not in own],
+        [
+            f"{name} is {tuple(state[name].shape)}, the model's is {tuple(own[name].shape)}"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ],
+    )
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(
             f"{path}: {len(broken)} tensors hold NaN or infinity, such as {broken[0]}: the training that "
             f"wrote it diverged; take an earlier checkpoint"
         )
-    if faults:
+    if number := sum(map(len, kinds)):
+        shown = [
+            fault for faults in kinds for fault in faults[:2]
+        ]  # of each kind: names may differ by a prefix
         raise CheckpointError(
-            f"{path}: does not fit the model of model.config_path ({len(faults)} differences; is it of "
-            f"another model size?): {'; '.join(faults[:5])}{' ...' if len(faults) > 5 else ''}"
+            f"{path}: does not fit the model of model.config_path ({number} differences; is it of another "
+            f"model size?): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
         )
     network.load_state_dict(state, strict=True)
 

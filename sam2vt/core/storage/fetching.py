@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote
 
 from sam2vt.core.storage.disk import file_sha256
 from sam2vt.errors import CheckpointError
 
+log = logging.getLogger(__name__)
+
 HUB_PREFIX = "hf://"
+_HUB = re.compile(r"hf://(?P<owner>[^/@]+)/(?P<name>[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 
 
 def expand_user(path: str) -> str:
@@ -64,23 +70,49 @@ def first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
+def pinned(path: str) -> str:
+    """Return a hub's file with the commit that its branch or tag means now; any other path as it is.
+
+    The commit is logged. Raises CheckpointError where the hub does not answer.
+    """
+    if not path.startswith(HUB_PREFIX):
+        return path
+    repository, file, revision = _hub_parts(path)
+    if revision and re.fullmatch("[0-9a-f]{40}", revision):
+        return path
+    # The client's cache has a folder for each commit, .../snapshots/<commit>/<file>.
+    folder = _download_from_hub(path).removesuffix(f"/{file}")
+    if not folder.rpartition("/")[0].endswith("/snapshots"):
+        return path
+    commit = folder.rpartition("/")[2]
+    log.info("%s: revision %s", path, commit)
+    return f"{HUB_PREFIX}{repository}@{commit}/{file}"
+
+
 def _download_from_hub(path: str) -> str:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` to read from the hub") from error
-    parts = path.removeprefix(HUB_PREFIX).split("/", 2)
-    if len(parts) < 2:
-        raise CheckpointError(
-            f"{path}: write hf://<owner>/<repository>, such as hf://facebook/sam2.1-hiera-tiny"
-        )
-    owner, repository = parts[:2]
-    # Meta's repositories name their file like themselves, but for the hyphens.
-    file = parts[2] if len(parts) > 2 else f"{repository.replace('-', '_')}.pt"
+    repository, file, revision = _hub_parts(path)
     try:
-        return hf_hub_download(f"{owner}/{repository}", file)
+        return hf_hub_download(repository, file, revision=revision)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise CheckpointError(f"{path}: cannot be fetched from the hub: {first_line(error)}") from error
+
+
+def _hub_parts(path: str) -> tuple[str, str, str | None]:
+    """Return (owner/repository, file, revision) of a hub's address. Raises CheckpointError."""
+    found = _HUB.fullmatch(path)
+    if found is None:
+        raise CheckpointError(
+            f"{path}: write hf://<owner>/<repository>[@<revision>][/<file>], such as "
+            f"hf://facebook/sam2.1-hiera-tiny; a / in a revision is written %2F"
+        )
+    # Meta's repositories name their file like themselves, but for the hyphens.
+    file = found["file"] or f"{found['name'].replace('-', '_')}.pt"
+    revision = found["revision"]
+    return f"{found['owner']}/{found['name']}", file, revision and unquote(revision)
 
 
 @lru_cache(maxsize=16)

@@ -1,14 +1,25 @@
-"""Where checkpoints are found."""
+"""Where checkpoints are found, and the names of what they hold."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from sam2vt.core.model.checkpoints import read_checkpoint
+from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
 from sam2vt.errors import CheckpointError
+
+
+def small(seed: int = 1) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+
+
+SMALL = small(0)
 
 
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +39,50 @@ def test_a_uri_of_a_local_file_is_read(tmp_path: Path) -> None:
 def test_what_is_no_file_is_named(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(str(tmp_path / name))
+
+
+def named(how: Callable[[str], str]) -> dict[str, torch.Tensor]:
+    return {how(name): value for name, value in SMALL.state_dict().items()}
+
+
+WRAPPED: dict[str, tuple[Callable[[str], str], str]] = {
+    "DDP": (lambda name: f"module.{name}", "module"),
+    "torch.compile": (lambda name: f"_orig_mod.{name}", "_orig_mod"),
+    "both": (lambda name: f"module._orig_mod.{name}", "_orig_mod, module"),
+    "a module of Lightning's": (lambda name: f"model.{name}", "model."),
+    "modules around it": (lambda name: f"teacher.sam2.{name}", "teacher.sam2."),
+    "DDP within": (lambda name: f"model.module.{name}", "module, model."),
+    "a compiled part": (lambda name: name.replace("1.", "1._orig_mod."), "_orig_mod"),
+    "a recomputed part": (lambda name: name.replace("1.", "1._checkpoint_wrapped_module."), "checkpoint"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("layout", ["model", "state_dict", None])
+def test_what_wrappers_put_into_names_is_left_out(
+    tmp_path: Path, kind: str, layout: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    how, said = WRAPPED[kind]
+    state = named(how)
+    torch.save({layout: state} if layout else state, tmp_path / "weights.pt")
+    network = small()
+    with caplog.at_level(logging.INFO, "sam2vt"):
+        load_weights(network, str(tmp_path / "weights.pt"))
+    assert all(torch.equal(value, SMALL.state_dict()[name]) for name, value in network.state_dict().items())
+    (message,) = caplog.messages
+    assert said in message
+
+
+def test_names_that_do_not_all_fit_are_told(tmp_path: Path) -> None:
+    torch.save({**named(lambda name: f"module.{name}"), "head.bias": torch.ones(1)}, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=r"missing 0\.weight.*unknown module\.0\.weight"):
+        load_weights(small(), str(tmp_path / "weights.pt"))
+
+
+def test_names_that_fit_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where a part of the network has a wrapper's name."""
+    network = nn.ModuleDict({"module": nn.Linear(2, 2)})
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    with caplog.at_level(logging.INFO, "sam2vt"):
+        load_weights(network, str(tmp_path / "weights.pt"))
+    assert not caplog.messages
