@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from sam2vt.composing import load_overrides
 from sam2vt.errors import exit_on_error
+from sam2vt.run_folder import own_run_folder
 from sam2vt.train import setup_logging
 
 
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     if {"-h", "--help"} & set(given):
         return print(str(__doc__).strip())
-    with exit_on_error():
-        config = load_overrides(given)
+    with exit_on_error(), own_run_folder(given) as placed:
+        config = load_overrides(placed)
         setup_logging(config.log_level)
         from sam2vt.distributed.launch import fit  # a bad configuration need not wait for Ray
 

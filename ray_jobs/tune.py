@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from sam2vt.composing import load_overrides
 from sam2vt.configuration.sweep import load_sweep
 from sam2vt.errors import exit_on_error
+from sam2vt.run_folder import own_run_folder
 from sam2vt.train import setup_logging
 
 
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     if {"-h", "--help"} & set(given):
         return print(str(__doc__).strip())
-    with exit_on_error():
-        sweep = load_overrides(given, load=load_sweep)
+    with exit_on_error(), own_run_folder(given) as placed:
+        sweep = load_overrides(placed, load=load_sweep)
         setup_logging(sweep.base.config({}).log_level)
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary

@@ -8,15 +8,19 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import HYDRA_VERSION_BASE, compose_config, literal, load_overrides, usable_overrides
+from sam2vt.composing import HYDRA_VERSION_BASE, compose_config, load_overrides, usable_overrides
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
+from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
+from sam2vt.core.training.slurm import slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
+from sam2vt.run_folder import own_run_folder, warn_of_new_folder
 from sam2vt.settings import require
 
 if TYPE_CHECKING:
@@ -51,9 +55,11 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     """
     config = validate(config)
     setup_logging(config.log_level)
+    config = with_pinned_weights(config)
     import lightning as L
 
-    from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
+    from sam2vt.core.data.workers import explained_workers
+    from sam2vt.core.training.callbacks.stopping import stop_on_signals
     from sam2vt.core.training.checkpoints.restoring import resume_kwargs
     from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
     from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
@@ -67,9 +73,21 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     trainer = create_trainer(config)
     if trainer.is_global_zero:
         write_config(config)
-    with stop_on_interrupt(trainer), explain_out_of_memory(config):
+    workers = explained_workers(config.dataset.num_workers)
+    with stop_on_signals(trainer), explain_out_of_memory(config), workers:
         trainer.fit(module, datamodule=data, **resume_kwargs(path, trainer, content))
     return trainer
+
+
+def with_pinned_weights(config: Config) -> Config:
+    """Return the configuration with the commit of weights on the hub, so that all ranks load the same.
+
+    Raises CheckpointError where the hub does not answer.
+    """
+    path = config.model.checkpoint_path
+    if not path or (fixed := pinned(path)) == path:
+        return config
+    return replace(config, model=replace(config.model, checkpoint_path=fixed))
 
 
 def create_trainer(
@@ -107,11 +125,12 @@ def trainer_kwargs(config: Config) -> dict[str, Any]:
     settings = to_dict(config.trainer)
     for name in ("early_stopping_patience", "num_overlay_videos", "checkpoint_every_n_steps", "keep_best"):
         del settings[name]  # the callbacks'
+    settings |= slurm_arguments(config.trainer)
     return {
         **settings,
         "gradient_clip_val": config.trainer.gradient_clip_val or None,
         "logger": build_loggers(config) if config.trainer.logger else False,
-        "strategy": _strategy(config),
+        "strategy": _strategy(settings["devices"], config.trainer.accelerator),
         "default_root_dir": config.output_dir,
         "use_distributed_sampler": False,  # our sampler divides the clips itself
         "enable_model_summary": False,  # the table of what trains says more
@@ -143,19 +162,6 @@ def hydra_main(cfg: DictConfig) -> None:
     train(config)
 
 
-def warn_of_new_folder(cfg: DictConfig) -> None:
-    """Say where `resume=auto` looks in a folder that is named after the time, hence always a new one."""
-    from omegaconf import OmegaConf
-
-    output_dir = OmegaConf.to_container(cfg, resolve=False)["output_dir"]  # type: ignore[index,call-overload]
-    if cfg.get("resume") == "auto" and "${now:" in str(output_dir):
-        log.warning(
-            "resume=auto: output_dir is %s, a new folder for each run, so nothing is ever found there; "
-            "give the run's own, such as output_dir=runs/mine",
-            output_dir,
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run under Hydra with `arguments`, by default the command line's.
 
@@ -176,13 +182,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = command[1:] if arguments is None else list(arguments)
     run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
     try:
-        with exit_on_error(), usable_overrides(given) as (known, faults):
+        with (
+            exit_on_error(),
+            own_run_folder(given) as placed,
+            usable_overrides(placed) as (known, faults),
+        ):
             if faults:
                 load_overrides(given, takes_options=True)  # raises, with the faults of the rest
             if not any(each.startswith("-") for each in given):
                 compose_config(given)  # raises in our words, not Hydra's
             sys.argv = [command[0], *known]
-            _make_output_dir(known)
             run(task)()
     except SystemExit as end:
         # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
@@ -191,27 +200,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.argv = command
 
 
-def _make_output_dir(arguments: Sequence[str]) -> None:
-    """Make the run folder that was asked for; Hydra would show a traceback where it cannot be made."""
-    for each in arguments:
-        name, _, value = each.partition("=")
-        if name == "++output_dir" and value and "${" not in value:
-            Path(literal(value)).mkdir(parents=True, exist_ok=True)
-
-
 # Which parameters a batch leaves unused depends on its kinds of prompt. Gradients are views of DDP's buckets,
 # so that they are not stored twice.
 DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
 
 
-def _strategy(config: Config) -> Any:
+def _strategy(devices: Any, accelerator: str) -> Any:
     """Lightning's choice for one device, DDP for several."""
     import torch
     from lightning.pytorch.strategies import DDPStrategy
 
-    devices = config.trainer.devices
     if devices in ("auto", -1):
-        several = config.trainer.accelerator not in ("cpu", "mps") and torch.cuda.device_count() > 1
+        several = accelerator not in ("cpu", "mps") and torch.cuda.device_count() > 1
     else:
         several = (len(devices) if isinstance(devices, (list, tuple)) else devices) > 1
     return DDPStrategy(**DDP_OPTIONS) if several else "auto"  # type: ignore[arg-type]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from sam2vt.commands.arguments import add_data, count, records_of
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument("checkpoint", help="a training checkpoint, exported or Meta's weights; path or URI")
     add_data(parser)
-    parser.add_argument("--out", default="runs/evaluate", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--out", help="folder to write to; default: a new one, runs/evaluate/CHECKPOINT")
     kinds = f"{', '.join(PROMPT_KINDS)} (default: %(default)s)"
     parser.add_argument("--prompt", default="mask", choices=PROMPT_NAMES, metavar="KIND", help=kinds)
     parser.add_argument("--points", type=count, default=1, help="positive points of a point prompt")
@@ -44,22 +46,41 @@ def run(options: argparse.Namespace) -> None:
 
     Raises DataError, CheckpointError and ConfigError for what cannot be used.
     """
-    from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
+    from sam2vt.core.storage.disk import new_folder
 
     # Before the data is opened, which may take minutes.
     require(ModelConfig, "device", options.device, "--device")
     require(ModelConfig, "image_size", options.image_size, "--image-size")
-    folder = Path(options.out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        text = f"{folder}: {error.strerror}; name a folder to write scores and overlays into"
-        raise ConfigError(text) from error
+    wanted = options.out or f"runs/evaluate/{_name_of(options.checkpoint)}"
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(new_folder(wanted, alone=options.out is None))
+        except OSError as error:
+            text = f"{wanted}: {error.strerror}; name a folder to write scores and overlays into"
+            raise ConfigError(text) from error
+        _evaluate(options, folder)
+
+
+def _name_of(checkpoint: str) -> str:
+    """Return a name for the results of a checkpoint: its own, after its run's if it is one of a run."""
+    parts = [
+        part for part in re.split(r"[/\\]", checkpoint.rpartition("://")[2]) if part not in ("", ".", "..")
+    ]
+    names = [PurePath(parts[-1]).stem] if parts else ["checkpoint"]
+    if len(parts) > 2 and parts[-2] == "checkpoints":
+        names.insert(0, parts[-3])
+    return re.sub(r"[^\w.+-]", "_", "_".join(names))
+
+
+def _evaluate(options: argparse.Namespace, folder: Path) -> None:
+    from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
+    from sam2vt.core.storage.fetching import pinned
+
     # The data is read first: its faults are found in seconds, while a checkpoint may be fetched for minutes.
     records = records_of(options)
     how = {"device": options.device, "config_path": options.network, "image_size": options.image_size}
-    model = load_model(options.checkpoint, **how, base=options.base)
-    scores, baseline = _score_videos(model, records, options)
+    model = load_model(pinned(options.checkpoint), **how, base=options.base)
+    scores, baseline = _score_videos(model, records, options, folder)
     write_scores_csv(folder / "scores.csv", scores, baseline)
     print(format_scores(scores, baseline))
     print(f"scores and overlays: {folder}")
@@ -113,18 +134,18 @@ def _yaml_beside(checkpoint: str) -> str:
 
 def _sizes_of(config_path: str) -> tuple[int, int]:
     """Return `image_size` and `num_maskmem` of a network's YAML."""
-    from omegaconf import OmegaConf
+    from sam2vt.core.model.network_yaml import read_network
 
-    from sam2vt.core.model.build import network_yaml
-
-    content = OmegaConf.load(network_yaml(config_path))
+    model = read_network(config_path)
     # The defaults are those of SAM 2's class, which a YAML may leave out.
-    size = OmegaConf.select(content, "model.image_size", default=512)
-    return int(size), int(OmegaConf.select(content, "model.num_maskmem", default=7))
+    try:
+        return int(model.get("image_size", 512)), int(model.get("num_maskmem", 7))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config_path}: image_size and num_maskmem must be numbers: {error}") from error
 
 
 def _score_videos(
-    model: SAM2Model, records: Sequence[VideoRecord], options: argparse.Namespace
+    model: SAM2Model, records: Sequence[VideoRecord], options: argparse.Namespace, folder: Path
 ) -> tuple[list[ObjectScore], list[ObjectScore]]:
     from sam2vt.core.data.clips.prompts import PromptGenerator
     from sam2vt.core.evaluation.overlays import OverlayRecorder
@@ -146,5 +167,5 @@ def _score_videos(
         speed = result.num_frames / max(result.seconds, 1e-9)
         log.info("%d of %d, %s: %s; %.1f frames/s", number, len(records), record.video_id, note, speed)
         if recorder is not None:
-            recorder.save(Path(options.out) / "overlays", note)
+            recorder.save(folder / "overlays", note)
     return scores, baseline

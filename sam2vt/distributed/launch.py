@@ -31,6 +31,7 @@ from sam2vt.distributed.stream.start import NextStream, StreamConfig
 from sam2vt.distributed.summary import RunSummary
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
+from sam2vt.train import with_pinned_weights
 
 TrainFn = Callable[[Job], RunSummary | None]
 
@@ -49,7 +50,7 @@ def fit(
     config = validate(config)  # of one made by hand; one that was loaded is known to be right
     storage = storage or run_storage(config)
     check_config(config, storage)
-    config = with_absolute_paths(config, storage)
+    config = with_pinned_weights(with_absolute_paths(config, storage))
     try:
         found = find_checkpoint(config.resume, CheckpointStore(storage.checkpoints))
     except OSError as error:

@@ -35,7 +35,11 @@ class Driver:
         environment = {**os.environ, "PYTHONPATH": str(REPO)}
         with log.open("w") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, *command], stdout=stream, stderr=stream, env=environment
+                [sys.executable, *command],
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,
             )
 
     def wait(self, seconds: float) -> int:
@@ -86,9 +90,22 @@ def test_driver_is_killed_and_submitted_again(
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code", "send"),
+    [
+        (signal.SIGTERM, 143, os.kill),
+        (signal.SIGINT, 130, os.kill),
+        (signal.SIGTERM, 143, os.killpg),
+        (signal.SIGINT, 130, os.killpg),
+    ],
+)
 def test_signal_saves_and_ends(
-    number: signal.Signals, code: int, videos: Path, tmp_path: Path, figures: Figures
+    number: signal.Signals,
+    code: int,
+    send: Callable[[int, int], None],
+    videos: Path,
+    tmp_path: Path,
+    figures: Figures,
 ) -> None:
     """And the run goes on where it stopped."""
     run, more = tmp_path / "run", ("dataset.clips_per_video=1000", "trainer.max_epochs=1")
@@ -99,7 +116,7 @@ def test_signal_saves_and_ends(
             lambda: re.search(r"training, step [1-9]", driver.log.read_text()), START_SECONDS, "a step"
         )
         asked = time.time()
-        driver.process.send_signal(number)
+        send(driver.process.pid, number)
         assert driver.wait(STOP_SECONDS) == code, driver.log.read_text()
         seconds = time.time() - asked
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from omegaconf import OmegaConf
 from sam2vt.core.model import adapters, build
 from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
 from sam2vt.core.model.sam2 import architecture_of
+from sam2vt.core.storage.disk import new_folder, write_whole
 from sam2vt.errors import CheckpointError
 
 
@@ -24,39 +27,43 @@ def export_checkpoint(training_checkpoint: str | Path, out: str | Path, *, base:
     Raises CheckpointError for a file that is no checkpoint of ours, for an adapter that cannot be merged,
     and for an `out` that cannot be written or would destroy the checkpoint.
     """
-    out = _checked_out(Path(out), training_checkpoint)
-    model_config = model_config_of(training_checkpoint)
-    config = build.network_config(
-        model_config["config_path"], model_config["image_size"], architecture_of(model_config)
-    )
-    network = build.build_network(config)
-    # Its names have to be there before the weights, which hold the adapter's too.
-    adapter = model_config.get("adapter", adapters.NONE)
-    adapters.adapt(network, adapter, model_config.get("adapter_settings") or {})
-    load_weights(network, str(training_checkpoint), base)
-    adapters.merge(network, adapter, str(training_checkpoint))
-    torch.save({"model": network.state_dict()}, out)
-    yaml = out.with_suffix(".yaml")
-    yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
+    out = Path(out)
+    _check_out(out, training_checkpoint)
+    with _writing(out) as written:
+        model_config = model_config_of(training_checkpoint)
+        config = build.network_config(
+            model_config["config_path"], model_config["image_size"], architecture_of(model_config)
+        )
+        network = build.build_network(config)
+        # Its names have to be there before the weights, which hold the adapter's too.
+        adapter = model_config.get("adapter", adapters.NONE)
+        adapters.adapt(network, adapter, model_config.get("adapter_settings") or {})
+        load_weights(network, str(training_checkpoint), base)
+        adapters.merge(network, adapter, str(training_checkpoint))
+        torch.save({"model": network.state_dict()}, written)
+        yaml = out.with_suffix(".yaml")
+        yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
     return yaml
 
 
-def _checked_out(out: Path, training_checkpoint: str | Path) -> Path:
+def _check_out(out: Path, training_checkpoint: str | Path) -> None:
     if out.suffix in (".yaml", ".yml"):
         raise CheckpointError(f"{out}: names the weights, such as tuned.pt; the YAML is written beside them")
     if out.is_dir():
         raise CheckpointError(f"{out}: is a folder; name the file to write the weights to")
     if out.exists() and Path(training_checkpoint).exists() and out.samefile(training_checkpoint):
         raise CheckpointError(f"{out}: is the training checkpoint itself; export to another file")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[Path]:
+    """Yield the file that becomes `out`; a refused export leaves nothing behind, not even a folder."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not out.exists()
-        out.open("ab").close()
-        if is_new:  # a refused export leaves nothing behind
-            out.unlink()
+        with new_folder(out.parent), write_whole(out, keep_suffix=True) as written:
+            written.touch()  # before minutes of reading
+            yield written
     except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written: {error.strerror}") from error
-    return out
+        raise CheckpointError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
 def model_config_of(training_checkpoint: str | Path) -> dict[str, Any]:

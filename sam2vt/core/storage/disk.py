@@ -7,7 +7,8 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -48,6 +49,40 @@ def write_whole(
     finally:
         # After an error it may be what fills the disk; renaming a link onto its own file leaves the link.
         written.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path | str, *, alone: bool = False) -> Iterator[Path]:
+    """Yield a folder, made with those above it; if the block fails, made ones that are empty are removed.
+
+    Made `alone`, it is no folder that was there, but the next free one of `path`, path_2, path_3: no two
+    processes get the same. Raises OSError.
+    """
+    path = Path(path)
+    missing = [each for each in path.parents if not each.exists()]  # the innermost first
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # it names the folder above that is none
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if alone:
+                continue
+            if not folder.is_dir():
+                raise
+        else:
+            missing.insert(0, folder)
+        break
+    try:
+        yield folder
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # it is in use
+                each.rmdir()
+        raise
 
 
 def sync_file(path: Path) -> None:

@@ -20,7 +20,7 @@ from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.dataset import ClipDataset, dataset_from_config
 from sam2vt.core.data.opening import Records, open_train_val
 from sam2vt.core.data.records.mixture import num_videos
-from sam2vt.core.data.workers import init_worker
+from sam2vt.core.data.workers import init_worker, loader_timeout
 from sam2vt.core.training.checkpoints.position import Position, ResumableSampler, batches_since_step
 from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
 from sam2vt.core.training.preflight import check_training
@@ -225,7 +225,12 @@ def _loader(dataset: Dataset | None, num_workers: int, **options: Any) -> DataLo
     assert dataset is not None, "call setup() first"
     on_gpu = torch.cuda.is_available()
     return DataLoader(
-        dataset, num_workers=num_workers, worker_init_fn=init_worker, pin_memory=on_gpu, **options
+        dataset,
+        num_workers=num_workers,
+        worker_init_fn=init_worker,
+        pin_memory=on_gpu,
+        timeout=loader_timeout(num_workers),
+        **options,
     )
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_system_temp_dir
+from ray._private import services
 
 from sam2vt.config import Config
+from sam2vt.core.storage.fetching import first_line
 from sam2vt.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, ConfigError
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,7 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
             cpus = config.ray.local_cpus or os.cpu_count()
-            ray.init(address="local", num_cpus=cpus, include_dashboard=dashboard, **arguments)
+            _start(num_cpus=cpus, include_dashboard=dashboard, **arguments)
         try:
             yield
         finally:
@@ -147,6 +152,46 @@ def handling_signals(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107  # of a socket's path, by the system
+_BELOW_TMPDIR = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # Ray's longest
+
+
+def _start(**arguments: Any) -> None:
+    """Start Ray on this machine. Raises ConfigError where it cannot start."""
+    folder, most = get_default_system_temp_dir(), _SOCKET_BYTES - len(_BELOW_TMPDIR)
+    if len(os.fsencode(folder)) > most:  # seen before half of Ray has started
+        name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+        raise ConfigError(
+            f"{name}={folder}: is too long for the sockets that Ray has below it; set RAY_TMPDIR to a folder "
+            f"of at most {most} bytes, such as /tmp"
+        )
+    try:
+        with own_session():
+            ray.init(address="local", **arguments)
+    except Exception as error:  # of several kinds, by what of it fails
+        ray.shutdown()
+        raise ConfigError(
+            f"Ray cannot be started on this machine: {first_line(error)}. See that there is space in "
+            f"{folder} (RAY_TMPDIR names another folder) and in /dev/shm, or do without Ray: `sam2vt train`"
+        ) from error
+
+
+@contextmanager
+def own_session() -> Iterator[None]:
+    """Start Ray's processes outside of this one's group, whose signals are for the driver alone.
+
+    A batch system and `timeout` send SIGTERM to the group: Ray would end before its workers have saved.
+    """
+    popen = services.ConsolePopen
+    # Elsewhere Ray ends its processes by their group.
+    if sys.platform.startswith("linux"):
+        services.ConsolePopen = partial(popen, start_new_session=True)  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen  # type: ignore[misc]
 
 
 def _connect(address: str, setting: str, arguments: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import ray
 import ray.train
 import ray.train.lightning
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -116,7 +117,8 @@ def _worker_trainer(config: Config, division: Division, storage: RunStorage, boa
 def _strategy(world_size: int) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer by which several ranks share gradients."""
     if world_size == 1:
-        return {"strategy": "auto", "devices": 1}
+        # Lightning would take a node of SLURM for a task of SLURM's.
+        return {"strategy": "auto", "devices": 1, "plugins": [LightningEnvironment()]}
     return {
         # Which parameters a batch leaves unused depends on its prompts and on when its objects appear.
         "strategy": ray.train.lightning.RayDDPStrategy(**DDP_OPTIONS),

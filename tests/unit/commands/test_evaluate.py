@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sam2vt import cli
+from sam2vt.commands import evaluate
 from sam2vt.config import ModelConfig
 
 
@@ -95,3 +96,30 @@ def test_bad_arguments_end_with_2(
     given = {"DATA": str(sample), "CHECKPOINT": str(checkpoint)}
     assert exit_code(*(given.get(argument, argument) for argument in arguments)) == 2
     assert "error: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())  # a refused command leaves nothing
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name"),
+    [
+        ("runs/mine/checkpoints/best.ckpt", "mine_best"),
+        ("/a/tuned.pt", "tuned"),
+        ("checkpoints/last.ckpt", "last"),
+        ("s3://bucket/runs/mine/checkpoints/last.ckpt", "mine_last"),
+        ("hf://facebook/sam2.1-hiera-tiny@v1/a b.pt", "a_b"),
+    ],
+)
+def test_results_are_named_after_the_checkpoint(checkpoint: str, name: str) -> None:
+    assert evaluate._name_of(checkpoint) == name
+
+
+def test_each_call_has_a_folder_of_its_own(
+    sample: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["evaluate", str(checkpoint), str(sample), "--device", "cpu", "--overlays", "0"]
+    for _ in range(2):
+        cli.main(arguments)
+    folders = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("runs/evaluate/*"))
+    assert folders == ["runs/evaluate/last", "runs/evaluate/last_2"]
+    assert all(read_scores(tmp_path / folder) for folder in folders)

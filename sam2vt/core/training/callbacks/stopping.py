@@ -1,4 +1,4 @@
-"""Stopping by a signal: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT)."""
+"""Signals: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT); save and go on (SIGUSR1)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.checkpoints.position import ends_the_run, is_validated_next, makes_a_step
 from sam2vt.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE
 
 log = logging.getLogger(__name__)
@@ -33,17 +36,26 @@ class SaveOnSigterm(L.Callback):
         exception.code = SIGTERM_EXIT_CODE
         if trainer.validating:
             _repeat_validation(trainer)
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, SaveCheckpoints):
-                callback.save(trainer, "sigterm")
-                callback.wait()
-                outcome = "saved" if callback.failure is None else f"could not be saved: {callback.failure}"
-                log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
+        for callback in _savers(trainer):
+            callback.save(trainer, "sigterm")
+            callback.wait()
+            outcome = "saved" if callback.failure is None else f"could not be saved: {callback.failure}"
+            log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
+        trainer.strategy.barrier("saved")
+        for (
+            thread
+        ) in threading.enumerate():  # it kills rank 0 soon after the process of another rank has ended
+            if thread.name == "child-process-observer":
+                thread._child_processes = []  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Raise SIGTERMException for a signal that came too late to interrupt a step."""
         if trainer.received_sigterm:
             raise SIGTERMException(SIGTERM_EXIT_CODE)
+
+
+def _savers(trainer: L.Trainer) -> list[SaveCheckpoints]:
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, SaveCheckpoints)]
 
 
 def _repeat_validation(trainer: L.Trainer) -> None:
@@ -57,31 +69,87 @@ def _repeat_validation(trainer: L.Trainer) -> None:
 _LIGHTNINGS_EXIT_CODE = 1  # what Lightning makes of a KeyboardInterrupt
 
 
-@contextmanager
-def stop_on_interrupt(trainer: L.Trainer) -> Iterator[None]:
-    """End the fit within this block on SIGINT: the first one as a SIGTERM would, a second one at once.
+class ShareSignals(L.Callback):
+    """Turns the signals of any rank into acts of all ranks after the same batch.
 
-    Either way the block raises SystemExit with code 130. Outside the main thread, where Python forbids
-    signal handlers, nothing changes.
+    SIGTERM and SIGINT end the fit; SIGUSR1 saves, and the fit goes on. A batch system signals each rank at a
+    moment of its own, and a rank that acted alone would leave the others waiting.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        self.trainer = trainer
+        self.asked: set[int] = set()
+        self._trains = False
+
+    def ask(self, number: int, *_: object) -> None:
+        """Handle a signal. Raises KeyboardInterrupt at the second SIGINT."""
+        if number == signal.SIGINT and number in self.asked:
+            raise KeyboardInterrupt
+        self.asked.add(number)
+        if number != signal.SIGUSR1 and not (self._trains and self.trainer.world_size > 1):
+            self._connector.received_sigterm = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Share from now on, also what came before."""
+        self._trains = True
+        self._connector.received_sigterm = trainer.world_size == 1 and trainer.received_sigterm
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Let all ranks stop or save if one is asked to."""
+        if (
+            self._share()
+            and makes_a_step(trainer)
+            and not (ends_the_run(trainer) or is_validated_next(trainer))
+        ):
+            for callback in _savers(trainer):  # a step that is validated next is saved after that
+                callback.save(trainer, "signal")
+            self.asked.discard(signal.SIGUSR1)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Let all ranks stop if one is asked to."""
+        self._share()
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let all ranks end with the same code."""
+        self._share()
+
+    def _share(self) -> bool:
+        """Note on all ranks whether to stop, and return whether to save."""
+        wishes = [bool(self.asked - {signal.SIGUSR1}), signal.SIGUSR1 in self.asked]
+        if self.trainer.world_size > 1:
+            numbers = torch.tensor(wishes, dtype=torch.uint8, device=self.trainer.strategy.root_device)
+            dist.all_reduce(numbers, dist.ReduceOp.MAX)
+            wishes = [bool(each) for each in numbers.tolist()]
+        self._connector.received_sigterm = self._connector.received_sigterm or wishes[0]
+        return wishes[1]
+
+    @property
+    def _connector(self) -> Any:
+        return self.trainer._signal_connector
+
+
+@contextmanager
+def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
+    """End the fit within this block on SIGTERM and SIGINT, saved; a second SIGINT ends it at once.
+
+    The block then raises SystemExit with code 143, or 130 for SIGINT. SIGUSR1 saves. Outside the main thread,
+    where Python forbids signal handlers, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
-
-    def stop(*_: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        trainer._signal_connector.received_sigterm = True
-
-    before = signal.signal(signal.SIGINT, stop)
+    share = ShareSignals(trainer)
+    trainer.callbacks.insert(0, share)  # type: ignore[attr-defined]
+    # Lightning's own handler of SIGTERM would start a broadcast amid whatever the ranks do.
+    trainer._signal_connector._sigterm_notifier_fn = share.ask  # type: ignore[assignment,method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    before = {number: signal.signal(number, share.ask) for number in (signal.SIGINT, signal.SIGUSR1)}
     try:
         yield
     except SystemExit as end:
-        if asked and end.code in (SIGTERM_EXIT_CODE, _LIGHTNINGS_EXIT_CODE):
+        if signal.SIGINT in share.asked and end.code in (SIGTERM_EXIT_CODE, _LIGHTNINGS_EXIT_CODE):
             raise SystemExit(SIGINT_EXIT_CODE) from None
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

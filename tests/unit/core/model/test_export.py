@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import asdict
 
 import numpy as np
@@ -140,8 +141,23 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path):
 
 def test_a_refused_export_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        export_checkpoint(tmp_path / "missing.ckpt", tmp_path / "out.pt")
+        export_checkpoint(tmp_path / "missing.ckpt", tmp_path / "new" / "folder" / "out.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_cut_off_leaves_what_was_there(tmp_path, monkeypatch):
+    write_training_checkpoint(tmp_path / "last.ckpt", nano_model())
+    (tmp_path / "out.pt").write_text("an export of before")
+
+    def fill_the_disk(content, path):
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(CheckpointError, match=r"out\.pt: cannot be written: No space left"):
+        export_checkpoint(tmp_path / "last.ckpt", tmp_path / "out.pt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "out.pt"]
+    assert (tmp_path / "out.pt").read_text() == "an export of before"
 
 
 def test_outputs_that_would_destroy_something_are_refused(tmp_path):

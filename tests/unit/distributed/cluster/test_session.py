@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray._private import services
 
 from sam2vt.config import Config, RayConfig
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, ray_session, stopping_signals
@@ -99,3 +100,73 @@ def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number:
         raise KeyboardInterrupt
     assert (end.value.code, told) == (code, [True])
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.fixture
+def starting(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A local Ray that does what it is told instead of starting."""
+
+    def use(init: Any) -> None:
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        monkeypatch.setattr(ray, "init", init)
+        monkeypatch.setattr(ray, "shutdown", lambda: None)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    return use
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "RAY_TMPDIR"])
+def test_a_folder_too_long_for_ray_s_sockets(starting: Any, monkeypatch: Any, name: str) -> None:
+    starting(lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, "/tmp/" + "x" * 60)
+    with (
+        pytest.raises(
+            ConfigError, match=rf"^{name}=/tmp/x+: is too long.*RAY_TMPDIR to a folder of at most \d+"
+        ),
+        ray_session(Config()),
+    ):
+        pass
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    starting(lambda **_: None)
+    with ray_session(Config()):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        TimeoutError("The current node timed out during startup"),
+        RuntimeError("Failed to start GCS\nwith a log of many lines"),
+        ValueError("ports"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_message(starting: Any, error: Exception) -> None:
+    def init(**_: Any) -> None:
+        raise error
+
+    starting(init)
+    message = "^Ray cannot be started on this machine: .*RAY_TMPDIR"
+    with pytest.raises(ConfigError, match=message) as caught, ray_session(Config()):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray ends its processes by their group")
+def test_ray_s_processes_are_in_a_session_of_their_own(starting: Any) -> None:
+    """A SIGTERM to the driver's group must not end Ray before its workers have saved."""
+    sessions: list[int] = []
+    popen = services.ConsolePopen
+
+    def init(**_: Any) -> None:
+        process = services.ConsolePopen(["sleep", "60"])
+        sessions.append(os.getsid(process.pid))
+        process.kill()
+        process.wait()
+
+    starting(init)
+    with ray_session(Config()):
+        pass
+    assert sessions[0] != os.getsid(0)
+    assert services.ConsolePopen is popen

@@ -4,24 +4,27 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import pytest
+import torch
 
-from sam2vt.core.training.callbacks.stopping import stop_on_interrupt
+from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.callbacks.stopping import SaveOnSigterm, stop_on_signals
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 
 
-def a_trainer() -> SimpleNamespace:
-    return SimpleNamespace(_signal_connector=SimpleNamespace(received_sigterm=False))
+def a_trainer() -> L.Trainer:
+    return L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
 
 
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+def interrupt(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
 
 
 def code_of(fit: Callable[[], None], trainer: Any) -> Any:
-    with pytest.raises(SystemExit) as end, stop_on_interrupt(trainer):
+    with pytest.raises(SystemExit) as end, stop_on_signals(trainer):
         fit()
     return end.value.code
 
@@ -31,7 +34,7 @@ def test_the_first_interrupt_is_a_wish_to_stop_and_ends_with_130() -> None:
 
     def fit() -> None:
         interrupt()
-        assert trainer._signal_connector.received_sigterm
+        assert trainer.received_sigterm
         raise SystemExit(143)  # what comes of a SIGTERM
 
     assert code_of(fit, trainer) == 130
@@ -60,10 +63,59 @@ def test_a_thread_leaves_signals_alone() -> None:
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def run() -> None:
-        with stop_on_interrupt(a_trainer()):
+        with stop_on_signals(a_trainer()):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+class SignalAt(L.Callback):
+    def __init__(self, step: int, number: int) -> None:
+        self.step, self.number = step, number
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            interrupt(self.number)
+
+
+@pytest.fixture
+def fit_with_signals(fit: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`fit` as `train` runs it."""
+    plain = L.Trainer.fit
+
+    def within(self: L.Trainer, *arguments: Any, **named: Any) -> None:
+        with stop_on_signals(self):
+            plain(self, *arguments, **named)
+
+    monkeypatch.setattr(L.Trainer, "fit", within)
+    return fit
+
+
+def saving(folder: Any) -> SaveCheckpoints:
+    return SaveCheckpoints(CheckpointStore(str(folder)), None, folder)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_fit_is_saved_and_ends(fit_with_signals, one_weight, tmp_path, number: int, code: int) -> None:
+    with pytest.raises(SystemExit) as end:
+        fit_with_signals(one_weight(), [SignalAt(2, number), SaveOnSigterm(), saving(tmp_path)])
+    assert end.value.code == code
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_sigusr1_saves_and_the_fit_goes_on(fit_with_signals, one_weight, tmp_path) -> None:
+    before, saver = signal.getsignal(signal.SIGUSR1), saving(tmp_path)
+    save, saved = saver.save, []
+
+    def note(trainer: L.Trainer, reason: str) -> None:
+        saved.append((trainer.global_step, reason))
+        save(trainer, reason)
+
+    saver.save = note  # type: ignore[method-assign]
+    trainer = fit_with_signals(one_weight(), [SignalAt(1, signal.SIGUSR1), SaveOnSigterm(), saver])
+    assert trainer.global_step == 6
+    assert [each for each in saved if each[1] == "signal"] == [(2, "signal")]
+    assert signal.getsignal(signal.SIGUSR1) is before

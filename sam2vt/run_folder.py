@@ -1,0 +1,100 @@
+"""The folder of a run: no other run takes it, and nothing is left of it where the run is refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam2vt.composing import compose_config, literal
+from sam2vt.core.storage.disk import new_folder
+from sam2vt.core.training.slurm import slurm_step
+from sam2vt.errors import ConfigError, Sam2vtError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+_TIME = re.compile(r"\$\{now:[^}]*\}")
+# What Hydra and the first lines of a run write, before anything that is of use.
+_EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard")
+
+
+@contextmanager
+def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the overrides of a run with its folder, which is made: one named after the time is a new one.
+
+    Where the run is refused, by a Sam2vtError or SystemExit of exit code 2, the folder is removed if this run
+    has made it and put nothing of use into it. Overrides with options of Hydra's, or that cannot be composed,
+    are left as they are. Raises OSError for a folder that cannot be made.
+    """
+    given = list(arguments)
+    if any(each.startswith(("-", "hydra.")) for each in given):
+        yield given
+        return
+    try:
+        path, is_chosen = _folder_of(given)
+    except ConfigError:  # whoever loads the overrides lists all that is wrong
+        yield given
+        return
+    # The tasks of a SLURM step share the folder.
+    alone = is_chosen and slurm_step() is None
+    is_old = path.exists() and not alone
+    with new_folder(path, alone=alone) as folder:
+        try:
+            yield [*given, f"output_dir={folder}"] if is_chosen else given
+        except (SystemExit, Sam2vtError) as end:
+            code = end.code if isinstance(end, SystemExit) else end.exit_code
+            if code == Sam2vtError.exit_code and not is_old:
+                _clear(folder)
+            raise
+
+
+def warn_of_new_folder(cfg: DictConfig) -> None:
+    """Say where `resume=auto` looks in a folder that is named after the time, hence always a new one."""
+    output_dir = _as_written(cfg)
+    if cfg.get("resume") == "auto" and _TIME.search(output_dir):
+        log.warning(
+            "resume=auto: output_dir is %s, a new folder for each run, so nothing is ever found there; "
+            "give the run's own, such as output_dir=runs/mine",
+            output_dir,
+        )
+
+
+def _folder_of(overrides: Sequence[str]) -> tuple[Path, bool]:
+    """Return the run folder, and whether it is one that the overrides do not name by themselves."""
+    named = [each.partition("=")[2] for each in overrides if each.lstrip("+").startswith("output_dir=")]
+    if named and named[-1] and "${" not in named[-1]:
+        return Path(literal(named[-1])), False
+    composed = compose_config(overrides)
+    written = _as_written(composed)
+    if not _TIME.search(written):
+        return Path(composed.output_dir), False
+    if (step := slurm_step()) is not None:  # each task has a clock of its own
+        composed.output_dir = _TIME.sub(f"job_{step.job}", written)
+    else:
+        warn_of_new_folder(composed)
+    return Path(composed.output_dir), True
+
+
+def _as_written(cfg: DictConfig) -> str:
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_container(cfg, resolve=False)["output_dir"])  # type: ignore[index,call-overload]
+
+
+def _clear(folder: Path) -> None:
+    """Empty a folder, unless there is something of use in it."""
+    found = list(folder.iterdir())
+    if not all(any(path.match(pattern) for pattern in _EARLY) for path in found):
+        return
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
