@@ -43,6 +43,7 @@ from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.sweep.collect import objectives_of
 from sam2vt.distributed.sweep.launch import check_earlier, restored, trial_job, what_is_asked
 from sam2vt.distributed.sweep.search import DefaultFirst, optuna_search
+from sam2vt.distributed.sweep.trust import TRUST
 from sam2vt.distributed.worker.training import StreamDataModule
 from sam2vt.errors import ConfigError
 from sam2vt.train import train
@@ -338,7 +339,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the fixtures in which this process and Ray run."""
     folder = tmp_path_factory.mktemp("sweeps") / "copy"
     shutil.copytree(FIXTURES, folder)
-    variables = {**LOCAL_ENVIRONMENT, "PYTHONPATH": str(REPO), "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+    variables = {**LOCAL_ENVIRONMENT, "PYTHONPATH": str(REPO), "RAY_CHDIR_TO_TRIAL_DIR": "0", TRUST: "1"}
     with pytest.MonkeyPatch.context() as patch, sigterm_as_before():
         patch.chdir(folder)
         for name, value in variables.items():

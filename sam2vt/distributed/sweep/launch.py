@@ -35,8 +35,10 @@ from sam2vt.distributed.sweep.results import SweepResult, trial_name
 from sam2vt.distributed.sweep.schedule import build_scheduler
 from sam2vt.distributed.sweep.search import known_points, search_arguments
 from sam2vt.distributed.sweep.trial import RunTrial, TrialJob
+from sam2vt.distributed.sweep.trust import check_written_here, note_tuner, noting_state
 from sam2vt.distributed.sweep.watch import Watch, remove_leftovers, remove_weights_in_transit
 from sam2vt.errors import ConfigError, TrainingError
+from sam2vt.train import with_pinned_weights
 
 log = logging.getLogger(__name__)
 # A trial's own process runs no training: it starts its workers and listens. It stays on the head, the last
@@ -59,7 +61,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         check_data(config)
     record = what_is_asked(sweep, config)
     resumes = check_earlier(storage, config, record)
-    absolute = with_absolute_paths(config, storage)
+    absolute = with_pinned_weights(with_absolute_paths(config, storage))
     quieten_tune(config)
     if sweep.settings.scheduler == "pbt":  # all trials have to be there before weights are exchanged
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(sweep.settings.num_trials)
@@ -68,8 +70,9 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
         concurrent = how_many_at_once(sweep, concurrent_trials(absolute, cluster_capacity()))
         job = trial_job(sweep, absolute, storage)
         write_record(storage, record)
-        with stopping() as request:
+        with stopping() as request, noting_state(storage):
             tuner = (restored if resumes else new)(sweep, job, storage, concurrent, trial_class)
+            note_tuner(storage)
             grid = tuner.fit()
             request.stop_if_asked()
             result = final_result(sweep, storage, grid)
@@ -168,6 +171,7 @@ def restored(
 ) -> tune.Tuner:
     """Return the tuner of a sweep that is resumed: trials that ended stay as they are, the others resume."""
     log.info("%s: resuming the sweep that was begun there", storage.root)
+    check_written_here(storage)
     renew_state(storage)
     return tune.Tuner.restore(
         storage.join(TUNE_FOLDER), _trainable(trial_class, job, concurrent), resume_unfinished=True

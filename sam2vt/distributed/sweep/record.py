@@ -17,7 +17,7 @@ from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.errors import ConfigError
 
 TUNE_FOLDER = "tune"  # Ray Tune's state
-_TUNER = "tuner.pkl"  # in it: the settings of Tune, the searcher, the scheduler and the callbacks
+TUNER = "tuner.pkl"  # in it: the settings of Tune, the searcher, the scheduler and the callbacks
 RECORD = "sweep.json"  # the settings of the sweep
 # Settings that may differ when a sweep is resumed.
 _FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
@@ -38,8 +38,8 @@ _PICKLED = {
     "sam2vt.distributed.sweep.search": {"DefaultFirst"},
     "sam2vt.distributed.sweep.watch": {"Watch"},
 }
-# Packages whose objects Tune's and Optuna's state is made of. This keeps out what was pickled elsewhere; it
-# is no protection from a forged file, since Tune pickles functions too.
+# Packages whose objects Tune's and Optuna's state is made of. This keeps out what was pickled elsewhere;
+# `trust` keeps out forged files, since Tune pickles functions too.
 _STANDARD = {"builtins", "collections", "copyreg", "datetime", "functools", "types"}
 _LIBRARIES = {*_STANDARD, "numpy", "optuna", "pyarrow", "ray"}
 # What unpickling raises, depending on where the file is damaged.
@@ -70,7 +70,7 @@ def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]
             f"{storage.root} holds this sweep already; resume it with resume=auto, or give another output_dir"
         )
     # `can_restore` is true of a folder that Tune has made and not written its state into.
-    has_begun = bool(storage.folder(TUNE_FOLDER).has(_TUNER))
+    has_begun = bool(storage.folder(TUNE_FOLDER).has(TUNER))
     return has_begun and tune.Tuner.can_restore(storage.join(TUNE_FOLDER))
 
 
@@ -103,10 +103,10 @@ def renew_state(storage: RunStorage) -> None:
     Raises ConfigError if it holds what this version of the package does not know.
     """
     folder = storage.folder(TUNE_FOLDER)
-    reader = StateReader(folder.read(_TUNER), folder.address(_TUNER))
+    reader = StateReader(folder.read(TUNER), folder.address(TUNER))
     state = reader.load()
     if reader.moved:
-        folder.write(_TUNER, cloudpickle.dumps(state))
+        folder.write(TUNER, cloudpickle.dumps(state))
 
 
 class StateReader(Unpickler):

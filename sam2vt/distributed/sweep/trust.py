@@ -1,0 +1,101 @@
+"""The pickled files of a sweep that its own driver wrote: their digests, kept in the user's home.
+
+Tune pickles its state, and reading a pickle can run code. Whoever can write to the sweep's storage could put
+another file there, and a digest beside it; so the digests are kept apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
+
+from sam2vt.core.storage.disk import file_sha256
+from sam2vt.core.storage.folder import IS_FOLDER
+from sam2vt.distributed.cluster.storage import RunStorage
+from sam2vt.distributed.sweep.record import TUNE_FOLDER, TUNER
+from sam2vt.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+TRUST = "SAM2VT_TRUST_SWEEPS"  # environment variable: 1 reads whatever the storage holds
+_UNPICKLED = (".pkl", ".json")  # Tune's JSON holds pickles, too
+_ERROR = "error.pkl"  # in the folder of a trial
+
+
+def check_written_here(storage: RunStorage) -> None:
+    """Raise ConfigError if Tune would unpickle a file that no driver of this sweep wrote on this machine."""
+    if os.environ.get(TRUST) == "1":
+        return
+    known, folder = _known(storage), storage.folder(TUNE_FOLDER)
+    strange = [name for name in _unpickled(storage) if folder.sha256(name) not in known]
+    if strange:
+        raise ConfigError(
+            f"{folder.address(strange[0])}: no sweep of yours wrote this file on this machine, and reading "
+            f"it can run code. If you trust all who can write there, as after a move or with a sweep of an "
+            f"earlier version, resume with {TRUST}=1 in the environment; or begin anew in another output_dir"
+        )
+
+
+@contextmanager
+def noting_state(storage: RunStorage) -> Iterator[None]:
+    """Note what Tune writes in this block, before it can be found in the storage."""
+    manager: Any = _ExperimentCheckpointManager
+    sync = manager.sync_up_experiment_state
+
+    def note_and_sync(self: Any, save_fn: Any, *arguments: Any, **named: Any) -> Any:
+        def save() -> None:
+            save_fn()
+            staged = Path(self._storage.experiment_driver_staging_path)
+            files = [
+                *(path for path in staged.glob("*") if path.suffix in _UNPICKLED),
+                *staged.glob(f"*/{_ERROR}"),
+            ]
+            _note(storage, map(file_sha256, files))
+
+        return sync(self, save, *arguments, **named)
+
+    manager.sync_up_experiment_state = note_and_sync
+    try:
+        yield
+    finally:
+        manager.sync_up_experiment_state = sync
+
+
+def note_tuner(storage: RunStorage) -> None:
+    """Note the settings of Tune, which this process has just stored."""
+    _note(storage, [storage.folder(TUNE_FOLDER).sha256(TUNER)])
+
+
+def _unpickled(storage: RunStorage) -> list[str]:
+    folder = storage.folder(TUNE_FOLDER)
+    sizes = folder.sizes()
+    errors = [f"{name}/{_ERROR}" for name, size in sizes.items() if size == IS_FOLDER]
+    return [*(name for name in sorted(sizes) if name.endswith(_UNPICKLED)), *sorted(folder.has(*errors))]
+
+
+def _known(storage: RunStorage) -> set[str]:
+    path = _notes(storage)
+    return set(path.read_text().split()) if path.is_file() else set()
+
+
+def _note(storage: RunStorage, digests: Iterable[str]) -> None:
+    path = _notes(storage)
+    try:
+        new = sorted(set(digests) - _known(storage))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("a") as file:
+            file.write("".join(f"{digest}\n" for digest in new))
+    except OSError as error:
+        log.warning("%s: cannot be written (%s): this sweep resumes with %s=1 only", path, error, TRUST)
+
+
+def _notes(storage: RunStorage) -> Path:
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(home, "sam2vt", "sweeps", hashlib.sha256(storage.root.encode()).hexdigest())
