@@ -21,7 +21,7 @@ FLOORS = (
     ("sam2vt.core.data", "sam2vt.core.model"),
     ("sam2vt.core.evaluation",),
     ("sam2vt.core.training",),
-    ("sam2vt.composing", "sam2vt.train"),
+    ("sam2vt.composing", "sam2vt.run_folder", "sam2vt.train"),
     ("sam2vt.distributed",),
     ("sam2vt.commands",),
     ("sam2vt.cli", "ray_jobs"),
