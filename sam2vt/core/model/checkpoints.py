@@ -63,14 +63,17 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
     return tensors
 
 
-def whole_state(path: str, names: Container[str], base: str | None = None) -> dict[str, torch.Tensor]:
+def whole_state(
+    path: str, base: str | None = None, names: Container[str] | None = None
+) -> dict[str, torch.Tensor]:
     """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks.
 
-    `names` are those of the network's own tensors.
+    Names are as stored, or with `names`, those of the network's own tensors, as `unwrapped` gives them.
     """
     content = read_checkpoint(path)
-    own, where = unwrapped(network_state(content, path), names, path), find_base(content, path, base)
-    return own if where is None else {**whole_state(where, names), **own}
+    own, where = network_state(content, path), find_base(content, path, base)
+    own = own if names is None else unwrapped(own, names, path)
+    return own if where is None else {**whole_state(where, names=names), **own}
 
 
 def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) -> dict[str, torch.Tensor]:
@@ -104,7 +107,7 @@ def load_weights(network: nn.Module, path: str, base: str | None = None) -> None
     `base` is the present place of the checkpoint's base, if it was moved.
     """
     own = network.state_dict()
-    state = whole_state(path, own, base)
+    state = whole_state(path, base, own)
     # Before the comparison: a shorter memory is no fault, nor are object pointers that are switched off.
     _fit_memory_positions(state, own)
     for name in [name for name in state if name.startswith(_OF_POINTERS) and name not in own]:
