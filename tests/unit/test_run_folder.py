@@ -62,7 +62,9 @@ def test_a_folder_that_is_named_is_taken_as_it_is(overrides: list[str]) -> None:
     assert any(Path().iterdir())
 
 
-@pytest.mark.parametrize("overrides", [["--cfg", "job"], ["-m", "seed=0,1"], ["hydra.run.dir=a"], ["model=tinny"]])
+@pytest.mark.parametrize(
+    "overrides", [["--cfg", "job"], ["-m", "seed=0,1"], ["hydra.run.dir=a"], ["model=tinny"]]
+)
 def test_hydra_s_own_options_and_faults_are_left_to_others(overrides: list[str]) -> None:
     with own_run_folder([*GIVEN, *overrides]) as placed:
         assert placed == [*GIVEN, *overrides]

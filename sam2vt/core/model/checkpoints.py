@@ -129,9 +129,8 @@ def load_weights(network: nn.Module, path: str, base: str | None = None) -> None
             f"wrote it diverged; take an earlier checkpoint"
         )
     if number := sum(map(len, kinds)):
-        shown = [
-            fault for faults in kinds for fault in faults[:2]
-        ]  # of each kind: names may differ by a prefix
+        # Some of each kind: all names may differ by a prefix.
+        shown = [fault for faults in kinds for fault in faults[:2]]
         raise CheckpointError(
             f"{path}: does not fit the model of model.config_path ({number} differences; is it of another "
             f"model size?): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
