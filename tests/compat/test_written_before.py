@@ -119,6 +119,8 @@ def as_before(record: VideoRecord) -> Any:
     values = {key: fields.pop(name) for name, key in OF_EXTRA.items()}
     values["intensity_range"] = values["intensity_range"] and list(values["intensity_range"])
     packed = fields.pop("packed")
+    for annotation in fields["annotations"].values():  # of segmentations, which had no void
+        assert not annotation.pop("void", None)
     given = {
         key: value
         for key, value in values.items()
