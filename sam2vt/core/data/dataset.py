@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
+from difflib import get_close_matches
 from functools import cached_property, partial
 from inspect import signature
 from itertools import islice
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from sam2vt.config import DatasetConfig, ValDatasetConfig
 from sam2vt.configuration.mixture import members
+from sam2vt.configuration.reading import checked, untuple
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip, warn_short_videos
 from sam2vt.core.data.clips.prompts import PromptGenerator, normalise_prompt_types
@@ -265,7 +267,7 @@ def create_dataloader(
     a new epoch with clips of its own, unless `epoch` or `loader.sampler.set_epoch` fixes one, as a
     validation needs. Lightning leaves a loader with a `world_size` as it is. With shuffle, clips that fill
     no batch are left out at an epoch's end; without it the last batch may be smaller. Raises ConfigError
-    for a keyword that nothing takes.
+    for a keyword that nothing takes, and for values that `DatasetConfig` does not allow.
     """
     taken = _config_options()
     options, draw, sampling = (
@@ -276,7 +278,9 @@ def create_dataloader(
     unknown = [name for name in kwargs if name not in loader_options]
     if unknown:
         allowed = [*taken, *_DRAW_OPTIONS, *_SAMPLER_OPTIONS, *loader_options]
-        raise ConfigError(f"unknown keyword {', '.join(unknown)}; allowed are {', '.join(allowed)}")
+        guess = [f", did you mean {each}?" for each in get_close_matches(unknown[0], allowed, n=1)]
+        text = f"unknown keyword {', '.join(unknown)}{''.join(guess)}"
+        raise ConfigError(f"{text}; allowed are {', '.join(allowed)}")
     cfg = DatasetConfig(
         dataset_type=dataset_type,
         data_path=str(dataset_path),
@@ -289,6 +293,7 @@ def create_dataloader(
         include_center_point=include_center,
         **options,
     )
+    checked(DatasetConfig, untuple(asdict(cfg)), "")
     dataset = dataset_from_config(cfg, **draw)
     # Without shuffle nothing is left out, so clips need not come in whole batches.
     sampling["batch_size"] = batch_size if shuffle else 1

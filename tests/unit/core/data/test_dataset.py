@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DistributedSampler
 
-from sam2vt.config import DatasetConfig, ValDatasetConfig
+from sam2vt.config import AugmentConfig, DatasetConfig, ValDatasetConfig
 from sam2vt.core.data import dataset as data
 from sam2vt.core.data.dataset import (
     COCODataset,
@@ -305,12 +305,28 @@ def test_ranks_and_order_reach_the_sampler(folder):
 
 
 def test_unknown_keywords_are_an_error_that_lists_what_is_allowed(folder):
-    with pytest.raises(ConfigError, match="unknown keyword imagesize; allowed are image_size, .*pin_memory"):
+    with pytest.raises(ConfigError, match="imagesize, did you mean image_size.; allowed are .*pin_memory"):
         create_dataloader("video", str(folder), ["box"], imagesize=(64, 64))
     with pytest.raises(ConfigError, match="unknown keyword sampler"):
         create_dataloader("video", str(folder), ["box"], sampler=None)
     with pytest.raises(ConfigError, match="unknown prompt type 'scribble'"):
         create_dataloader("video", str(folder), ["scribble"])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"num_workers": -1}, "num_workers=-1: must be at least 0"),
+        ({"clips_per_video": 0}, "clips_per_video=0: must be at least 1"),
+        ({"num_of_pos_points": 1.5}, "num_of_pos_points=1.5: must be an integer"),
+        ({"augment": AugmentConfig(hue=2.0)}, "augment.hue=2.0: must be between 0 and 0.5"),
+        ({"shuffle": "no"}, "shuffle='no': must be true or false"),
+    ],
+)
+def test_values_that_the_settings_do_not_allow(folder, given, words):
+    with pytest.raises(ConfigError, match=f"^{words}"):
+        create_dataloader("video", folder, ["point"], **given)
 
 
 def test_real_clips(shared_data):
