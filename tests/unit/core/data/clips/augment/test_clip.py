@@ -314,5 +314,5 @@ def test_values_that_cannot_be_are_refused(name, value):
 
 
 def test_ranges_have_two_ends():
-    with pytest.raises(ConfigError, match=r"crop_area=\(0.5,\): must be \(least, most\)"):
+    with pytest.raises(ConfigError, match=r"crop_area=\[0.5\]: must be \(least, most\)"):
         AugmentConfig(crop_area=(0.5,))
