@@ -16,7 +16,7 @@ from sam2vt.configuration.loading import load_config
 from sam2vt.configuration.names import is_text, unknown_name
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
-from sam2vt.settings import settings_of, walk
+from sam2vt.settings import path_settings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -177,8 +177,7 @@ def _in_grammar(name: str, value: str, several: bool = False) -> str:
 
 def _paths() -> set[str]:
     """Return the settings that are paths, and Hydra's folders."""
-    own = {name for name, owner, own_name in walk(Config) if settings_of(owner)[own_name].path}
-    return own | {"hydra.run.dir", "hydra.sweep.dir"}
+    return path_settings(Config) | {"hydra.run.dir", "hydra.sweep.dir"}
 
 
 def _groups() -> set[str]:

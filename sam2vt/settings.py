@@ -175,6 +175,11 @@ def walk(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
             yield from walk(below, f"{prefix}{each.name}.")
 
 
+def path_settings(section: Any) -> set[str]:
+    """Return the dotted names of all settings below a dataclass that are paths."""
+    return {name for name, owner, own_name in walk(section) if settings_of(owner)[own_name].path}
+
+
 @functools.cache
 def _hints(section: type) -> dict[str, Any]:
     return get_type_hints(section)  # evaluates every annotation, which takes a while

@@ -38,6 +38,7 @@ from sam2vt.distributed.sweep.trial import RunTrial, TrialJob
 from sam2vt.distributed.sweep.trust import check_written_here, note_tuner, noting_state
 from sam2vt.distributed.sweep.watch import Watch, remove_leftovers, remove_weights_in_transit
 from sam2vt.errors import ConfigError, TrainingError
+from sam2vt.settings import path_settings
 from sam2vt.train import with_pinned_weights
 
 log = logging.getLogger(__name__)
@@ -95,9 +96,9 @@ def quieten_tune(config: Config) -> None:
 
 def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
     """Return what all trials have in common, with paths that hold in any process."""
-    names = ["model.checkpoint_path", "model.config_path"]
-    for part in ("dataset", "valdataset"):
-        names += [f"{part}.data_path", f"{part}.image_root", f"{part}.datasets"]
+    # A trial's process has a working directory of its own; its run folder follows from the sweep's.
+    names = {name for name in path_settings(Config) if "." in name and not name.startswith("ray.")}
+    names |= {"dataset.datasets", "valdataset.datasets"}
     paths = {name: attrgetter(name)(absolute) for name in names}
     return TrialJob(
         base=sweep.base.changed(paths),

@@ -63,9 +63,15 @@ def test_paths_hold_in_any_process(
     sweep_of: SweepOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    job = job_of(sweep_of("dataset.data_path=videos"))
+    (tmp_path / "images").mkdir()
+    relative = ("data_path=videos", "image_root=images", "feature_cache=features")
+    job = job_of(
+        sweep_of(*(f"dataset.{each}" for each in relative), "model.trainable_modules=[mask_decoder]")
+    )
     monkeypatch.chdir("/")
-    assert job.config(0, {}).dataset.data_path == str(tmp_path / "videos")
+    dataset = job.config(0, {}).dataset
+    found = (dataset.data_path, dataset.image_root, dataset.feature_cache)
+    assert found == tuple(str(tmp_path / name) for name in ("videos", "images", "features"))
 
 
 def test_taken_weights_replace_what_the_trial_had(sweep_of: SweepOf, tmp_path: Path) -> None:
