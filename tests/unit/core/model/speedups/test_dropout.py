@@ -99,3 +99,34 @@ def test_the_memory_attention_has_the_dropout_of_the_configuration(given, expect
     found = {each.p for each in attention.modules() if isinstance(each, torch.nn.Dropout)}
     found |= {each.dropout_p for each in attention.modules() if isinstance(each, RoPEAttention)}
     assert found == {expected}  # the nano network has none of its own
+
+
+def test_compiled_draws_are_as_likely_and_reach_the_gradient() -> None:
+    """Calls before the backward pass, as the frames of a clip make them: each keeps its own draws."""
+
+    def run(x: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+        keys = value.tanh().detach()
+        return [dropout(x, 0.5), relu_dropout(x, 0.5), attend(keys, keys, value, 0.5)]
+
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True)
+    torch.manual_seed(0)
+    inputs = [torch.rand(SIZE) + 0.5, torch.randn(2, 1, 16, 16)]
+    calls = []
+    for _ in range(2):
+        x, value = (each.clone().requires_grad_() for each in inputs)
+        calls.append((x, value, compiled(x, value)))
+    weights = [torch.randn(each.shape) for each in calls[0][2]]
+    for x, value, results in calls[::-1]:
+        # Each function is linear in what it is derived by: the input times the gradient is the result.
+        for result, weight in zip(results[:2], weights):
+            (gradient,) = torch.autograd.grad((result * weight).sum(), x, retain_graph=True)
+            torch.testing.assert_close(x * gradient, result * weight)
+        (gradient,) = torch.autograd.grad((results[2] * weights[2]).sum(), value)
+        torch.testing.assert_close((value * gradient).sum(), (results[2] * weights[2]).sum())
+    drawn = [(result != 0).float() for _, _, results in calls for result in results[:2]]
+    pairs = [(drawn[0], each) for each in drawn[1:]] + [(drawn[0][:-1], drawn[0][1:])]
+    for one, other in pairs:  # functions, calls and neighbours draw independently
+        together = (one * other).mean().item()
+        assert together == pytest.approx(0.25, abs=5 * (0.1875 / SIZE) ** 0.5)
+    torch.compiler.reset()
