@@ -52,7 +52,7 @@ class Clip(TypedDict):
 class BatchExtras(TypedDict, total=False):
     """What only some batches carry."""
 
-    loss_scale: float  # the weight of its loss in an update of several batches; default 1
+    update: dict[str, int]  # of all batches of its update: their number, and their entries that count
     quarantined: list[dict[str, Any]]  # samples that could not be read, each replaced by a blank clip
 
 

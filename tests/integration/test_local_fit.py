@@ -159,6 +159,34 @@ class KeepWeights(L.Callback):
         torch.save(kept, self.folder / f"{trainer.global_rank}.pt")
 
 
+def test_two_processes_accumulate_as_one_large_batch(tiny_config, tmp_path) -> None:
+    """An update of two ranks with two clips each, and one of a rank with all four of them."""
+    ends = []
+    for devices, batch_size, accumulated in ((2, 1, 2), (1, 4, 1)):
+        config = copy.deepcopy(tiny_config)
+        config.dataset.prompt_types = ["point", "mask"]
+        config.model.memory_dropout, config.dataset.clips_per_video = 0.0, 4
+        config.dataset.batch_size, config.trainer.accumulate_grad_batches = batch_size, accumulated
+        # A step by the gradient itself.
+        config.optimizer.type, config.optimizer.betas, config.optimizer.lr = "sgd", (0.0, 0.999), 1.0
+        config.trainer.gradient_clip_val = 0.0
+        config.trainer.max_steps, config.trainer.limit_val_batches = 1, 0
+        strategy = "ddp_fork_find_unused_parameters_true" if devices > 1 else "auto"
+        settings = {**trainer_kwargs(config), "devices": devices, "strategy": strategy}
+        folder = tmp_path / str(devices)
+        folder.mkdir()
+        trainer = L.Trainer(callbacks=[KeepWeights(folder)], **{**settings, "enable_checkpointing": False})
+        trainer.fit(SAM2LightningModule(config), datamodule=SAM2LightningDataModule(config))
+        ends.append(torch.load(folder / "0.pt"))
+    two, one = ends
+    changes = [{k: v - end["before"][k] for k, v in end["after"].items()} for end in ends]
+    largest = max(float(change.abs().max()) for change in changes[1].values())
+    assert largest > 1e-3
+    for name, change in changes[1].items():
+        assert float((changes[0][name] - change).abs().max()) <= 1e-6 * max(1.0, largest), name
+    assert two["logged"]["train/loss"] == pytest.approx(one["logged"]["train/loss"], rel=1e-5)
+
+
 def test_a_rank_with_nothing_to_predict_trains_along(tiny_config, tmp_path) -> None:
     config = copy.deepcopy(tiny_config)
     config.trainer.max_steps = config.trainer.limit_train_batches = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
         "dataset.video_clip_length=2",
         "dataset.num_workers=0",
         "valdataset.num_workers=0",
-        "trainer.max_epochs=10",
+        "trainer.max_epochs=2",
         f"trainer.max_steps={STEPS}",
         "trainer.val_check_interval=2",
         "trainer.num_overlay_videos=1",
@@ -100,6 +101,28 @@ def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, Ru
     assert not list((folder / "ray").rglob("*.ckpt"))
 
 
+@pytest.fixture(scope="module")
+def stopped(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that `max_steps` ended within its first epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "stopped"
+    fit(config_of(videos, folder, "trainer.max_steps=3"))
+    return folder
+
+
+def test_a_run_that_max_steps_ended_goes_on_to_the_same_bits(
+    finished: tuple[Path, RunSummary], stopped: Path, videos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stopped, run)
+    assert fit(config_of(videos, run, "resume=auto")).steps == STEPS
+    whole, resumed = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (finished[0], run)
+    )
+    assert resumed["SAM2LightningDataModule"] == whole["SAM2LightningDataModule"]
+    different = [k for k, v in whole["state_dict"].items() if not torch.equal(v, resumed["state_dict"][k])]
+    assert different == []
+
+
 def noting(who: str, log: Path, load: Callable[..., Any]) -> Callable[..., Any]:
     """`load` that also writes down which file."""
 
@@ -124,14 +147,18 @@ def noting_worker(log: Path) -> Callable[[Job], Any]:
 
 @pytest.mark.cluster
 def test_goes_on_with_half_the_workers(
-    finished: tuple[Path, RunSummary], videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, RunSummary],
+    stopped: Path,
+    videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A step takes the same clips in two rounds; steps, rows and positions mean what they meant.
 
     The worker alone loads the checkpoint, once.
     """
     run, log = tmp_path / "run", tmp_path / "loads"
-    fit(config_of(videos, run, "trainer.max_steps=3"))
+    shutil.copytree(stopped, run)
     resumed_from = run / "checkpoints" / "step_00000003.ckpt"
     worker = noting_worker(log)
     with monkeypatch.context() as patch:

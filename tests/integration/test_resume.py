@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sam2vt.core.storage import fetching
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
+from sam2vt.core.training.callbacks.validations import FinalValidation
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.errors import CheckpointError, ConfigError
@@ -39,10 +41,12 @@ class Clips(L.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run(config: Config, stop_at: int | None = None, resume: Path | None = None):
+def run(
+    config: Config, stop_at: int | None = None, resume: Path | None = None, more: Sequence[L.Callback] = ()
+):
     """(the clips seen, the weights afterwards, optimizer state) of one fit."""
     clips, module = Clips(stop_at), SAM2LightningModule(config)
-    callbacks = [clips, SaveOnSigterm(), *checkpoint_callbacks(config)]
+    callbacks = [*more, clips, SaveOnSigterm(), *checkpoint_callbacks(config)]
     trainer = build_trainer(config, callbacks)
     arguments = {"datamodule": SAM2LightningDataModule(config), "ckpt_path": resume, "weights_only": True}
     if stop_at is None:
@@ -118,6 +122,49 @@ def test_stopped_between_two_updates(config) -> None:
         rest, again = run(config, resume=last)
         assert first[: stop_at - lost] + rest == whole
         assert_equal(again, weights)
+
+
+def run_to(config: Config, max_steps: int, resume: Path | None = None):
+    """A fit that `max_steps` ends, with the validation of its last step."""
+    config.trainer.max_steps = max_steps
+    return run(config, resume=resume, more=[FinalValidation()])
+
+
+# Within the first epoch, at the ends of two, and within the last.
+def test_a_run_that_max_steps_ended_goes_on_wherever_that_was(config, whole) -> None:
+    seen, last = [], None
+    for max_steps in (2, STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH, 7, -1):
+        clips, weights = run_to(config, max_steps, last)
+        seen += clips
+        assert len(seen) == (max_steps if max_steps > 0 else 3 * STEPS_PER_EPOCH)
+        last = config.checkpoint_dir / "last.ckpt"
+    assert seen == whole[0]
+    assert_equal(weights, whole[1])
+
+
+def test_a_run_that_max_steps_ended_between_epochs_of_accumulation_goes_on(config) -> None:
+    """An epoch has two updates, of two clips and of one; validations come between them, too."""
+    config.trainer.accumulate_grad_batches, config.trainer.val_check_interval = 2, 1
+    whole, weights = run_to(config, -1)
+    seen, last = [], None
+    for max_steps, clips in ((1, 2), (2, 3), (3, 5), (4, 6), (-1, 9)):
+        config.output_dir = str(Path(config.output_dir).parent / "resumed")
+        more, again = run_to(config, max_steps, last)
+        seen += more
+        assert len(seen) == clips
+        last = config.checkpoint_dir / "last.ckpt"
+    assert seen == whole
+    assert_equal(again, weights)
+
+
+def test_a_checkpoint_of_a_run_without_max_steps_goes_on_with_it(config, whole) -> None:
+    """Lightning would count an epoch that is complete once more."""
+    config.trainer.max_epochs = 1
+    first, _ = run(config)
+    config.trainer.max_epochs = 3
+    rest, weights = run_to(config, 3 * STEPS_PER_EPOCH, config.checkpoint_dir / "last.ckpt")
+    assert first + rest == whole[0]
+    assert_equal(weights, whole[1])
 
 
 def test_a_finished_run_goes_on_for_more_epochs(config, whole) -> None:

@@ -25,6 +25,7 @@ from sam2vt.core.training.checkpoints.position import Position, ResumableSampler
 from sam2vt.core.training.feature_cache import cache_of, fill, videos_to_cache
 from sam2vt.core.training.preflight import check_training
 from sam2vt.core.training.ranks import RankBatches
+from sam2vt.core.training.updates import UpdateLoader
 from sam2vt.core.training.validation import WholeVideo
 from sam2vt.core.types import Batch, Clip, SampleKey
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
@@ -107,15 +108,22 @@ class SAM2LightningDataModule(L.LightningDataModule):
         settings = self.config.dataset
         drawn = (len(self.train_records), settings.clips_per_video, self.config.seed, settings.shuffle)
         sampler = ClipSampler(*drawn, *self._rank_and_world_size(), batch_size=settings.batch_size)
-        return _loader(
+        size = self._batches_per_update()
+        options: dict[str, Any] = {}
+        if settings.num_workers > 0:
+            # The workers fill up the next update's batches while those of this one are trained on.
+            ahead = max(2, -(-size // settings.num_workers))
+            options = {"persistent_workers": True, "prefetch_factor": ahead}
+        loader = _loader(
             self.train_dataset,
             settings.num_workers,
             batch_size=settings.batch_size,
             sampler=ResumableSampler(sampler, self._start_of_pass),
             collate_fn=collate_fn,
             drop_last=True,
-            persistent_workers=settings.num_workers > 0,
+            **options,
         )
+        return loader if size == 1 else UpdateLoader(loader, size, self._batches_left)
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return [batches of clips, whole videos] of this rank; fill-ups are None."""
@@ -185,6 +193,15 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self._start = Position(state_dict["epoch"], state_dict["clips"])
         self._seen_at_start = state_dict["samples_seen"]
         self._batches_at_start = state_dict["batches_seen"] // state_dict.get("rounds", 1) * self.rounds
+
+    def _batches_per_update(self) -> int:
+        # By hand, without a Trainer, nobody accumulates.
+        return 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+
+    def _batches_left(self) -> float:
+        """Return how many batches of this epoch each rank still trains on."""
+        clips = self.clips_per_epoch - self.position().clips
+        return clips * self.rounds / self._clips_per_step()
 
     def _sequence(self) -> dict[str, Any]:
         settings = self.config.dataset

@@ -104,6 +104,7 @@ class SAM2TrainingLoss(nn.Module):
         object_score_logits: Tensor | None = None,
         scored: Tensor | None = None,
         steps: Sequence[Step] | None = None,
+        update: Mapping[str, int] | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Return the total, or (total, components).
 
@@ -112,7 +113,9 @@ class SAM2TrainingLoss(nn.Module):
         mask they are the prompt itself, and score as a prediction. target_masks: [B,T,N,H,W], bool or 0 to
         1; brought to h x w by area where the sizes differ. valid_masks, scored: bool [B,T,N], all true by
         default; with `steps` alone, the entries that occur in a step are scored. iou_predictions and
-        object_score_logits: [B,T,N], used where no `steps` are given.
+        object_score_logits: [B,T,N], used where no `steps` are given. update: how many entries all batches of
+        an update have, by the names of `entries.Counts`; this batch's sums are divided by these numbers, so
+        that the losses of all its batches add up to the mean.
 
         Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal,
         iou_head and presence where their weight is not 0 and their inputs are given. One of the first
@@ -132,7 +135,7 @@ class SAM2TrainingLoss(nn.Module):
         with torch.autocast(pred_masks.device.type, enabled=False):
             if scored is None:
                 scored = is_tracked(pred_masks) if steps is None else entries_of(steps, pred_masks)
-            entries = find_entries(target_masks, valid_masks, scored, across_ranks=self.training)
+            entries = find_entries(target_masks, valid_masks, scored, self.training, update)
             names = [
                 name
                 for name, term in TERMS.items()
@@ -241,12 +244,13 @@ def batch_loss(
 ) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Any]]:
     """Return the loss of a batch, its components, and the model's outputs.
 
-    `model` is `SAM2Model`, or what takes and returns the same.
+    `model` is `SAM2Model`, or what takes and returns the same. A batch that carries the numbers of its
+    update is divided by these.
     """
     masks, valid = batch["masks"], batch["valid_masks"]
     seen = {"valid_masks": valid, "features": batch.get("features")}
     out = model(batch.get("images"), masks, batch["prompts"], **seen)
-    total, components = criterion(out, masks, valid, True)
+    total, components = criterion(out, masks, valid, True, update=batch.get("update"))
     return total, components, out
 
 

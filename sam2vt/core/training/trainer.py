@@ -26,6 +26,7 @@ from sam2vt.core.training.checkpoints.position import (
     batches_since_step,
     logs_this_step,
     makes_a_step,
+    resume_within_epoch,
     rewind_loops,
 )
 from sam2vt.core.training.checkpoints.restoring import follow_settings
@@ -42,6 +43,7 @@ from sam2vt.core.training.optim import (
 )
 from sam2vt.core.training.preflight import unscorable
 from sam2vt.core.training.ranks import reduced
+from sam2vt.core.training.updates import UpdateMeans
 from sam2vt.core.training.validation import BASELINE, LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError
@@ -72,6 +74,7 @@ class SAM2LightningModule(L.LightningModule):
         self.hold_first_scores: list[ObjectScore] | None = None
         self.components: dict[str, Tensor] = {}  # of the last training step's loss
         self.gradient_norm: Tensor | None = None  # of this update; set by a callback that has computed it
+        self.update_means = UpdateMeans()
         self._rows = ValidationRows()
         self._base: dict[str, str] | None = None  # the weights that the network started from
 
@@ -122,18 +125,26 @@ class SAM2LightningModule(L.LightningModule):
         return self.model(*args, **kwargs)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch of clips; `components` then holds its parts, detached scalars."""
+        """Return the loss of one batch of clips; `components` then holds its parts, detached scalars.
+
+        With gradient accumulation the components' mean over the batches of an update is the update's, and the
+        loss is what Lightning is to divide by the number of batches.
+        """
         self._seed_step()
         loss, components, _ = batch_loss(self, self.criterion, batch)
         if not loss.requires_grad:  # nothing was predicted: only objects prompted on the last frame
             loss = loss + sum(p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad)
-        scale = batch.get("loss_scale", 1.0)  # of a step's last, smaller batches
-        if scale != 1.0:
-            loss, components = loss * scale, {name: value * scale for name, value in components.items()}
+        if "update" in batch and self._is_fitted():
+            # The losses of an update's batches add up; Lightning divides each by the number of a full one.
+            loss = loss * self.trainer.accumulate_grad_batches
+            batches = batch["update"]["batches"]
+            components = {name: value * batches for name, value in components.items()}
         self.components = components
-        if self._is_fitted() and logs_this_step(self.trainer):
-            check_targets(batch["masks"])  # this step waits for the device anyway
-            self._log_components(components, len(batch["video_id"]))
+        if self._is_fitted():
+            self.update_means.add(components, completes=makes_a_step(self.trainer))
+            if logs_this_step(self.trainer):
+                check_targets(batch["masks"])  # this step waits for the device anyway
+                self._log_components(self.update_means.values, len(batch["video_id"]))
         return loss
 
     def configure_gradient_clipping(
@@ -238,6 +249,8 @@ class SAM2LightningModule(L.LightningModule):
                 load_weights(self.model.network, where)
             checkpoint["state_dict"] = {**self.state_dict(), **checkpoint["state_dict"]}
         follow_settings(checkpoint, self.model.network, self.config.optimizer)
+        if self._trainer is not None:
+            resume_within_epoch(self.trainer, checkpoint)
 
     def _load_model(self, weights: bool = True) -> None:
         with torch.random.fork_rng(devices=[]):  # random weights follow from the seed alone

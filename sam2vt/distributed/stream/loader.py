@@ -15,6 +15,7 @@ import numpy as np
 import ray.data
 
 from sam2vt.core.data.clips.collate import collate_fn
+from sam2vt.core.training.updates import counted_by_update
 from sam2vt.core.types import Batch
 from sam2vt.distributed.stream.plan import Division
 from sam2vt.distributed.stream.wire import POSITION, unpack_clips
@@ -28,7 +29,8 @@ class StreamLoader:
 
     Lightning asks for an iterator per epoch; each continues where the last one stopped, and after a resume
     the first one yields the rest of its epoch. Lightning's limit on training batches is part of the plan
-    already: an iterator ends where the rows of the next epoch begin.
+    already: an iterator ends where the rows of the next epoch begin. An update takes `steps_per_update`
+    steps of the plan, each in its rounds; its batches carry the numbers of all of them.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class StreamLoader:
         *,
         first_step: int = 0,
         prefetch: int = 2,
+        steps_per_update: int = 1,
     ) -> None:
         self.division, self.rank = division, rank
+        self._batches_per_update = steps_per_update * division.rounds
         self.batch = first_step * division.rounds  # the number of the next one, from the run's start
         self._open_shard, self._prefetch = open_shard, prefetch
         self._ready: Queue[Item] | None = None
@@ -52,13 +56,14 @@ class StreamLoader:
     def __iter__(self) -> Iterator[Batch]:
         plan, rounds = self.division.plan, self.division.rounds
         stop = min(plan.epoch_end(self.batch // rounds), plan.total_steps) * rounds
-        while self.batch < stop:
-            yield self._next_batch()
+        batches = (self._next_batch() for _ in range(self.batch, stop))
+        yield from counted_by_update(batches, self._batches_per_update)
 
     def start(self) -> None:
         """Start to read in the background, so that decoding runs while the model is built."""
         if self._ready is None:
-            self._ready = Queue(maxsize=max(1, self._prefetch))
+            # The next update's batches are read while those of this one are trained on.
+            self._ready = Queue(maxsize=max(self._batches_per_update, self._prefetch))
             Thread(target=self._read, args=(self._ready,), name="stream-reader", daemon=True).start()
 
     def close(self) -> None:
@@ -77,8 +82,6 @@ class StreamLoader:
                 f"the stream gave rank {self.rank} the rows {positions} at its batch {self.batch} instead of "
                 f"{expected}: the recorded position of the run would be wrong"
             )
-        if (scale := self.division.loss_scale(self.batch)) != 1.0:
-            batch["loss_scale"] = scale
         self.batch += 1
         return batch
 

@@ -113,14 +113,6 @@ class Division:
         step, share = divmod(batch, self.rounds * self.world_size)
         return self.plan.rows(step, share)[place] if share < self.plan.num_shares else BLANK
 
-    def loss_scale(self, batch: int) -> float:
-        """Return the weight of a round's mean loss: its part of the step's shares times the number of rounds.
-
-        An update averages over rounds: without the weight, rounds with fewer shares would count too much.
-        """
-        first = batch % self.rounds * self.world_size
-        return min(self.world_size, self.plan.num_shares - first) * self.rounds / self.plan.num_shares
-
 
 def plan_stream(config: Config, num_videos: int, clips_per_step: int | None = None) -> StreamPlan:
     """Return the stream of a run over `num_videos` videos.

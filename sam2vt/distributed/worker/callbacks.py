@@ -70,12 +70,13 @@ class PostProgress(L.Callback):
             self._stop = self._stop or ray.get(self._reply)
         return self._stop
 
-    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, *rest: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Post the step, with the loss where a step logs it."""
         if not trainer.is_global_zero:
             return
         if logs_this_step(trainer):  # the loggers wait for the device at these steps anyway
-            metrics = {"loss": float(outputs["loss"]), "clips/s": clips_per_second(trainer)}
+            loss = float(pl_module.update_means.values["total"])
+            metrics = {"loss": loss, "clips/s": clips_per_second(trainer)}
             self._post(trainer, {"phase": "training", "metrics": metrics})
         elif time.monotonic() - self._posted >= _POST_SECONDS:
             self._post(trainer, {"phase": "training"})

@@ -44,6 +44,7 @@ def train_on_worker(job: Job) -> RunSummary | None:
         context.get_world_rank(),
         first_step=start.step,
         prefetch=config.ray.prefetch_batches,
+        steps_per_update=config.trainer.accumulate_grad_batches,
     )
     loader.start()
     # Here and not above: the reader's thread waits for Ray Data while this loads torch.

@@ -202,7 +202,10 @@ class CountRounds(L.Callback):
         was = checkpoint[DATA_STATE].get("rounds", 1)
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counters in (progress["total"], progress["current"]):
-            counters.update({name: counters[name] // was * self._rounds for name in _COUNTERS})
+            # A checkpoint between two batches has not counted its last one as completed.
+            open_batches = counters["processed"] - counters["completed"]
+            counters.update(dict.fromkeys(_COUNTERS, counters["processed"] // was * self._rounds))
+            counters["completed"] -= open_batches
 
 
 def divided_trainer_kwargs(config: Config, division: Division) -> dict[str, Any]:

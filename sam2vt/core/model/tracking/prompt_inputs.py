@@ -84,6 +84,21 @@ def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[P
     return prompts
 
 
+def predicted_entries(prompts: PromptLists, shape: Sequence[int]) -> Tensor:
+    """Return bool [B, T, N], `shape`: where the model predicts a mask, before it has run.
+
+    From an object's first prompt on, but not on a frame where a mask prompt is the answer.
+    """
+    predicted = torch.zeros(tuple(shape), dtype=torch.bool)
+    for clip, given in enumerate(prompts):
+        placed = [(p.get("object_index", n), p.get("frame_index", 0), p["type"]) for n, p in enumerate(given)]
+        for slot in {slot for slot, *_ in placed}:
+            predicted[clip, min(frame for each, frame, _ in placed if each == slot) :, slot] = True
+        for slot, frame, kind in placed:
+            predicted[clip, frame, slot] &= kind != "mask"
+    return predicted
+
+
 def prompt_kind(prompt: Prompt) -> PromptKind:
     """Return what this prompt shares with others of one call; a box is two points."""
     if prompt["type"] == "mask":

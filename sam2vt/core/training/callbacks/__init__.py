@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 
 from sam2vt.config import Config
-from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
@@ -24,7 +23,7 @@ from sam2vt.core.training.callbacks.quarantine import Quarantine
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, ScoresCsv
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
-from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation
+from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation, StopWithoutProgress
 
 
 def _quarantine(config: Config) -> list[L.Callback]:
@@ -55,7 +54,7 @@ def early_stopping(config: Config) -> list[L.Callback]:
     patience = config.trainer.early_stopping_patience
     if patience is None:
         return []
-    return [EarlyStopping(MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False)]
+    return [StopWithoutProgress(patience)]
 
 
 # Lightning calls each hook of the callbacks in this order, so it decides what a hook finds done.

@@ -34,7 +34,9 @@ class LogLines(L.Callback):
         """Start the clock at the first batch."""
         self.meter.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, _: Any, outputs: Any, batch: Batch, *rest: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Batch, *rest: Any
+    ) -> None:
         """Log a line if one is due."""
         clips = clips_of_all_ranks(trainer, batch)
         self.meter.add(clips)
@@ -44,7 +46,8 @@ class LogLines(L.Callback):
         self._said = now
         log.info(
             "epoch %d, step %d of %s: loss %.4f, %.2f clips/s, %s left",
-            *(trainer.current_epoch, trainer.global_step, _total(trainer), float(outputs["loss"])),
+            *(trainer.current_epoch, trainer.global_step, _total(trainer)),
+            float(pl_module.update_means.values["total"]),
             *(self.meter.clips_per_second, self._time_left(trainer, clips)),
         )
 

@@ -10,6 +10,7 @@ import lightning as L
 from torch.utils.data import Sampler
 
 from sam2vt.core.data.clips.sampling import ClipSampler
+from sam2vt.core.training.checkpoints.store import DATA_STATE
 from sam2vt.core.types import SampleKey
 
 
@@ -72,6 +73,30 @@ def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
     for counters in (progress["total"], progress["current"]):
         for name in counters:
             counters[name] -= num_batches
+
+
+def resume_within_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Have Lightning continue the epoch in which a checkpoint was taken, whatever ended the run there.
+
+    Lightning counts an epoch that `max_steps` ended as complete, and with `max_steps` it takes every
+    checkpoint to be inside an epoch. Either way a resumed run would miss the rest of an epoch.
+    """
+    # From here on only the counters tell whether an epoch is complete.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    loops, position = checkpoint.get("loops", {}).get("fit_loop"), checkpoint.get(DATA_STATE)
+    if not loops or not position or not position["clips"]:
+        return
+    epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    if epochs["current"]["processed"] != epochs["current"]["ready"]:
+        return
+    # As in a checkpoint that is taken between two batches.
+    for progress in (epochs["total"], epochs["current"]):
+        progress["processed"] -= 1
+        progress["completed"] -= 1
+    for progress in (batches["total"], batches["current"]):
+        progress["completed"] -= 1
+    logged = loops.get("epoch_loop.state_dict", {})
+    logged.update({name: number - 1 for name, number in logged.items()})  # the last step is counted again
 
 
 class ResumableSampler(Sampler[SampleKey]):

@@ -6,7 +6,7 @@ An entry is (b,t,n): object n of clip b on frame t.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -46,14 +46,22 @@ class Entries(NamedTuple):
 
 
 def find_entries(
-    targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None, across_ranks: bool
+    targets: Tensor,
+    valid_masks: Tensor | None,
+    scored: Tensor | None,
+    across_ranks: bool,
+    update: Mapping[str, int] | None = None,
 ) -> Entries:
     """Return the entries of targets [B,T,N,H,W] that count: both masks (bool [B,T,N] or None) are true.
 
-    If `across_ranks`, starts a collective that `Entries.counts` completes.
+    If `across_ranks`, starts a collective that `Entries.counts` completes. `update` are the numbers of all
+    batches of this rank's update, in place of this batch's own.
     """
     counted, present = _counted_and_present(targets, valid_masks, scored)
-    numbers = torch.stack(_numbers(counted, present)).float()
+    if update is None:
+        numbers = torch.stack(_numbers(counted, present)).float()
+    else:
+        numbers = torch.tensor([float(update[name]) for name in Counts._fields], device=counted.device)
     # Asynchronous: the terms are computed while the ranks add their numbers up.
     several = across_ranks and dist.is_available() and dist.is_initialized()
     adding = dist.all_reduce(numbers, async_op=True) if several else None

@@ -23,6 +23,7 @@ from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.formats.packed import open_packed
 from sam2vt.core.data.writing.pack import PackOptions, pack
+from sam2vt.core.training.updates import counted_together
 from sam2vt.core.types import Batch, VideoRecord
 from sam2vt.distributed.stream.decode import ClipDecoder, DecodeJob
 from sam2vt.distributed.stream.loader import StreamLoader
@@ -182,10 +183,15 @@ def test_two_workers_share_the_steps_of_three(records: list[VideoRecord]) -> Non
     got = [list(loader) + list(loader) for loader in stream_loaders(records, plan, 2, first_step=1)]
     shares = [local_batches(records, plan, share)[1:] for share in range(3)]
     for step in range(steps):
-        assert_same(got[0][2 * step], {**shares[0][step], "loss_scale": pytest.approx(4 / 3)})
-        assert_same(got[1][2 * step], {**shares[1][step], "loss_scale": pytest.approx(4 / 3)})
-        assert_same(got[0][2 * step + 1], {**shares[2][step], "loss_scale": pytest.approx(2 / 3)})
+        first, second, third = (share[step] for share in shares)
+        updates = [got[rank][2 * step]["update"] for rank in (0, 1)]
+        assert_same(got[0][2 * step], {**first, "update": updates[0]})
+        assert_same(got[1][2 * step], {**second, "update": updates[1]})
+        assert_same(got[0][2 * step + 1], {**third, "update": updates[0]})
         assert not got[1][2 * step + 1]["valid_masks"].any()
+        # A rank's batches carry the numbers of all its rounds, the blank clip's none.
+        assert updates[0] == counted_together([first, third])[0]["update"]
+        assert updates[1] == {**counted_together([second])[0]["update"], "batches": 2}
     assert [len(batches) for batches in got] == [2 * steps, 2 * steps]
 
 

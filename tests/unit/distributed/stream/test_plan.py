@@ -103,18 +103,6 @@ def test_slots_come_in_the_order_in_which_ranks_take_turns(full: int, workers: i
             assert got == division.rows(batch, rank)
 
 
-@pytest.mark.parametrize(("full", "workers"), [(2, 1), (8, 7), (8, 3), (4, 4)])
-def test_every_share_weighs_the_same_in_an_update(full: int, workers: int) -> None:
-    """With as many objects in each share, the update is the mean over the shares."""
-    division = Division(plan_of(videos=11, world_size=full), workers)
-    weights = []
-    for batch in range(division.rounds):
-        shares = [s for rank in range(workers) if (s := division.share(batch, rank)) < full]
-        # The loss is a mean over the objects of a round; an update averages over the rounds.
-        weights += [division.loss_scale(batch) / division.rounds / len(shares)] * len(shares)
-    assert weights == pytest.approx([1 / full] * full)
-
-
 def test_a_resumed_run_keeps_its_clips_a_step() -> None:
     config = Config()
     config.dataset.clips_per_video = 10

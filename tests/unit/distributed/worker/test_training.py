@@ -62,3 +62,15 @@ def test_counters_follow_the_rounds_of_a_step(was: int, workers: int, expected: 
     }
     CountRounds(division(workers)[1]).on_load_checkpoint(None, None, checkpoint)  # type: ignore[arg-type]
     assert set(progress["total"].values()) == set(progress["current"].values()) == {expected}
+
+
+@pytest.mark.parametrize(("was", "workers", "expected"), [(1, 2, 14), (2, 4, 3)])
+def test_a_batch_that_is_not_completed_stays_one(was: int, workers: int, expected: int) -> None:
+    counters = {"ready": 7, "started": 7, "processed": 7, "completed": 6}
+    progress = {"total": dict(counters), "current": dict(counters), "is_last_batch": False}
+    checkpoint = {
+        "SAM2LightningDataModule": {"rounds": was},
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": progress}},
+    }
+    CountRounds(division(workers)[1]).on_load_checkpoint(None, None, checkpoint)  # type: ignore[arg-type]
+    assert progress["total"] == {name: expected - (name == "completed") for name in counters}

@@ -12,7 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.checkpoints.position import makes_a_step
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.core.training.updates import UpdateMeans
 
 
 class OneWeight(L.LightningModule):
@@ -23,6 +25,7 @@ class OneWeight(L.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.scores = list(scores or [])
         self.num_validations = 0
+        self.update_means = UpdateMeans()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -30,6 +33,7 @@ class OneWeight(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         loss = ((self.weight - batch["target"]) ** 2).mean()
         self.components = {"bce": loss.detach(), "total": loss.detach()}
+        self.update_means.add(self.components, completes=makes_a_step(self.trainer))
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

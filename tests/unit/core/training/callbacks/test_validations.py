@@ -5,7 +5,11 @@ import torch
 from lightning import Callback
 
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, read_rows
-from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation
+from sam2vt.core.training.callbacks.validations import (
+    FinalValidation,
+    FirstValidation,
+    StopWithoutProgress,
+)
 
 
 class Record(Callback):
@@ -90,6 +94,36 @@ def test_a_run_that_was_validated_at_its_end_goes_on_as_without(fit, one_weight,
     assert weights[0] == weights[1]
     validated = [[step for step, *_ in rows(tmp_path / name)] for name in ("with", "without")]
     assert validated[0] == sorted({5, *validated[1]})
+
+
+def test_weights_that_did_not_change_are_not_validated_again(fit, one_weight, tmp_path) -> None:
+    """Nor does early stopping count them: it would end this run before its first update."""
+    module, stopping = one_weight([0.1, 0.3, 0.2, 0.2]), StopWithoutProgress(patience=2)
+    callbacks = [FinalValidation(), ResultsCsv(tmp_path / "results.csv"), stopping, FirstValidation()]
+    settings = {"accumulate_grad_batches": 4, "val_check_interval": 1, "max_epochs": 3}
+    trainer = fit(module, callbacks, [1.0] * 8, **settings)
+    assert [step for step, *_ in rows(tmp_path)] == [0, 1, 2, 3]
+    assert trainer.global_step == 3
+    assert stopping.wait_count == 2
+
+
+def test_the_end_of_a_run_counts_only_where_a_validation_was_due(fit, one_weight, saver, tmp_path) -> None:
+    for max_steps, counted in ((4, 1), (6, 2)):
+        stopping = StopWithoutProgress(patience=9)
+        callbacks = [FinalValidation(), stopping, FirstValidation(), saver(tmp_path / str(max_steps))]
+        fit(one_weight(), callbacks, max_epochs=-1, max_steps=max_steps)
+        assert stopping.wait_count == counted
+
+
+def test_a_resumed_run_has_its_own_patience(fit, one_weight, saver, tmp_path) -> None:
+    stopping = StopWithoutProgress(patience=1)
+    fit(one_weight(), [stopping, saver(tmp_path)], max_epochs=9)
+    assert stopping.wait_count == 1
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    assert [name for name in state if name.startswith("EarlyStopping{")]
+    resumed = StopWithoutProgress(patience=3)
+    trainer = fit(one_weight(), [resumed], max_epochs=9, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert (resumed.patience, resumed.wait_count, trainer.global_step) == (3, 3, 12)
 
 
 @pytest.mark.parametrize("callback", [FirstValidation, FinalValidation])

@@ -9,6 +9,7 @@ from sam2vt.core.training.checkpoints.position import (
     Position,
     ResumableSampler,
     batches_since_step,
+    resume_within_epoch,
     rewind_loops,
 )
 
@@ -69,6 +70,30 @@ def test_batches_since_step(ready, is_last, expected) -> None:
     fit_loop = SimpleNamespace(epoch_loop=epoch_loop)
     trainer = SimpleNamespace(fit_loop=fit_loop, num_training_batches=8, accumulate_grad_batches=3)
     assert batches_since_step(trainer) == expected
+
+
+def counted(**counters: int) -> dict[str, dict[str, int]]:
+    return {"total": dict(counters), "current": dict(counters)}
+
+
+@pytest.mark.parametrize(
+    ("clips", "processed", "expected"),
+    [
+        (4, 2, (1, 6)),  # ended by max_steps, within its second epoch: Lightning has counted it
+        (0, 2, (2, 7)),  # at its end
+        (4, 1, (1, 7)),  # saved between two batches of it
+    ],
+)
+def test_an_epoch_that_max_steps_ended_is_open_again(clips, processed, expected) -> None:
+    epochs = counted(ready=2, started=2, processed=processed, completed=processed)
+    batches = counted(ready=7, started=7, processed=7, completed=7)
+    loops = {"epoch_progress": epochs, "epoch_loop.batch_progress": batches}
+    checkpoint = {"loops": {"fit_loop": loops}, "SAM2LightningDataModule": {"clips": clips}}
+    trainer = SimpleNamespace(fit_loop=SimpleNamespace())
+    resume_within_epoch(trainer, checkpoint)
+    for which in ("total", "current"):
+        assert (epochs[which]["processed"], batches[which]["completed"]) == expected
+    assert not trainer.fit_loop._iteration_based_training()
 
 
 def test_rewind_loops() -> None:

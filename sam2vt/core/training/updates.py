@@ -1,0 +1,78 @@
+"""The batches of one optimizer step, counted together, so that their gradients are those of one large batch.
+
+The loss is a mean over entries. In a mean of the means of batches, an object would weigh more the fewer there
+are in its batch. So each batch carries the numbers of its whole update, by which its sums are divided.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from math import inf
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sam2vt.core.model.tracking.prompt_inputs import predicted_entries
+from sam2vt.core.training.loss_terms.entries import count_entries
+from sam2vt.core.types import Batch
+
+
+def counted_by_update(batches: Iterator[Batch], size: int, left: float = inf) -> Iterator[Batch]:
+    """Yield the batches with the numbers of their update, of `size` batches each and from its start on.
+
+    Only the next `left` batches are trained on: the last update has those of them that remain. The batches of
+    one update are held at once. With a size of 1 they stay as they are.
+    """
+    if size == 1:
+        yield from batches
+        return
+    while update := list(islice(batches, int(min(size, left)))):
+        left -= len(update)
+        yield from counted_together(update)
+
+
+def counted_together(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """Return the batches of one update of this rank; `update` of each are their number and their entries."""
+    numbers: Counter[str] = Counter()
+    for batch in batches:
+        scored = predicted_entries(batch["prompts"], batch["valid_masks"].shape)
+        numbers.update(count_entries(batch["masks"], batch["valid_masks"], scored))
+    return [Batch(**{**batch, "update": {**numbers, "batches": len(batches)}}) for batch in batches]
+
+
+class UpdateLoader:
+    """A loader's batches, counted by update. `left` tells how many of the epoch's are still trained on."""
+
+    def __init__(self, loader: DataLoader, size: int, left: Callable[[], float]) -> None:
+        self.loader, self.size, self.left = loader, size, left
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator asks for `left` with its first batch: only then does Lightning know how many there are.
+        yield from counted_by_update(iter(self.loader), self.size, self.left())
+
+
+class UpdateMeans:
+    """Means of the loss's components over the batches of the current update."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Tensor]] = []
+        self._is_complete = False
+
+    def add(self, components: dict[str, Tensor], completes: bool) -> None:
+        """Add a batch; it is the first of its update where the one before completed an update."""
+        self._parts = [*([] if self._is_complete else self._parts), components]
+        self._is_complete = completes
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """The mean of each component, a scalar."""
+        first, *others = self._parts
+        if not others:
+            return first
+        return {name: torch.stack([part[name] for part in self._parts]).mean(0) for name in first}
