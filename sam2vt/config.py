@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from sam2vt.data_config import BY_COLOUR as BY_COLOUR
 from sam2vt.data_config import READING as READING
@@ -24,6 +24,7 @@ from sam2vt.settings import (
     Rule,
     above,
     at_least,
+    default_of,
     follow,
     is_given,
     make_pair,
@@ -35,7 +36,8 @@ from sam2vt.settings import (
     within,
 )
 
-# OmegaConf reads the annotations below: it needs typing's Dict, List, Optional and Tuple spelled out.
+# OmegaConf reads the annotations below: it needs typing's Dict, List, Optional, Tuple and Union spelled out,
+# and makes a float of an integer where only a float is named.
 # Sections whose defaults follow others' (`@remember_given`) tell a given value from a default one.
 
 _FRACTION = Rule(lambda v: 0 < v < 1, "above 0 and below 1")
@@ -121,6 +123,11 @@ class ModelConfig:
         "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
+    postprocessing: str = setting(
+        "stock",
+        "Masks on whole videos: stock: as SAM 2's video predictor makes them; none: as in training.",
+        one_of("stock", "none"),
+    )
     adapter: str = setting("none", "Small parameters trained beside frozen weights.", one_of(*ADAPTED_PARTS))
     adapter_settings: Optional[Dict[str, Any]] = setting(None, "The adapter's own settings, a mapping.")
 
@@ -199,13 +206,17 @@ class TrainerConfig:
     max_epochs: int = setting(10, "Epochs after which the run ends.", _limit("epochs"))
     gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
     accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1, "batches"))
-    limit_train_batches: float = setting(1.0, "Batches per epoch: a float is a share of them.", AMOUNT)
-    limit_val_batches: float = setting(
+    limit_train_batches: Union[int, float] = setting(
+        1.0, "Batches per epoch: a float is a share of them.", AMOUNT
+    )
+    limit_val_batches: Union[int, float] = setting(
         1.0,
         "Validation batches and videos, in the same way.",
         Rule(lambda v: v == 0 or AMOUNT.fits(v), f"{AMOUNT.text}; 0 for no validation"),
     )
-    val_check_interval: float = setting(1.0, "Share of an epoch, or batches, per validation.", AMOUNT)
+    val_check_interval: Union[int, float] = setting(
+        1.0, "Share of an epoch, or batches, per validation.", AMOUNT
+    )
     num_sanity_val_steps: int = setting(0, "Validation batches before training; -1: all.", at_least(-1))
     enable_checkpointing: bool = setting(True, "Write checkpoints.")
     enable_progress_bar: bool = setting(True, "Draw a progress bar in a terminal.")
@@ -315,6 +326,8 @@ class Config:
             if is_dataclass(kind) and not isinstance(section, kind):  # type: ignore[arg-type]
                 text = f"must be a {kind.__name__}; load_config reads mappings"  # type: ignore[union-attr]
                 raise ConfigError(f"{name}={section!r}: {text}")
+        if self.output_dir == default_of(Config, "output_dir"):
+            self.output_dir = f"runs/{self.name}"
         self.model = follow(self.model, "max_objects", self.max_objects)
         given = [
             each.image_size[0] for each in (self.dataset, self.valdataset) if is_given(each, "image_size")

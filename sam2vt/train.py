@@ -112,9 +112,16 @@ def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: A
         logging.getLogger("lightning").handlers.clear()  # it would say everything twice
     arguments = {**trainer_kwargs(config), **replaced}
     try:
-        return L.Trainer(callbacks=list(callbacks), **arguments)
+        trainer = L.Trainer(callbacks=list(callbacks), **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {error}") from error
+    if trainer.precision != arguments["precision"]:  # Lightning replaces what a device cannot do
+        asked, accelerator = arguments["precision"], arguments["accelerator"]
+        raise ConfigError(
+            f"trainer.precision={asked!r} with trainer.accelerator={accelerator!r}: fp16 needs a GPU, this "
+            f"would train in {trainer.precision} on {trainer.strategy.root_device}; use bf16-mixed or 32-true"
+        )
+    return trainer
 
 
 def trainer_kwargs(config: Config) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_data, count, records_of
 from sam2vt.config import ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import ConfigError
-from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, require
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of, require
 
 if TYPE_CHECKING:
     from sam2vt.core.evaluation.jf import ObjectScore
@@ -35,6 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
     parser.add_argument("--network", help="the network's YAML, for weights alone")
     parser.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
+    parser.add_argument(
+        "--postprocessing",
+        choices=choices(ModelConfig, "postprocessing"),
+        default=default_of(ModelConfig, "postprocessing"),
+        help="masks as SAM 2's video predictor makes them, or as in training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resize",
+        choices=("area", "stock"),
+        default="area",
+        help="frames resized as in training, or as SAM 2's predictor does (default: %(default)s)",
+    )
     parser.add_argument("--base", help="where the weights that the training started from are now, if moved")
     parser.add_argument("--all-frames", action="store_true", help="score first and last frames too")
     parser.add_argument("--overlays", type=count, default=4, help="videos to draw (default: %(default)s)")
@@ -79,6 +91,7 @@ def _evaluate(options: argparse.Namespace, folder: Path) -> None:
     # The data is read first: its faults are found in seconds, while a checkpoint may be fetched for minutes.
     records = records_of(options)
     how = {"device": options.device, "config_path": options.network, "image_size": options.image_size}
+    how["postprocessing"] = options.postprocessing
     model = load_model(pinned(options.checkpoint), **how, base=options.base)
     scores, baseline = _score_videos(model, records, options, folder)
     write_scores_csv(folder / "scores.csv", scores, baseline)
@@ -93,12 +106,14 @@ def load_model(
     config_path: str | None = None,
     image_size: int | None = None,
     base: str | None = None,
+    postprocessing: str = "stock",
 ) -> SAM2Model:
     """Return the model of a checkpoint, in eval mode.
 
     A training checkpoint knows its network; weights alone take `config_path`, or the YAML of their name
     beside them, as `sam2vt export` writes it. `image_size` replaces the size it was trained or made for;
     `base` is where the checkpoint that the training started from is now, if it was moved.
+    `postprocessing` is that of `ModelConfig`, whatever the training had.
     """
     from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
     from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -108,13 +123,14 @@ def load_model(
         yaml = config_path or _yaml_beside(checkpoint)
         made_for, num_maskmem = _sizes_of(yaml)
         size = image_size or made_for
-        model = SAM2Model(checkpoint, yaml, device=device, image_size=size, num_maskmem=num_maskmem)
+        how: dict[str, Any] = {"device": device, "image_size": size, "num_maskmem": num_maskmem}
+        model = SAM2Model(checkpoint, yaml, postprocessing=postprocessing, **how)
     elif config_path is not None:
         text = f"is a training checkpoint and knows its network; leave {config_path} out"
         raise ConfigError(f"{checkpoint} {text}")
     else:
         config = from_dict(saved).model
-        config.checkpoint_path, config.device = checkpoint, device
+        config.checkpoint_path, config.device, config.postprocessing = checkpoint, device, postprocessing
         config.image_size = image_size or config.image_size
         model = build_from_config(config)
         model.trainable_modules = None  # nothing trains here
@@ -157,7 +173,8 @@ def _score_videos(
     baseline: list[ObjectScore] = []
     for number, record in enumerate(records, start=1):
         recorder = OverlayRecorder(record) if number <= options.overlays else None
-        result = evaluate_video(model, record, *common, on_frame=recorder)
+        as_stock = options.resize == "stock"
+        result = evaluate_video(model, record, *common, on_frame=recorder, resize_as_stock=as_stock)
         # In a video where little moves, the first mask repeated scores high, too.
         held = hold_first_mask(record, *common)
         scores += result.scores

@@ -104,7 +104,7 @@ def _section(name: str) -> Iterator[str]:
 def _type(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Union:
-        return f"{_type(arguments[0])} or null"
+        return " or ".join("null" if each is type(None) else _type(each) for each in arguments)
     if origin is dict:
         return f"mapping to {_type(arguments[1])}"
     if origin in (list, tuple):

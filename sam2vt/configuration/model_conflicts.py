@@ -53,6 +53,10 @@ def _architecture(config: Config, report: Report) -> None:
     if has_code and model.max_obj_ptrs_in_encoder == 1:
         text = "the time code is a share of the longest distance, which is 0 here; take at least 2"
         report.clash("model.max_obj_ptrs_in_encoder", "model.add_tpos_enc_to_obj_ptrs", text)
+    of_past_only = not config.dataset.datasets and config.dataset.max_conditioning_frames == 1
+    if has_code and of_past_only and not model.use_signed_tpos_enc_to_obj_ptrs:
+        text = "all pointers are of past frames, whose code is the same; leave it true, or prompt more frames"
+        report.clash("model.use_signed_tpos_enc_to_obj_ptrs", "dataset.max_conditioning_frames", text)
     if model.num_correction_clicks > 0 and set(config.dataset.prompt_types) == {"mask"}:
         text = "only objects prompted by points or boxes are corrected; add point or box"
         report.clash("model.num_correction_clicks", "dataset.prompt_types", text)

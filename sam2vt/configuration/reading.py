@@ -87,7 +87,8 @@ def convert(value: Any, hint: Any, where: str) -> tuple[Any, list[Fault]]:
     if is_dataclass(hint):
         return read(hint, value, f"{where}.")  # type: ignore[arg-type]
     if origin is Union:
-        inner = next(a for a in arguments if a is not type(None))
+        # An integer is a number and stays one, so that float stands for both.
+        inner = float if float in arguments else next(a for a in arguments if a is not type(None))
         return (None, []) if value is None else convert(value, inner, where)
     if isinstance(value, str) and (origin in (list, tuple, dict) or hint is Any):
         value = _container(value)

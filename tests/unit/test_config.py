@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from omegaconf import OmegaConf
@@ -15,7 +15,7 @@ from sam2vt.configuration.loading import from_dict, load_config, to_dict, valida
 from sam2vt.configuration.names import setting_names
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
-from sam2vt.settings import one_of, settings_of, value_at
+from sam2vt.settings import one_of, settings_of, types_of, value_at, walk
 
 
 @pytest.fixture
@@ -142,6 +142,31 @@ def test_an_integer_is_a_number_and_stays_one(settings: dict[str, Any]) -> None:
     config = load_config(change(settings, {"trainer.limit_train_batches": 1, "optimizer.lr": 1}))
     assert type(config.trainer.limit_train_batches) is int
     assert config.optimizer.lr == 1
+
+
+def test_a_structured_configuration_keeps_integers(settings: dict[str, Any]) -> None:
+    """OmegaConf makes 1.0, all of an epoch, of 1, a batch, where a field is a float alone."""
+    structured = OmegaConf.structured(Config)
+    both = [name for name, owner, own in walk(Config) if {int, float} <= set(get_args(types_of(owner)[own]))]
+    assert len(both) == 3
+    for name in both:
+        OmegaConf.update(structured, name, 1)
+        assert type(OmegaConf.select(structured, name)) is int
+        OmegaConf.update(structured, name, 0.5)
+        assert OmegaConf.select(structured, name) == 0.5
+
+
+def test_no_float_means_something_else_than_the_integer(settings: dict[str, Any]) -> None:
+    floats = [(owner, own) for _, owner, own in walk(Config) if types_of(owner)[own] is float]
+    assert len(floats) > 20
+    for owner, own in floats:
+        fits = settings_of(owner)[own].allowed.fits
+        assert [fits(n) for n in (0, 1, 2)] == [fits(n) for n in (0.0, 1.0, 2.0)], own
+
+
+def test_the_run_folder_follows_the_name() -> None:
+    assert Config(name="mine").output_dir == "runs/mine"
+    assert Config(name="mine", output_dir="elsewhere").output_dir == "elsewhere"
 
 
 WRONG_VALUES = [
@@ -318,6 +343,10 @@ CONFLICTS = [
     (
         {"model.encoder_precision": "bf16", "trainer.precision": "bf16-mixed"},
         ("model.encoder_precision", "trainer.precision"),
+    ),
+    (
+        {"model.use_signed_tpos_enc_to_obj_ptrs": False},
+        ("model.use_signed_tpos_enc_to_obj_ptrs", "dataset.max_conditioning_frames"),
     ),
     ({"model.max_objects": 4}, ("model.max_objects", "max_objects")),
     ({"dataset.image_size": [256, 256]}, ("dataset.image_size", "model.image_size")),
@@ -510,6 +539,7 @@ ALLOWED = [
     {"dataset.num_of_pos_points": 3, "dataset.num_of_neg_points": 2, "dataset.include_center_point": True},
     {"model.num_correction_clicks": 7, "model.correction_from_gt": 0.5},
     {"model.bptt_frames": 2},
+    {"model.use_signed_tpos_enc_to_obj_ptrs": False, "dataset.max_conditioning_frames": 2},
     {"model.trainable_modules": ["*"], "optimizer.encoder_lr": 1e-6, "optimizer.layer_decay": 0.9},
     {"model.trainable_modules": ["*.blocks.1?"], "optimizer.layer_decay": 0.9},
     {"model.trainable_modules": ["image_encoder.trunk.blocks.11"], "optimizer.layer_decay": 0.9},

@@ -55,6 +55,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can train in fp16")
+def test_fp16_is_refused_where_lightning_would_train_in_bf16(config: Config) -> None:
+    config.trainer.accelerator, config.trainer.precision = "auto", "16-mixed"
+    message = r"trainer\.precision='16-mixed' with trainer\.accelerator='auto': fp16 needs a GPU.*bf16-mixed"
+    with pytest.raises(ConfigError, match=message):
+        train.create_trainer(config, [])
+
+
 def test_logging_has_the_level_asked_for_and_one_handler(
     package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

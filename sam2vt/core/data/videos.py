@@ -20,11 +20,13 @@ def first_prompts(
     image_size: int | tuple[int, int],
     generator: PromptGenerator,
     rng: np.random.Generator,
+    as_stock: bool = False,
 ) -> tuple[list[Prompt], list[int]]:
     """Return each object's prompt on its first visible frame, and the objects' ids in order.
 
     `frame_index` of a prompt counts from `record.frames.start`, its coordinates are those of the model's
     input. Masks are read until all objects that the record names have been seen, one frame at a time.
+    `as_stock` as for `resize_mask`.
     Raises DataError if no object is ever visible.
     """
     prompts: dict[int, Prompt] = {}
@@ -34,7 +36,8 @@ def first_prompts(
             break
         for object_id, mask in load_masks(record, index).items():
             if object_id not in prompts:
-                prompt = generator.generate_prompts(resize_mask(mask, _size(image_size)), rng=rng)
+                resized = resize_mask(mask, _size(image_size), as_stock)
+                prompt = generator.generate_prompts(resized, rng=rng)
                 prompt["frame_index"] = index - record.frames.start
                 prompts[object_id] = prompt
     if not prompts:
@@ -49,11 +52,14 @@ def first_prompts(
     return [prompts[object_id] for object_id in object_ids], object_ids
 
 
-def video_frames(record: VideoRecord, image_size: int | tuple[int, int]) -> Iterator[torch.Tensor]:
-    """Yield the frames of `record.frames` in order, uint8 [3, H, W] at the model's size, in constant
-    memory.
+def video_frames(
+    record: VideoRecord, image_size: int | tuple[int, int], as_stock: bool = False
+) -> Iterator[torch.Tensor]:
+    """Yield the frames of `record.frames` in order, uint8 [3, H, W] at the model's size, in constant memory.
+
+    `as_stock` as for `resize_frame`.
     """
-    for frame in iterate_frames(record, size=_size(image_size)):
+    for frame in iterate_frames(record, _size(image_size), as_stock):
         yield torch.from_numpy(frame).permute(2, 0, 1).contiguous()
 
 

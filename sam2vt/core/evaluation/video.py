@@ -84,18 +84,20 @@ def evaluate_video(
     seed: int,
     score_first_and_last: bool = False,
     on_frame: OnFrame | None = None,
+    resize_as_stock: bool = False,
 ) -> VideoResult:
     """Prompt each object where it is first visible, track it to the end, and score J and F.
 
     The prompts follow from (seed, video id) alone. Predictions are resized to the video's size, and a
     pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
+    `resize_as_stock` resizes frames and mask prompts as SAM 2's video predictor does.
     Raises DataError where frames or masks cannot be read.
     """
-    scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
+    scorer = _Scorer(record, image_size, generator, seed, score_first_and_last, resize_as_stock)
     images: dict[int, Tensor] = {}  # that the model has taken and not yet predicted, for `on_frame`
 
     def frames() -> Iterator[Tensor]:
-        for i, frame in enumerate(video_frames(record, image_size)):
+        for i, frame in enumerate(video_frames(record, image_size, resize_as_stock)):
             if on_frame is not None:
                 images[i] = frame
             yield frame
@@ -140,13 +142,20 @@ class _Scorer:
     """The prompts of a video, and a `VideoScore` that knows which objects count on which frame."""
 
     def __init__(
-        self, record: VideoRecord, image_size: int, generator: PromptGenerator, seed: int, both_ends: bool
+        self,
+        record: VideoRecord,
+        image_size: int,
+        generator: PromptGenerator,
+        seed: int,
+        both_ends: bool,
+        resize_as_stock: bool = False,
     ) -> None:
         self._started = time.perf_counter()
         # By the video's own name: whichever rank scores it, and in whichever order, prompts are the same.
         rng = np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
         self._record = record
-        self.prompts, self.object_ids = first_prompts(record, image_size, generator, rng)
+        drawn = first_prompts(record, image_size, generator, rng, resize_as_stock)
+        self.prompts, self.object_ids = drawn
         self.given: dict[int, int] = {}  # object id -> index in the video of its first prompt's frame
         for place, prompt in enumerate(self.prompts):
             object_id = self.object_ids[prompt.get("object_index", place)]

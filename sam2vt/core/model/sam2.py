@@ -63,6 +63,7 @@ class SAM2Model(nn.Module):
         encoder_precision: str | None = None,
         memory_dropout: float | None = None,
         speedups: str = "auto",
+        postprocessing: str = "stock",
         adapter: str = adapters.NONE,
         adapter_settings: Mapping[str, Any] | None = None,
         compile: Sequence[str] = (),
@@ -97,6 +98,7 @@ class SAM2Model(nn.Module):
         self.encoder_precision = encoder_precision
         self.memory_dropout = memory_dropout
         self.speedups = speedups
+        self.postprocessing = postprocessing
         self.adapter = adapter
         self.adapter_settings = dict(adapter_settings or {})
         self.compiled_parts = tuple(compile)
@@ -271,8 +273,10 @@ class SAM2Model(nn.Module):
         """Track objects through a whole video, one frame in memory at a time.
 
         `frames` yields [3, H, W] images in order, uint8 or normalised; `prompts` carry `object_index` and
-        `frame_index` in the video. Frames are seen in time order, so that a later prompt of an object
-        does not reach back. Runs in eval mode, with SAM 2's object-score gate.
+        `frame_index` in the video. Frames are seen in time order: an object is tracked from its first prompt
+        on, and a later prompt of it does not reach back, as it does within a clip of `forward`. Runs in eval
+        mode, with SAM 2's object-score gate. With `postprocessing` "stock" masks and memory are made as by
+        SAM 2's video predictor; with "none" as by `forward`.
         """
         self._require_network()
         was_training = self.training
@@ -280,7 +284,9 @@ class SAM2Model(nn.Module):
         try:
             objects = pack_objects([prompts], num_frames, self.image_size)
             # Compiled parts run eagerly while the model has a frame, not while the caller has it.
-            yield from track_video(self.network, self.encode, frames, objects, num_frames, self._running)
+            rules = TrackingRules(as_stock=self.postprocessing == "stock")
+            given = (self.network, self.encode, frames, objects, num_frames, self._running, rules)
+            yield from track_video(*given)
         finally:
             self.train(was_training)
 

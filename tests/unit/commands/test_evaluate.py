@@ -49,6 +49,21 @@ def test_exported_weights_score_as_the_checkpoint_does(
     assert float(tables[0][-1]["J"]) > 0
 
 
+def test_postprocessing_and_resizing_are_stocks_or_ours(
+    sample: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Two options, each of which changes the masks; the default is the predictor's post-processing."""
+    scores = {}
+    for given in ([], ["--postprocessing=stock"], ["--postprocessing=none"], ["--resize=stock"]):
+        out = tmp_path / "-".join(["scores", *given])
+        arguments = [str(checkpoint), str(sample), "--out", str(out), "--device", "cpu", "--overlays", "0"]
+        cli.main(["evaluate", *arguments, "--all-frames", "--prompt", "box", "--image-size", "32", *given])
+        scores["".join(given)] = read_scores(out)
+    assert scores[""] == scores["--postprocessing=stock"]
+    assert scores[""] != scores["--postprocessing=none"]
+    assert scores[""] != scores["--resize=stock"]
+
+
 def test_evaluate_refuses_weights_without_a_network(
     sample: Path, tmp_path: Path, exit_code: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

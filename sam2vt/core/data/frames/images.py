@@ -116,11 +116,16 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear."""
+def resize_frame(frame: np.ndarray, size: tuple[int, int], as_stock: bool = False) -> np.ndarray:
+    """Return a frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear.
+
+    `as_stock` takes Pillow's bicubic filter, with which SAM 2's video predictor loads images.
+    """
     height, width = frame.shape[:2]
     if (height, width) == tuple(size):
         return frame
+    if as_stock:
+        return np.asarray(Image.fromarray(frame).resize((size[1], size[0])))
     shrinks = size[0] <= height and size[1] <= width
     # Linear sampling of a shrinking frame skips pixels, and edges flicker.
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -154,14 +159,18 @@ def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.repeat(gray[..., None], 3, axis=2)
 
 
-def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_mask(mask: np.ndarray, size: tuple[int, int], as_stock: bool = False) -> np.ndarray:
     """Return a mask at another size: bool [h, w] -> bool [H, W], `size` being (H, W) in pixels.
 
     A pixel belongs to the object where the object covers at least half of it. An object too small to
     cover half of any pixel keeps the pixels that it covers most: resizing never makes an object vanish.
+    `as_stock` weighs the pixels as SAM 2's video predictor does with a mask prompt.
     """
     if mask.shape == tuple(size):
         return mask.copy()
+    if as_stock:
+        weights = Image.fromarray(mask.astype(np.float32)).resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(weights) >= min(0.5, np.asarray(weights).max())
     coverage: np.ndarray = mask.astype(np.float32)
     # Sides that shrink first, by area, then those that grow: linear sampling alone skips thin objects.
     smaller = (min(size[0], mask.shape[0]), min(size[1], mask.shape[1]))

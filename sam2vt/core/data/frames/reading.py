@@ -39,9 +39,14 @@ def read_frames(
     return frames
 
 
-def iterate_frames(record: VideoRecord, size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
-    """Yield each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory."""
-    for _, frame in _frames_of(record, record.frames, size):
+def iterate_frames(
+    record: VideoRecord, size: tuple[int, int] | None = None, as_stock: bool = False
+) -> Iterator[np.ndarray]:
+    """Yield each frame of `record.frames` in order, uint8 RGB [h, w, 3], one at a time in constant memory.
+
+    `as_stock` as for `resize_frame`.
+    """
+    for _, frame in _frames_of(record, record.frames, size, as_stock):
         yield frame
 
 
@@ -83,7 +88,7 @@ def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataEr
 
 
 def _frames_of(
-    record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None
+    record: VideoRecord, targets: Sequence[int], size: tuple[int, int] | None, as_stock: bool = False
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (index, pixels) of ascending frame indices."""
     source = video_source(record)
@@ -97,7 +102,7 @@ def _frames_of(
                 file=_file_of(record, index),
                 frame=index,
             )
-        yield index, frame if size is None else resize_frame(frame, size)
+        yield index, frame if size is None else resize_frame(frame, size, as_stock)
 
 
 def _images_of(record: VideoRecord, targets: Sequence[int]) -> Iterator[tuple[int, str, np.ndarray]]:

@@ -16,6 +16,7 @@ from sam2vt.core.model.tracking.features import FrameFeatures, as_map
 from sam2vt.core.model.tracking.heads import Decoded, DecoderStep
 from sam2vt.core.model.tracking.memory import Entry, MemoryBank, Selection
 from sam2vt.core.model.tracking.memory_attention import attend_memory, read_memory
+from sam2vt.core.model.tracking.postprocessing import as_stored, fill_holes
 from sam2vt.core.model.tracking.prompt_inputs import mask_inputs, point_inputs, prompt_kind
 from sam2vt.core.types import Prompt
 
@@ -34,6 +35,7 @@ class TrackingRules:
     bptt_frames: int | None = None
     click_sampler: ClickSampler | None = None
     pad_memory: bool = False  # to one shape for all frames
+    as_stock: bool = False  # masks and memory as SAM 2's video predictor has them
     recompute: tuple[str, ...] = ()  # parts of the network that the backward pass recomputes
 
 
@@ -105,6 +107,8 @@ class FrameCall:
             align_corners=False,
             antialias=True,
         )
+        # SAM2Train remembers the mask as given, the predictor as it shows it.
+        remembered = heads.upsample(low_res, network.image_size) if self.run.rules.as_stock else high_res
         visible = masks.flatten(1).any(dim=1, keepdim=True)
         score = visible.float() * 20.0 - 10.0
         entry = None
@@ -117,7 +121,7 @@ class FrameCall:
                 pointer = self._pointer(decoded, visible if self._presence_is_given else own)
                 if network.pred_obj_scores:
                     pointer = heads.mix_no_object(network, pointer, visible.float())
-            entry = self._memory_entry(high_res, pointer, visible, False)
+            entry = self._memory_entry(remembered, pointer, visible, self.run.rules.as_stock)
         ones = torch.ones(len(prompts), device=self.rows.device)
         output = FrameOutput(self.rows, low_res[:, 0], high_res[:, 0], ones, score[:, 0], False, [])
         return output, entry
@@ -135,14 +139,17 @@ class FrameCall:
         for _ in range(rules.num_clicks if self.corrected else 0):
             decoded, points = self._correct(decoded, points, pixels, fine)
             steps.append(self._step(decoded))
+        shown = fill_holes(decoded.masks) if rules.as_stock else decoded.masks
+        if prompted:  # the memory of other frames keeps its holes
+            decoded = decoded._replace(masks=shown)
         present = self._present(decoded.object_score_logits)
         high_res = heads.upsample(decoded.masks, network.image_size)
-        shown = decoded.object_score_logits > 0
+        visible = decoded.object_score_logits > 0
         gated = rules.gate_outputs and network.pred_obj_scores
         output = FrameOutput(
             self.rows,
-            (heads.gate(decoded.masks, shown) if gated else decoded.masks)[:, 0],
-            (heads.gate(high_res, shown) if gated else high_res)[:, 0],
+            (heads.gate(shown, visible) if gated else shown)[:, 0],
+            (heads.gate(high_res, visible) if gated else high_res)[:, 0],
             decoded.iou,
             decoded.object_score_logits[:, 0],
             True,
@@ -230,6 +237,8 @@ class FrameCall:
             torch.where(present, 1.0, -1.0),
             from_points,
         )
+        if self.run.rules.as_stock:
+            features = as_stored(features)
         return Entry(
             features.flatten(2).permute(2, 0, 1), positions[-1][:1].flatten(2).permute(2, 0, 1), pointer
         )

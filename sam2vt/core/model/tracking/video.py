@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sam2vt.core.model.tracking.clips import Cohort, attend_images, attends, make_cohorts, track_frame
 from sam2vt.core.model.tracking.features import FrameFeatures
-from sam2vt.core.model.tracking.frame_call import FrameOutput, TrackingRun
+from sam2vt.core.model.tracking.frame_call import FrameOutput, TrackingRules, TrackingRun
 from sam2vt.core.model.tracking.memory import frames_read_back
+from sam2vt.core.model.tracking.postprocessing import as_stock
 from sam2vt.core.model.tracking.prompt_inputs import PackedObject
 
 
@@ -21,7 +22,7 @@ class FramePrediction(NamedTuple):
 
     frame_index: int
     object_indices: list[int]  # K slots
-    masks: Tensor  # [K, H, W] logits
+    masks: Tensor  # [K, H, W] logits; [K, H/4, W/4] with stock's post-processing, which resizes them once
     ious: Tensor  # [K]
     object_score_logits: Tensor  # [K]
 
@@ -33,24 +34,25 @@ def track_video(
     objects: Sequence[PackedObject],
     num_frames: int,
     running: Callable[[bool], AbstractContextManager[Any]],
+    rules: TrackingRules,
 ) -> Iterator[FramePrediction]:
     """Yield the prediction of each of `frames`, [3, H, W] in order.
 
     The network runs within `running(False)`.
     """
-    run, cohorts = TrackingRun(network, num_frames), make_cohorts(objects)
+    run, cohorts = TrackingRun(network, num_frames, rules), make_cohorts(objects)
     oldest_read = frames_read_back(network)
     device = next(network.parameters()).device
     for frame, image in enumerate(frames):
         active = [c for c in cohorts if c.conditioning_frames[0] <= frame]
         outputs: list[FrameOutput] = []
         if active:
-            with running(False):
+            with running(False), as_stock(network) if rules.as_stock else nullcontext():
                 features = encode(image.unsqueeze(0).to(device))
                 outputs = _track_frame(run, features, frame, active)
         for cohort in active:  # bounds the memory of a video of any length
             cohort.bank.forget_before(frame + 1 - oldest_read)
-        yield _frame_prediction(frame, outputs, objects, network.image_size, device)
+        yield _frame_prediction(run, frame, outputs, objects, device)
 
 
 def _track_frame(
@@ -66,12 +68,13 @@ def _track_frame(
 
 
 def _frame_prediction(
+    run: TrackingRun,
     frame: int,
     outputs: Sequence[FrameOutput],
     objects: Sequence[PackedObject],
-    size: int,
     device: torch.device,
 ) -> FramePrediction:
+    size = run.network.image_size // (4 if run.rules.as_stock else 1)
     if not outputs:
         empty = torch.empty(0, device=device)
         return FramePrediction(frame, [], empty.reshape(0, size, size), empty, empty)
@@ -80,7 +83,7 @@ def _frame_prediction(
     return FramePrediction(
         frame,
         [objects[row].slot for row in rows[order].tolist()],
-        torch.cat([output.masks_high_res for output in outputs])[order],
+        torch.cat([o.masks if run.rules.as_stock else o.masks_high_res for o in outputs])[order],
         torch.cat([output.ious for output in outputs])[order],
         torch.cat([output.object_score_logits for output in outputs])[order],
     )

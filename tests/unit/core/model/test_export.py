@@ -17,19 +17,14 @@ from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.errors import CheckpointError
 
 from .conftest import NANO, SIZE, nano_model, prompt
+from .stock import set_up_hydra
 
 NUM_FRAMES = 12
 
 
 @pytest.fixture(autouse=True)
 def hydra_for_sam2():
-    """SAM 2's own builders need the Hydra that importing it sets up, and that other tests take down."""
-    import sam2  # noqa: F401
-    from hydra import initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    if not GlobalHydra.instance().is_initialized():
-        initialize_config_module("sam2", version_base="1.2")
+    set_up_hydra()
 
 
 def write_training_checkpoint(path, model: SAM2Model) -> None:
@@ -101,7 +96,7 @@ def stock_masks(yaml, checkpoint, images, mask, folder) -> torch.Tensor:
 
 def test_the_stock_predictor_agrees_on_a_real_clip(shared_data, tmp_path):
     images, masks = read_clip(shared_data)
-    model = nano_model(multimask_output_for_tracking=False)
+    model = nano_model(multimask_output_for_tracking=False, postprocessing="none")
     fit_briefly(model, images, masks)
     write_training_checkpoint(tmp_path / "last.ckpt", model)
     yaml = export_checkpoint(tmp_path / "last.ckpt", tmp_path / "sam2.pt")

@@ -202,7 +202,7 @@ def test_a_whole_video_equals_the_clip():
         prompt("point", masks[0, 0, 1], 1),
         prompt("box", masks[0, 2, 2], 2, 2),
     ]
-    model = nano_model().eval()
+    model = nano_model(postprocessing="none").eval()
     with torch.no_grad():
         clip = model(images, masks, given)
     frames = list(model.propagate(images[0], given, 6))
@@ -236,7 +236,7 @@ def test_a_long_video_keeps_a_bounded_memory():
 
 def test_forgetting_changes_nothing():
     images, masks = make_clips(1, 14, 1)
-    model = nano_model(num_maskmem=3, max_obj_ptrs_in_encoder=4).eval()
+    model = nano_model(num_maskmem=3, max_obj_ptrs_in_encoder=4, postprocessing="none").eval()
     with torch.no_grad():
         clip = model(images, masks)["pred_masks_high_res"][0, :, 0]
     streamed = torch.cat(

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from sam2vt.core.data.frames.images import image_size, read_rgb, resize_frame
+from sam2vt.core.data.frames.images import image_size, read_rgb, resize_frame, resize_mask
 from sam2vt.errors import DataError
 
 
@@ -46,3 +49,22 @@ def test_no_copy_at_the_same_size():
     frame = np.zeros((4, 6, 3), np.uint8)
     assert resize_frame(frame, (4, 6)) is frame
     assert resize_frame(frame, (8, 3)).shape == (8, 3, 3)
+
+
+@pytest.mark.parametrize("size", [(20, 31), (64, 80)])
+def test_as_stock_resizes_as_the_predictor_does(tmp_path, size):
+    """Frames as its loader of images, mask prompts as its `add_new_mask`."""
+    from sam2.utils.misc import _load_img_as_tensor
+
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    theirs, *_ = _load_img_as_tensor(str(tmp_path / "frame.png"), 48)
+    ours = resize_frame(frame, (48, 48), as_stock=True)
+    assert np.array_equal(ours, (theirs.permute(1, 2, 0).numpy() * 255).round())
+    assert not np.array_equal(ours, resize_frame(frame, (48, 48)))
+
+    mask = cv2.GaussianBlur(rng.random(size), (0, 0), 3) > 0.5
+    given = torch.from_numpy(mask)[None, None].float()
+    resized = F.interpolate(given, (48, 48), align_corners=False, mode="bilinear", antialias=True)
+    assert (resize_mask(mask, (48, 48), as_stock=True) == (resized >= 0.5)[0, 0].numpy()).mean() > 0.999
