@@ -64,6 +64,7 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
         "trainer.val_check_interval=2",
         "trainer.num_overlay_videos=1",
         "scheduler.warmup_steps=1",
+        f"scheduler.T_max={STEPS}",
     ]
     return load_config(compose_config([*common, *overrides]))
 
