@@ -6,7 +6,6 @@ Lightning would refuse these runs with other words, or end them without a step.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable
 
 from sam2vt.config import NEEDS, Config, DatasetConfig, SchedulerConfig
@@ -33,7 +32,8 @@ def check_training(config: Config, records: tuple[Records, Records], world_size:
     """
     train, val = records
     if config.dataset.feature_cache is not None:
-        deque(videos_to_cache(train), maxlen=0)  # the iterator raises at the first video it refuses
+        for _ in videos_to_cache(train):  # raises at the first video that it refuses
+            pass
     check_training_length(config, len(train), world_size)
     check_validation_length(config, len(val), world_size)
     check_scorable(config, val)

@@ -114,3 +114,25 @@ def test_a_resumed_run_keeps_its_clips_a_step() -> None:
         config.ray.num_workers, config.dataset.batch_size = workers, batch_size
         with pytest.raises(ConfigError, match=f"takes 4 clips per step.*{workers} workers"):
             plan_stream(config, 5, clips_per_step=4)
+
+
+@pytest.mark.parametrize("trainer", [{"max_epochs": 0}, {"max_steps": 0}, {"max_epochs": -1, "max_steps": 0}])
+def test_a_run_of_no_steps_is_a_plan_too(trainer: dict[str, object]) -> None:
+    plan = plan_of(**trainer)
+    assert (plan.used_steps_per_epoch, plan.total_steps, plan.total_rows) == (3, 0, 0)
+
+
+def test_five_shares_over_two_workers() -> None:
+    """Three rounds of 2, 2 and 1 shares, each of two clips; three steps of 10 clips in an epoch of 33."""
+    plan = plan_of(videos=11, world_size=5, batch_size=2)
+    assert (plan.rows_per_step, plan.rows_per_epoch, plan.total_rows) == (10, 30, 60)
+    assert [plan.position(row) for row in (29, 30, 31)] == [29, 33, 34]
+    assert [plan.step_at(0, 20), plan.step_at(1, 0), plan.step_at(2, 10)] == [2, 3, 7]
+    assert [plan.epoch_end(step) for step in (0, 2, 3, 5, 6)] == [3, 3, 6, 6, 9]
+    assert list(plan.rows(4, 3)) == [46, 47]
+    division = Division(plan, 2)
+    assert (division.rounds, division.batches_per_epoch, division.slots_per_step) == (3, 9, 12)
+    assert [division.share(batch, 1) for batch in range(4)] == [1, 3, 5, 1]
+    assert [division.rows(batch, 1) for batch in range(4)] == [[2, 3], [6, 7], [BLANK, BLANK], [12, 13]]
+    assert [division.row_of_slot(slot) for slot in range(7, 14)] == [7, 8, 9, BLANK, BLANK, 10, 11]
+    assert [division.loss_scale(batch) for batch in range(4)] == pytest.approx([6 / 5, 6 / 5, 3 / 5, 6 / 5])
