@@ -301,11 +301,11 @@ def test_arguments_are_the_settings_of_the_model():
         ({"encoder_precision": "fp8"}, "encoder_precision='fp8': must be one of bf16"),
         ({"recompute": "image_encoder"}, "recompute='image_encoder': must be a list of strings"),
         ({"compile": ["decoder"]}, "compile=.'decoder'.: must be a list of image_encoder, memory_attention"),
-        ({"compile": None}, "compile=None: must be a list of strings"),
+        ({"compile": None}, "compile=null: must be a list of strings"),
         ({"bptt_frames": 0}, "bptt_frames=0: must be at least 1"),
         ({"num_correction_clicks": 1.5}, "num_correction_clicks=1.5: must be an integer"),
         ({"correction_from_gt": float("nan")}, "correction_from_gt=nan: must be between 0 and 1"),
-        ({"memory_dropout": 1.0}, "memory_dropout=1.0: must be a number from 0 to below 1"),
+        ({"memory_dropout": 1.0}, "memory_dropout=1.0: must be from 0 to below 1"),
         ({"use_obj_ptrs_in_encoder": "no"}, "use_obj_ptrs_in_encoder='no': must be true or false"),
         (
             {"trainable_modules": "mask_decoder"},
