@@ -34,11 +34,14 @@ MODEL, TRAINING, DATA = "core/model/", "core/training/", "core/data/"
 
 # A module below sam2vt/, and the files below tests/unit/ that mirror it.
 MODULES = {
-    TRAINING + "checkpoints/position.py": (TRAINING + "checkpoints/test_position.py",),
+    TRAINING + "checkpoints/position.py": (
+        TRAINING + "checkpoints/test_counters.py",
+        TRAINING + "checkpoints/test_position.py",
+    ),
     MODEL + "tracking/memory.py": (MODEL + "test_sam2.py",),
     MODEL + "tracking/frame_call.py": (MODEL + "test_sam2.py",),
-    TRAINING + "loss_terms/entries.py": (TRAINING + "test_loss.py",),
-    TRAINING + "optim.py": (TRAINING + "test_optim.py",),
+    TRAINING + "loss_terms/entries.py": (TRAINING + "loss_terms/test_entries.py",),
+    TRAINING + "optim.py": (TRAINING + "test_optim_edges.py", TRAINING + "test_optim.py"),
     TRAINING + "preflight.py": (TRAINING + "test_preflight_limits.py",),
     "distributed/cluster/preflight.py": (
         "distributed/cluster/test_preflight_limits.py",
