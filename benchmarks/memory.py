@@ -81,7 +81,7 @@ def labelled_parts() -> Iterator[None]:
         if part_of(module):
             labels.pop().__exit__(None, None, None)
 
-    # What is computed again in backward stops amid a part.
+    # What is recomputed in the backward pass stops amid a part.
     handles = [register_module_forward_pre_hook(begin), register_module_forward_hook(end, always_call=True)]
     try:
         yield
@@ -112,7 +112,7 @@ def maker(names: tuple[str, ...]) -> str:
         return "update: AdamW"
     part = next((name for name in names if name in PARTS.values()), "around the parts")
     if any(name.startswith(BACKWARD) for name in names):
-        part = f"{part} again" if part in PARTS.values() else "backward"
+        part = f"{part}, recomputed" if part in PARTS.values() else "backward"
     operator = next((name for name in names if name.startswith("aten::")), "other")
     return f"{part}: `{operator.removeprefix('aten::')}`"
 
@@ -147,8 +147,8 @@ def main() -> None:
             f"# Memory of a step at its peak, by operator, {date.today():%B %Y}",
             "",
             f"Machine: {machine()}; {versions()}; {date.today().isoformat()}.",
-            "At the highest point of two steps after the model was made; its weights do not count. `again`: "
-            "computed a second time in backward.",
+            "At the highest point of two steps after the model was made; its weights do not count. "
+            "`recomputed`: in the backward pass.",
             "",
             *(line for case, each in found.items() for line in section(case, each)),
             in_short(

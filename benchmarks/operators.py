@@ -86,8 +86,8 @@ def own_times(make: Callable[[], Run], times: int) -> dict[str, float]:
     }
 
 
-def products(times: dict[str, float]) -> float:
-    """The share of matrix products and convolutions."""
+def matrix_multiplications(times: dict[str, float]) -> float:
+    """Return the share of the time that matrix products and convolutions take."""
     spent = sum(value for name, value in times.items() if name.startswith(PRODUCTS))
     return spent / sum(times.values())
 
@@ -121,7 +121,7 @@ def main() -> None:
         found = {side: own_times(make, subject.times) for side, make in subject.sides.items()}
         sections += section(subject, found)
         if subject.name in map(str, CASES):
-            shares.append(products(found["ours"]))
+            shares.append(matrix_multiplications(found["ours"]))
     text = "\n".join(
         [
             f"# Time of a step and of the loss, by operator, {date.today():%B %Y}",

@@ -61,35 +61,35 @@ class Board:
         """Ask the run to save and stop."""
         self._stop = True
 
-    def controlled_by(self, controller: Any) -> None:
+    def set_controller(self, controller: Any) -> None:
         """Keep the handle on the run's controller, an actor of Ray Train."""
         self._controller = controller
 
-    def controller(self) -> Any:
+    def get_controller(self) -> Any:
         """Return the controller's handle, None before there is one."""
         return self._controller
 
-    def begin(self, start: Any) -> None:
+    def set_start(self, start: Any) -> None:
         """Keep the `sam2vt.distributed.stream.start.Start` of the next group of workers."""
         self._start = start
 
-    def start(self) -> Any:
+    def get_start(self) -> Any:
         """Return the start of the present group of workers."""
         return self._start
 
-    def fail(self, error: Exception) -> None:
+    def set_failure(self, error: Exception) -> None:
         """Keep the error that ends the run."""
         self._failure = self._failure or error  # of several ranks' errors the first is the cause
 
-    def failure(self) -> Exception | None:
+    def get_failure(self) -> Exception | None:
         """Return the error that ends the run, None while it may continue."""
         return self._failure
 
-    def validated(self, row: dict[str, float]) -> None:
+    def add_validation(self, row: dict[str, float]) -> None:
         """Add the numbers of a validation."""
         self._validations.append(row)
 
-    def validations(self, first: int = 0) -> list[dict[str, float]]:
+    def get_validations(self, first: int = 0) -> list[dict[str, float]]:
         """Return the rows of all validations from number `first` on."""
         return self._validations[first:]
 

@@ -25,7 +25,7 @@ from sam2vt.core.training.loss_terms.entries import (
     sum_where,
     zero_unless,
 )
-from sam2vt.core.training.loss_terms.mask_sums import area_of, is_object, measure, with_gradient
+from sam2vt.core.training.loss_terms.mask_sums import area_of, is_object, pixel_sums, with_gradient
 from sam2vt.core.training.loss_terms.places import Places, Sampler, sampler, terms_at_masks_size
 from sam2vt.core.training.loss_terms.terms import (
     FOR_TRUE_IOU,
@@ -196,9 +196,9 @@ class SAM2TrainingLoss(nn.Module):
         needed = list(dict.fromkeys(each for term in mask_terms(names).values() for each in term.sums))
         for_ious = FOR_TRUE_IOU if with_ious else ()
         if places_of_ious is places:  # one pass over the pixels gives both
-            measured = measure(masks, targets, [*needed, *for_ious])
+            measured = pixel_sums(masks, targets, [*needed, *for_ious])
         else:
-            measured = measure(masks, targets, needed) | measure(*places_of_ious, for_ious)
+            measured = pixel_sums(masks, targets, needed) | pixel_sums(*places_of_ious, for_ious)
         covered = area_of(targets, masks.dtype)
         ious = torch.zeros_like(masks[..., 0, 0])
         if with_ious:

@@ -61,12 +61,12 @@ class AnnounceController(ControllerCallback):
     def after_controller_start(self, train_run_context: Any) -> None:
         """Run in the controller's process, before it starts workers."""
         reservations.AUTOSCALING_REQUESTS_EXPIRE_TIME_S = RESERVED_SECONDS
-        ray.get(self._board.controlled_by.remote(ray.get_runtime_context().current_actor))
+        ray.get(self._board.set_controller.remote(ray.get_runtime_context().current_actor))
 
 
 def abort_run(board: Any, timeout_seconds: float = 30.0) -> None:
     """End the run that posts to `board`, unsaved; returns when its processes and resources are released."""
-    controller = ray.get(board.controller.remote())
+    controller = ray.get(board.get_controller.remote())
     if controller is None:
         return
     try:

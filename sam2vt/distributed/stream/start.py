@@ -46,12 +46,12 @@ class NextStream:
     board: Any
 
     def __call__(self) -> Stream:
-        failure: Sam2vtError | None = ray.get(self.board.failure.remote())
+        failure: Sam2vtError | None = ray.get(self.board.get_failure.remote())
         if failure is not None:
             raise failure
         show_logs(self.board)
         start = self._start()
-        ray.get(self.board.begin.remote(start))
+        ray.get(self.board.set_start.remote(start))
         return Stream(self.job, self.plan, start.step, self.decode_actors)
 
     def _start(self) -> Start:

@@ -26,7 +26,7 @@ from sam2vt.distributed.sweep.results import (
     Trial,
     trial_number,
 )
-from sam2vt.distributed.sweep.trial import FINISHED, METRICS
+from sam2vt.distributed.sweep.trial import FINISHED, OBJECTIVE_KEYS
 
 
 def objectives_of(sweep: Sweep) -> tuple[Objective, ...]:
@@ -94,7 +94,7 @@ def _trial(seen: _Seen, sweep: Sweep, storage: RunStorage) -> Trial:
 
 def _live(trial: TuneTrial, objectives: Sequence[Objective]) -> _Seen:
     newest = trial.last_result or {}
-    scores = {each.name: newest[name] for name, each in zip(METRICS, objectives) if name in newest}
+    scores = {each.name: newest[name] for name, each in zip(OBJECTIVE_KEYS, objectives) if name in newest}
     row = {**_numbers(newest), **scores}
     status = {"TERMINATED": _ending(newest), "ERROR": FAILED}.get(trial.status, RUNNING)
     return _Seen(str(trial.custom_trial_name), trial.config, newest, status, [row] if "step" in row else [])

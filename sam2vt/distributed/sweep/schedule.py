@@ -20,7 +20,7 @@ from ray.tune.schedulers import (
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import Space
 from sam2vt.distributed.sweep.results import DEFAULT, trial_name
-from sam2vt.distributed.sweep.trial import METRICS
+from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 
 PROGRESS = "progress"  # the share of its run that a trial has done
 _ALMOST = 1e-6  # a rung at 0.25 must be reached by a run at 0.2499999
@@ -29,7 +29,7 @@ _ALMOST = 1e-6  # a rung at 0.25 must be reached by a run at 0.2499999
 def build_scheduler(sweep: Sweep, mode: str) -> TrialScheduler:
     """Return the scheduler that follows the first objective; `mode` is max or min."""
     build = _SCHEDULERS[sweep.settings.scheduler]
-    return build(sweep, time_attr=PROGRESS, metric=METRICS[0], mode=mode)
+    return build(sweep, time_attr=PROGRESS, metric=OBJECTIVE_KEYS[0], mode=mode)
 
 
 def is_default(trial: TuneTrial) -> bool:

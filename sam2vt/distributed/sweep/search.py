@@ -16,7 +16,7 @@ from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.sweep_space import SWITCH, Space, Values
 from sam2vt.distributed.sweep.record import StateReader
 from sam2vt.distributed.sweep.results import DEFAULT, Objective
-from sam2vt.distributed.sweep.trial import METRICS
+from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 
 
 def search_arguments(sweep: Sweep, objectives: Sequence[Objective]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,7 +66,7 @@ def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    metrics, modes = list(METRICS[: len(objectives)]), [objective.mode for objective in objectives]
+    metrics, modes = list(OBJECTIVE_KEYS[: len(objectives)]), [objective.mode for objective in objectives]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(

@@ -29,7 +29,7 @@ from sam2vt.distributed.sweep.results import Objective, trial_name, trial_number
 from sam2vt.errors import TrainingError
 
 FINISHED = "finished"  # key in the result of a trial that ran to its end
-METRICS = ("objective", "objective_2")  # the objectives' names in Tune
+OBJECTIVE_KEYS = ("objective", "objective_2")  # the objectives' names in Tune
 WEIGHTS = "weights.ckpt"
 TAKEN_WEIGHTS = "inherited.ckpt"  # in a trial's folder; sweeps that are resumed know it by this name
 
@@ -143,7 +143,7 @@ class Run:
             abort_run(self._board)
 
     def _validations(self) -> list[dict[str, float]]:
-        rows = ray.get(self._board.validations.remote(self._seen))
+        rows = ray.get(self._board.get_validations.remote(self._seen))
         self._seen += len(rows)
         seconds = time.monotonic() - self._began
         # The model before any step is no result of a trial.
@@ -166,7 +166,7 @@ class Reporter:
     def result(self, row: Mapping[str, float]) -> dict[str, Any]:
         """Return the row with its objectives; scores are the best so far, as is the kept checkpoint."""
         found = {}
-        for metric, objective in zip(METRICS, self._objectives):
+        for metric, objective in zip(OBJECTIVE_KEYS, self._objectives):
             value, best = row.get(objective.name, math.nan), self._best.get(metric, math.nan)
             if self._best_so_far and objective.name.startswith("val/") and objective.better(best, value):
                 value = best

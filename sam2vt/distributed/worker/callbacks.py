@@ -125,7 +125,7 @@ class ReportMetrics(L.Callback):
             return
         row = report_metrics(trainer)
         if trainer.is_global_zero:
-            self._board.validated.remote(row)
+            self._board.add_validation.remote(row)
         now = time.monotonic()
         (due,) = self._rank_zero.send([now - self._reported >= _REPORT_SECONDS])
         if due:

@@ -177,7 +177,7 @@ class StreamDataModule(SAM2LightningDataModule):
         return self._loader
 
     def use_features(self, model: SAM2Model) -> str:
-        """Return no reason against features: the driver has filled the cache, and decoders read it."""
+        """Return "", no reason against features: the driver has filled the cache, and decoders read it."""
         return ""
 
     def _clips_per_step(self) -> int:

@@ -127,9 +127,9 @@ class Thing:
     def box(self, time: float, size: tuple[int, int]) -> tuple[slice, slice]:
         """Return the rows and columns of an image of this size outside of which there is nothing of it."""
         middle = _place(self.corners, time)[::-1]  # y, x
-        reach = self.radius * (1 + self.wobble[:, 0].sum())
-        first = np.maximum(0, ((middle - reach) * size[0]).astype(int) - 1)
-        stop = np.maximum(0, ((middle + reach) * size[0]).astype(int) + 2)
+        outermost = self.radius * (1 + self.wobble[:, 0].sum())
+        first = np.maximum(0, ((middle - outermost) * size[0]).astype(int) - 1)
+        stop = np.maximum(0, ((middle + outermost) * size[0]).astype(int) + 2)
         return slice(first[0], stop[0]), slice(first[1], stop[1])
 
 

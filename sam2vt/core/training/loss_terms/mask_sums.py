@@ -34,7 +34,7 @@ PIXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 22}
 
 
 @torch.no_grad()
-def measure(logits: Tensor, targets: Tensor, names: Collection[str]) -> Sums:
+def pixel_sums(logits: Tensor, targets: Tensor, names: Collection[str]) -> Sums:
     """Return the named sums [K,M] of masks [K,M,h,w] at the size of their targets [K,H,W], bool or 0 to 1."""
     found: dict[str, list[Tensor]] = defaultdict(list)
     sums_of_piece = _sums_of_hard if targets.dtype == torch.bool else _sums_of_soft

@@ -47,11 +47,11 @@ def put(folder: Path, step: int, samples_seen: int) -> str:
 
 def test_begins_at_the_newest_complete_checkpoint_and_says_so(board: Board, tmp_path: Path) -> None:
     assert next_stream(board, tmp_path)().first_step == 0
-    assert board.start() == Start(0, 0, None)
+    assert board.get_start() == Start(0, 0, None)
     put(tmp_path, 3, 6)
     newest = put(tmp_path, 5, 10)
     assert next_stream(board, tmp_path)().first_step == 5
-    assert board.start() == Start(5, 10, newest)
+    assert board.get_start() == Start(5, 10, newest)
     Path(newest).write_bytes(b"torn")
     assert next_stream(board, tmp_path)().first_step == 3
 
@@ -60,14 +60,14 @@ def test_steps_count_from_the_run_that_is_gone_on_with(board: Board, tmp_path: P
     """Which had seen 40 clips when it stood at what is step 9 of this plan."""
     given = Start(9, 40, "/runs/old/last.ckpt")
     assert next_stream(board, tmp_path, given)().first_step == 9
-    assert board.start() == given
+    assert board.get_start() == given
     put(tmp_path, 22, 44)
     assert next_stream(board, tmp_path, given)().first_step == 11
 
 
 def test_an_error_of_the_run_ends_it(board: Board, tmp_path: Path) -> None:
-    board.fail(TrainingError("loss nan on v1"))
-    board.fail(TrainingError("a later one"))
+    board.set_failure(TrainingError("loss nan on v1"))
+    board.set_failure(TrainingError("a later one"))
     with pytest.raises(TrainingError, match="loss nan on v1"):
         next_stream(board, tmp_path)()
 

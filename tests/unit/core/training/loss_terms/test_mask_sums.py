@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.loss_terms import mask_sums
-from sam2vt.core.training.loss_terms.mask_sums import DIFFERENTIABLE, measure, with_gradient
+from sam2vt.core.training.loss_terms.mask_sums import DIFFERENTIABLE, pixel_sums, with_gradient
 
 from ...operations import Operations
 
@@ -50,7 +50,7 @@ SIZES = [((4, 6), (16, 24)), ((1, 2), (4, 8)), ((8, 8), (8, 8)), ((5, 4), (15, 1
 def test_values_and_gradients_are_those_of_the_plain_form(monkeypatch, small, large, soft, pixels):
     monkeypatch.setattr(mask_sums, "PIXELS_AT_ONCE", {"cpu": pixels, "cuda": pixels})
     logits, targets = case(small, large, soft)
-    measured = measure(logits, targets, ALL)
+    measured = pixel_sums(logits, targets, ALL)
     for mask in range(3):
         ours, theirs = (logits[:, mask].clone().requires_grad_() for _ in range(2))
         expected = plain(mask_sums.upsample(theirs[:, None], large)[:, 0], targets)
@@ -67,7 +67,7 @@ def test_values_and_gradients_are_those_of_the_plain_form(monkeypatch, small, la
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_each_sum_has_its_gradient(name):
     logits, targets = case((4, 6), (16, 24), soft=False)
-    known = {key: values[:, 0] for key, values in measure(logits, targets, ALL).items()}
+    known = {key: values[:, 0] for key, values in pixel_sums(logits, targets, ALL).items()}
 
     def of(masks):
         return with_gradient(
@@ -83,7 +83,7 @@ def test_each_sum_has_its_gradient(name):
 
 def test_no_mask_at_all():
     logits, targets = case((4, 6), (16, 24), soft=False)
-    none = measure(logits[:0], targets[:0], ALL)
+    none = pixel_sums(logits[:0], targets[:0], ALL)
     assert {name: tuple(values.shape) for name, values in none.items()} == dict.fromkeys(ALL, (0, 3))
     masks = logits[:0, 0].clone().requires_grad_()
     with_gradient(masks, targets[:0], {name: values[:, 0] for name, values in none.items()})[
@@ -104,7 +104,7 @@ def test_sure_and_wrong_pixels_keep_their_cost_in_float32():
     logits = torch.tensor([-90.0, -30.0, -5.0, 5.0, 30.0, 90.0]).view(1, 1, 1, 6)
     for there in (True, False):
         targets = torch.full((1, 1, 6), there)
-        found = measure(logits, targets, ("cross_entropy", "focal"))
+        found = pixel_sums(logits, targets, ("cross_entropy", "focal"))
         expected = plain(logits[0].double(), targets)
         assert found["cross_entropy"].item() == pytest.approx(expected["cross_entropy"].item(), rel=1e-6)
         assert found["focal"].item() == pytest.approx(expected["focal"].item(), rel=1e-6)
