@@ -16,6 +16,7 @@ from sam2vt.composing import HYDRA_VERSION_BASE, compose_config, load_overrides,
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.core.training.slurm import slurm_arguments
@@ -125,7 +126,7 @@ def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: A
 
 
 def trainer_kwargs(config: Config) -> dict[str, Any]:
-    """The configuration as arguments of Lightning's Trainer, all but the callbacks.
+    """Return the configuration as arguments of Lightning's Trainer, all but the callbacks.
 
     A Ray worker replaces accelerator, devices and strategy by its own.
     """
@@ -145,12 +146,12 @@ def trainer_kwargs(config: Config) -> dict[str, Any]:
 
 
 def write_config(config: Config) -> Path:
-    """Write the resolved configuration into the run folder; returns the file."""
+    """Write the resolved configuration into the run folder, and return the file."""
     from omegaconf import OmegaConf
 
     path = Path(config.output_dir) / "config.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(to_dict(config)), path)
+    with write_whole(path) as written:
+        OmegaConf.save(OmegaConf.create(to_dict(config)), written)
     return path
 
 
@@ -213,7 +214,7 @@ DDP_OPTIONS = {"find_unused_parameters": True, "gradient_as_bucket_view": True}
 
 
 def _strategy(devices: Any, accelerator: str) -> Any:
-    """Lightning's choice for one device, DDP for several."""
+    """Return Lightning's choice for one device, DDP for several."""
     import torch
     from lightning.pytorch.strategies import DDPStrategy
 

@@ -1,4 +1,4 @@
-"""`sam2vt preview`: a picture of clips as training draws them."""
+"""`sam2vt preview`: a picture of clips as training samples them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_overrides, positive
 from sam2vt.composing import load_overrides
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
     config = load_overrides(options.overrides, on_data)
     sheet = draw_sheet(*_first_clips(config, options.clips))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, format="PNG")
+        with write_whole(path) as written:
+            sheet.save(written, format="PNG")
     except OSError as error:
         text = f"--out {options.out}: cannot be written: {error.strerror}; name another file"
         raise ConfigError(text) from None

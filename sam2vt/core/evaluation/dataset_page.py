@@ -18,6 +18,7 @@ from sam2vt.core.data.clips.drawing import draw_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.evaluation.drawing import draw_masks
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import SampleKey, VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -52,8 +53,8 @@ def write_page(
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(found.path)}</title>{_STYLE}"
     page = f"{head}<main>{''.join(parts)}</main></html>"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        with write_whole(path) as written:
+            written.write_text(page, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"--report {path}: cannot be written: {error.strerror}; name another file"

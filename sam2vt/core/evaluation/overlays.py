@@ -23,6 +23,7 @@ from sam2vt.core.evaluation.drawing import (
     save_animation,
 )
 from sam2vt.core.evaluation.jf import both_masks, jaccard
+from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 
 MILLISECONDS_PER_FRAME = 120
@@ -86,16 +87,17 @@ class OverlayRecorder:
         if not seen:
             return []
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         images = dict(zip(seen, read_frames(self.record, seen, self._size)))
         name = quote(self.record.video_id, safe=" ")  # ids may hold slashes
         grid, animation = folder / f"{name}.png", folder / f"{name}.gif"
         grid_frames = [i for i in self._grid_frames if i in images] or _spread(seen, 5)
-        self._grid(grid_frames, images, note).save(grid, format="PNG")
+        with write_whole(grid) as written:
+            self._grid(grid_frames, images, note).save(written, format="PNG")
         moving = [
             self._grid([i], images, note, side_by_side=True) for i in self._animation_frames if i in images
         ]
-        save_animation(animation, moving, MILLISECONDS_PER_FRAME)
+        with write_whole(animation) as written:
+            save_animation(written, moving, MILLISECONDS_PER_FRAME)
         return [grid, animation]
 
     def _grid(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, UNSCORED, ObjectScore, mean_score
+from sam2vt.core.storage.disk import write_whole
 
 COLUMNS = ("video", "object", "frames", *METRICS)
 BASELINE_COLUMNS = tuple(f"{name}_hold_first" for name in METRICS)
@@ -73,8 +74,7 @@ def write_scores_csv(
     """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored."""
     rows = score_rows(scores, baseline)
     header = _header(rows, baseline)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    with write_whole(path) as written, written.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:
