@@ -20,7 +20,7 @@ VERBS = {
     "index": "write a dataset's records as a table, for large datasets",
     "validate": "summarise a dataset and list everything that is wrong with it",
     "convert": "write a dataset in another layout, for other tools",
-    "preview": "draw clips as training draws and augments them",
+    "preview": "write a picture of clips as training samples and augments them",
     "estimate": "estimate the memory that a training needs, before it runs",
     "cache-features": "encode the training videos once, for a frozen encoder",
     "pack": "write a dataset as Parquet shards, for object storage",

@@ -56,6 +56,9 @@ _FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), 
 ADAPTED_PARTS: Dict[str, Tuple[str, ...]] = {"none": ()}
 
 
+_ADAPTER = one_of(*ADAPTED_PARTS)._replace(text=f"{', '.join(ADAPTED_PARTS)}, or an adapter that you added")
+
+
 def _limit(unit: str) -> Rule:
     return Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit", unit=unit)
 
@@ -85,12 +88,12 @@ class ModelConfig:
     backbone_stride: int = setting(16, "Stride of the features that the memory works on.", _STRIDE)
     use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
     max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
-    add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers carry a code of their time.")
-    proj_tpos_enc_in_obj_ptrs: bool = setting(True, "The time code is projected before it is added.")
-    use_signed_tpos_enc_to_obj_ptrs: bool = setting(True, "The time code tells past from future.")
+    add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers get a temporal position encoding.")
+    proj_tpos_enc_in_obj_ptrs: bool = setting(True, "The temporal position encoding is projected before it is added.")
+    use_signed_tpos_enc_to_obj_ptrs: bool = setting(True, "The temporal position encoding tells past from future.")
     multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
     multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
-    max_objects: int = setting(3, "Follows max_objects at the root.", at_least(1, "objects"))
+    max_objects: int = setting(3, "Must equal max_objects of the root, which it follows.", at_least(1, "objects"))
     num_correction_clicks: int = setting(
         0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
     )
@@ -120,7 +123,8 @@ class ModelConfig:
     )
     speedups: str = setting(
         "auto",
-        "auto: computations that give equal results in less CPU time; none: SAM 2's own modules.",
+        "auto: faster on CPUs; dropout has the same distribution but a different random stream. "
+        "none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
     postprocessing: str = setting(
@@ -128,7 +132,7 @@ class ModelConfig:
         "Masks on whole videos: stock: as SAM 2's video predictor makes them; none: as in training.",
         one_of("stock", "none"),
     )
-    adapter: str = setting("none", "Small parameters trained beside frozen weights.", one_of(*ADAPTED_PARTS))
+    adapter: str = setting("none", "Small parameters trained beside frozen weights.", _ADAPTER)
     adapter_settings: Optional[Dict[str, Any]] = setting(None, "The adapter's own settings, a mapping.")
 
 
@@ -139,8 +143,8 @@ class LossConfig:
     bce_weight: float = setting(1.0, "Weight of the binary cross-entropy of the masks.", at_least(0))
     dice_weight: float = setting(1.0, "Weight of the dice loss of the masks.", at_least(0))
     iou_weight: float = setting(0.5, "Weight of the soft Jaccard loss of the masks.", at_least(0))
-    temporal_weight: float = setting(0.1, "Weight of the error of the change per frame.", at_least(0))
-    smooth: float = setting(1e-6, "Added to both sides of a ratio, so that it is never 0/0.", above(0))
+    temporal_weight: float = setting(0.1, "Weight of the L1 error between predicted and true change from frame to frame.", at_least(0))
+    smooth: float = setting(1e-6, "Added to numerator and denominator of dice and Jaccard.", above(0))
     iou_head_weight: float = setting(1.0, "Weight of SAM 2's IoU predictions against the IoU.", at_least(0))
     presence_weight: float = setting(1.0, "Weight of SAM 2's object scores.", at_least(0))
     focal_weight: float = setting(0.0, "Weight of the focal loss of the masks.", at_least(0))
@@ -211,7 +215,7 @@ class TrainerConfig:
     )
     limit_val_batches: Union[int, float] = setting(
         1.0,
-        "Validation batches and videos, in the same way.",
+        "The same for validation batches and videos.",
         Rule(lambda v: v == 0 or AMOUNT.fits(v), f"{AMOUNT.text}; 0 for no validation"),
     )
     val_check_interval: Union[int, float] = setting(
@@ -259,14 +263,14 @@ class RayConfig:
     decode_labels: Dict[str, str] = setting({}, "Nodes that may decode, such as {pool: data}; empty: all.")
     prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0, "batches"))
     storage_path: Optional[str] = setting(
-        None, "What all nodes reach: a shared folder or a URI; null: output_dir's parent.", path="output"
+        None, "Folder that all nodes share, or a URI; null: output_dir's parent.", path="output"
     )
     name: Optional[str] = setting(None, "Name of the run in the storage; null: output_dir's name.")
     max_failures: int = setting(0, "Failures after which the run ends; -1: never.", at_least(-1))
     collective_timeout_seconds: float = setting(
         1800.0, "Time after which a rank that does not answer counts as failed.", above(0, "seconds")
     )
-    resize_check_seconds: float = setting(60.0, "Time per check for room to grow.", above(0, "seconds"))
+    resize_check_seconds: float = setting(60.0, "Time between two checks whether more workers fit.", above(0, "seconds"))
 
     @property
     def max_workers(self) -> int:
@@ -296,7 +300,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NON_EMPTY)
-    max_objects: int = setting(3, "Most objects per clip; more are sampled down.", at_least(1))
+    max_objects: int = setting(3, "Maximum number of objects per clip; of more, some are drawn.", at_least(1))
     seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
     split: str = setting(
         "none",
@@ -317,7 +321,7 @@ class Config:
     output_dir: str = setting("runs/default", "Folder of the run.", _NON_EMPTY, path="output")
     save_dir: str = setting("", "Folder of the checkpoints; empty: output_dir/checkpoints.", path="output")
     log_level: str = setting(
-        "INFO", "Least level logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        "INFO", "Lowest level that is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     )
 
     def __post_init__(self) -> None:
@@ -396,7 +400,7 @@ class SweepConfig:
     )
     keep_best: int = setting(1, "Trials whose checkpoints are kept, beside the unswept.", at_least(1))
     grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)
-    reduction: float = setting(3.0, "asha: one in so many passes a rung.", Rule(lambda v: v > 1, "above 1"))
+    reduction: float = setting(3.0, "asha: one of this many trials passes a rung.", Rule(lambda v: v > 1, "above 1"))
     perturb_every: float = setting(0.2, "pbt: share of a run between two exchanges of weights.", _FRACTION)
     quantile: float = setting(
         0.25,

@@ -177,4 +177,7 @@ class ValDatasetConfig(DatasetConfig):
     shuffle: bool = setting(False, "Must stay false: validation compares the same clips every time.")
     prompt_types: List[str] = setting(["mask"], "As for dataset.", PROMPT_TYPES)
     num_of_pos_points: int = setting(1, "Positive points of a point prompt, exactly so many.", at_least(1))
+    feature_cache: Optional[str] = setting(
+        None, "Must stay null.", Rule(lambda v: False, "null: validation reads images"), path="output"
+    )
     score_first_and_last: bool = setting(False, "Score the first and last frames, which DAVIS does not.")

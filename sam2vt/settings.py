@@ -52,33 +52,33 @@ def setting(default: Any, meaning: str, allowed: Rule = ANYTHING, path: str = ""
 
 # The bounds below are finite: YAML writes infinity and "not a number" as numbers, too.
 def at_least(low: float, unit: str = "") -> Rule:
-    """Finite numbers from `low` on."""
+    """Return the rule for finite numbers from `low` on."""
     return Rule(lambda value: low <= value < math.inf, f"at least {low}", unit=unit)
 
 
 def above(low: float, unit: str = "") -> Rule:
-    """Finite numbers above `low`."""
+    """Return the rule for finite numbers above `low`."""
     return Rule(lambda value: low < value < math.inf, f"above {low}", unit=unit)
 
 
 def within(low: float, high: float, unit: str = "") -> Rule:
-    """Numbers from `low` to `high`, both included."""
+    """Return the rule for numbers from `low` to `high`, both included."""
     return Rule(lambda value: low <= value <= high, f"between {low} and {high}", unit=unit)
 
 
 def range_within(low: float, high: float, unit: str = "") -> Rule:
-    """Pairs [least, most] between `low` and `high`."""
+    """Return the rule for pairs [least, most] between `low` and `high`."""
     fits = lambda pair: low <= pair[0] <= pair[1] <= high  # noqa: E731
     return Rule(fits, f"[least, most], both between {low} and {high}", unit=unit)
 
 
 def one_of(*allowed: str) -> Rule:
-    """One of the given texts."""
+    """Return the rule for one of the given texts."""
     return Rule(lambda value: value in allowed, f"one of {', '.join(allowed)}", allowed)
 
 
 def some_of(*allowed: str) -> Rule:
-    """A list, perhaps empty, of the given texts."""
+    """Return the rule for a list, perhaps empty, of the given texts."""
     return Rule(lambda value: set(value) <= set(allowed), f"a list of {', '.join(allowed)}", allowed)
 
 

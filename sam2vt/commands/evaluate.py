@@ -14,7 +14,7 @@ from sam2vt.commands.arguments import add_data, count, records_of
 from sam2vt.config import ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import ConfigError
-from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of, require
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of, require, settings_of
 
 if TYPE_CHECKING:
     from sam2vt.core.evaluation.jf import ObjectScore
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = f"{', '.join(PROMPT_KINDS)} (default: %(default)s)"
     parser.add_argument("--prompt", default="mask", choices=PROMPT_NAMES, metavar="KIND", help=kinds)
     parser.add_argument("--points", type=count, default=1, help="positive points of a point prompt")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
+    parser.add_argument("--device", default="auto", help=settings_of(ModelConfig)["device"].allowed.text)
     parser.add_argument("--network", help="the network's YAML, for weights alone")
     parser.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
     parser.add_argument(

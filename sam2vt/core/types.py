@@ -1,4 +1,4 @@
-"""What the rooms hand to each other: a record becomes a clip, clips become a batch.
+"""Types that the rooms exchange: a record becomes a clip, clips become a batch.
 
 Shape legend: B clips, T frames of a clip, N object slots of the batch (padded), O real objects of
 the batch (packed), H x W the model's square input, h x w = H/4 x W/4.
@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from sam2vt.settings import PROMPT_KINDS
-
 if TYPE_CHECKING:  # decoders know these types and do without torch, which takes half a GB of memory
     import torch
     from typing_extensions import NotRequired
-
-PROMPT_TYPES = PROMPT_KINDS
 
 
 class Prompt(TypedDict, total=False):
@@ -37,7 +33,7 @@ class Clip(TypedDict):
     """One drawn clip of a video: an item of a dataset."""
 
     images: NotRequired[torch.Tensor]  # uint8 [T, 3, H, W], RGB; or features in their place
-    features: NotRequired[list[torch.Tensor]]  # bf16 [T, C, h, w] a level, finest first, from a feature cache
+    features: NotRequired[list[torch.Tensor]]  # bf16 [T, C, h, w] per level, finest first; of a feature cache
     masks: torch.Tensor  # bool [T, N, H, W]
     valid_masks: torch.Tensor  # bool [T, N]: the object's mask on that frame is known
     prompts: list[Prompt]  # at least one per object, each with object_index and frame_index
@@ -60,7 +56,7 @@ class Batch(BatchExtras):
     """Clips stacked, object slots padded to the largest clip; what has no shape stays a list over B."""
 
     images: NotRequired[torch.Tensor]  # uint8 [B, T, 3, H, W]; or features in their place
-    features: NotRequired[list[torch.Tensor]]  # bf16 [B, T, C, h, w] a level, finest first
+    features: NotRequired[list[torch.Tensor]]  # bf16 [B, T, C, h, w] per level, finest first
     masks: torch.Tensor  # bool [B, T, N, H, W]
     valid_masks: torch.Tensor  # bool [B, T, N]; false in padded slots
     prompts: list[list[Prompt]]

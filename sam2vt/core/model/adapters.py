@@ -1,6 +1,6 @@
 """Adapters: small trainable parameters added to a network whose own weights stay frozen.
 
-To add one, write its function and a row of `ADAPTERS`, and allow its name for `model.adapter`.
+To add one, write its function, a row of `ADAPTERS` and one of `sam2vt.config.ADAPTED_PARTS`.
 """
 
 from __future__ import annotations

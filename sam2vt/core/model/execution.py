@@ -1,4 +1,4 @@
-"""How the network runs: on a device, with activation checkpointing, and in compiled parts."""
+"""Run the network on a device, with activation checkpointing and in compiled parts."""
 
 from __future__ import annotations
 

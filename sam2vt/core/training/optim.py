@@ -1,4 +1,4 @@
-"""What trains and how fast: heads without a loss, optimizers, learning rates, gradient norms."""
+"""Optimizers, learning rates and gradient norms, and the heads that no term of the loss trains."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import torch
 
-from sam2vt.core.types import PROMPT_TYPES, Batch, Clip
+from sam2vt.core.types import Batch, Clip
 from sam2vt.errors import DataError
+from sam2vt.settings import PROMPT_KINDS
 
 # Field -> its dtypes and shape. A letter is a size that all fields of a clip share; "*" is any size.
 _Spec = tuple[tuple[torch.dtype, ...], str]
@@ -72,8 +73,8 @@ def _check(clip: Clip) -> None:
 
 
 def _check_prompt(prompt: Mapping[str, Any], sizes: dict[str, int], where: str) -> None:
-    if prompt.get("type") not in PROMPT_TYPES:
-        raise DataError(f"{where}: type is {prompt.get('type')!r}; allowed are {', '.join(PROMPT_TYPES)}")
+    if prompt.get("type") not in PROMPT_KINDS:
+        raise DataError(f"{where}: type is {prompt.get('type')!r}; allowed are {', '.join(PROMPT_KINDS)}")
     for name, letter in {"object_index": "N", "frame_index": "T"}.items():
         if name in prompt and not 0 <= prompt[name] < sizes[letter]:
             raise DataError(f"{where}: {name} is {prompt[name]}; allowed are 0 to {sizes[letter] - 1}")

@@ -1,4 +1,4 @@
-"""What a clip shows: frames and objects that are chosen, then read from a video or drawn from a still."""
+"""Content of a clip: frames and objects that are chosen, then read from a video or drawn from a still."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from sam2vt.core.data.frames.feature_cache import as_tensors
-from sam2vt.core.types import PROMPT_TYPES, Prompt
+from sam2vt.core.types import Prompt
 from sam2vt.errors import ConfigError, DataError
-from sam2vt.settings import PROMPT_ALIASES, PROMPT_NAMES
+from sam2vt.settings import PROMPT_ALIASES, PROMPT_KINDS, PROMPT_NAMES
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +23,10 @@ def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...
     Raises ConfigError for an unknown kind and for an empty list.
     """
     if prompt_types is None:
-        return PROMPT_TYPES
+        return PROMPT_KINDS
     given = [prompt_types] if isinstance(prompt_types, str) else list(prompt_types)
     named = [PROMPT_ALIASES.get(kind, kind) if isinstance(kind, str) else kind for kind in given]
-    unknown = [kind for kind in named if kind not in PROMPT_TYPES]
+    unknown = [kind for kind in named if kind not in PROMPT_KINDS]
     if unknown or not named:
         what = f"unknown prompt type {unknown[0]!r}" if unknown else "an empty list"
         allowed = ", ".join(PROMPT_NAMES)

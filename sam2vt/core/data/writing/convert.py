@@ -52,7 +52,7 @@ def convert(
     what = json.dumps([fingerprint(records), target, str(options), lossy])
     with work_folder(out, what) as work:
         for record in with_progress(records, len(records), "video"):
-            # A conversion that was stopped goes on with the next video.
+            # A conversion that was stopped resumes with the next video.
             if work.is_done(record.video_id):
                 continue
             _check(record, losses)

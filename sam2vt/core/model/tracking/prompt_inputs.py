@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sam2vt.core.types import PROMPT_TYPES, Prompt
+from sam2vt.core.types import Prompt
 from sam2vt.errors import DataError
-from sam2vt.settings import PROMPT_ALIASES
+from sam2vt.settings import PROMPT_ALIASES, PROMPT_KINDS
 
 PromptLists = Sequence[Sequence[Prompt]]
 _DTYPES = {"point_coords": torch.float32, "point_labels": torch.int32, "mask": torch.bool}
@@ -132,8 +132,8 @@ def _as_tensors(prompt: Prompt, where: str) -> Prompt:
 
 def _check_prompt(prompt: Prompt, slot: int, frame: int, num_frames: int, size: int, where: str) -> None:
     kind = PROMPT_ALIASES.get(str(prompt.get("type")), prompt.get("type"))
-    if kind not in PROMPT_TYPES:
-        raise DataError(f"{where}: type {prompt.get('type')!r}; allowed are {', '.join(PROMPT_TYPES)}")
+    if kind not in PROMPT_KINDS:
+        raise DataError(f"{where}: type {prompt.get('type')!r}; allowed are {', '.join(PROMPT_KINDS)}")
     if slot < 0:
         raise DataError(f"{where}: object_index must be 0 or more")
     if not 0 <= frame < num_frames:

@@ -129,7 +129,7 @@ class SaveCheckpoints(Checkpoint):
         if self._failure is not None:
             raise TrainingError(
                 f"the end of the run, step {trainer.global_step}, cannot be saved: {self.failure}. Make room "
-                f"or give another place, and go on with resume=auto"
+                f"or give another place, and resume with resume=auto"
             ) from self._failure
 
     def on_exception(self, trainer: L.Trainer, *_: Any) -> None:
@@ -137,7 +137,7 @@ class SaveCheckpoints(Checkpoint):
         self.wait()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Note the step resumed from, which is stored."""
+        """Take the step that the run resumes from as saved."""
         self.last_saved_step = checkpoint["global_step"]
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:

@@ -63,12 +63,12 @@ class Quarantine(L.Callback):
             self._look(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join the ranks' clips."""
+        """List the clips that any rank has quarantined since the last look."""
         if not trainer.sanity_checking:
             self._look(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Join the ranks' clips and log the total."""
+        """List the rest, and log how many clips were used and quarantined."""
         self._look(trainer)
         if trainer.is_global_zero:
             bad, listed = len(self.entries), f", listed in {self.path}" if self.entries else ""
@@ -106,7 +106,6 @@ class Quarantine(L.Callback):
         check_share(self.entries, getattr(datamodule, "clips_per_epoch", None), self.path)
 
     def _write(self) -> None:
-        """Replace the whole file."""
         lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in self.entries]
         with write_whole(self.path) as written:
             written.write_text("".join(lines), encoding="utf-8")

@@ -57,7 +57,7 @@ def checkpoint_to_resume(config: Config) -> ResumePoint | None:
     if is_taken:
         raise ConfigError(
             f"save_dir={str(config.checkpoint_dir)!r}: holds the checkpoints of another run, which this one "
-            f"would replace. To go on with that run give resume=auto; for a new one another output_dir"
+            f"would replace. Give resume=auto to resume that run, or another output_dir for a new one"
         )
     return None if found is None else resume_point(found, config)
 

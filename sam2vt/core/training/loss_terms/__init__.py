@@ -1,1 +1,1 @@
-"""What the terms of the loss are computed from."""
+"""Terms of the loss, and the sums over pixels and entries that they are computed from."""
