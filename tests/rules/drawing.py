@@ -31,9 +31,9 @@ def _draw(folder: str) -> list[str]:
 
 
 def draw_folders() -> str:
-    """Return the package's folders as a tree of three levels, each with its docstring's first line."""
+    """Return the package's folders as a tree, each with its docstring's first line."""
     files = source_files()
-    folders = [name for name, file in files.items() if file.name == "__init__.py" and name.count(".") < 4]
+    folders = [name for name, file in files.items() if file.name == "__init__.py"]
     lines = [f"{_indented(name):<22} {_summary(files[name])}" for name in folders]
     return "\n".join(["```", *lines, "```"])
 

@@ -1,10 +1,15 @@
-"""The import graph of the repository: every import counts, lazy ones and those under TYPE_CHECKING too."""
+"""The import graph of the repository: every import counts, lazy ones and those under TYPE_CHECKING too.
+
+The verbs of the command line count as imported by it: it imports them by their names.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from sam2vt.cli import VERBS
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -51,6 +56,8 @@ def import_graph(root: Path = REPO) -> Graph:
         found = {each for _, each, _ in imports(name, file) if each in files and each != name}
         # `from a import b` means the module a.b where there is one, and a's face only otherwise.
         graph[name] = {each for each in found if not _is_face_of_another(each, found, files)}
+    verbs = {f"sam2vt.commands.{verb.replace('-', '_')}" for verb in VERBS}
+    graph["sam2vt.cli"] |= verbs & files.keys()
     return graph
 
 
