@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return print(str(__doc__).strip())
     with exit_on_error(), own_run_folder(given) as placed:
         sweep = load_overrides(placed, load=load_sweep)
-        setup_logging(sweep.base.config({}).log_level)
+        setup_logging(sweep.base.unswept().log_level)
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary
 

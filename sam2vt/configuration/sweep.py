@@ -8,7 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple, cast
 
 from sam2vt.config import OBJECTIVES, Config, SweepConfig
-from sam2vt.configuration.loading import load_config
+from sam2vt.configuration.loading import from_dict, load_config
 from sam2vt.configuration.names import nearest, type_of
 from sam2vt.configuration.reading import convert, plain, read
 from sam2vt.configuration.sweep_space import Dimension, Space, read_space
@@ -57,8 +57,12 @@ class BaseConfig:
 
         return plain(OmegaConf.create(dict(self.changed(values).content)))
 
+    def unswept(self) -> Config:
+        """Return the configuration itself, which `load_sweep` has checked."""
+        return from_dict(self.mapping({}))
+
     def config(self, values: Mapping[str, Any]) -> Config:
-        """Return the same, checked. Raises ConfigError where the values conflict."""
+        """Return the configuration with other `values`, checked. Raises ConfigError where the values conflict."""
         return load_config(self.mapping(values))
 
 

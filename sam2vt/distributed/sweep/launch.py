@@ -55,7 +55,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     Raises ConfigError for what the user gave, TrainingError if no trial ran to its end. After SIGTERM or
     Ctrl-C Tune stores its state, and SystemExit with code 143 or 130 is raised.
     """
-    config = sweep.base.config({})
+    config = sweep.base.unswept()
     storage = run_storage(config)
     check_config(config, storage)
     if issubclass(trial_class, RunTrial):
