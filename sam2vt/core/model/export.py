@@ -42,7 +42,8 @@ def export_checkpoint(training_checkpoint: str | Path, out: str | Path, *, base:
         adapters.merge(network, adapter, str(training_checkpoint))
         torch.save({"model": network.state_dict()}, written)
         yaml = out.with_suffix(".yaml")
-        yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
+        with write_whole(yaml) as text:
+            text.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
     return yaml
 
 
