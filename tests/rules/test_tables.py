@@ -1,0 +1,16 @@
+"""Tables of which two rooms hold a part have the same names: settings know neither torch nor SAM 2."""
+
+from __future__ import annotations
+
+from sam2vt.config import ADAPTED_PARTS, ModelConfig
+from sam2vt.core.model.adapters import ADAPTERS, NONE
+from sam2vt.core.model.execution import PARTS
+from sam2vt.settings import choices
+
+
+def test_every_adapter_says_which_parts_it_adapts() -> None:
+    assert ADAPTED_PARTS.keys() == {NONE, *ADAPTERS}
+
+
+def test_the_parts_to_compile_are_those_of_the_network() -> None:
+    assert set(choices(ModelConfig, "compile")) == PARTS.keys()
