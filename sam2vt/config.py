@@ -89,11 +89,17 @@ class ModelConfig:
     use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
     max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
     add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers get a temporal position encoding.")
-    proj_tpos_enc_in_obj_ptrs: bool = setting(True, "The temporal position encoding is projected before it is added.")
-    use_signed_tpos_enc_to_obj_ptrs: bool = setting(True, "The temporal position encoding tells past from future.")
+    proj_tpos_enc_in_obj_ptrs: bool = setting(
+        True, "The temporal position encoding is projected before it is added."
+    )
+    use_signed_tpos_enc_to_obj_ptrs: bool = setting(
+        True, "The temporal position encoding tells past from future."
+    )
     multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
     multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
-    max_objects: int = setting(3, "Must equal max_objects of the root, which it follows.", at_least(1, "objects"))
+    max_objects: int = setting(
+        3, "Must equal max_objects of the root, which it follows.", at_least(1, "objects")
+    )
     num_correction_clicks: int = setting(
         0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
     )
@@ -143,7 +149,9 @@ class LossConfig:
     bce_weight: float = setting(1.0, "Weight of the binary cross-entropy of the masks.", at_least(0))
     dice_weight: float = setting(1.0, "Weight of the dice loss of the masks.", at_least(0))
     iou_weight: float = setting(0.5, "Weight of the soft Jaccard loss of the masks.", at_least(0))
-    temporal_weight: float = setting(0.1, "Weight of the L1 error between predicted and true change from frame to frame.", at_least(0))
+    temporal_weight: float = setting(
+        0.1, "Weight of the L1 error between predicted and true change from frame to frame.", at_least(0)
+    )
     smooth: float = setting(1e-6, "Added to numerator and denominator of dice and Jaccard.", above(0))
     iou_head_weight: float = setting(1.0, "Weight of SAM 2's IoU predictions against the IoU.", at_least(0))
     presence_weight: float = setting(1.0, "Weight of SAM 2's object scores.", at_least(0))
@@ -270,7 +278,9 @@ class RayConfig:
     collective_timeout_seconds: float = setting(
         1800.0, "Time after which a rank that does not answer counts as failed.", above(0, "seconds")
     )
-    resize_check_seconds: float = setting(60.0, "Time between two checks whether more workers fit.", above(0, "seconds"))
+    resize_check_seconds: float = setting(
+        60.0, "Time between two checks whether more workers fit.", above(0, "seconds")
+    )
 
     @property
     def max_workers(self) -> int:
@@ -400,7 +410,9 @@ class SweepConfig:
     )
     keep_best: int = setting(1, "Trials whose checkpoints are kept, beside the unswept.", at_least(1))
     grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)
-    reduction: float = setting(3.0, "asha: one of this many trials passes a rung.", Rule(lambda v: v > 1, "above 1"))
+    reduction: float = setting(
+        3.0, "asha: one of this many trials passes a rung.", Rule(lambda v: v > 1, "above 1")
+    )
     perturb_every: float = setting(0.2, "pbt: share of a run between two exchanges of weights.", _FRACTION)
     quantile: float = setting(
         0.25,
