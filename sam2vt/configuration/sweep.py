@@ -62,7 +62,7 @@ class BaseConfig:
         return from_dict(self.mapping({}))
 
     def config(self, values: Mapping[str, Any]) -> Config:
-        """Return the configuration with other `values`, checked. Raises ConfigError where the values conflict."""
+        """Return the configuration with other `values`, checked. Raises ConfigError where they conflict."""
         return load_config(self.mapping(values))
 
 

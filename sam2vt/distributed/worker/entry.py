@@ -54,9 +54,8 @@ def train_on_worker(job: Job) -> RunSummary | None:
         with local_checkpoint(start.checkpoint) as resume:
             return train_loop(config, loader, resume, ray.get(job["records"]), job["storage"], job["board"])
     except Sam2vtError as error:
-        ray.get(
-            job["board"].set_failure.remote(error)
-        )  # `NextStream` ends the run: another group would meet it too
+        # `NextStream` ends the run: another group would meet it too.
+        ray.get(job["board"].set_failure.remote(error))
         raise
     finally:
         loader.close()

@@ -56,7 +56,7 @@ class FinalValidation(L.Callback):
         self._validated_step = state_dict["validated_step"]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember that the weights of this step are validated, unless it was a sanity check."""
+        """Remember that this step is validated, unless it was a sanity check."""
         if not trainer.sanity_checking:
             self._validated_step = trainer.global_step
             self._is_repeated = batches_since_step(trainer) > 0
