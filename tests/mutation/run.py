@@ -47,7 +47,7 @@ MODULES = {
         "distributed/cluster/test_preflight_limits.py",
         "distributed/cluster/test_preflight.py",
     ),
-    TRAINING + "loss.py": (TRAINING + "test_loss.py",),
+    TRAINING + "loss.py": (TRAINING + "test_loss_by_hand.py", TRAINING + "test_loss.py"),
     "core/evaluation/jf.py": ("core/evaluation/test_jf.py", "core/evaluation/test_overlaps.py"),
     "distributed/stream/plan.py": ("distributed/stream/test_plan.py",),
     TRAINING + "checkpoints/store.py": (

@@ -64,6 +64,10 @@ def test_what_counts_is_valid_and_scored(masks: Tensor) -> None:
     assert count_entries(masks, VALID, SCORED) == {"valid": 6, "present": 4, "pairs": 3}
 
 
+def test_a_target_of_negative_zeros_is_empty() -> None:
+    assert not find_entries(-torch.zeros(1, 2, 1, 2, 2), None, None, False).present.any()
+
+
 def test_all_counts_where_nothing_is_said() -> None:
     assert find_entries(targets(), None, None, False).counts() == (8, 6, 6)
     assert find_entries(targets(), VALID, None, False).counts() == (7, 5, 4)
@@ -150,6 +154,7 @@ def test_entries_of_steps_are_those_of_their_index() -> None:
     steps = [step((0, 0, 1), (0, 2, 0)), step((0, 3, 1)), step((0, 0, 1), num_masks=1)]
     assert torch.equal(entries_of(steps, torch.zeros(1, 4, 2, 5, 5)), bools("01", "00", "10", "01"))
     assert not entries_of([], torch.zeros(1, 4, 2, 5, 5)).any()
+    assert entries_of([], torch.zeros(1, 4, 2, 5, 5, device="meta")).device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -158,11 +163,11 @@ def test_entries_of_steps_are_those_of_their_index() -> None:
     + [(2048.0, True), (NAN, True)],
 )
 def test_what_the_model_fills_in_is_not_tracked(logit: float, tracked: bool) -> None:
-    masks = torch.zeros(1, 2, 1, 2, 2)
-    masks[0, 0, 0, 0, 0] = logit
-    assert is_tracked(masks)[0, :, 0].tolist() == [tracked, True]
-    masks[0, 0] = logit
-    assert is_tracked(masks)[0, :, 0].tolist() == [tracked, True]
+    masks = torch.zeros(1, 2, 3, 2, 2)
+    masks[0, 0, 1, 0, 0] = logit
+    assert is_tracked(masks).tolist() == [[[True, tracked, True], [True, True, True]]]
+    masks[0, 0, 1] = logit
+    assert is_tracked(masks).tolist() == [[[True, tracked, True], [True, True, True]]]
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.25, 0.5]])
