@@ -36,7 +36,7 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "sum": "len"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed source; `before` and `after` are the changed expression or statement on one line."""
+    """A changed source; `before` and `after` are the changed line of code, in one form of writing."""
 
     line: int
     before: str
@@ -66,9 +66,12 @@ def _mutant(tree: ast.Module, index: int, number: int) -> Mutant:
     mutated = copy.deepcopy(tree)
     node = next(itertools.islice(_mutable(mutated), index, None))
     changed = next(itertools.islice(_changes(node), number, None))
-    before, after = _in_short(node), _in_short(changed)
     _replace(mutated, node, changed)
-    return Mutant(node.lineno, before, after, ast.unparse(ast.fix_missing_locations(mutated)))
+    source = ast.unparse(ast.fix_missing_locations(mutated))
+    # The whole line, as "1 -> 2" would not tell one change from another.
+    lines = zip(ast.unparse(tree).splitlines(), source.splitlines())
+    before, after = next((old.strip(), new.strip()) for old, new in lines if old != new)
+    return Mutant(node.lineno, before, after, source)
 
 
 def _mutable(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
@@ -149,8 +152,3 @@ def _replace(tree: ast.AST, target: ast.AST, replacement: ast.AST) -> None:
                 setattr(parent, name, replacement)
             elif isinstance(value, list):
                 value[:] = [replacement if each is target else each for each in value]
-
-
-def _in_short(node: ast.AST) -> str:
-    """Return a node's first line of source."""
-    return ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))).splitlines()[0]

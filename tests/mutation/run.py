@@ -38,8 +38,8 @@ MODULES = {
         TRAINING + "checkpoints/test_counters.py",
         TRAINING + "checkpoints/test_position.py",
     ),
-    MODEL + "tracking/memory.py": (MODEL + "test_sam2.py",),
-    MODEL + "tracking/frame_call.py": (MODEL + "test_sam2.py",),
+    MODEL + "tracking/memory.py": (MODEL + "tracking/test_memory.py",),
+    MODEL + "tracking/frame_call.py": (MODEL + "tracking/test_frame_call.py",),
     TRAINING + "loss_terms/entries.py": (TRAINING + "loss_terms/test_entries.py",),
     TRAINING + "optim.py": (TRAINING + "test_optim_edges.py", TRAINING + "test_optim.py"),
     TRAINING + "preflight.py": (TRAINING + "test_preflight_limits.py",),
@@ -48,7 +48,7 @@ MODULES = {
         "distributed/cluster/test_preflight.py",
     ),
     TRAINING + "loss.py": (TRAINING + "test_loss_by_hand.py", TRAINING + "test_loss.py"),
-    "core/evaluation/jf.py": ("core/evaluation/test_jf.py", "core/evaluation/test_overlaps.py"),
+    "core/evaluation/jf.py": ("core/evaluation/test_jf.py",),
     "distributed/stream/plan.py": ("distributed/stream/test_plan.py",),
     TRAINING + "checkpoints/store.py": (
         TRAINING + "checkpoints/test_store_choices.py",
@@ -95,6 +95,7 @@ def judge(module: str, copy: Path, count: int, seed: int) -> Outcome:
             # An endless loop is noticed too.
             elif child.run(target, mutant.source, limit=10 + 3 * whole.seconds).status == PASSED:
                 outcome.survived.append(mutant)
+                print(f"{module}:{mutant.line} {mutant.change} survived", file=sys.stderr, flush=True)
             else:
                 outcome.died += 1
     target.write_text(source)

@@ -29,13 +29,13 @@ def test_a_seed_gives_the_same_mutants_and_each_is_one_change() -> None:
     assert {mutant.change for mutant in mutants(SOURCE, 4, seed=1)} <= {mutant.change for mutant in whole}
     assert {mutant.change for mutant in whole} == {
         "if value < 0 and (not most): -> if not (value < 0 and (not most)):",
-        "value < 0 and (not most) -> value < 0 or not most",
-        "value < 0 -> value <= 0",
-        "0 -> 1",
-        "0 -> -1",
-        "not most -> most",
+        "if value < 0 and (not most): -> if value < 0 or not most:",
+        "if value < 0 and (not most): -> if value <= 0 and (not most):",
+        "if value < 0 and (not most): -> if value < 1 and (not most):",
+        "if value < 0 and (not most): -> if value < -1 and (not most):",
+        "if value < 0 and (not most): -> if value < 0 and most:",
         "return min(value, most) -> return None",
-        "min(value, most) -> max(value, most)",
+        "return min(value, most) -> return max(value, most)",
     }  # neither what a module or a signature says, nor the text of an error
     for mutant in whole:
         assert ast.unparse(ast.parse(SOURCE)) != mutant.source

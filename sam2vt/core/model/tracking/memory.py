@@ -118,9 +118,10 @@ class Selection:
 
 
 def frames_read_back(network: Any) -> int:
-    """Return how many frames back the memory attention of this network can read."""
-    stride = max(1, network.memory_temporal_stride_for_eval)
-    return max(network.num_maskmem * stride, network.max_obj_ptrs_in_encoder) + 1
+    """Return how many frames back the memory attention reads at most, conditioning frames aside."""
+    strided = network.num_maskmem - 2  # as the frame before is always read
+    furthest = 1 + strided * network.memory_temporal_stride_for_eval
+    return max(furthest, network.max_obj_ptrs_in_encoder - 1)
 
 
 def _pointer(entry: Entry) -> Tensor:
