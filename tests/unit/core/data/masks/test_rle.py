@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.masks.rle import decode_counts, segmentation_to_mask
+from sam2vt.core.data.masks.rle import decode_counts, encode_mask, segmentation_to_mask
 from sam2vt.errors import DataError
 
 
@@ -61,9 +61,21 @@ def test_corners_given_as_integers():
         ([2**62, 2**62], "larger than any image"),
         ("", "empty"),
         ("h0 ", r"outside '0' to 'o' at position 2"),
-        ("ä0", r"outside '0' to 'o' at position"),
+        ("ä0", r"outside '0' to 'o' at position 0"),
+        ("0/", r"outside '0' to 'o' at position 1"),
+        ("0p", r"outside '0' to 'o' at position 1"),
+        ("o/p", r"outside '0' to 'o' at position 1"),
+        ("0/p", r"outside '0' to 'o' at position 1"),
+        ("0p/", r"outside '0' to 'o' at position 1"),
         ("hh", "middle of a count"),
         ("o" * 12 + "0", "larger than any image"),
+        ("o" * 7 + "?", "larger than any image"),
+        ([2**40], "larger than any image"),
+        ([2**40 - 1], f"sum to {2**40 - 1}, "),
+        ([24, -(2**40)], "larger than any image"),
+        ([24, 1 - 2**40], rf"count 1 is negative \({1 - 2**40}\)"),
+        ([0, 25, -1], r"count 2 is negative \(-1\)"),
+        ([24, -1, -2], r"count 1 is negative \(-1\)"),
         ("h0h0", "sum to"),
         ("O", r"count 0 is negative \(-1\)"),
     ],
@@ -85,6 +97,13 @@ def test_size_of_another_image(size):
     ("polygons", "message"),
     [
         ([[0, 0, 4, 0, 4]], "polygon 0 has 5 numbers"),
+        ([[0, 0, 4, 0, 4, 4, 1]], "polygon 0 has 7 numbers"),
+        ([[0, 0, 4, 0, 4, True]], "polygon 0 has y = True"),
+        # Up to the image's size of 6 x 4 outside of it.
+        ([[-6.1, 0, 4, 0, 4, 4]], "polygon 0 has x = -6.1"),
+        ([[12.1, 0, 4, 0, 4, 4]], "polygon 0 has x = 12.1"),
+        ([[0, -4.1, 4, 0, 4, 4]], "polygon 0 has y = -4.1"),
+        ([[0, 8.1, 4, 0, 4, 4]], "polygon 0 has y = 8.1"),
         ([[0, 0, 4, 0, 4, 4], [0, 0, 4, 4]], "polygon 1 has 4 numbers"),
         ([7], "polygon 0 has int"),
         ([[0, 0, 4, 0, float("nan"), 4]], "polygon 0 has x = nan"),
@@ -92,11 +111,74 @@ def test_size_of_another_image(size):
         ([[0, 0, 4, 0, "4", 4]], "polygon 0 has x = 4"),
         ([], "segmentation is '\\[\\]'"),
         ("abc", "segmentation is 'abc'"),
+        ({}, "RLE size is None"),
     ],
 )
 def test_bad_polygons(polygons, message):
     with pytest.raises(DataError, match=f"^x: {message}"):
         segmentation_to_mask(polygons, 4, 6, "x")
+
+
+def test_polygons_may_stick_out_by_the_images_size():
+    assert segmentation_to_mask([[-6, -4, 12, -4, 12, 8, -6, 8]], 4, 6, "x").all()
+
+
+def test_shares_of_the_frame_are_refused():
+    with pytest.raises(DataError, match="^x: the polygons are between 0 and 1"):
+        segmentation_to_mask([[0, 0, 1, 0, 1, 1], [0, 0, 0.5, 0, 0.5, 1]], 4, 6, "x")
+    for corners in ([0, 0, 1, 0, 1, 1], [0, 0, 1.5, 0, 1.5, 1], [-0.5, 0, 0.5, 0, 0.5, 1]):
+        assert segmentation_to_mask([corners], 4, 6, "x").shape == (4, 6)
+
+
+def test_counts_by_hand():
+    """5 bits per character and the sign in the last; from the fourth on differences to two before."""
+    assert decode_counts("oooooo?").tolist() == [2**34 - 1]
+    assert decode_counts("5000").tolist() == [5, 0, 0, 0]
+    assert decode_counts("5312").tolist() == [5, 3, 1, 3 + 2]
+    assert decode_counts("53124O").tolist() == [5, 3, 1, 5, 1 + 4, 5 - 1]
+    assert decode_counts(b"Pn0").tolist() == [0b00000_11110_00000]
+    mask = segmentation_to_mask({"size": (2, 3), "counts": (1, 2, 2, 1), "rows": None}, 2, 3, "x")
+    assert mask.tolist() == [[False, True, False], [True, False, True]]  # column by column
+
+
+def test_encoding_by_hand():
+    mask = np.array([[0, 1, 0], [1, 0, 1]], dtype=bool)
+    encoded = encode_mask(mask)
+    assert list(encoded["size"]) == [2, 3]
+    assert decode_counts(encoded["counts"]).tolist() == [1, 2, 2, 1]
+
+
+@pytest.mark.parametrize("box", [[2, 1, 3, 2], (4, 2, 3, 2), [0, 0, 3, 2]])
+def test_run_lengths_within_a_box(box):
+    """Row by row: the last of the first row and the first two of the second."""
+    left, top, _, _ = box
+    mask = np.zeros((4, 7), dtype=bool)
+    mask[top, left + 2] = mask[top + 1, left] = mask[top + 1, left + 1] = True
+    found = segmentation_to_mask({"box": box, "rows": [2, 3, 1]}, 4, 7, "x")
+    assert found.dtype == bool
+    assert np.array_equal(found, mask)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (None, "the box is None"),
+        ("2132", "the box is 2132"),
+        ([2, 1, 3], r"the box is \[2, 1, 3\]"),
+        ([2, 1, 3, 2, 0], r"the box is \[2, 1, 3, 2, 0\]"),
+        ([-1, 1, 3, 2], r"the box is \[-1, 1, 3, 2\]"),
+        ([2, 1, 3.0, 2], r"the box is \[2, 1, 3.0, 2\]"),
+        ([2, True, 3, 2], r"the box is \[2, True, 3, 2\]"),
+        ([2, 1, 0, 2], "the mask's box, 0x2 at left 2, top 1, is not within the image of 7x4"),
+        ([2, 1, 3, 0], "the mask's box, 3x0 at"),
+        ([5, 1, 3, 2], "the mask's box, 3x2 at left 5"),
+        ([2, 3, 3, 2], "the mask's box, 3x2 at left 2, top 3"),
+        ([2, 1, 3, 3], r"RLE counts sum to 6, not to the box's height x width = 3 x 3 = 9"),
+    ],
+)
+def test_bad_boxes(box, message):
+    with pytest.raises(DataError, match=f"^x: {message}"):
+        segmentation_to_mask({"box": box, "rows": [2, 3, 1]}, 4, 7, "x")
 
 
 def test_garbage_never_gets_through():

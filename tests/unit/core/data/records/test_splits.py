@@ -36,6 +36,11 @@ def test_none_uses_all_on_both_sides():
     assert split_records(records, "none", 0.0, 0) == (records, records)
 
 
+def test_none_gives_lists_of_what_is_no_table():
+    train, val = split_records(tuple(videos(2)), "none", 0.2, 0)
+    assert train == val == videos(2)
+
+
 @pytest.mark.parametrize(
     ("count", "fraction", "held"), [(10, 0.2, 2), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1)]
 )
@@ -82,6 +87,30 @@ def test_time_keeps_the_objects_of_each_side():
     video.annotations.update({0: ObjectImages({1: "a", 2: "b"}), 9: ObjectImages({2: "c", 3: "d"})})
     (train,), (val,) = split_records([video], "time", 0.3, 0)
     assert (train.object_ids, val.object_ids) == ((1, 2), (2, 3))
+    # A label image does not tell its objects, so that all may be there.
+    video.annotations[8] = LabelImage("8.png")
+    (train,), (val,) = split_records([video], "time", 0.3, 0)
+    assert (train.object_ids, val.object_ids) == ((1, 2), (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "fraction", "held"),
+    [(10, 0.26, 3), (10, 0.24, 2), (9, 0.01, 1), (9, 0.99, 8), (2, 0.9, 1)],
+)
+def test_time_holds_back_the_share_rounded_and_at_least_one_frame_per_side(num_frames, fraction, held):
+    (train,), (val,) = split_records([record(num_frames=num_frames)], "time", fraction, 0)
+    cut = num_frames - held
+    assert (train.frame_range, val.frame_range) == ((0, cut), (cut, num_frames))
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_a_refusal_names_the_first_annotated_frames(number):
+    listed = "0, 1, 2, 3, 4, 5, 6, 7" + (", ..." if number == 9 else "")
+    message = (
+        f"frames 16 to 19, which .* gives to validation, .*; its annotated frames are {listed}\\. Change"
+    )
+    with pytest.raises(DataError, match=message):
+        split_records([record(num_frames=20, annotated=range(number))], "time", 0.2, 0)
 
 
 def test_splits_share_no_real_frame(shared_data):
@@ -108,9 +137,9 @@ def test_unknown_split():
         split_records(videos(4), "random", 0.2, 0)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_one_video_cannot_be_split_by_videos(count):
-    with pytest.raises(DataError, match=rf"at least 2 videos .* got {count}.*split=time"):
+@pytest.mark.parametrize(("count", "names"), [(0, "none"), (1, r"video_00 \(data/video_00\)")])
+def test_one_video_cannot_be_split_by_videos(count, names):
+    with pytest.raises(DataError, match=rf"at least 2 videos .* got {count}: {names}\..*split=time"):
         split_records(videos(count), "video", 0.2, 0)
 
 
