@@ -95,7 +95,7 @@ def test_j_and_f_by_hand():
     void = np.zeros((10, 20), dtype=bool)
     void[:, 8:10] = True
     assert jaccard(square(4), square(6), void) == 8 / 16
-    # Columns 6 and 7 remain of the second: of its 12 boundary pixels 11 are matched, and 11 of the first's 16.
+    # Columns 6 and 7 remain of the second: 11 of its 12 boundary pixels are matched, 11 of the first's 16.
     assert boundary_f(square(4), square(6), void) == pytest.approx(2 * 11 / (12 + 16))
 
 

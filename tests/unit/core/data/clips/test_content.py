@@ -1,14 +1,33 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.data.clips.content import MAX_SHIFT, draw_motion, move, move_mask
+from sam2vt.core.data.clips.content import (
+    MAX_SHIFT,
+    Window,
+    _draw_stride,
+    _largest_areas,
+    _padded,
+    _shares,
+    _window_starts,
+    are_kept,
+    choose_objects,
+    choose_window,
+    draw_content,
+    draw_motion,
+    move,
+    move_mask,
+    prompted_frames,
+)
 from sam2vt.core.data.clips.drawing import draw_clip, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
-from sam2vt.core.types import SampleKey, Segmentations, VideoRecord
+from sam2vt.core.types import LabelImage, SampleKey, Segmentations, VideoRecord
+from sam2vt.errors import DataError
 
 SIDE, BACKGROUND, COLOUR = 64, (20, 40, 60), (230, 10, 10)
 
@@ -77,3 +96,181 @@ def test_an_object_out_of_sight_is_absent():
     assert moved[0].all()
     assert not moved[1].any()
     assert move(np.zeros((SIDE, SIDE, 3), np.uint8), away).shape == (2, SIDE, SIDE, 3)
+
+
+# The choice of frames and objects, and motion, by hand
+
+
+def annotated_record(length, annotated, start=0):
+    paths = tuple(f"{i}.png" for i in range(start + length + 3))
+    masks = {i: LabelImage(f"{i}.png") for i in annotated}
+    return VideoRecord("v", len(paths), 4, 4, masks, frame_paths=paths, frame_range=(start, start + length))
+
+
+@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize("length", [1, 2, 5, 9])
+@pytest.mark.parametrize(("clip_length", "stride"), [(1, 1), (3, 1), (2, 3), (3, 2), (4, 2)])
+def test_windows_are_all_that_hold_an_annotated_frame(start, length, clip_length, stride):
+    """Those that fit; where none does, those that begin within the first stride."""
+    chosen = replace(spec(), clip_length=clip_length, frame_stride=stride)
+    stop, span = start + length, (clip_length - 1) * stride + 1
+    fitting = [s for s in range(start, stop) if s + span <= stop]
+    candidates = fitting or range(start, min(start + stride, stop))
+    for seed in range(4):
+        annotated = [i for i in range(start, stop) if np.random.default_rng([seed, i]).random() < 0.4]
+        windows = {s: {s + k * stride for k in range(clip_length)} for s in candidates}
+        expected = [s for s, frames in windows.items() if frames & set(annotated)]
+        assert _window_starts(annotated_record(length, annotated, start), chosen).tolist() == expected
+
+
+def shown(**frames):
+    """A window: per frame the objects that are visible and their numbers of pixels."""
+    visible = {}
+    for name, areas in frames.items():
+        masks = {i: np.arange(100).reshape(10, 10) < area for i, area in areas.items()}
+        visible[int(name[1:])] = masks
+    return Window(sorted(visible), visible)
+
+
+def test_early_objects_are_those_before_the_last_frame():
+    window = shown(f2={1: 5}, f3={}, f4={1: 5, 7: 9}, f5={2: 3})
+    assert window.early == {1, 7}
+    assert Window([5, 4, 3, 2], window.visible).early == {1, 7, 2}
+    assert shown(f0={3: 1}).early == set()
+
+
+def test_the_choice_of_objects_by_size():
+    window = shown(f0={1: 10, 2: 20}, f1={1: 30, 3: 30}, f2={4: 99})
+    rng = np.random.default_rng(0)
+
+    def chosen(**options):
+        return choose_objects(window, spec(**options), rng)
+
+    assert chosen() == [1, 2, 3]  # not what only the last frame shows
+    assert chosen(min_object_pixels=20) == [1, 2, 3]
+    assert chosen(min_object_pixels=21) == [1, 3]  # by the largest area
+    assert chosen(min_object_pixels=30) == [1, 3]
+    assert chosen(min_object_pixels=31) == [1]
+    assert chosen(max_objects=3) == [1, 2, 3]
+    assert all(len(set(chosen(max_objects=2))) == 2 for _ in range(9))
+    assert {tuple(chosen(max_objects=2)) for _ in range(40)} == {(1, 2), (1, 3), (2, 3)}
+    assert choose_objects(shown(f0={}, f1={4: 1, 2: 3}), spec(), rng) == [2, 4]
+
+
+def test_shares_of_objects():
+    window = shown(f0={1: 10, 2: 20}, f1={1: 30, 3: 60}, f2={1: 5})
+    areas = _largest_areas(window, [1, 2, 3])
+    assert areas == {1: 30, 2: 20, 3: 60}
+    assert _largest_areas(window, [2]) == {2: 20}
+    assert _shares(window, [1, 2, 3], areas, "uniform") is None
+    assert _shares(window, [1, 2, 3], areas, "large").tolist() == [30 / 110, 20 / 110, 60 / 110]
+    assert _shares(window, [1, 2, 3], {}, "visible").tolist() == [3 / 5, 1 / 5, 1 / 5]
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "least", "most", "expected"),
+    [(100, 2, 4, {2, 3, 4}), (11, 1, 4, {1, 2}), (10, 1, 4, {1}), (6, 2, 9, {2}), (100, 3, None, {3})],
+)
+def test_strides_within_the_video(num_frames, least, most, expected):
+    """Six frames at stride s take 5 s + 1 of the video; the least stride is kept even so."""
+    rng = np.random.default_rng(0)
+    given = spec(frame_stride=least, max_frame_stride=most)
+    assert {_draw_stride(num_frames, given, rng) for _ in range(40)} == expected
+    alone = replace(given, clip_length=1)
+    assert _draw_stride(3, alone, rng) in range(least, (most or least) + 1)
+
+
+def test_what_is_kept():
+    def objects(*areas):
+        return np.arange(100).reshape(10, 10) < np.array(areas)[:, None, None]
+
+    assert are_kept(objects(90, 10), objects(16, 10))
+    assert are_kept(objects(16, 17), objects(16, 16))
+    assert not are_kept(objects(90, 10), objects(15, 10))
+    assert not are_kept(objects(90, 10), objects(90, 9))
+    assert are_kept(objects(0), objects(0))
+    assert are_kept(objects(9), objects(9))
+
+
+def test_prompted_frames_are_the_first_visible_ones():
+    masks = np.zeros((4, 3, 5, 6), dtype=bool)
+    masks[2:, 0, 1, 1] = masks[0, 1, 4, 5] = masks[3, 1, 0, 0] = True
+    assert prompted_frames(masks).tolist() == [2, 0, 0]
+
+
+def test_motion_is_a_bent_curve_from_the_still_to_another_pose():
+    middle, end = np.random.default_rng(7).uniform(-1, 1, (2, 4)) * [15, np.log(1.3), 0.2, 0.2]
+    maps = draw_motion(5, SIDE, np.random.default_rng(7))
+    centre = (SIDE - 1) / 2
+    for t, matrix in enumerate(maps):
+        s = t / 4
+        degrees, zoom, right, down = 2 * s * (1 - s) * middle + s**2 * end
+        angle, zoom = np.radians(degrees), np.exp(zoom)
+        turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        # The centre moves by the shift alone.
+        offset = centre + SIDE * np.array([right, down]) - turn @ [centre, centre]
+        assert np.allclose(matrix, np.column_stack([turn, offset]))
+    assert np.allclose(draw_motion(1, SIDE, np.random.default_rng(7)), [[[1, 0, 0], [0, 1, 0]]])
+
+
+def test_moving_mirrors_the_image_but_not_the_mask():
+    """Two pixels to the right, in images that are not square."""
+    shift = np.array([[[1.0, 0, 2], [0, 1, 0]], [[1, 0, 2.6], [0, 1, 0]]])
+    row = np.arange(5, dtype=np.uint8) * 10
+    image = np.broadcast_to(row[None, :, None], (3, 5, 3)).copy()
+    (moved, _) = move(image, shift)
+    assert moved.shape == (3, 5, 3)
+    assert (moved == np.array([20, 10, 0, 10, 20])[None, :, None]).all()
+    mask = np.zeros((3, 5), dtype=bool)
+    mask[:, 0] = True
+    whole, part = move_mask(mask, shift)
+    assert whole.tolist() == [[False, False, True, False, False]] * 3
+    assert part.tolist() == [[False, False, False, True, False]] * 3  # the nearest pixel, not two halves
+    assert whole.dtype == bool
+
+
+def test_a_clip_longer_than_its_video(make_video):
+    """Beyond its end the last image is repeated, and no mask is there or known."""
+    box, other = (0, 0, 32, 48), (32, 0, 64, 48)
+    record = make_video("v", [{1: box}, None, {2: other}])
+    frames, content = draw_content(record, replace(spec(), clip_length=5), np.random.default_rng(0))
+    assert frames == [0, 1, 2]
+    assert content.images[:, :, 0, 0].tolist() == [[0] * 3, [1] * 3, [2] * 3, [2] * 3, [2] * 3]
+    assert content.object_ids == [1]
+    assert content.masks.any(axis=(2, 3)).tolist() == [[True], [False], [False], [False], [False]]
+    assert content.masks[0, 0, :, :32].all()
+    assert not content.masks[0, 0, :, 32:].any()
+    assert content.valid_masks.tolist() == [[True], [False], [True], [False], [False]]
+    assert content.features is None
+
+
+def test_a_window_that_only_shows_an_object_last_is_the_second_choice(make_video):
+    box = (0, 0, 32, 48)
+    two = replace(spec(), clip_length=2)
+    first = make_video("first", [{1: box}, {}, {}, {}])
+    last = make_video("last", [{}, {}, {}, {1: box}])
+    early = make_video("early", [{}, {}, {1: box}, {}])
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        assert choose_window(first, two, rng).frames == [0, 1]
+        window = choose_window(last, two, rng)
+        assert (window.frames, sorted(window.visible[3])) == ([2, 3], [1])
+        assert choose_window(early, two, rng).frames == [2, 3]
+        assert choose_window(last, replace(two, clip_length=1), rng).frames == [3]
+        # Backwards there would be nothing left to track in the first; in the last there is.
+        backwards = replace(two, reverse_probability=1.0)
+        assert choose_window(first, backwards, rng).frames == [0, 1]
+        assert choose_window(last, backwards, rng).frames == [3, 2]
+
+
+def test_a_video_without_a_visible_object_or_without_frames(make_video):
+    with pytest.raises(DataError, match="frames 0 to 1: no object is visible on any of the 2 annotated"):
+        choose_window(make_video("empty", [{}, {}]), spec(), np.random.default_rng(0))
+    with pytest.raises(DataError, match=r"video v \(.*\) has no usable frame"):
+        _window_starts(annotated_record(0, []), spec())
+
+
+def test_features_are_padded_with_the_last():
+    read = np.arange(8).reshape(2, 2, 2)
+    assert _padded(read, replace(spec(), clip_length=4)).tolist() == [*read.tolist(), *[read[1].tolist()] * 2]
+    assert _padded(read, replace(spec(), clip_length=2)) is read

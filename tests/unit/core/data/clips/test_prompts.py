@@ -60,6 +60,25 @@ def test_the_images_edge_counts_as_outside_for_the_centre():
     assert prompt["point_coords"][0, 0] == 10
 
 
+@pytest.mark.parametrize(("rows", "columns"), [((39, 40), (7, 8)), ((4, 5), (59, 60)), ((39, 40), (59, 60))])
+def test_the_deepest_pixel_may_be_at_the_images_end(rows, columns):
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[slice(*rows), slice(*columns)] = True
+    prompt = PromptGenerator(["point"], 1, include_center=True).generate_prompts(mask, rng=rng())
+    assert prompt["point_coords"].tolist() == [[columns[0], rows[0]]]
+
+
+@pytest.mark.parametrize("include_center", [False, True])
+def test_as_many_points_as_pixels_are_all_of_them(include_center):
+    mask = np.zeros((3, 4), dtype=bool)
+    mask[1, 1:] = mask[2, 1] = True
+    positive = [[1, 1], [1, 2], [2, 1], [3, 1]]
+    negative = [[0, 0], [0, 1], [0, 2], [1, 0], [2, 0], [2, 2], [3, 0], [3, 2]]
+    prompt = PromptGenerator(["point"], 4, include_center, 8).generate_prompts(mask, rng=rng())
+    points = prompt["point_coords"].tolist()
+    assert (sorted(points[:4]), sorted(points[4:])) == (positive, negative)
+
+
 def test_number_of_positives_covers_its_inclusive_range():
     generator = PromptGenerator(["point"], (1, 3))
     numbers = {len(generator.generate_prompts(ring(), rng=rng(i))["point_labels"]) for i in range(40)}
@@ -132,6 +151,14 @@ def test_empty_mask_and_wrong_shape_are_errors():
 def test_unknown_kinds_are_errors_that_list_what_is_allowed(given):
     with pytest.raises(ConfigError, match="allowed are point, box, mask, bbox"):
         PromptGenerator(given)
+
+
+def test_a_refusal_names_the_first_unknown_kind():
+    with pytest.raises(ConfigError, match=r"unknown prompt type 'scribble'; allowed"):
+        PromptGenerator(["point", "scribble", "doodle"])
+    with pytest.raises(ConfigError, match=r"prompt_types=\[\]: an empty list; allowed"):
+        PromptGenerator([])
+    assert PromptGenerator("bbox").prompt_types == ("box",)
 
 
 @pytest.mark.parametrize("number", [0, (0, 2), (3, 1), (1, 2, 3), 1.5])
