@@ -95,7 +95,7 @@ class PromptGenerator:
         points, labels = _box(pixels) if kind == "box" else self._points(pixels, rng)
         return {
             "type": kind,
-            "point_coords": np.asarray(points, dtype=np.float32).reshape(-1, 2),
+            "point_coords": np.asarray(points, dtype=np.float32),
             "point_labels": np.asarray(labels, dtype=np.int32),
         }
 

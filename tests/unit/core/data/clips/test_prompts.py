@@ -161,7 +161,7 @@ def test_a_refusal_names_the_first_unknown_kind():
     assert PromptGenerator("bbox").prompt_types == ("box",)
 
 
-@pytest.mark.parametrize("number", [0, (0, 2), (3, 1), (1, 2, 3), 1.5])
+@pytest.mark.parametrize("number", [0, (0, 2), (3, 1), (1, 2, 3), 1.5, (1, 2.5)])
 def test_bad_numbers_of_points_are_errors(number):
     with pytest.raises(ConfigError, match="positive points"):
         PromptGenerator(["point"], number)
