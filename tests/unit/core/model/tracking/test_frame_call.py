@@ -344,6 +344,43 @@ def test_a_network_without_scores_remembers_masks_as_they_are():
     assert torch.equal(entry.pointer[:, 0], TOKENS)
 
 
+# As SAM 2's video predictor does
+
+
+@pytest.fixture
+def marked(monkeypatch):
+    """Filled holes add 0.5 to logits, stored features are doubled."""
+    monkeypatch.setattr(frame_call, "fill_holes", lambda masks: masks + 0.5)
+    monkeypatch.setattr(frame_call, "as_stored", lambda features: features * 2)
+
+
+@pytest.mark.parametrize("as_stock", [False, True])
+def test_the_predictor_remembers_a_mask_prompt_as_it_shows_it(marked, as_stock):
+    masks, prompts = mask_prompts()
+    network = Network(given())
+    output, entry = call(network, prompts, as_stock=as_stock).outputs(remember=True)
+    (_, _, remembered, _, from_points) = network.encoded[0]
+    high = masks[:, None] * 20.0 - 10
+    assert torch.equal(output.masks_high_res, high[:, 0])
+    assert torch.equal(remembered, upsampled(output.masks[:, None]) if as_stock else high)
+    assert from_points is as_stock
+    assert entry.tokens[:, 2, 1].tolist() == ([56, 58, 60, 62] if as_stock else [28, 29, 30, 31])
+
+
+@pytest.mark.parametrize("as_stock", [False, True])
+@pytest.mark.parametrize("prompts", [None, points()])
+def test_the_predictor_shows_filled_holes_and_remembers_them_on_prompted_frames(marked, as_stock, prompts):
+    network = Network(given(), pred_obj_scores=False)
+    output, entry = call(network, prompts, as_stock=as_stock).outputs(remember=True)
+    best = given()[0][:, 1:2]
+    filled = best + 0.5 if as_stock else best
+    remembered = upsampled(best if prompts is None else filled)
+    assert torch.equal(output.masks, filled[:, 0])
+    assert torch.equal(output.masks_high_res, remembered[:, 0])
+    assert torch.equal(network.encoded[0][2], remembered)
+    assert entry.tokens[:, 2, 1].tolist() == ([56, 58, 60, 62] if as_stock else [28, 29, 30, 31])
+
+
 # Clicks that correct a prediction
 
 
