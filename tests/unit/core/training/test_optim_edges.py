@@ -115,6 +115,13 @@ def test_the_fastest_group_comes_first_and_scaling_is_left_to_lightning() -> Non
     assert all(group["fused"] for group in optimizer.param_groups)
 
 
+def test_parameters_on_other_devices_are_not_fused() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1, device="meta"))
+    for kind in ("adamw", "sgd"):
+        optimizer = build_optimizer(network, OptimizerConfig(type=kind))
+        assert not any(group["fused"] for group in optimizer.param_groups)
+
+
 def test_rates_fall_from_the_neck_to_the_patches() -> None:
     config, trunk = OptimizerConfig(lr=8.0, layer_decay=0.5), "image_encoder.trunk."
     names = [f"{trunk}blocks.{block}.x" for block in (1, 0)]

@@ -90,6 +90,8 @@ def test_numbers_of_an_update_take_the_place_of_a_batchs_own() -> None:
     assert found.counts() == (9, 5, 1)
     assert found.numbers.dtype == torch.float32
     assert torch.equal(found.counted, BOTH)
+    elsewhere = find_entries(targets().to("meta"), None, None, False, {"pairs": 0, "valid": 9, "present": 5})
+    assert elsewhere.numbers.device.type == "meta"
 
 
 def test_pairs_are_entries_on_two_frames_in_a_row() -> None:
