@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 PASSED, FAILED, TIMED_OUT = 0, 1, 2
+NO_PLUGINS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # half of a short run's time
 OURS = ("sam2vt", "tests")
 OUTPUT, LOADED = Path("output.log"), Path("loaded.txt")  # in the copy
 
@@ -30,9 +32,10 @@ class Result(NamedTuple):
 class Child:
     """A process in a copy of the repository that forks once per run."""
 
-    def __init__(self, copy: Path, tests: list[str]) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "tests.mutation.children", *tests]
+    def __init__(self, copy: Path, module: str, tests: list[str]) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", **NO_PLUGINS}
+        changing = f"sam2vt.{module.removesuffix('.py').replace('/', '.')}"
+        command = [sys.executable, "-m", "tests.mutation.children", changing, *tests]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             command, cwd=copy, env=environment, stdin=pipe, stdout=pipe, text=True
@@ -58,7 +61,7 @@ class Child:
         return Result(*json.loads(self._process.stdout.readline()))
 
 
-def serve(tests: list[str]) -> None:
+def serve(changing: str, tests: list[str]) -> None:
     """Run the tests once per line of stdin, which is the limit in seconds, and print a `Result` each."""
     import lightning  # noqa: F401  what every run would load, and no mutant changes
     import numpy  # noqa: F401
@@ -70,6 +73,8 @@ def serve(tests: list[str]) -> None:
         result = _run(tests, float(line))
         if number == 0:
             _load_libraries()
+            _load_what_stays(changing)
+            gc.freeze()  # hypothesis collects thrice per run, for seconds each over all that is loaded
         print(json.dumps(result), file=answers, flush=True)
 
 
@@ -79,6 +84,33 @@ def _load_libraries() -> None:
         if name.partition(".")[0] not in OURS:
             with suppress(ImportError):  # a name that no import gives, such as pytest's own for conftest.py
                 importlib.import_module(name)
+
+
+class _Block:
+    """Refuses to import the module that will change; what imports it then stays out as well."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        """Raise ImportError for the module."""
+        if name == self._name:
+            raise ImportError(name)
+
+
+def _load_what_stays(changing: str) -> None:
+    """Import what the first run has loaded of the package and does not import the module `changing`."""
+    block = _Block(changing)
+    sys.meta_path.insert(0, block)
+    names = [name for name in LOADED.read_text().split() if name.startswith("sam2vt.")]
+    for name in names:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    sys.meta_path.remove(block)
+    # A package that failed leaves modules behind, which would not be its attributes once it is imported.
+    for name in sorted(name for name in sys.modules if name.startswith("sam2vt.")):
+        if name.rpartition(".")[0] not in sys.modules:
+            del sys.modules[name]
 
 
 def _run(tests: list[str], limit: float) -> Result:
@@ -108,7 +140,7 @@ def _test(tests: list[str], output: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     status = 3
     try:
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not cluster"]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", "-m", "not cluster"]
         status = int(pytest.main([*options, *tests]))
         LOADED.write_text("\n".join(sys.modules))
     finally:
@@ -116,4 +148,4 @@ def _test(tests: list[str], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    serve(sys.argv[1], sys.argv[2:])

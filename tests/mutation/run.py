@@ -83,7 +83,7 @@ def judge(module: str, copy: Path, count: int, seed: int) -> Outcome:
     target, outcome = copy / "sam2vt" / module, Outcome(module)
     source, reasons = target.read_text(), json.loads(EQUIVALENT.read_text()).get(module, {})
     tests = [f"tests/unit/{name}" for name in MODULES[module]]
-    with Child(copy, tests) as child:
+    with Child(copy, module, tests) as child:
         whole = child.run(target, source, limit=300)
         if whole.status != PASSED:
             sys.exit(f"{module}: {', '.join(tests)} fail without a mutant\n{whole.output[-3000:]}")
