@@ -87,7 +87,9 @@ class ModelConfig:
     image_size: int = setting(512, "Side of the square input.", _SIDE)
     backbone_stride: int = setting(16, "Stride of the features that the memory works on.", _STRIDE)
     use_obj_ptrs_in_encoder: bool = setting(True, "Memory attention also reads object pointers.")
-    max_obj_ptrs_in_encoder: int = setting(16, "Most frames whose object pointers are read.", at_least(1))
+    max_obj_ptrs_in_encoder: int = setting(
+        16, "Maximum number of frames whose object pointers are read.", at_least(1)
+    )
     add_tpos_enc_to_obj_ptrs: bool = setting(True, "Object pointers get a temporal position encoding.")
     proj_tpos_enc_in_obj_ptrs: bool = setting(
         True, "The temporal position encoding is projected before it is added."

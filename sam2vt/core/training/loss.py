@@ -190,7 +190,7 @@ class SAM2TrainingLoss(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The mask terms [K] of each entry's best mask, and the true IoU [K,M] of all (0 if not asked for).
 
-        All masks are measured without gradient; only the best ones cost anything in backward.
+        All masks are measured without gradient; only the best ones cost anything in the backward pass.
         """
         masks, targets = places
         needed = list(dict.fromkeys(each for term in mask_terms(names).values() for each in term.sums))

@@ -41,7 +41,7 @@ def convert(
     options: ConvertOptions = DEFAULT,
     lossy: bool = False,
 ) -> None:
-    """Write the videos to `out`, a folder that is empty or not there; a conversion that was stopped goes on.
+    """Write the videos to `out`, a folder that is empty or not there; a stopped conversion resumes.
 
     Raises ConfigError for a target that there is not, DataError for data that cannot be read, and without
     `lossy` for what the target cannot say.

@@ -1,4 +1,4 @@
-"""`sam2vt pack`: records to shards, which go on where they were stopped and come out the same."""
+"""`sam2vt pack`: records to shards; a stopped pack resumes and gives the same shards."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _in_processes(
 ) -> Iterator[list[Row]]:
     """Yield rows in the order of the tasks; only a few are under way, so that memory stays bounded."""
     waiting: deque[Future[list[Row]]] = deque()
-    with process_pool(workers, ": the same command goes on where this one stopped") as pool:
+    with process_pool(workers, ": the same command resumes where this one stopped") as pool:
         for task in tasks:
             waiting.append(pool.submit(build, task))
             # Enough to keep all workers busy while the oldest result is written.

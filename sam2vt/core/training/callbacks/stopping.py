@@ -1,4 +1,4 @@
-"""Signals: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT); save and go on (SIGUSR1)."""
+"""Signals: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT); save and continue (SIGUSR1)."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ _LIGHTNINGS_EXIT_CODE = 1  # what Lightning makes of a KeyboardInterrupt
 class ShareSignals(L.Callback):
     """Turns the signals of any rank into acts of all ranks after the same batch.
 
-    SIGTERM and SIGINT end the fit; SIGUSR1 saves, and the fit goes on. A batch system signals each rank at a
-    moment of its own, and a rank that acted alone would leave the others waiting.
+    SIGTERM and SIGINT end the fit; SIGUSR1 saves, and the fit continues. A batch system signals each rank at
+    a moment of its own, and a rank that acted alone would leave the others waiting.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:

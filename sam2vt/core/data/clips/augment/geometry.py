@@ -129,7 +129,7 @@ def make_mosaic(
     """Return the clip and three others, in cells that are drawn; an object keeps the frames it is valid on.
 
     The clip's own objects come first. Where they leave slots free, objects of the others that are not
-    lost by their size fill them, drawn alike; their ids go on after the clip's largest. The clip stays
+    lost by their size fill them, drawn alike; their ids follow the clip's largest. The clip stays
     as it is where one of its own objects would be lost.
     """
     side = own.images.shape[-1]
