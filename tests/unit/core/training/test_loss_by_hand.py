@@ -81,8 +81,9 @@ def test_arguments_take_precedence_over_the_models_dict() -> None:
     loss = SAM2TrainingLoss(smooth=1e-30)
     got = components(loss, out, target, scored=first)
     assert got["bce"] == pytest.approx(LN2)
-    got = components(loss, out, target, steps=[])
-    assert got["bce"] == 0
+    own = components(loss, {**out, "scored": first}, target)
+    assert own["bce"] == pytest.approx(LN2)
+    assert components(loss, {**out, "scored": first}, target, steps=[])["bce"] == 0
     got = components(loss, {"pred_masks": pred, "scored": first}, target)
     assert got["bce"] == pytest.approx(LN2)
 
