@@ -22,7 +22,7 @@ from sam2vt.distributed.sweep.collect import final_result
 from sam2vt.distributed.sweep.launch import check_earlier, quieten_tune, restored, trial_job, what_is_asked
 from sam2vt.distributed.sweep.results import JF
 from sam2vt.distributed.sweep.search import DefaultFirst
-from sam2vt.distributed.sweep.trial import FINISHED, METRICS
+from sam2vt.distributed.sweep.trial import FINISHED, OBJECTIVE_KEYS
 from tests.compat.reading import HERE
 
 # By the folder of each: between them they hold an object of every class that a sweep pickles.
@@ -91,7 +91,7 @@ class Scored(tune.Trainable):
     def step(self) -> dict[str, Any]:
         self._steps += 1
         score = self.height(self._values) * self._steps / 2
-        row = {"step": self._steps, "progress": self._steps / 2, JF: score, METRICS[0]: score}
+        row = {"step": self._steps, "progress": self._steps / 2, JF: score, OBJECTIVE_KEYS[0]: score}
         return {**row, **({FINISHED: 1, "done": True} if self._steps == 2 else {})}
 
 
@@ -113,7 +113,7 @@ def suggestions(searcher: DefaultFirst, number: int) -> list[dict[str, Any]]:
         assert suggested is not None
         points.append(suggested["point"])
         score = height(suggested["point"]["values"])
-        result = {METRICS[0]: score, "training_iteration": 1}
+        result = {OBJECTIVE_KEYS[0]: score, "training_iteration": 1}
         searcher.on_trial_result(f"next{i}", result)
         searcher.on_trial_complete(f"next{i}", result)
     return points

@@ -15,7 +15,7 @@ import lightning as L
 
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep import trial
-from sam2vt.distributed.sweep.trial import METRICS, WEIGHTS, RunTrial
+from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS, WEIGHTS, RunTrial
 
 CRASHED, KILLED = 2, 4  # numbers of trials
 WITNESS = "witness"  # beside the trials
@@ -72,7 +72,7 @@ class WitnessedTrial(RunTrial):
     """Scores as it is told, and writes down which weights it gives and takes."""
 
     def step(self) -> dict[str, Any]:
-        return {**super().step(), METRICS[0]: SCORES.get(self.trial_name, 0.5)}
+        return {**super().step(), OBJECTIVE_KEYS[0]: SCORES.get(self.trial_name, 0.5)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         super().save_checkpoint(checkpoint_dir)

@@ -18,7 +18,7 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult
-from sam2vt.distributed.sweep.trial import METRICS
+from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 from sam2vt.errors import ConfigError, TrainingError
 from tests.compat.trials import Scored
 
@@ -51,7 +51,7 @@ class Formula(Scored):
 
     def step(self) -> dict[str, Any]:
         row = super().step()
-        return {**row, "seconds_per_step": 1 + row[JF], METRICS[1]: 1 + row[JF]}
+        return {**row, "seconds_per_step": 1 + row[JF], OBJECTIVE_KEYS[1]: 1 + row[JF]}
 
 
 @pytest.fixture(scope="module", autouse=True)
