@@ -59,7 +59,7 @@ class Network:
     def _encode_new_memory(self, levels, sizes, masks, scores, from_points):
         self.encoded.append((levels, sizes, masks, scores, from_points))
         memory = torch.arange(len(ROWS) * 12).float().reshape(len(ROWS), 3, 2, 2)
-        return memory, [memory + 1, memory + 2]
+        return memory, [memory + 1, memory + 3, memory + 2]
 
 
 class _Encoder:
@@ -159,6 +159,12 @@ def test_a_mask_prompt_is_the_output_of_its_frame():
     assert (output.predicted, output.steps, entry) == (False, [], None)
     assert not network.decoded
     assert not network.encoded
+
+
+def test_a_call_may_be_of_one_object():
+    masks, prompts = mask_prompts()
+    output, _ = call(Network(), prompts[:1]).outputs(remember=False)
+    assert torch.equal(output.masks_high_res > 0, masks[:1])
 
 
 def test_the_memory_of_a_mask_prompt_is_of_the_mask_and_its_pointer_is_decoded(recomputes):
