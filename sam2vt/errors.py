@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
@@ -97,6 +98,11 @@ def exit_on_error() -> Iterator[None]:
     """
     try:
         yield
+    except SystemExit as end:
+        if end.code in (SIGTERM_EXIT_CODE, SIGINT_EXIT_CODE):
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(SIGINT_EXIT_CODE) from None

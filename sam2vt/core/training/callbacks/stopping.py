@@ -143,7 +143,11 @@ def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
     # Lightning's own handler of SIGTERM would start a broadcast amid whatever the ranks do.
     trainer._signal_connector._sigterm_notifier_fn = share.ask  # type: ignore[assignment,method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-    before = {number: signal.signal(number, share.ask) for number in (signal.SIGINT, signal.SIGUSR1)}
+    # After the fit Lightning restores the handler of SIGTERM that it found. A batch system may signal again
+    # while the process ends, which by default would kill it with another code.
+    others = [signal.SIGTERM] if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else []
+    taken = [signal.SIGINT, signal.SIGUSR1, *others]
+    before = {number: signal.signal(number, share.ask) for number in taken}
     try:
         yield
     except SystemExit as end:

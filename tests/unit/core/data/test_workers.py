@@ -180,6 +180,7 @@ if __name__ == "__main__":
 
 
 def test_a_pool_leaves_the_process_as_it_was() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an earlier test's Trainer may have left its own
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with process_pool(1):
         assert signal.getsignal(signal.SIGTERM) is not before[0]

@@ -135,4 +135,3 @@ def test_five_shares_over_two_workers() -> None:
     assert [division.share(batch, 1) for batch in range(4)] == [1, 3, 5, 1]
     assert [division.rows(batch, 1) for batch in range(4)] == [[2, 3], [6, 7], [BLANK, BLANK], [12, 13]]
     assert [division.row_of_slot(slot) for slot in range(7, 14)] == [7, 8, 9, BLANK, BLANK, 10, 11]
-    assert [division.loss_scale(batch) for batch in range(4)] == pytest.approx([6 / 5, 6 / 5, 3 / 5, 6 / 5])
