@@ -37,7 +37,7 @@ def train_on_worker(job: Job) -> RunSummary | None:
     context, config = ray.train.get_context(), from_dict(job["config"])
     # All ranks take the decision of `NextStream` from the board: looking for the newest checkpoint
     # themselves, they might find different ones.
-    start: Start = ray.get(job["board"].start.remote())
+    start: Start = ray.get(job["board"].get_start.remote())
     loader = StreamLoader(
         lambda: ray.train.get_dataset_shard("train"),
         Division(job["plan"], context.get_world_size()),
