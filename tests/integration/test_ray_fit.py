@@ -110,6 +110,7 @@ def stopped(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.cluster
 def test_a_run_that_max_steps_ended_goes_on_to_the_same_bits(
     finished: tuple[Path, RunSummary], stopped: Path, videos: Path, tmp_path: Path
 ) -> None:

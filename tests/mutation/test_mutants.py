@@ -49,9 +49,10 @@ def test_every_module_has_tests_that_mirror_it(module: str) -> None:
         assert (REPO / "tests/unit" / name).is_file(), name
 
 
-def test_what_is_called_equivalent_can_still_be_drawn() -> None:
+def test_what_is_called_equivalent_is_still_there() -> None:
     for module, reasons in json.loads(EQUIVALENT.read_text()).items():
-        source = (REPO / "sam2vt" / module).read_text()
-        known = {mutant.change for mutant in mutants(source, 10_000, seed=0)}
-        assert set(reasons) <= known, module
-        assert all(len(reason) > 10 for reason in reasons.values())
+        tree = ast.parse((REPO / "sam2vt" / module).read_text())
+        lines = {line.strip() for line in ast.unparse(tree).splitlines()}
+        for change, reason in reasons.items():
+            assert any(change.startswith(f"{line} -> ") for line in lines), (module, change)
+            assert len(reason) > 10

@@ -164,6 +164,7 @@ def test_a_pool_ends_with_the_signal_s_code_and_leaves_no_process(
     )
     assert process.stdout is not None
     worker = int(process.stdout.readline())
+    time.sleep(0.3)  # until it waits: Python drops a KeyboardInterrupt that falls into a finaliser
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=30)
     assert process.returncode == code, said
