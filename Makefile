@@ -46,9 +46,9 @@ test: $(READY)
 test-cluster: $(READY)
 	$(PYTEST) tests --ignore tests/fault -m cluster
 
-# Slow tests: runs that are stopped from outside and resumed.
+# Slow tests: runs that are stopped from outside and resumed; one at a time, as each has limits in seconds.
 test-fault: $(READY)
-	$(PYTEST) tests/fault
+	$(PYTEST) -n 0 tests/fault
 
 # Puts small faults into modules of a copy, and sees that their tests notice: about 45 minutes.
 mutate: $(READY)
