@@ -50,7 +50,7 @@ test-cluster: $(READY)
 test-fault: $(READY)
 	$(PYTEST) -n 0 tests/fault
 
-# Puts small faults into modules of a copy, and sees that their tests notice: about 45 minutes.
+# Puts small faults into modules of a copy, and sees that their tests notice. It takes long.
 mutate: $(READY)
 	$(BIN)/python -m tests.mutation.run --out tests/mutation/RECORD.md
 

@@ -13,8 +13,8 @@ from sam2vt.settings import choices, settings_of
 
 def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add the dataset, as its first argument, and how it is read."""
-    parser.add_argument("data", help=f"a folder of videos, a COCO JSON, a record table or a pack{note}")
     meanings = {name: each.meaning for name, each in settings_of(DatasetConfig).items()}
+    parser.add_argument("data", help=f"{meanings['data_path'].rstrip('.')}{note}")
     layouts = ", ".join(choices(DatasetConfig, "dataset_type"))
     parser.add_argument("--dataset-type", default="auto", help=layouts)
     parser.add_argument("--identity", default="error", help="COCO without track ids: category or iou")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_overrides, positive
 from sam2vt.composing import load_overrides
+from sam2vt.config import DatasetConfig
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.errors import ConfigError
+from sam2vt.settings import settings_of
 
 if TYPE_CHECKING:
     from sam2vt.config import Config
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("data", help="a folder of videos, a COCO JSON, a record table or a pack")
+    parser.add_argument("data", help=settings_of(DatasetConfig)["data_path"].meaning)
     add_overrides(parser, "dataset/augment=strong")
     parser.add_argument("--out", default="preview.png", help="the PNG to write (default: %(default)s)")
     parser.add_argument("--clips", type=positive, default=4, help="how many (default: %(default)s)")

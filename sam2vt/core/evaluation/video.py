@@ -154,8 +154,7 @@ class _Scorer:
         # By the video's own name: whichever rank scores it, and in whichever order, prompts are the same.
         rng = np.random.default_rng([seed, zlib.crc32(record.video_id.encode())])
         self._record = record
-        drawn = first_prompts(record, image_size, generator, rng, resize_as_stock)
-        self.prompts, self.object_ids = drawn
+        self.prompts, self.object_ids = first_prompts(record, image_size, generator, rng, resize_as_stock)
         self.given: dict[int, int] = {}  # object id -> index in the video of its first prompt's frame
         for place, prompt in enumerate(self.prompts):
             object_id = self.object_ids[prompt.get("object_index", place)]

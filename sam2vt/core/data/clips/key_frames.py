@@ -61,8 +61,9 @@ class Sparse:
 
 
 def find_sparse(records: Iterable[VideoRecord], length: int, stride: int, last_stride: int | None) -> Sparse:
-    """Look at the first thousand videos without reading a mask; strides are drawn from the first to the
-    last.
+    """Return the counts of the first thousand videos, without reading a mask.
+
+    Strides are drawn from `stride` to `last_stride`, or all are `stride`.
     """
     found, strides = Sparse(length, stride), range(stride, (last_stride or stride) + 1)
     for record in islice(records, _LOOKED_AT):

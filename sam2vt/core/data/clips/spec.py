@@ -21,9 +21,7 @@ class ClipSpec:
     prompts: PromptGenerator
     seed: int = 0
     frame_stride: int = 1  # frames of the video from one frame of the clip to the next
-    max_frame_stride: int | None = (
-        None  # drawn per clip, from frame_stride to this; None: always frame_stride
-    )
+    max_frame_stride: int | None = None  # drawn per clip, from frame_stride on; None: always frame_stride
     reverse_probability: float = 0.0  # that a clip runs backwards
     min_object_pixels: int = 0  # of the video: objects that stay smaller in a clip are left out of it
     object_sampling: str = "uniform"  # which objects are kept where there are more than max_objects

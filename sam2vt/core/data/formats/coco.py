@@ -18,7 +18,6 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any
 
-from sam2vt.core.data.formats.coco_film import find_film, match_images
 from sam2vt.core.data.formats.coco_identity import assign_object_ids
 from sam2vt.core.data.formats.coco_json import (
     CocoJson,
@@ -33,9 +32,10 @@ from sam2vt.core.data.formats.coco_json import (
 )
 from sam2vt.core.data.formats.frame_order import frame_order
 from sam2vt.core.data.formats.layout import Found, Layout, NoFrames, ReadOptions
-from sam2vt.core.data.formats.listing import stem
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, last_number, some, stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
 from sam2vt.core.data.formats.records import file_record, first_size, image_record
+from sam2vt.core.data.frames.video import VideoProbe, probe_video
 from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
@@ -84,11 +84,11 @@ def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_on
         paths, size = find_images(json, frames, where)
         build = partial(image_record, str(video_id), paths, size)
     except NoFrames:
-        film = find_film(json, _names(frames[0], where)[0], is_only)
-        if film is None:
+        video = _find_video(json, _names(frames[0], where)[0], is_only)
+        if video is None:
             raise
-        places, size = match_images(film, frames, where), (film.height, film.width)
-        build = partial(file_record, str(video_id), film)
+        places, size = _match_images(video, frames, where), (video.height, video.width)
+        build = partial(file_record, str(video_id), video)
     # An image without annotations is empty, where a flag says that somebody looked.
     flagged = {frame["id"] for frame in frames if any(frame.get(flag) is True for flag in _FLAGS)}
     each = [(place, frame["id"], json.annotations[frame["id"]]) for place, frame in zip(places, frames)]
@@ -182,6 +182,51 @@ def find_images(json: CocoJson, images: list[JsonObject], where: str) -> tuple[l
         with located(frame=place):
             check_stated_size(image, size, paths[0], f"{where}: image {image['id']}")
     return paths, size
+
+
+# Some programs, such as CVAT, export a JSON without the images of its video.
+def _find_video(json: CocoJson, name: str, is_only: bool) -> VideoProbe | None:
+    """Return the video file of images that do not exist, such as `name`; None where nothing tells which.
+
+    It is named as the images' folder, or the only file of the JSON's only video (`is_only`). It is where
+    images are looked for, or in the folder above annotations/.
+    """
+    above = os.path.dirname(os.path.abspath(json.path))
+    if os.path.basename(above) == "annotations":
+        above = os.path.dirname(above)
+    folders = dict.fromkeys([*json.roots, above])
+    videos = [os.path.join(folder, each) for folder in folders for each in files_in(folder, VIDEO_EXTENSIONS)]
+    folder = os.path.basename(os.path.dirname(with_slashes(name)))
+    named = [each for each in videos if folder in (os.path.basename(each), stem(os.path.basename(each)))]
+    chosen = named or (videos if is_only else [])
+    if len(chosen) != 1:
+        return None
+    json.options.note(f"{json.path}: {name} does not exist; frames are read from {chosen[0]}")
+    return probe_video(chosen[0])
+
+
+def _match_images(video: VideoProbe, images: Sequence[JsonObject], where: str) -> Sequence[int]:
+    """Return the frame of the video that each image is: in order if there are as many, else by number from 0.
+
+    Raises DataError where an image states another size, or its number is no frame of the video.
+    """
+    size = (video.height, video.width)
+    for place, image in enumerate(images):
+        with located(frame=place):
+            check_stated_size(image, size, video.path, f"{where}: image {image['id']}")
+    if len(images) == video.num_frames:
+        return range(len(images))
+    names = [stem(_names(image, where)[0]) for image in images]
+    numbers = [last_number(os.path.basename(name)) for name in names]
+    known = [number for number in numbers if number is not None and number < video.num_frames]
+    if len(known) < len(images) or len(set(known)) < len(known):
+        raise DataError(
+            f"{where}: none of its {len(images)} image files exists, and {video.path} has {video.num_frames} "
+            f"frames: which are meant is not clear from the names {some(names, 3)}. Allowed are an image "
+            f"per frame, or numbers from 0 to {video.num_frames - 1}: extract the frames, or export them "
+            "with the annotation"
+        )
+    return known
 
 
 def _recognise(path: str) -> Found | None:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders
+from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders, text_lines
 from sam2vt.core.data.formats.records import first_size, image_record
 from sam2vt.core.data.frames.images import is_deep, open_image, read_pixels
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
@@ -106,13 +106,9 @@ def _segments(root: str, name: str) -> dict[int, str]:
 
 def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
     """Return track -> its parent, 0 for none."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(place, line.split()) for place, line in enumerate(file, start=1) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the list of tracks cannot be read: {error}; restore the file") from None
     tracks: dict[int, int] = {}
-    for place, fields in lines:
+    for place, line in text_lines(path, "restore the file"):
+        fields = line.split()
         if len(fields) != 4 or not all(re.fullmatch(r"[0-9]{1,9}", each) for each in fields):
             raise DataError(
                 f"{path}: line {place} is {' '.join(fields)[:60]!r}; a line holds four numbers: track, first "
@@ -123,7 +119,7 @@ def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
             what = "0" if not track else "listed twice" if track in tracks else f"on frames {first} to {last}"
             raise DataError(
                 f"{path}: line {place}: track {track} is {what}; tracks are numbered from 1, listed once, "
-                f"and be within frames 0 to {last_frame}: correct the line"
+                f"and are within frames 0 to {last_frame}: correct the line"
             )
         tracks[track] = parent
     lost = [parent for parent in tracks.values() if parent and parent not in tracks]

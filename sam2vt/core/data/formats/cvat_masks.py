@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
+from sam2vt.core.data.formats.listing import text_lines
 from sam2vt.core.data.formats.records import read_videos
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -41,17 +42,12 @@ def load_cvat_masks(root: str, options: ReadOptions) -> list[VideoRecord]:
 
 def read_label_map(path: str) -> dict[str, tuple[int, int, int]]:
     """Return label -> colour. Raises DataError naming the line."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(place, line.strip()) for place, line in enumerate(file, start=1)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}; export the task again") from None
     colours: dict[str, tuple[int, int, int]] = {}
-    for place, line in lines:
+    for place, line in text_lines(path, "export the task again"):
         match = _LABEL.fullmatch(line)
         if match and max(map(int, match.group(2, 3, 4))) > 255:
             match = None
-        if match is None and line and not line.startswith("#"):
+        if match is None and not line.startswith("#"):
             raise DataError(
                 f"{path}: line {place} is {line[:60]!r}; a line is a label and its colour, such as "
                 "cat:128,0,0::"

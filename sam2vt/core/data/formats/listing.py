@@ -91,6 +91,18 @@ def names_in(folder: str) -> list[str]:
         raise unreadable(printable(folder), error) from None
 
 
+def text_lines(path: str, remedy: str) -> list[tuple[int, str]]:
+    """Return (number from 1, text) of each line of a file that is not blank, without the blanks around it.
+
+    Raises DataError with `remedy` for a file that cannot be read, or is not UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return [(number, text) for number, line in enumerate(file, start=1) if (text := line.strip())]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}; {remedy}") from None
+
+
 def check_text(path: str) -> str:
     """Return the path itself. Raises DataError where it is not UTF-8: no table or JSON could hold it."""
     if printable(path) != path:

@@ -12,7 +12,7 @@ import os
 from functools import partial
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, subfolders
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, by_name, files_in, subfolders, text_lines
 from sam2vt.core.data.formats.records import read_videos, with_coding
 from sam2vt.core.data.formats.tree import FRAMES
 from sam2vt.core.data.masks.codings import MOTS_CLASSES
@@ -38,7 +38,9 @@ def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[Vid
         lonely = [name for name in has if name not in lacks]
         options.lonely(lonely, root, f"of {len(has)} sequences have no folder here", needs)
     if not masks:
-        raise DataError(f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder a sequence")
+        raise DataError(
+            f"{mask_root}: the folder is empty; it must hold 16 bit PNGs, or a folder per sequence"
+        )
     videos = [(name, frames[name], folder) for name, folder in masks.items() if name in frames]
     return read_videos(videos, options, describe)
 
@@ -47,14 +49,10 @@ def read_classes(path: str) -> dict[int, str]:
     """Return class number -> name."""
     if not os.path.isfile(path):
         return dict(MOTS_CLASSES)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}; write a class name a line") from None
+    names = [name for _, name in text_lines(path, "write one class name per line")]
     if not names or len(set(names)) < len(names):
         what = "names a class twice" if names else "is empty"
-        raise DataError(f"{path}: {what}; it must name each class once, a line a class, from class 1 on")
+        raise DataError(f"{path}: {what}; it must name each class once, one per line, from class 1 on")
     return dict(enumerate(names, start=1))
 
 
@@ -74,7 +72,7 @@ def _recognise(path: str) -> Found | None:
     if files_in(masks, (".png",)) and not files_in(frames[0], IMAGE_EXTENSIONS):
         raise DataError(
             f"{masks}: the masks are in it itself, but {frames[0]} has no images itself; both must be of one "
-            "sequence, or both hold a folder a sequence: move the files"
+            "sequence, or both hold a folder per sequence: move the files"
         )
     why = f"{masks} holds masks and {frames[0]} frames"
     return Found("MOTS PNG", why, partial(load_mots, frames[0], masks))

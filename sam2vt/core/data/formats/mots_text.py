@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import and_inner, files_in, last_number, some, stem
+from sam2vt.core.data.formats.listing import and_inner, files_in, last_number, some, stem, text_lines
 from sam2vt.core.data.formats.mots import FRAME_FOLDERS
 from sam2vt.core.data.formats.records import first_size, frame_paths, image_record
 from sam2vt.core.data.masks.codings import MOTS_CLASSES, MOTS_IGNORED
@@ -78,17 +78,12 @@ def _record(sequence: _Sequence) -> VideoRecord:
 
 def _lines(path: str) -> list[tuple[str, list[int], str]]:
     """Return the place of each line, its five numbers and its RLE."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [(f"{path}: line {place}", line.strip()) for place, line in enumerate(file, start=1)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}; restore the file") from None
     found = []
-    for where, line in lines:
-        match = _LINE.fullmatch(line)
+    for place, line in text_lines(path, "restore the file"):
+        where, match = f"{path}: line {place}", _LINE.fullmatch(line)
         if match:
             found.append((where, [int(each) for each in match.groups()[:5]], match[6]))
-        elif line:
+        else:
             boxes = " Commas are of MOTChallenge, which has boxes: get its MOTS set" if "," in line else ""
             raise DataError(
                 f"{where} is {line[:60]!r}; a line of MOTS holds six fields with a space between them: "

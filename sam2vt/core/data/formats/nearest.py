@@ -1,4 +1,4 @@
-"""What a folder that is no dataset comes nearest to, and what to rename, move or choose."""
+"""Name the layout that a folder comes nearest to, and what to rename, move or choose."""
 
 from __future__ import annotations
 

@@ -10,11 +10,10 @@ import os
 from functools import partial
 
 from sam2vt.core.data.formats.coco_json import has_coco_json
-from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
-from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, and_inner, names_in, some, subfolders
+from sam2vt.core.data.formats.layout import Found, Layout
+from sam2vt.core.data.formats.listing import and_inner, some, subfolders
 from sam2vt.core.data.formats.records import read_videos
 from sam2vt.core.data.formats.tree import SPLITS, has_images, load_tree
-from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _FRAMES = ("images", "image", "imgs", "img", "frames", "frame", "rgb", "jpegimages", "jpgs", "originals")
@@ -36,12 +35,7 @@ def find_pair(path: str) -> tuple[str, str] | None:
 
 def _holds_images(folder: str) -> bool:
     """Return whether a folder, or one in it, has images; a folder of text or JSON holds no masks."""
-    names = (name.lower() for each in and_inner(folder) for name in names_in(each))
-    return any(name.endswith(IMAGE_EXTENSIONS) for name in names)
-
-
-def _load_each(videos: list[tuple[str, str, str]], options: ReadOptions) -> list[VideoRecord]:
-    return read_videos(videos, options)
+    return any(map(has_images, and_inner(folder)))
 
 
 def _recognise(path: str) -> Found | None:
@@ -67,7 +61,7 @@ def _recognise(path: str) -> Found | None:
     frames, masks = next(iter(pairs.values()))
     names = (os.path.basename(frames), os.path.basename(masks))
     why = "each folder has {}, taken for frames, and {}, taken for their masks".format(*names)
-    return Found("folders of frames and masks", why, partial(_load_each, videos), ("colours",))
+    return Found("folders of frames and masks", why, partial(read_videos, videos), ("colours",))
 
 
 def _found(pair: tuple[str, str]) -> Found:
@@ -76,7 +70,7 @@ def _found(pair: tuple[str, str]) -> Found:
     if has_images(frames):
         video = (os.path.basename(os.path.dirname(frames)), frames, masks)
         why = f"{names}, and images are in the former itself: they are the frames of one video"
-        return Found("a single clip", why, partial(_load_each, [video]), ("colours",))
+        return Found("a single clip", why, partial(read_videos, [video]), ("colours",))
     return Found("a tree of frames and masks", names, partial(load_tree, *pair), ("colours",))
 
 

@@ -64,9 +64,8 @@ def find_tree(path: str) -> tuple[str, str] | None:
 
 def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
     """Return a record of every video. DataError where frames or masks of a video are missing."""
-    top = (
-        os.path.dirname(frame_root) if os.path.basename(os.path.dirname(frame_root)) == FRAMES else frame_root
-    )
+    above = os.path.dirname(frame_root)
+    top = above if os.path.basename(above) == FRAMES else frame_root  # without a level such as 480p
     frame_root, mask_root = _choose_level(frame_root, mask_root)
     sources = _sources(frame_root)
     masks = by_name(mask_root, subfolders(mask_root))

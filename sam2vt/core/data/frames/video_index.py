@@ -26,7 +26,7 @@ _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", **_CA
 
 @contextmanager
 def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
-    """Open a container and its film, decoding in one thread. Raises DataError where there is none."""
+    """Open a container and its video stream, decoding in one thread. Raises DataError for no video."""
     try:
         container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
@@ -41,7 +41,7 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
         if not streams:
             kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
             raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
-        stream = _film(streams)
+        stream = _first_of_frames(streams)
         codec = stream.codec_context
         if not codec.width or not codec.height:
             raise DataError(
@@ -53,8 +53,8 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def _film(streams: list[Any]) -> Any:
-    """Return the first stream that is no single picture: a preview may come before the film, unmarked.
+def _first_of_frames(streams: list[Any]) -> Any:
+    """Return the first stream of several frames: a preview picture may come before the video, unmarked.
 
     Containers that do not state the number of frames state 0.
     """

@@ -79,7 +79,7 @@ def _mots(record: VideoRecord, annotation: LabelImage) -> Decoded:
             raise DataError(
                 f"{annotation.path}: the value {value} is of class {number}, which is not named; classes "
                 f"are {named}, and {MOTS_IGNORED} is void. Values are class * 1000 + instance: correct the "
-                "mask, or name the class in instances/labels.txt, a line a class"
+                "mask, or name the class in instances/labels.txt, one class per line"
             )
     return Decoded(masks, void)
 

@@ -1,4 +1,4 @@
-"""What SAM 2's video predictor does to masks while it tracks, as `build_sam2_video_predictor` sets it up.
+"""Post-processing of masks in tracking, as `build_sam2_video_predictor` sets SAM 2's video predictor up.
 
 A single mask that is not stable gives way to the best of three. What goes into memory of a prompted frame is
 what its user sees: the mask at a quarter of the size, in black and white. Small holes are filled where SAM 2

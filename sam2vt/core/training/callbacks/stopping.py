@@ -42,9 +42,8 @@ class SaveOnSigterm(L.Callback):
             outcome = "saved" if callback.failure is None else f"could not be saved: {callback.failure}"
             log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
         trainer.strategy.barrier("saved")
-        for (
-            thread
-        ) in threading.enumerate():  # it kills rank 0 soon after the process of another rank has ended
+        # Lightning's observer kills rank 0 soon after the process of another rank has ended.
+        for thread in threading.enumerate():
             if thread.name == "child-process-observer":
                 thread._child_processes = []  # type: ignore[attr-defined]
 

@@ -115,9 +115,9 @@ def label_file(text):
             "export the masks as 16",
         ),
         (put("0002/000001.png", size=(9, 9)), ("000001.png", "9x9", "frame 1"), "resize the mask"),
-        (label_file(b""), ("labels.txt", "is empty"), "a line a class"),
+        (label_file(b""), ("labels.txt", "is empty"), "one per line"),
         (label_file(b"car\ncar\n"), ("labels.txt", "names a class twice"), "each class once"),
-        (label_file(b"\xff\xff"), ("labels.txt", "cannot be read as text"), "write a class name a line"),
+        (label_file(b"\xff\xff"), ("labels.txt", "cannot be read as text"), "write one class name per line"),
     ],
 )
 def test_bad_sequences(mots, check_bad_input, change, says, remedy):
