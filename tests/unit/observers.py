@@ -183,10 +183,6 @@ def log_level(config: Config) -> Any:
         package.setLevel(before)
 
 
-def quarantines(config: Config) -> Any:
-    return [clips(config), trainer(config)]
-
-
 class _Stop(Exception):
     """Ends a worker once its loader was asked for."""
 

@@ -306,7 +306,7 @@ def test_written_videos_are_read_back(tmp_path, height):
         write_video(tmp_path / "c.mp4", [], fps=12)
 
 
-def test_a_picture_before_the_film_is_passed_over(tmp_path):
+def test_a_picture_before_the_video_is_passed_over(tmp_path):
     path = tmp_path / "preview.mp4"
     with av.open(str(path), "w") as container:
         still, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)

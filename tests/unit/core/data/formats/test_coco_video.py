@@ -18,7 +18,7 @@ SQUARE = [[2, 2, 10, 2, 10, 10, 2, 10]]
 
 @pytest.fixture
 def export(tmp_path):
-    """The frames of one video by these numbers, and a film of so many frames."""
+    """The frames of one video by these numbers, and a video file of so many frames."""
 
     def write(numbers, num_frames, film="film.mp4", json_name="annotations.json", videos=("clip",)):
         images = [
@@ -67,7 +67,7 @@ def test_fewer_images_have_their_numbers(export):
     assert sorted(record.annotations) == [0, 3, 6]
 
 
-def test_a_film_is_found_by_its_video(export):
+def test_a_file_is_found_by_the_name_of_its_video(export):
     root = export(range(2), 2, film="b.mp4", videos=("a", "b"))
     write_video(root / "a.mp4", [np.zeros((*SIZE, 3), np.uint8)] * 2, fps=25)
     first, second = load_records("auto", root)
