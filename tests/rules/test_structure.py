@@ -21,6 +21,7 @@ FLOORS = (
     ("sam2vt.core.data", "sam2vt.core.model"),
     ("sam2vt.core.evaluation",),
     ("sam2vt.core.training",),
+    ("sam2vt.core.prediction",),
     ("sam2vt.composing", "sam2vt.run_folder", "sam2vt.train"),
     ("sam2vt.distributed",),
     ("sam2vt.commands",),
@@ -36,6 +37,7 @@ ONLY_IN = {
     "av": (
         "sam2vt/core/data/frames/",
         "sam2vt/core/data/writing/",
+        "sam2vt/core/prediction/",
     ),
     "torchcodec": (),
     "hydra": ("sam2vt/train.py", "sam2vt/composing.py", "sam2vt/cli.py", "ray_jobs/", "sam2vt/core/model/"),

@@ -1,0 +1,1 @@
+"""Masks on new videos: prompts in, objects tracked, masks written."""
