@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sam2vt.commands.evaluate import load_model
 from sam2vt.composing import compose_config
 from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.clips.prompts import PromptGenerator
@@ -28,6 +27,7 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.evaluation.drawing import LABEL, Canvas, draw_masks, resize_masks
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.evaluation.video import VideoResult, evaluate_video, hold_first_mask
+from sam2vt.core.prediction.weights import load_model
 from sam2vt.core.types import VideoRecord
 from sam2vt.train import setup_logging, train
 

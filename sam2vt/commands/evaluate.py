@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam2vt.commands.arguments import add_data, count, records_of
 from sam2vt.config import ModelConfig
-from sam2vt.configuration.loading import from_dict
 from sam2vt.errors import ConfigError
 from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of, require, settings_of
 
@@ -58,12 +56,13 @@ def run(options: argparse.Namespace) -> None:
 
     Raises DataError, CheckpointError and ConfigError for what cannot be used.
     """
+    from sam2vt.core.prediction.weights import name_of
     from sam2vt.core.storage.disk import new_folder
 
     # Before the data is opened, which may take minutes.
     require(ModelConfig, "device", options.device, "--device")
     require(ModelConfig, "image_size", options.image_size, "--image-size")
-    wanted = options.out or f"runs/evaluate/{_name_of(options.checkpoint)}"
+    wanted = options.out or f"runs/evaluate/{name_of(options.checkpoint)}"
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(new_folder(wanted, alone=options.out is None))
@@ -73,91 +72,19 @@ def run(options: argparse.Namespace) -> None:
         _evaluate(options, folder)
 
 
-def _name_of(checkpoint: str) -> str:
-    """Return a name for the results of a checkpoint: its own, after its run's if it is one of a run."""
-    parts = [
-        part for part in re.split(r"[/\\]", checkpoint.rpartition("://")[2]) if part not in ("", ".", "..")
-    ]
-    names = [PurePath(parts[-1]).stem] if parts else ["checkpoint"]
-    if len(parts) > 2 and parts[-2] == "checkpoints":
-        names.insert(0, parts[-3])
-    return re.sub(r"[^\w.+-]", "_", "_".join(names))
-
-
 def _evaluate(options: argparse.Namespace, folder: Path) -> None:
     from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
-    from sam2vt.core.storage.fetching import pinned
+    from sam2vt.core.prediction.weights import load_model
 
     # The data is read first: its faults are found in seconds, while a checkpoint may be fetched for minutes.
     records = records_of(options)
     how = {"device": options.device, "config_path": options.network, "image_size": options.image_size}
     how["postprocessing"] = options.postprocessing
-    model = load_model(pinned(options.checkpoint), **how, base=options.base)
+    model = load_model(options.checkpoint, **how, base=options.base)
     scores, baseline = _score_videos(model, records, options, folder)
     write_scores_csv(folder / "scores.csv", scores, baseline)
     print(format_scores(scores, baseline))
     print(f"scores and overlays: {folder}")
-
-
-def load_model(
-    checkpoint: str,
-    *,
-    device: str = "auto",
-    config_path: str | None = None,
-    image_size: int | None = None,
-    base: str | None = None,
-    postprocessing: str = "stock",
-) -> SAM2Model:
-    """Return the model of a checkpoint, in eval mode.
-
-    A training checkpoint knows its network; weights alone take `config_path`, or the YAML of their name
-    beside them, as `sam2vt export` writes it. `image_size` replaces the size it was trained or made for;
-    `base` is where the checkpoint that the training started from is now, if it was moved.
-    `postprocessing` is that of `ModelConfig`, whatever the training had.
-    """
-    from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
-    from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-
-    saved = read_checkpoint(checkpoint).get("hyper_parameters", {}).get("config")
-    if saved is None:
-        yaml = config_path or _yaml_beside(checkpoint)
-        made_for, num_maskmem = _sizes_of(yaml)
-        size = image_size or made_for
-        how: dict[str, Any] = {"device": device, "image_size": size, "num_maskmem": num_maskmem}
-        model = SAM2Model(checkpoint, yaml, postprocessing=postprocessing, **how)
-    elif config_path is not None:
-        text = f"is a training checkpoint and knows its network; leave {config_path} out"
-        raise ConfigError(f"{checkpoint} {text}")
-    else:
-        config = from_dict(saved).model
-        config.checkpoint_path, config.device, config.postprocessing = checkpoint, device, postprocessing
-        config.image_size = image_size or config.image_size
-        model = build_from_config(config)
-        model.trainable_modules = None  # nothing trains here
-    # The weights are those of the checkpoint, whatever the training started from.
-    model.load(weights=False)
-    load_weights(model.network, checkpoint, base)
-    return model.eval()
-
-
-def _yaml_beside(checkpoint: str) -> str:
-    beside = Path(checkpoint).with_suffix(".yaml")
-    if "://" in checkpoint or not beside.is_file():
-        remedy = "name the network's YAML, such as configs/sam2.1/sam2.1_hiera_t.yaml"
-        raise ConfigError(f"{checkpoint} holds weights alone, without {beside.name} beside it: {remedy}")
-    return str(beside)
-
-
-def _sizes_of(config_path: str) -> tuple[int, int]:
-    """Return `image_size` and `num_maskmem` of a network's YAML."""
-    from sam2vt.core.model.network_yaml import read_network
-
-    model = read_network(config_path)
-    # The defaults are those of SAM 2's class, which a YAML may leave out.
-    try:
-        return int(model.get("image_size", 512)), int(model.get("num_maskmem", 7))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{config_path}: image_size and num_maskmem must be numbers: {error}") from error
 
 
 def _score_videos(

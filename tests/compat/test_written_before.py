@@ -21,7 +21,6 @@ import ray
 import torch
 from omegaconf import OmegaConf
 
-from sam2vt.commands.evaluate import load_model
 from sam2vt.config import Config, DatasetConfig
 from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.dataset import dataset_from_config
@@ -32,6 +31,7 @@ from sam2vt.core.data.opening import open_records
 from sam2vt.core.data.records.fingerprint import fingerprint
 from sam2vt.core.data.writing.convert import convert
 from sam2vt.core.data.writing.pack import PackOptions, pack
+from sam2vt.core.prediction.weights import load_model
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.results_csv import read_rows
 from sam2vt.core.training.checkpoints.store import CheckpointStore

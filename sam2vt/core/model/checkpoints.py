@@ -29,18 +29,28 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     hf://<owner>/<repository>[@<revision>][/<file>]. Raises `CheckpointError`.
     """
     with local_copy(path) as local:
-        try:
-            content = torch.load(local, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
-                f"when loaded, or is no checkpoint at all. Save it again with torch.save of a state_dict."
-            ) from error
-        except (RuntimeError, EOFError, ValueError, LookupError) as error:
-            raise CheckpointError(
-                f"{path}: cannot be read as a PyTorch checkpoint; it may be cut off or another kind of "
-                f"file. ({first_line(error)})"
-            ) from error
+        return _read(local, path)
+
+
+def read_hashed(path: str) -> tuple[dict[str, Any], str]:
+    """Return what `read_checkpoint` does, and the SHA-256 of the file, for which it is not fetched again."""
+    with local_copy(path) as local:
+        return _read(local, path), checkpoint_sha256(local)
+
+
+def _read(local: str, path: str) -> dict[str, Any]:
+    try:
+        content = torch.load(local, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
+            f"when loaded, or is no checkpoint at all. Save it again with torch.save of a state_dict."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a PyTorch checkpoint; it may be cut off or another kind of "
+            f"file. ({first_line(error)})"
+        ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; a mapping of tensors is needed")
     return dict(content)
@@ -64,13 +74,17 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
 
 
 def whole_state(
-    path: str, base: str | None = None, names: Container[str] | None = None
+    path: str,
+    base: str | None = None,
+    names: Container[str] | None = None,
+    content: Mapping[str, Any] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks.
 
     Names are as stored, or with `names`, those of the network's own tensors, as `unwrapped` gives them.
+    `content` is the file's, if it was read already.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path) if content is None else content
     own, where = network_state(content, path), find_base(content, path, base)
     own = own if names is None else unwrapped(own, names, path)
     return own if where is None else {**whole_state(where, names=names), **own}
@@ -101,13 +115,16 @@ def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) 
     return state
 
 
-def load_weights(network: nn.Module, path: str, base: str | None = None) -> None:
+def load_weights(
+    network: nn.Module, path: str, base: str | None = None, content: Mapping[str, Any] | None = None
+) -> None:
     """Load a checkpoint into the network strictly. Raises CheckpointError, which lists what differs.
 
-    `base` is the present place of the checkpoint's base, if it was moved.
+    `base` is the present place of the checkpoint's base, if it was moved; `content` is the file's, if it
+    was read already.
     """
     own = network.state_dict()
-    state = whole_state(path, base, own)
+    state = whole_state(path, base, own, content)
     # Before the comparison: a shorter memory is no fault, nor are object pointers that are switched off.
     _fit_memory_positions(state, own)
     for name in [name for name in state if name.startswith(_OF_POINTERS) and name not in own]:

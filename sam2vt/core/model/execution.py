@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from sam2vt.config import ModelConfig
+from sam2vt.config import ModelConfig, TrainerConfig
 from sam2vt.errors import ConfigError
 from sam2vt.settings import require
 
@@ -22,6 +22,8 @@ PARTS = {
     "memory_encoder": "memory_encoder",
     "mask_decoder": "sam_mask_decoder",
 }
+# Of `trainer.precision`; 32-true needs no autocast.
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 OPTIONS: dict[str, Any] = {}  # further options of torch.compile; tests put a compiler of their own here
 
 
@@ -39,6 +41,27 @@ def resolve_device(device: str) -> torch.device:
             f"model.device: {device!r} was asked for, but no GPU is usable here; use cpu or auto"
         )
     return target
+
+
+def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
+    """Return the context in which a `trainer.precision` is computed on this type of device."""
+    dtype = _AUTOCAST.get(precision)
+    return torch.autocast(device, dtype, enabled=dtype is not None)
+
+
+def require_precision(precision: str, device: torch.device) -> None:
+    """Raise ConfigError for a precision that there is not, or that inference on this device cannot have."""
+    require(TrainerConfig, "precision", precision)
+    if precision == "16-mixed" and device.type == "cpu":
+        raise ConfigError(
+            "precision='16-mixed': fp16 needs a GPU, the model is on cpu; use bf16-mixed or 32-true"
+        )
+    is_old = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bf16-mixed" and is_old:
+        raise ConfigError(
+            f"precision='bf16-mixed': {torch.cuda.get_device_name(device)} has no bf16; use 16-mixed or "
+            f"32-true"
+        )
 
 
 def recomputed(wanted: bool, function: Callable[..., Result], *inputs: object, draws: bool = True) -> Result:

@@ -77,7 +77,7 @@ def pinned(path: str) -> str:
     """
     if not path.startswith(HUB_PREFIX):
         return path
-    repository, file, revision = _hub_parts(path)
+    repository, file, revision = hub_parts(path)
     if revision and re.fullmatch("[0-9a-f]{40}", revision):
         return path
     # The client's cache has a folder for each commit, .../snapshots/<commit>/<file>.
@@ -94,14 +94,14 @@ def _download_from_hub(path: str) -> str:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` to read from the hub") from error
-    repository, file, revision = _hub_parts(path)
+    repository, file, revision = hub_parts(path)
     try:
         return hf_hub_download(repository, file, revision=revision)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise CheckpointError(f"{path}: cannot be fetched from the hub: {first_line(error)}") from error
 
 
-def _hub_parts(path: str) -> tuple[str, str, str | None]:
+def hub_parts(path: str) -> tuple[str, str, str | None]:
     """Return (owner/repository, file, revision) of a hub's address. Raises CheckpointError."""
     found = _HUB.fullmatch(path)
     if found is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from sam2vt import cli
-from sam2vt.commands import evaluate
 from sam2vt.config import ModelConfig
 
 
@@ -112,20 +111,6 @@ def test_bad_arguments_end_with_2(
     assert exit_code(*(given.get(argument, argument) for argument in arguments)) == 2
     assert "error: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())  # a refused command leaves nothing
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "name"),
-    [
-        ("runs/mine/checkpoints/best.ckpt", "mine_best"),
-        ("/a/tuned.pt", "tuned"),
-        ("checkpoints/last.ckpt", "last"),
-        ("s3://bucket/runs/mine/checkpoints/last.ckpt", "mine_last"),
-        ("hf://facebook/sam2.1-hiera-tiny@v1/a b.pt", "a_b"),
-    ],
-)
-def test_results_are_named_after_the_checkpoint(checkpoint: str, name: str) -> None:
-    assert evaluate._name_of(checkpoint) == name
 
 
 def test_each_call_has_a_folder_of_its_own(

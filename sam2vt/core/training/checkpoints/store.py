@@ -137,6 +137,13 @@ class CheckpointStore:
             )
         return None
 
+    def best(self) -> CheckpointManifest | None:
+        """Return the checkpoint of the highest score, the earliest of equals; None where none has one.
+
+        Its SHA-256 is for whoever reads it to check. Raises OSError where the storage fails.
+        """
+        return next(iter(_by_score(self.manifests())), None)
+
     def describe(self, name: str) -> CheckpointManifest | None:
         """Return the manifest of a file in the store, a checkpoint or a copy of one; None where it has none.
 

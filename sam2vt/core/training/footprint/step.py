@@ -23,12 +23,12 @@ from torch.utils._pytree import tree_leaves
 
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
+from sam2vt.core.model.execution import autocast
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
 from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
 from sam2vt.core.training.loss_terms.mask_sums import PIXELS_AT_ONCE
 from sam2vt.core.training.optim import build_optimizer, freeze_unreached_heads
 
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 MAX_MMAP_THRESHOLD = 32 << 20  # glibc's DEFAULT_MMAP_THRESHOLD_MAX
 ALIGNMENT = 64  # of PyTorch's tensors
 # glibc before 2.38 searches for an aligned block with this much to spare, so that a freed block never fits
@@ -201,8 +201,7 @@ def _step(
     device: str,
 ) -> None:
     """Forward, loss, backward, clipping and update, as Lightning runs them."""
-    dtype = AUTOCAST.get(config.trainer.precision)
-    with torch.autocast(device, dtype, enabled=dtype is not None):
+    with autocast(config.trainer.precision, device):
         loss, *_ = batch_loss(model, criterion, batch)
     loss.backward()
     if config.trainer.gradient_clip_val:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam2vt.commands.evaluate import load_model
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights, whole_state
 from sam2vt.core.model.export import export_checkpoint
+from sam2vt.core.prediction.weights import load_model
 from sam2vt.errors import CheckpointError
 
 from .conftest import NANO, SIZE, nano_model

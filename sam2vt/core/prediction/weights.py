@@ -1,0 +1,259 @@
+"""Weights for inference: a checkpoint, a run's best, an export or Meta's, as a model in eval mode."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+from sam2vt.config import ModelConfig
+from sam2vt.configuration.loading import from_dict
+from sam2vt.core.model import adapters
+from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_hashed
+from sam2vt.core.model.execution import autocast, require_precision, resolve_device
+from sam2vt.core.model.network_yaml import read_network
+from sam2vt.core.model.sam2 import SAM2Model, build_from_config
+from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, first_line, hub_parts, pinned
+from sam2vt.core.training.checkpoints.store import BEST, CheckpointStore
+from sam2vt.errors import CheckpointError, ConfigError
+from sam2vt.settings import require
+
+log = logging.getLogger(__name__)
+
+# Meta's names of its files and of its YAMLs differ in the size only.
+_META = re.compile(r"(?P<version>sam2(\.1)?)_hiera_(?P<size>tiny|small|base_plus|large)\.pt")
+_META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
+# Where a run has its checkpoints, where they are if that folder itself is named, and where a sweep has them.
+_PLACES = ("checkpoints", "", "best")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model in eval mode, and where its weights are from."""
+
+    model: SAM2Model
+    path: str  # the file: a local path or a URI
+    name: str  # short, for files and pictures
+    digest: str  # SHA-256 of the file
+    precision: str = "32-true"
+    trained: ModelConfig | None = None  # its training's, at today's size and device; None: weights alone
+    base: Mapping[str, str] | None = None  # of a checkpoint that holds only what trained
+
+    @property
+    def label(self) -> str:
+        """The name and the beginning of the digest, which tells apart files of one name."""
+        return f"{self.name}@{self.digest[:12]}"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the precision; the model is to be called within it."""
+        return autocast(self.precision, self.model.pixel_mean.device.type)
+
+
+class Place(NamedTuple):
+    """The file of a checkpoint."""
+
+    path: str  # local path or URI
+    name: str  # short, for files and pictures
+    sha256: str | None = None  # as its run's manifest has it
+
+
+def open_weights(
+    checkpoint: str,
+    *,
+    device: str = "auto",
+    config_path: str | None = None,
+    image_size: int | None = None,
+    base: str | None = None,
+    postprocessing: str = "stock",
+    precision: str = "32-true",
+) -> Weights:
+    """Return the model that `find_weights` finds at `checkpoint`, in eval mode, with all that names it.
+
+    A training checkpoint knows its network. Weights alone take `config_path`, else the YAML of their name
+    beside them, as `sam2vt export` writes it, else Meta's by the name of Meta's file. `image_size` replaces
+    the size it was trained or made for; `base` is where the checkpoint that the training started from is
+    now, if it was moved. `postprocessing` is that of `ModelConfig`, `precision` that of `TrainerConfig`.
+    Raises ConfigError for settings, also for a precision that the device lacks; CheckpointError for weights.
+    """
+    require(ModelConfig, "image_size", image_size)
+    require_precision(precision, resolve_device(device))
+    place = find_weights(checkpoint)
+    content, digest = read_hashed(place.path)
+    if place.sha256 not in (None, digest):
+        raise CheckpointError(
+            f"{place.path}: has sha256 {digest}, its run wrote {place.sha256}; it is damaged, or was "
+            f"replaced just now: try again, or name another file of that folder"
+        )
+    parameters = content.get("hyper_parameters")
+    saved = parameters.get("config") if isinstance(parameters, Mapping) else None
+    if saved is not None and config_path is not None:
+        text = f"is a training checkpoint and knows its network; leave {config_path} out"
+        raise ConfigError(f"{checkpoint} {text}")
+    how: dict[str, Any] = {"device": device, "postprocessing": postprocessing}
+    trained = None
+    if saved is None:
+        model = _model_of_weights(place.path, config_path, image_size, **how)
+    else:
+        trained = from_dict(saved).model
+        trained = replace(trained, image_size=image_size or trained.image_size, **how)
+        model = build_from_config(replace(trained, checkpoint_path=place.path))
+    weights = Weights(model, place.path, place.name, digest, precision, trained, content.get(BASE))
+    return _loaded(weights, content, base)
+
+
+def load_model(checkpoint: str, **how: Any) -> SAM2Model:
+    """Return the model of `open_weights`, with the same keywords, for callers without autocast."""
+    return open_weights(checkpoint, **how).model
+
+
+def zero_shot(weights: Weights, base: str | None = None) -> Weights:
+    """Return what the training of `weights` started from: the same network before any step.
+
+    `base` is its present place, if it was moved. Raises CheckpointError where it is not known or not there.
+    """
+    path = weights.path
+    if weights.trained is None:
+        raise CheckpointError(
+            f"{path}: holds weights alone, which do not say what their training started from; name that "
+            f"checkpoint in place of zero-shot"
+        )
+    start = base or weights.trained.checkpoint_path
+    if weights.base is not None:
+        start = find_base({BASE: weights.base}, path, base)
+    if start is None:
+        raise CheckpointError(
+            f"{path}: its training started from random weights, so there is no zero-shot model; name a "
+            f"checkpoint to compare with"
+        )
+    if "://" not in start and not Path(expand_user(start)).is_file():
+        raise CheckpointError(
+            f"{path}: its training started from {start}, which is not there; give its present place "
+            f"with --base"
+        )
+    place = find_weights(start)
+    content, digest = read_hashed(place.path)
+    # An adapter is part of what trained.
+    config = replace(
+        weights.trained, checkpoint_path=place.path, adapter=adapters.NONE, adapter_settings=None
+    )
+    model = build_from_config(config)
+    own = replace(weights, model=model, path=place.path, name=f"zero-shot_{place.name}", digest=digest)
+    return _loaded(replace(own, trained=None, base=None), content, None)
+
+
+def find_weights(checkpoint: str) -> Place:
+    """Return the file that `checkpoint` means: itself, or in a run's folder the best of the run.
+
+    `checkpoint` is a local path or a URI. A file of the hub gets the commit that its branch means now. A
+    folder is a run's, its checkpoints', or a sweep's. Raises CheckpointError, which says what to name.
+    """
+    if checkpoint.startswith(HUB_PREFIX):
+        return Place(pinned(checkpoint), name_of(checkpoint))
+    try:
+        if not _is_folder(checkpoint):
+            return Place(checkpoint, name_of(checkpoint))
+        return _best_of(checkpoint)
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint}: cannot be read: {first_line(error)}") from error
+
+
+def name_of(checkpoint: str) -> str:
+    """Return a name for the results of a checkpoint: its own, after its run's if it is one of a run."""
+    path = checkpoint.rpartition("://")[2]
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
+    names = [PurePath(parts[-1]).stem] if parts else ["checkpoint"]
+    if len(parts) > 2 and parts[-2] in _PLACES:
+        names.insert(0, parts[-3])
+    return re.sub(r"[^\w.+-]", "_", "_".join(names))
+
+
+def _is_folder(path: str) -> bool:
+    if "://" not in path:
+        return Path(expand_user(path)).is_dir()
+    from sam2vt.core.storage.folder import locate  # pyarrow is not needed for local files
+
+    filesystem, inner = locate(path)
+    return not filesystem.get_file_info(inner).is_file
+
+
+def _best_of(folder: str) -> Place:
+    from sam2vt.core.storage.folder import Folder
+
+    root = folder.rstrip("/") if "://" in folder else str(Path(expand_user(folder)).absolute())
+    files: dict[str, list[str]] = {}  # of checkpoints, by folder
+    for inner in _PLACES:
+        where = f"{root}/{inner}".rstrip("/")
+        files[where] = [name for name in Folder(where).sizes() if name.endswith(".ckpt")]
+        store = CheckpointStore(where)
+        if files[where] and (best := store.best()) is not None:
+            log.info("%s: %s, step %d, J&F %.3f", folder, best.file, best.step, best.score)
+            return Place(store.path(best), name_of(f"{where}/{BEST}"), best.sha256)
+        if BEST in files[where]:  # copied without its manifest, or a sweep's
+            return Place(f"{where}/{BEST}", name_of(f"{where}/{BEST}"))
+    raise CheckpointError(f"{folder}: {_why_none(root, files)}")
+
+
+def _why_none(root: str, files: Mapping[str, list[str]]) -> str:
+    """Return why a folder has no best checkpoint, and what to do."""
+    for where, names in files.items():
+        if names:
+            return (
+                f"this run has no best checkpoint yet: none of its {len(names)} was validated. Name one "
+                f"yourself, such as {where}/{max(names)}"
+            )
+    local = None if "://" in root else Path(root)
+    if local is not None and any((local / name).exists() for name in ("config.yaml", "checkpoints")):
+        return (
+            "this run has saved no checkpoint here. Wait for its first validation; if it has a save_dir of "
+            "its own, name that folder"
+        )
+    runs = sorted(local.glob("*/checkpoints")) if local is not None else []
+    hint = f", such as {runs[0].parent}" if runs else ""
+    return f"holds no checkpoints, so it is no run's folder. Name a run's folder{hint}, or a checkpoint file"
+
+
+def _model_of_weights(
+    path: str, config_path: str | None, image_size: int | None, device: str, postprocessing: str
+) -> SAM2Model:
+    """Return the model, without weights, of a file that does not know its network."""
+    yaml = config_path or _yaml_of(path)
+    made_for, num_maskmem = _sizes_of(yaml)
+    how: dict[str, Any] = {"device": device, "image_size": image_size or made_for, "num_maskmem": num_maskmem}
+    return SAM2Model(path, yaml, postprocessing=postprocessing, **how)
+
+
+def _yaml_of(path: str) -> str:
+    beside = Path(expand_user(path)).with_suffix(".yaml")
+    if "://" not in path and beside.is_file():
+        return str(beside)
+    name = hub_parts(path)[1] if path.startswith(HUB_PREFIX) else path
+    if meta := _META.fullmatch(name.rpartition("/")[2]):
+        version = meta["version"]
+        return f"configs/{version}/{version}_hiera_{_META_SIZES[meta['size']]}.yaml"
+    raise ConfigError(
+        f"{path} holds weights alone, without {beside.name} beside it: name the network's YAML with "
+        f"--network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
+    )
+
+
+def _sizes_of(config_path: str) -> tuple[int, int]:
+    """Return `image_size` and `num_maskmem` of a network's YAML."""
+    model = read_network(config_path)
+    # The defaults are those of SAM 2's class, which a YAML may leave out.
+    try:
+        return int(model.get("image_size", 512)), int(model.get("num_maskmem", 7))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config_path}: image_size and num_maskmem must be numbers: {error}") from error
+
+
+def _loaded(weights: Weights, content: Mapping[str, Any], base: str | None) -> Weights:
+    """Fill the model with the weights of a checkpoint's content, whatever its training started from."""
+    weights.model.trainable_modules = None  # nothing trains here
+    weights.model.load(weights=False)
+    load_weights(weights.model.network, weights.path, base, content)
+    weights.model.eval()
+    return weights
