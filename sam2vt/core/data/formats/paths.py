@@ -65,33 +65,27 @@ def with_slashes(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def check_readable(path: str) -> None:
-    """Refuse archives and what is neither a file nor a folder, such as a pipe."""
+def check_readable(path: str, setting: str = "data_path") -> None:
+    """Refuse archives and what is neither a file nor a folder, such as a pipe; `setting` is what named it."""
     if os.path.isdir(path):
         return
     if not os.path.isfile(path):
         raise DataError(
-            f"data_path {path} is neither a file nor a folder but a pipe, socket or device; set it to the "
+            f"{setting} {path} is neither a file nor a folder but a pipe, socket or device; set it to the "
             "dataset's folder, video file, JSON or XML"
         )
     if path.lower().endswith(_ARCHIVES):
         raise DataError(
-            f"data_path {path} is an archive; unpack it and set data_path to the folder that comes out"
+            f"{setting} {path} is an archive; unpack it and set {setting} to the folder that comes out"
         )
-
-
-def is_inside(path: str, root: str) -> bool:
-    """Return whether a path is below a folder, once symbolic links and .. are followed."""
-    inside = os.path.realpath(root)
-    return os.path.commonpath([os.path.realpath(path), inside]) == inside
 
 
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if "\0" in name:
         raise DataError(f"{where}: the name {name!r} holds a zero character; export the annotation again")
     path = os.path.join(root, name)
-    if not anywhere and not is_inside(path, root):
-        real = os.path.realpath(path)
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if not anywhere and os.path.commonpath([real, inside]) != inside:
         raise Outside(
             f"{where}: the file {name} is outside {root}, at {real}; allowed are files inside the "
             "dataset's folder: move them there, set dataset.image_root (--image-root), or set "
