@@ -109,4 +109,7 @@ def check_objects(entries: list[Any], key: str, path: str) -> None:
 
 def shown(value: Any) -> str:
     """Return the beginning of a value, for a message."""
-    return f"{str(value)[:40]!r}"
+    try:
+        return f"{str(value)[:40]!r}"
+    except RecursionError:  # the parser goes deeper than Python's own functions
+        return f"a {type(value).__name__} that is nested deeply"

@@ -10,9 +10,8 @@ import torch
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.frames.images import resize_mask
 from sam2vt.core.data.frames.reading import iterate_frames
-from sam2vt.core.data.masks.loading import load_masks, void_hint
+from sam2vt.core.data.masks.loading import iterate_first_masks
 from sam2vt.core.types import Prompt, VideoRecord
-from sam2vt.errors import DataError
 
 
 def first_prompts(
@@ -25,27 +24,14 @@ def first_prompts(
     """Return each object's prompt on its first visible frame, and the objects' ids in order.
 
     `frame_index` of a prompt counts from `record.frames.start`, its coordinates are those of the model's
-    input. Masks are read until all objects that the record names have been seen, one frame at a time.
-    `as_stock` as for `resize_mask`.
+    input. `as_stock` as for `resize_mask`.
     Raises DataError if no object is ever visible.
     """
     prompts: dict[int, Prompt] = {}
-    for index in record.annotated_frames:
-        # Most videos show all objects early: later masks need not be read.
-        if record.object_ids is not None and prompts.keys() >= set(record.object_ids):
-            break
-        for object_id, mask in load_masks(record, index).items():
-            if object_id not in prompts:
-                resized = resize_mask(mask, _size(image_size), as_stock)
-                prompt = generator.generate_prompts(resized, rng=rng)
-                prompt["frame_index"] = index - record.frames.start
-                prompts[object_id] = prompt
-    if not prompts:
-        raise DataError(
-            f"video {record.video_id} ({record.source}): no object is visible on any of its "
-            f"{len(record.annotated_frames)} annotated frames, so there is nothing to prompt"
-            f"{void_hint(record)}"
-        )
+    for index, object_id, mask in iterate_first_masks(record):
+        prompt = generator.generate_prompts(resize_mask(mask, _size(image_size), as_stock), rng=rng)
+        prompt["frame_index"] = index - record.frames.start
+        prompts[object_id] = prompt
     object_ids = sorted(prompts)
     for n, object_id in enumerate(object_ids):
         prompts[object_id]["object_index"] = n

@@ -80,12 +80,18 @@ def check_readable(path: str, setting: str = "data_path") -> None:
         )
 
 
+def is_inside(path: str, root: str) -> bool:
+    """Return whether a path is below a folder, once symbolic links and .. are followed."""
+    inside = os.path.realpath(root)
+    return os.path.commonpath([os.path.realpath(path), inside]) == inside
+
+
 def _resolve(name: str, root: str, where: str, anywhere: bool) -> str:
     if "\0" in name:
         raise DataError(f"{where}: the name {name!r} holds a zero character; export the annotation again")
     path = os.path.join(root, name)
-    real, inside = os.path.realpath(path), os.path.realpath(root)
-    if not anywhere and os.path.commonpath([real, inside]) != inside:
+    if not anywhere and not is_inside(path, root):
+        real = os.path.realpath(path)
         raise Outside(
             f"{where}: the file {name} is outside {root}, at {real}; allowed are files inside the "
             "dataset's folder: move them there, set dataset.image_root (--image-root), or set "

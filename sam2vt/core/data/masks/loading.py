@@ -6,6 +6,8 @@ means that it is known to be absent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sam2vt.core.data.masks import label_images, masklets, object_images, packed
@@ -55,6 +57,29 @@ def load_masks(
                 raise
             faults.append(error)
     return {key: masks[key] for key in sorted(masks) if masks[key].any()}
+
+
+def iterate_first_masks(record: VideoRecord) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (frame index, object id, mask bool [height, width]) of each object's first visible frame.
+
+    Masks are read until all objects that the record names have been seen, one frame at a time. Raises
+    DataError, in the end, if no object is ever visible.
+    """
+    seen: set[int] = set()
+    for index in record.annotated_frames:
+        # Most videos show all objects early: later masks need not be read.
+        if record.object_ids is not None and seen >= set(record.object_ids):
+            break
+        for object_id, mask in load_masks(record, index).items():
+            if object_id not in seen:
+                seen.add(object_id)
+                yield index, object_id, mask
+    if not seen:
+        raise DataError(
+            f"video {record.video_id} ({record.source}): no object is visible on any of its "
+            f"{len(record.annotated_frames)} annotated frames, so there is nothing to prompt"
+            f"{void_hint(record)}"
+        )
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:

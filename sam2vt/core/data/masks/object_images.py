@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from sam2vt.core.data.masks.kind import Part, frame_name
-from sam2vt.core.data.masks.labels import object_values, read_checked, void_pixels
+from sam2vt.core.data.masks.kind import Part, naming_frame
+from sam2vt.core.data.masks.labels import Labels, object_values, read_checked, void_pixels
 from sam2vt.core.types import ObjectImages, VideoRecord
 from sam2vt.errors import DataError
 
@@ -37,12 +37,21 @@ def known(record: VideoRecord, frame_index: int, annotation: ObjectImages) -> fr
 
 
 def _mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> dict[int, np.ndarray]:
-    """Return the one object of a file: all pixels that are neither 0 nor void."""
+    """Return the one object of a file."""
     labels = read_checked(record, frame_index, path)
+    with naming_frame(record, frame_index):
+        return {object_id: only_object(labels, path, f"the mask of object {object_id}")}
+
+
+def only_object(labels: Labels, path: str, what: str) -> np.ndarray:
+    """Return the one object of an image, bool [height, width]: all pixels that are neither 0 nor void.
+
+    Raises DataError where there are several; the message calls it `what`.
+    """
     objects = object_values(labels, path)
     if len(objects) > 1:
         raise DataError(
-            f"{path}: the mask of object {object_id} has the values {sorted(objects.values())}; a file that "
-            f"holds one object has one value besides 0 (and 255 as void) ({frame_name(record, frame_index)})"
+            f"{path}: {what} has the values {sorted(objects.values())}; a file that holds one object has one "
+            "value besides 0 (and 255 as void)"
         )
-    return {object_id: np.isin(labels.pixels, list(objects.values()))}
+    return np.isin(labels.pixels, list(objects.values()))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from sam2vt.core.data.frames.images import MAX_PIXELS
+from sam2vt.core.data.json_files import shown
 from sam2vt.errors import DataError
 
 ROWS = "rows"  # in a segmentation: run lengths row by row within its "box", as CVAT's reader makes it
@@ -117,6 +119,22 @@ def _checked_counts(value: Any, height: int, width: int, name: str, where: str) 
             f"{where}: RLE counts sum to {int(counts.sum())}, not to {pixels}; export the annotation again"
         )
     return counts
+
+
+def check_rle(rle: Any, where: str) -> int:
+    """Return the number of pixels of an RLE, by its own size and counts, without painting it.
+
+    `where` begins every message. Raises DataError.
+    """
+    size = rle.get("size") if isinstance(rle, dict) else None
+    size = size if isinstance(size, (list, tuple)) and all(type(each) is int for each in size) else ()
+    if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+        raise DataError(
+            f"{where}: is {shown(rle)}; allowed is an RLE: counts, and size, [height, width], of at most "
+            f"{MAX_PIXELS} pixels"
+        )
+    counts = _checked_counts(rle.get("counts"), size[0], size[1], "height x width", where)
+    return int(counts[1::2].sum())
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
