@@ -72,6 +72,21 @@ def _outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
     cv2.drawContours(image, contours, -1, colour, 1, cv2.LINE_AA)
 
 
+def draw_labels(image: np.ndarray, labels: Iterable[tuple[str, int, tuple[int, int]]]) -> np.ndarray:
+    """Return the image, uint8 RGB [h,w,3], with texts on it: each with its place in the order of colours, and
+    the (x, y) of its object's top left corner, above which it is written; inside the image in any case.
+    """
+    drawn = Image.fromarray(image)
+    draw = ImageDraw.Draw(drawn)
+    size = max(10, round(min(image.shape[:2]) / 30))
+    for words, place, (x, y) in labels:
+        width, height = _font(size).getlength(words) + size / 2, size * 1.3
+        x, y = max(0, min(x, image.shape[1] - width)), max(0, y - height)
+        draw.rectangle((x, y, x + width, y + height), fill=colour_of(place))
+        draw.text((x + size / 4, y + height / 2), words, font=_font(size), fill=BACKGROUND, anchor="lm")
+    return np.asarray(drawn)
+
+
 def resize_masks(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> dict[int, np.ndarray]:
     """Return masks at size (height, width), with smooth edges; a visible object never vanishes."""
     resized = {}

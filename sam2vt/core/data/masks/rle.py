@@ -64,14 +64,18 @@ def _as_counts(value: Any) -> np.ndarray:
     return np.array(value, dtype=np.int64)
 
 
-def _rle_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+def run_lengths(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
+    """Return the run lengths, int64 [R], of 0 and 1 in turn by column, of an RLE dict with size and counts.
+
+    They cover height x width pixels. Raises DataError, which begins with `where`, for anything else.
+    """
     size = rle.get("size")
     if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise DataError(
             f"{where}: RLE size is {str(size)[:40]}, the image is [height, width] = [{height}, {width}]; "
             "write masks at the size of their frames"
         )
-    return _paint(_checked_counts(rle.get("counts"), height, width, "height x width", where), height, width)
+    return _checked_counts(rle.get("counts"), height, width, "height x width", where)
 
 
 def _box_to_mask(rle: dict[str, Any], height: int, width: int, where: str) -> np.ndarray:
@@ -142,7 +146,13 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
-def _paint(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+def json_rle(rle: dict[str, Any]) -> dict[str, Any]:
+    """Return an RLE as JSON holds it, with counts as text."""
+    counts = rle["counts"]
+    return {"size": list(rle["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
+
+
+def paint_runs(counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """Paint runs of 0 and 1 in turn by column, bool [height, width]; counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
@@ -186,7 +196,7 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
     if isinstance(segmentation, dict) and ROWS in segmentation and "size" not in segmentation:
         return _box_to_mask(segmentation, height, width, where)
     if isinstance(segmentation, dict):
-        return _rle_to_mask(segmentation, height, width, where)
+        return paint_runs(run_lengths(segmentation, height, width, where), height, width)
     if not isinstance(segmentation, (list, tuple)) or not segmentation:
         raise DataError(
             f"{where}: segmentation is {str(segmentation)[:60]!r}; allowed are an RLE dict with size and "
@@ -197,4 +207,4 @@ def segmentation_to_mask(segmentation: Any, height: int, width: int, where: str)
     _refuse_shares(segmentation, height, width, where)
     polygons = [[float(value) for value in polygon] for polygon in segmentation]
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return _paint(decode_counts(rle["counts"]), height, width)
+    return paint_runs(decode_counts(rle["counts"]), height, width)

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from sam2vt.core.data.formats.coco_identity import NO_NAME
 from sam2vt.core.data.masks.loading import void_hint
-from sam2vt.core.data.masks.rle import encode_mask
+from sam2vt.core.data.masks.rle import encode_mask, json_rle
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, masks_without_void
 from sam2vt.core.data.writing.folder import frame_stems, write_file, write_frames
 from sam2vt.core.storage.disk import write_whole
@@ -40,7 +39,12 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
         for index, file in enumerate(files)
     ]
     annotations = [
-        {"image": frame, "category": str(names.get(key, NO_NAME)), "track_id": key, **_segmentation(mask)}
+        {
+            "image": frame,
+            "category": str(names.get(key, NO_NAME)),
+            "track_id": key,
+            **segmentation_fields(encode_mask(mask)),
+        }
         for frame in record.annotated_frames
         for key, mask in masks_without_void(record, frame, losses).items()
     ]
@@ -62,15 +66,26 @@ def join_parts(names: Sequence[str], folder: Path) -> None:
 
 def _write_json(names: Sequence[str], folder: Path) -> None:
     # Two passes over the parts: ids of categories come first in the file.
-    categories = sorted({each["category"] for name in names for each in _part(folder, name)[1]})
-    numbers = {name: number for number, name in enumerate(categories, start=1)}
-    with write_whole(folder / JSON) as written, written.open("w") as file:
+    numbers = number_categories(each["category"] for name in names for each in _part(folder, name)[1])
+    write_coco(folder / JSON, numbers, _images(names, folder), _annotations(names, folder, numbers))
+
+
+def number_categories(names: Iterable[str]) -> dict[str, int]:
+    """Return name -> id of each category, from 1 on, in the order of the alphabet."""
+    return {name: number for number, name in enumerate(sorted(set(names)), start=1)}
+
+
+def write_coco(
+    path: Path,
+    categories: dict[str, int],
+    images: Iterable[dict[str, Any]],
+    annotations: Iterable[dict[str, Any]],
+) -> None:
+    """Write a COCO JSON with one entry in memory at a time; `categories` are ids by name."""
+    with write_whole(path) as written, written.open("w") as file:
         file.write('{"categories": ')
-        json.dump([{"id": number, "name": name} for name, number in numbers.items()], file)
-        for key, entries in (
-            ("images", _images(names, folder)),
-            ("annotations", _annotations(names, folder, numbers)),
-        ):
+        json.dump([{"id": number, "name": name} for name, number in categories.items()], file)
+        for key, entries in (("images", images), ("annotations", annotations)):
             file.write(f',\n"{key}": [')
             for place, entry in enumerate(entries):
                 file.write((",\n" if place else "\n") + json.dumps(entry))
@@ -100,10 +115,10 @@ def _part(folder: Path, name: str) -> list[list[dict[str, Any]]]:
     return json.loads((folder / _PARTS / f"{name}.json").read_bytes())
 
 
-def _segmentation(mask: np.ndarray) -> dict[str, Any]:
-    rle = encode_mask(mask)
+def segmentation_fields(rle: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an annotation that its mask decides. The RLE is one that we encoded or checked."""
     return {
-        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode()},
+        "segmentation": json_rle(rle),
         "area": int(coco_mask.area(rle)),
         "bbox": coco_mask.toBbox(rle).tolist(),
         "iscrowd": 0,

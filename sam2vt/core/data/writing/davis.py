@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 _PARTS = ".names"  # what meta.json is put together from
-_LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
+LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
 
 
 def write_labels(
@@ -39,7 +40,7 @@ def write_labels(
     _write_names(record, name, folder)
     for frame in record.annotated_frames:
         labels = _labels(record, frame, losses)
-        write_file(folder / MASKS / name / f"{stems[frame]}.png", _png(labels))
+        write_file(folder / MASKS / name / f"{stems[frame]}.png", encode_labels(labels))
 
 
 def write_objects(
@@ -67,32 +68,36 @@ def write_objects(
                 "remove its annotation",
             )
         for key in written:
-            labels = np.zeros((record.height, record.width), dtype=np.uint8)
-            if void is not None:
-                labels[void] = VOID
-            if key in masks:
-                labels[masks[key]] = 1
-            write_file(folder / MASKS / name / str(key) / f"{stems[frame]}.png", _png(labels))
+            shown = {1: masks[key]} if key in masks else {}
+            labels = paint_labels((record.height, record.width), shown, void=void)
+            write_file(folder / MASKS / name / str(key) / f"{stems[frame]}.png", encode_labels(labels))
 
 
 def _write_names(record: VideoRecord, name: str, folder: Path) -> None:
     """Write a video's part of meta.json, which lists all its objects, where they have names."""
-    names = record.object_names and {
-        key: str(record.object_names.get(key, key)) for key in all_object_ids(record)
-    }
-    # The ids that meta.json may have.
-    if names and 0 < min(names) <= max(names) <= _LARGEST_ID:
-        objects = {str(key): {"category": each} for key, each in names.items()}
-        write_file(folder / _PARTS / f"{name}.json", json.dumps({"objects": objects}).encode())
+    entry = record.object_names and meta_entry(all_object_ids(record), record.object_names)
+    if entry:
+        write_file(folder / _PARTS / f"{name}.json", json.dumps(entry).encode())
+
+
+def meta_entry(objects: Collection[int], names: Mapping[int, Any]) -> dict[str, Any] | None:
+    """Return a video's entry of meta.json; None where no object has a name, or an id may not be there."""
+    if not names or not objects or not 0 < min(objects) <= max(objects) <= LARGEST_ID:
+        return None
+    return {"objects": {str(key): {"category": str(names.get(key, key))} for key in objects}}
 
 
 def join_names(names: Sequence[str], folder: Path) -> None:
     """Write meta.json as YouTube-VOS has it; without one where a video has objects without names."""
     parts = {name: folder / _PARTS / f"{name}.json" for name in names}
     if all(path.exists() for path in parts.values()):
-        videos = {name: json.loads(path.read_bytes()) for name, path in parts.items()}
-        write_file(folder / META, json.dumps({"videos": videos}, indent=1).encode())
+        write_meta(folder, {name: json.loads(path.read_bytes()) for name, path in parts.items()})
     shutil.rmtree(folder / _PARTS, ignore_errors=True)
+
+
+def write_meta(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write the meta.json of these videos: name -> its entry."""
+    write_file(folder / META, json.dumps({"videos": entries}, indent=1).encode())
 
 
 def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:
@@ -101,35 +106,49 @@ def _labels(record: VideoRecord, frame: int, losses: Losses) -> np.ndarray:
     where = frame_where(record, frame)
     # 255 is void in 8 bits, so ids from 255 on need 16.
     is_deep = bool(masks) and max(masks) >= VOID
-    wrong = [key for key in masks if not 0 < key <= _LARGEST_ID]
+    wrong = [key for key in masks if not 0 < key <= LARGEST_ID]
     if wrong or (is_deep and void is not None):
         raise DataError(
             f"{where}: object {wrong[0] if wrong else max(masks)} cannot be a pixel value"
-            f"{'' if wrong else ' beside void'}: allowed are 1 to 254, and up to {_LARGEST_ID} where nothing "
+            f"{'' if wrong else ' beside void'}: allowed are 1 to 254, and up to {LARGEST_ID} where nothing "
             "is void; use davis-objects or coco, or give the object another number"
         )
-    labels = np.zeros((record.height, record.width), dtype=np.uint16 if is_deep else np.uint8)
-    if void is not None:
-        labels[void] = VOID
-    for key, mask in masks.items():
-        _check_overlap(labels, mask, key, where, losses)
-        labels[mask] = key
-    return labels
 
-
-def _check_overlap(labels: np.ndarray, mask: np.ndarray, key: int, where: str, losses: Losses) -> None:
-    under = labels[mask]
-    others = sorted(set(np.unique(under).tolist()) - {0, *([VOID] if labels.dtype == np.uint8 else [])})
-    if others:
+    def tell(overlap: str) -> None:
         losses.tell(
             where,
-            f"object {key} overlaps object {', '.join(map(str, others))}",
+            overlap,
             "objects overlapped, of which the one of the higher number was written on top",
             "use davis-objects, sav or coco",
         )
 
+    return paint_labels((record.height, record.width), masks, is_deep, void, tell)
 
-def _png(labels: np.ndarray) -> bytes:
+
+def paint_labels(
+    size: tuple[int, int],
+    masks: Mapping[int, np.ndarray],
+    is_deep: bool = False,
+    void: np.ndarray | None = None,
+    tell: Callable[[str], None] = lambda overlap: None,
+) -> np.ndarray:
+    """Return object ids, and 255 where the frame is void, uint8 [height, width]; uint16 where `is_deep`.
+
+    Masks of later objects are on top; `tell` gets a text for each that overlaps earlier ones.
+    """
+    labels = np.zeros(size, dtype=np.uint16 if is_deep else np.uint8)
+    if void is not None:
+        labels[void] = VOID
+    for key, mask in masks.items():
+        others = set(np.unique(labels[mask]).tolist()) - {0, *(() if is_deep else (VOID,))}
+        if others:
+            tell(f"object {key} overlaps object {', '.join(map(str, sorted(others)))}")
+        labels[mask] = key
+    return labels
+
+
+def encode_labels(labels: np.ndarray) -> bytes:
+    """Return the PNG of a label image: with DAVIS's palette where it is uint8, 16 bit gray where uint16."""
     buffer = BytesIO()
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:

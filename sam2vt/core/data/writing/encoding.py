@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BytesIO
@@ -110,9 +111,28 @@ def write_video(
     Frame i is read back as frame i, and the same frames give the same file. Raises DataError if there is no
     frame.
     """
-    with av.open(os.fspath(path), "w") as container:
-        stream: Any = None
+    with video_encoder(path, fps, crf, exact_size) as add:
         for frame in frames:
+            add(frame)
+
+
+@contextmanager
+def video_encoder(
+    path: str | os.PathLike[str],
+    fps: float,
+    crf: int = 10,
+    exact_size: bool = False,
+    container_options: dict[str, str] | None = None,
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield what takes one frame after the other; the file is complete when the block ends.
+
+    Arguments and errors are those of `write_video`; `container_options` are FFmpeg's, such as movflags.
+    """
+    with av.open(os.fspath(path), "w", options=container_options or {}) as container:
+        stream: Any = None
+
+        def add(frame: np.ndarray) -> None:
+            nonlocal stream
             odd_rows, odd_columns = frame.shape[0] % 2, frame.shape[1] % 2
             full_colours = exact_size and bool(odd_rows or odd_columns)
             if not full_colours:
@@ -122,6 +142,8 @@ def write_video(
                 stream.pix_fmt = "yuv444p" if full_colours else "yuv420p"
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
             container.mux(stream.encode(picture))
+
+        yield add
         if stream is None:
             raise DataError(f"{os.fspath(path)}: a video needs at least one frame; got none to write")
         container.mux(stream.encode(None))

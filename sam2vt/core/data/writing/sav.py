@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.formats.sav import annotation_stride
+from sam2vt.core.data.formats.sav import ENDINGS, annotation_stride
 from sam2vt.core.data.frames.reading import iterate_frames
 from sam2vt.core.data.frames.video import probe_video, video_source
-from sam2vt.core.data.masks.rle import encode_mask
+from sam2vt.core.data.masks.rle import encode_mask, json_rle
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses, all_object_ids, masks_without_void
 from sam2vt.core.data.writing.encoding import write_video
-from sam2vt.core.data.writing.folder import link_or_copy, write_file
+from sam2vt.core.data.writing.folder import link_or_copy
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -27,7 +29,12 @@ _SIZES = ((32**2, "small"), (96**2, "medium"))
 def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
     """Raise DataError where the annotated frames are not every n-th one."""
     _check_stride(record)
-    content = _content(record, name, options.fps, losses)
+    objects = all_object_ids(record)
+    check_masklet_ids(objects, f"{record.source}: video {record.video_id}", "use coco")
+    size = (record.height, record.width)
+    masklets = MaskletVideo(name, record.num_frames, size, options.fps, objects, record.object_names)
+    # First: masks are what may be refused, and the video may take long.
+    write_masklets(folder / f"{name}{ENDINGS[0]}", masklets, _masks_of(record, losses))
     path = folder / f"{name}{_ENDING}"
     _write_mp4(record, path, options)
     # Encoders may drop or add frames at some rates; masks would not fit.
@@ -37,7 +44,6 @@ def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOpti
             f"{path}: came out with {found.num_frames} frames of {found.width}x{found.height}, not "
             f"{record.num_frames} of {record.width}x{record.height}; convert {record.source} to coco instead"
         )
-    write_file(folder / f"{name}_manual.json", json.dumps(content).encode())
 
 
 def _write_mp4(record: VideoRecord, path: Path, options: ConvertOptions) -> None:
@@ -66,52 +72,78 @@ def _check_stride(record: VideoRecord) -> None:
         )
 
 
-def _content(record: VideoRecord, name: str, fps: float, losses: Losses) -> dict[str, Any]:
-    """Return the fields of SA-V's own files, the objects' names beside them."""
-    objects = all_object_ids(record)
-    if min(objects) < 1:
+class MaskletVideo(NamedTuple):
+    """What masklets are of: M objects, whose ids are 1 or more."""
+
+    name: str
+    num_frames: int
+    size: tuple[int, int]  # (height, width) in pixels
+    fps: float
+    objects: Sequence[int]  # [M]
+    names: Mapping[int, Any]
+
+
+def _masks_of(record: VideoRecord, losses: Losses) -> Iterator[dict[int, dict[str, Any]]]:
+    """Yield the RLEs of each annotated frame by object."""
+    for frame in record.annotated_frames:
+        yield {key: encode_mask(mask) for key, mask in masks_without_void(record, frame, losses).items()}
+
+
+def check_masklet_ids(objects: Sequence[int], where: str, remedy: str) -> None:
+    """Raise DataError for an object that cannot be a masklet."""
+    if min(objects, default=1) < 1:
         raise DataError(
-            f"{record.source}: video {record.video_id} has object {min(objects)}; masklets are objects from "
-            "1 on: give the object another number, or use coco"
+            f"{where} has object {min(objects)}; masklets are objects from 1 on: give the object another "
+            f"number, or {remedy}"
         )
-    size = (record.height, record.width)
+
+
+def write_masklets(path: Path, video: MaskletVideo, frames: Iterable[Mapping[int, dict[str, Any]]]) -> None:
+    """Write the fields of SA-V's own files, the objects' names beside them, one frame in memory at a time.
+
+    `frames`: for each annotated frame the RLEs of its objects, encoded here or checked.
+    """
     # SA-V lists an object on every frame, with an empty RLE where it is absent.
-    empty = _rle(np.zeros(size, dtype=bool))
-    masklet, areas = [], np.zeros((len(record.annotations), len(objects)), dtype=np.int64)
-    for place, frame in enumerate(record.annotated_frames):
-        masks = masks_without_void(record, frame, losses)
-        masklet.append([_rle(masks[key]) if key in masks else empty for key in objects])
-        areas[place] = [int(np.count_nonzero(masks[key])) if key in masks else 0 for key in objects]
-    number, names = len(objects), record.object_names
+    empty = encode_mask(np.zeros(video.size, dtype=bool))
+    areas = []
+    with write_whole(path) as written, written.open("w") as file:
+        # First, as all other fields follow from it: a long video's masks need not be in memory.
+        file.write('{"masklet": [')
+        for place, masks in enumerate(frames):
+            rles = [masks.get(key, empty) for key in video.objects]
+            # One by one: pycocotools counts the masks of a list in 8 bits.
+            areas.append([int(coco_mask.area(each)) for each in rles])
+            file.write((", " if place else "") + json.dumps([json_rle(each) for each in rles]))
+        file.write("], " + json.dumps(_fields(video, np.array(areas, dtype=np.int64)))[1:])
+
+
+def _fields(video: MaskletVideo, areas: np.ndarray) -> dict[str, Any]:
+    """Return all fields but the masks; `areas` [annotated frames, M] in pixels."""
+    number, (height, width) = len(video.objects), video.size
     # Over the frames on which an object is visible.
     sizes = [float(column[column > 0].mean()) if column.any() else 0.0 for column in areas.T]
     return {
-        "video_id": name,
-        "video_duration": record.num_frames / fps,
-        "video_frame_count": float(record.num_frames),
-        "video_height": float(record.height),
-        "video_width": float(record.width),
-        "video_resolution": float(record.height * record.width),
+        "video_id": video.name,
+        "video_duration": video.num_frames / video.fps,
+        "video_frame_count": float(video.num_frames),
+        "video_height": float(height),
+        "video_width": float(width),
+        "video_resolution": float(height * width),
         "video_environment": "",
         "video_split": "",
-        "masklet": masklet,
-        "masklet_id": [key - 1 for key in objects],
-        "masklet_size_rel": [each / (record.height * record.width) for each in sizes],
+        "masklet_id": [key - 1 for key in video.objects],
+        "masklet_size_rel": [each / (height * width) for each in sizes],
         "masklet_size_abs": sizes,
         "masklet_size_bucket": [_bucket(each) for each in sizes],
         "masklet_visibility_changes": [_changes(column > 0) for column in areas.T],
         "masklet_first_appeared_frame": [float((column > 0).argmax()) for column in areas.T],
-        "masklet_frame_count": [len(masklet)] * number,
-        "masklet_edited_frame_count": [len(masklet)] * number,
+        "masklet_frame_count": [len(areas)] * number,
+        "masklet_edited_frame_count": [len(areas)] * number,
         "masklet_type": ["manual"] * number,
         "masklet_stability_score": [None] * number,
         "masklet_num": number,
-        **({"masklet_name": [names.get(key) for key in objects]} if names else {}),
+        **({"masklet_name": [video.names.get(key) for key in video.objects]} if video.names else {}),
     }
-
-
-def _rle(mask: np.ndarray) -> dict[str, Any]:
-    return {"size": list(mask.shape), "counts": encode_mask(mask)["counts"].decode()}
 
 
 def _bucket(area: float) -> str:

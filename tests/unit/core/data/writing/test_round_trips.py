@@ -18,7 +18,7 @@ from sam2vt.core.data.masks.loading import find_object_ids, known_objects, load_
 from sam2vt.core.data.writing.conversion import ConvertOptions, Losses
 from sam2vt.core.data.writing.convert import convert
 from sam2vt.core.data.writing.pack import PackOptions, pack
-from sam2vt.core.data.writing.sav import _content
+from sam2vt.core.data.writing.sav import MaskletVideo, _masks_of, write_masklets
 from sam2vt.core.types import LabelImage, MaskletFrame, ObjectImages, VideoRecord
 
 PALETTE = [0, 0, 0, *(200, 0, 0) * 255]  # of all values: a shorter one would cut large ones
@@ -214,7 +214,7 @@ def test_sav_masklets_by_pycocotools(davis, tmp_path):
             )
 
 
-def test_sav_fields_are_those_of_a_real_file(shared_data):
+def test_sav_fields_are_those_of_a_real_file(shared_data, tmp_path):
     """Our numbers of its masks are its numbers; of some fields only people know the content."""
     path = shared_data / "sav_json_only/sav_000001_manual.json"
     real = json.loads(path.read_text())
@@ -229,7 +229,9 @@ def test_sav_fields_are_those_of_a_real_file(shared_data):
         object_ids=(1, 2, 3, 4, 5),
         source="s",
     )
-    ours = json.loads(json.dumps(_content(record, "sav_000001", 24.0, Losses("sav", False))))
+    video = MaskletVideo("sav_000001", 483, (848, 480), 24.0, record.object_ids, {})
+    write_masklets(tmp_path / "sav.json", video, _masks_of(record, Losses("sav", False)))
+    ours = json.loads((tmp_path / "sav.json").read_text())
     assert ours.keys() == real.keys()
     told_by_people = {"video_environment", "video_split", "masklet_edited_frame_count"}
     for name in ours.keys() - told_by_people:
