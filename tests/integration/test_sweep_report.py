@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from PIL import Image
 
 from sam2vt.distributed.sweep.report.page import write_report
 from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
+from tests.integration.browser import start_browser
 
 pytestmark = pytest.mark.cluster
 
-CHROMIUM, CHROMEDRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-REQUIRED = "SAM2VT_REQUIRE_BROWSER"
 Show = Callable[..., Any]
 CHARTS = ("history", "parameters", "parallel", "importance", "curves", "pareto")
 LOG_FIELDS = frozenset({"optimizer.lr", "loss.bce_weight"})
@@ -99,7 +97,7 @@ def show(report: Path) -> Iterator[Show]:
     browsers: list[Any] = []
 
     def opened(width: int, scheme: str = "light") -> Any:
-        browser = start_browser()
+        browser = start_browser("--hide-scrollbars")
         browsers.append(browser)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
@@ -111,26 +109,6 @@ def show(report: Path) -> Iterator[Show]:
     yield opened
     for browser in browsers:
         browser.quit()
-
-
-def start_browser() -> Any:
-    """Called by the test, not by a fixture: where a browser is missing the test fails, or is skipped."""
-    missing = [str(path) for path in (CHROMIUM, CHROMEDRIVER) if not path.exists()]
-    try:
-        from selenium import webdriver
-    except ImportError:
-        missing.append("the package selenium")
-    if missing:
-        reason = f"no browser to look at the report with: {', '.join(missing)} is missing"
-        if os.environ.get(REQUIRED):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(str(CHROMEDRIVER)))
 
 
 def test_it_loads_nothing_and_the_console_is_silent(show: Show, report: Path) -> None:

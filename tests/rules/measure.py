@@ -22,6 +22,7 @@ SMALL_FILE_LINES = 60
 TABLE_ROWS = (
     "sam2vt.core.data.formats.",
     "sam2vt.core.data.masks.",
+    "sam2vt.core.prediction.outputs.",
     "sam2vt.commands.",
     "sam2vt.core.training.callbacks.",
     "sam2vt.core.training.loss_terms.",

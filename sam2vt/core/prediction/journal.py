@@ -1,0 +1,225 @@
+"""The journal of a video: its masks as a file of one JSON line per frame, appended while it is tracked.
+
+A line is `{"frame": 0, "objects": [{"id": 1, "counts": "<compressed RLE>", "presence": 0.98, "iou": 0.87}]}`,
+with masks at the source's size and numbers to four places: the same masks give the same bytes. Lines may be
+in any order, as tracking backward writes them. A frame may have several: the last one of an object counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sam2vt.core.data.formats.layout import is_object_id
+from sam2vt.core.data.json_files import shown
+from sam2vt.core.data.masks.rle import encode_mask, paint_runs, run_lengths
+from sam2vt.core.prediction.types import FrameMasks, ObjectMask
+from sam2vt.core.storage.disk import unreadable, unwritable
+from sam2vt.core.types import VideoRecord
+from sam2vt.errors import DataError
+
+_DIGITS = 4
+_FRAME = re.compile(rb'\{"frame":([0-9]{1,12}),"objects":\[')  # how a line begins
+
+
+class Journal:
+    """A journal that is written. Every method raises DataError where the disk refuses."""
+
+    def __init__(self, path: Path, offset: int = 0) -> None:
+        """Open it to continue after its first `offset` bytes; what comes after them is dropped.
+
+        Raises DataError if there are fewer.
+        """
+        self.path, self.offset = path, offset
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Without a buffer: bytes that a saved state counts on survive a kill, and errors come at once.
+            self._file = path.open("r+b" if offset else "wb", buffering=0)
+            length = self._file.seek(0, os.SEEK_END)
+            if length >= offset:
+                self._file.truncate(self._file.seek(offset))
+                return
+            self._file.close()
+        except FileNotFoundError:
+            length = 0
+        except OSError as error:
+            raise unwritable(path, error) from None
+        raise DataError(
+            f"{path}: has {length} bytes, the saved state of its tracking needs {offset}: masks of earlier "
+            "frames are lost; remove the output folder and predict again"
+        )
+
+    def append(self, masks: FrameMasks) -> None:
+        """Write the line of a frame. Where the disk refuses, whole lines stay."""
+        line = memoryview(_line(masks))
+        try:
+            while line:  # a disk that gets full takes a part of it
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._file.seek(self.offset))
+            raise unwritable(self.path, error) from None
+        self.offset = self._file.tell()
+
+    def sync(self) -> None:
+        """Have all lines on the disk, before something that counts on them is saved."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _line(masks: FrameMasks) -> bytes:
+    objects = [
+        {
+            "id": each.object_id,
+            "counts": encode_mask(each.mask)["counts"].decode(),
+            "presence": _rounded(each.presence),
+            "iou": _rounded(each.iou),
+        }
+        for each in masks.objects
+    ]
+    line = json.dumps({"frame": masks.frame, "objects": objects}, separators=(",", ":"))
+    return line.encode() + b"\n"
+
+
+def _rounded(value: float) -> float | None:
+    """Return the number as it is written; JSON has no NaN."""
+    return round(float(value), _DIGITS) if math.isfinite(value) else None
+
+
+class Entry(NamedTuple):
+    """An object on a frame, as the journal has it; checked, but not painted."""
+
+    object_id: int
+    rle: dict[str, Any]  # size and counts
+    runs: np.ndarray  # its run lengths, int64 [R]
+    presence: float
+    iou: float
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(self.runs[1::2].sum())
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return the mask, bool [height, width]."""
+        return paint_runs(self.runs, *self.rle["size"])
+
+
+@dataclass(frozen=True)
+class TrackedVideo:
+    """All that an output needs of a video that is tracked to its end.
+
+    A frame without a line, such as those before the first prompt, has no object. Every method raises
+    DataError for a journal that cannot be read, naming the line.
+    """
+
+    name: str  # a file name without ending, unique in the call: see `writing.folder.folder_names`
+    video_id: str
+    height: int
+    width: int
+    num_frames: int
+    stems: tuple[str, ...]  # names of the frames without ending: see `writing.folder.frame_stems`
+    names: dict[int, str]  # object id -> name, where it has one
+    journal: Path
+    record: VideoRecord | None  # the source's frames; None: a live source, whose frames are gone
+    fps: float = 24.0
+
+    def entries(self, only: int | None = None) -> Iterator[tuple[int, list[Entry]]]:
+        """Yield (index, objects by ascending id) of each frame in order, with one in memory.
+
+        `only` is an object: others are passed over.
+        """
+        lines = self._lines
+        try:
+            with self.journal.open("rb") as file:
+                for frame in range(self.num_frames):
+                    found: dict[int, Entry] = {}
+                    for number, offset in lines.get(frame, ()):
+                        file.seek(offset)
+                        found |= self._read(file.readline(), number, only)
+                    yield frame, [found[key] for key in sorted(found)]
+        except OSError as error:
+            raise unreadable(self.journal, error) from None
+
+    def frames(self) -> Iterator[FrameMasks]:
+        """Yield the masks of each frame in order, with one frame in memory."""
+        for frame, entries in self.entries():
+            objects = (
+                ObjectMask(each.object_id, self.names.get(each.object_id, ""), each.mask, *each[3:])
+                for each in entries
+            )
+            yield FrameMasks(frame, self.height, self.width, tuple(objects))
+
+    @cached_property
+    def object_ids(self) -> tuple[int, ...]:
+        """Return the ids of all objects that have a name or an entry, ascending."""
+        found = {each.object_id for _, entries in self.entries() for each in entries}
+        return tuple(sorted(found | set(self.names)))
+
+    @cached_property
+    def _lines(self) -> dict[int, list[tuple[int, int]]]:
+        """Frame -> number and offset of each of its lines."""
+        lines: dict[int, list[tuple[int, int]]] = {}
+        offset = 0
+        try:
+            with self.journal.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    match = _FRAME.match(line)
+                    if match is None or not line.endswith(b"\n"):
+                        raise self._damaged(number, "it is no whole line of a frame")
+                    if int(match[1]) >= self.num_frames:
+                        raise self._damaged(number, f"frame {int(match[1])} is not in the video")
+                    lines.setdefault(int(match[1]), []).append((number, offset))
+                    offset += len(line)
+        except OSError as error:
+            raise unreadable(self.journal, error) from None
+        return lines
+
+    def _read(self, line: bytes, number: int, only: int | None) -> dict[int, Entry]:
+        try:
+            objects = json.loads(line)["objects"]
+            entries = [self._entry(each, number) for each in objects if only in (None, each["id"])]
+            return {entry.object_id: entry for entry in entries}
+        # A damaged line may be anything; only what is checked above is known of it.
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise self._damaged(number, f"{type(error).__name__}: {error}") from None
+
+    def _entry(self, each: dict[str, Any], number: int) -> Entry:
+        key, rle = each["id"], {"size": [self.height, self.width], "counts": each["counts"]}
+        if type(key) is not int or not is_object_id(key) or not isinstance(rle["counts"], str):
+            raise self._damaged(number, f"object {shown(key)} has no number, or no counts")
+        runs = run_lengths(rle, self.height, self.width, f"{self._where(number)}, object {key}")
+        scores = (math.nan if each[name] is None else float(each[name]) for name in ("presence", "iou"))
+        return Entry(key, rle, runs, *scores)
+
+    def _where(self, number: int) -> str:
+        return f"{self.journal}: line {number} (video {self.video_id})"
+
+    def _damaged(self, number: int, why: str) -> DataError:
+        return DataError(
+            f"{self._where(number)} is damaged: {why[:200]}; remove the output folder and predict again"
+        )
