@@ -97,6 +97,11 @@ class Folder:
         with self._reading(name) as stream:
             return stream.read()
 
+    def fetch(self, name: str, local: str | Path) -> None:
+        """Copy a file to a local path, in constant memory."""
+        with self._reading(name) as source, open(local, "wb") as sink:
+            shutil.copyfileobj(source, sink, CHUNK_BYTES)
+
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file in hexadecimal, read in constant memory."""
         with self._reading(name) as stream:

@@ -78,7 +78,9 @@ def load_records(
     if not os.fspath(data_path):
         raise DataError("data_path is empty: set it to the dataset's folder, video file or JSON")
     path = _existing(os.fspath(data_path))
-    found = _recognise(dataset_type, path)
+    found = recognise(dataset_type, path)
+    if found is None:
+        raise _not_recognised(path, dataset_type)
     # An option that a layout does not read would be silently without effect.
     for name, value in options.given().items():
         if name not in found.takes:
@@ -110,7 +112,11 @@ def _layouts(dataset_type: str) -> list[Layout]:
     return [layout for kind in kinds for layout in kind]
 
 
-def _recognise(dataset_type: str, path: str) -> Found:
+def recognise(dataset_type: str, path: str) -> Found | None:
+    """Return the layout that an absolute path, or a URI, has; None: it is none of this type.
+
+    Raises DataError where it has several, or one that cannot be read as it is.
+    """
     is_uri = "://" in path
     layouts = [packed.LAYOUT, *([] if is_uri else _layouts(dataset_type))]  # nothing else is read from there
     found = _first(layouts, path)
@@ -119,8 +125,6 @@ def _recognise(dataset_type: str, path: str) -> Found:
     if len(names) == 1 and names[0] not in (tree.FRAMES, tree.MASKS):
         found = _first(layouts, os.path.join(path, names[0]))
         found = found and found._replace(why=f"in its only folder, {names[0]}, {found.why}")
-    if found is None:
-        raise _not_recognised(path, dataset_type)
     return found
 
 

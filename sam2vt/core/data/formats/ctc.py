@@ -11,19 +11,16 @@ import os
 import re
 from functools import partial
 
-import numpy as np
-
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import files_in, last_number, some, subfolders, text_lines
 from sam2vt.core.data.formats.records import first_size, image_record
-from sam2vt.core.data.frames.images import is_deep, open_image, read_pixels
+from sam2vt.core.data.frames.images import intensity_range
 from sam2vt.core.types import FrameAnnotation, LabelImage, VideoRecord
 from sam2vt.errors import DataError, located
 
 _TIFF = (".tif", ".tiff")
 _SEQUENCE = re.compile(r"\d{2,}")
 _SLICE = re.compile(r"man_seg_\d+_\d+")  # of a 3D stack: frame and slice
-_FRAMES_LOOKED_AT = 16  # for the range of intensities
 
 
 def load_ctc(root: str, sequences: list[str], options: ReadOptions) -> list[VideoRecord]:
@@ -62,7 +59,7 @@ def _sequence(root: str, name: str) -> VideoRecord:
         folder,
         object_ids=tuple(sorted(tracks)),
         parents={track: parent for track, parent in tracks.items() if parent},
-        intensity_range=_intensity_range(frames),
+        intensity_range=intensity_range(frames),
     )
 
 
@@ -127,30 +124,6 @@ def _read_tracks(path: str, last_frame: int) -> dict[int, int]:
         what = f"track {lost[0]} is a parent, but has no line" if lost else "lists no track"
         raise DataError(f"{path}: {what}; every track has a line: restore the file")
     return tracks
-
-
-def _intensity_range(frames: tuple[str, ...]) -> tuple[float, float] | None:
-    """Return what scales 16 bit frames to 8 bits, one range for the video; None for frames of 8 bits.
-
-    The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
-    """
-    with located(file=frames[0], frame=0), open_image(frames[0], "frame") as image:
-        if not is_deep(image):
-            return None
-    # Decoding all frames of a long sequence would take minutes.
-    places = np.linspace(0, len(frames) - 1, min(len(frames), _FRAMES_LOOKED_AT)).round().astype(int)
-    # Single hot pixels would else leave all cells dark.
-    bounds = [np.percentile(_gray(frames[place], int(place)), (0.1, 99.9)) for place in places]
-    return float(min(low for low, _ in bounds)), float(max(high for _, high in bounds))
-
-
-def _gray(path: str, frame: int) -> np.ndarray:
-    with located(file=path, frame=frame):
-        with open_image(path, "frame") as image:
-            pixels = read_pixels(image, path, "frame")
-        if pixels.ndim != 2 or not np.isfinite(pixels).all():
-            raise DataError(f"{path}: the frame is no gray image of numbers; save it as 16 bit gray")
-    return pixels
 
 
 def _recognise(path: str) -> Found | None:

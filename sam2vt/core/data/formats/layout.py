@@ -109,6 +109,9 @@ class Found(NamedTuple):
     why: str  # what tells, for a sentence after "because"
     load: Callable[[ReadOptions], list[VideoRecord]]
     takes: tuple[str, ...] = ()  # the fields of ReadOptions that mean something here
+    has_masks: Callable[[], bool] = lambda: (
+        True
+    )  # False: it has videos, but nothing that would be their masks
 
 
 class Layout(NamedTuple):

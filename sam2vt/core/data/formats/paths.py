@@ -65,18 +65,18 @@ def with_slashes(name: str) -> str:
     return name.replace("\\", "/")
 
 
-def check_readable(path: str) -> None:
-    """Refuse archives and what is neither a file nor a folder, such as a pipe."""
+def check_readable(path: str, setting: str = "data_path") -> None:
+    """Refuse archives and what is neither a file nor a folder, such as a pipe; `setting` is what named it."""
     if os.path.isdir(path):
         return
     if not os.path.isfile(path):
         raise DataError(
-            f"data_path {path} is neither a file nor a folder but a pipe, socket or device; set it to the "
+            f"{setting} {path} is neither a file nor a folder but a pipe, socket or device; set it to the "
             "dataset's folder, video file, JSON or XML"
         )
     if path.lower().endswith(_ARCHIVES):
         raise DataError(
-            f"data_path {path} is an archive; unpack it and set data_path to the folder that comes out"
+            f"{setting} {path} is an archive; unpack it and set {setting} to the folder that comes out"
         )
 
 

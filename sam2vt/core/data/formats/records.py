@@ -16,7 +16,7 @@ from sam2vt.core.data.formats.mask_folders import (
     match_frame_numbers,
     read_mask_folder,
 )
-from sam2vt.core.data.frames.images import image_size
+from sam2vt.core.data.frames.images import image_size, intensity_range
 from sam2vt.core.data.frames.video import VideoProbe, probe_video
 from sam2vt.core.data.masks.codings import class_colours
 from sam2vt.core.data.masks.labels import check_size
@@ -110,6 +110,17 @@ def image_record(
     )
 
 
+def bare_record(video_id: str, path: str, frames: Sequence[str] = ()) -> VideoRecord:
+    """Return the record of a video without masks: of the file `path`, or of `frames`, its images in order.
+
+    Raises DataError naming the file.
+    """
+    if not frames:
+        return file_record(video_id, probe_video(path), {}, path)
+    depth = intensity_range(frames)
+    return image_record(video_id, frames, first_size(frames), {}, path, intensity_range=depth)
+
+
 def file_record(
     video_id: str, probe: VideoProbe, annotations: Mapping[int, FrameAnnotation], source: str, **fields: Any
 ) -> VideoRecord:
@@ -122,15 +133,19 @@ def file_record(
 
 def frame_paths(folder: str) -> tuple[str, ...]:
     """Return the images of a folder in order. Raises DataError for none, or two named alike."""
-    names = files_in(folder, IMAGE_EXTENSIONS)
+    names = in_order(files_in(folder, IMAGE_EXTENSIONS), folder)
+    return tuple(os.path.join(folder, name) for name in names)
+
+
+def in_order(names: Sequence[str], folder: str) -> list[str]:
+    """Return the names of a video's frames in order. Raises DataError for none, or two named alike."""
     if not names:
         allowed = ", ".join(IMAGE_EXTENSIONS)
         raise DataError(f"{folder}: no frame in it; allowed are {allowed} files, one per frame", file=folder)
     (name, count), *_ = Counter(alike(stem(each)) for each in names).most_common(1)
     if count > 1:
         raise DataError(f"{folder}: two frames are named {name}; remove one of the files", file=folder)
-    order = frame_order([stem(each) for each in names], folder)
-    return tuple(os.path.join(folder, names[place]) for place in order)
+    return [names[place] for place in frame_order([stem(each) for each in names], folder)]
 
 
 def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:

@@ -58,7 +58,7 @@ def _video_id(video: str) -> str:
 
 def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions) -> dict[str, str]:
     """Return each file with its masks; a fault for those without."""
-    named = {alike(os.path.basename(folder)): folder for folder in folders}
+    named = _named(folders)
     found = {video: folder for video in videos if (folder := _find_masks(video, named)) is not None}
     # As exports of a single video: no names are needed to tell who belongs to whom.
     if not found and len(videos) == len(folders) == 1:
@@ -103,6 +103,10 @@ def find_mask_folders(root: str) -> list[str]:
     return list({os.path.realpath(folder): folder for folder in found}.values())
 
 
+def _named(folders: list[str]) -> dict[str, str]:
+    return {alike(os.path.basename(folder)): folder for folder in folders}
+
+
 def _find_masks(video: str, named: Mapping[str, str]) -> str | None:
     """Return the folder of a video's name, else the one of the longest name that the video's begins with."""
     name = alike(stem(os.path.basename(video)))
@@ -118,7 +122,20 @@ def _recognise(path: str) -> Found | None:
         return None
     why = f"it has {some((os.path.basename(each) for each in videos), 3)}"
     load = partial(load_video_files, path, videos)
-    return Found("video files with folders of masks", why, load, ("colours",))
+    # Looking for masks takes a look into every folder, which only some callers need.
+    has_masks = partial(_have_masks, path, videos)
+    return Found("video files with folders of masks", why, load, ("colours",), has_masks)
+
+
+def _have_masks(path: str, videos: list[str]) -> bool:
+    """Return whether there are masks of any of the files, by their names or in a folder for masks."""
+    root = os.path.dirname(path) if os.path.isfile(path) else path
+    folders = find_mask_folders(root)
+    named = _named(folders)
+    if any(_find_masks(video, named) for video in videos):
+        return True
+    above = [os.path.relpath(folder, root).split(os.sep)[0] for folder in folders]
+    return len(videos) == len(folders) == 1 and path == root and above[0] in _MASK_FOLDERS
 
 
 LAYOUT = Layout(

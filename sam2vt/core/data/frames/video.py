@@ -88,6 +88,13 @@ def video_source(record: VideoRecord) -> VideoSource | None:
     return record.video_path
 
 
+def frame_rate(source: VideoSource) -> float | None:
+    """Return the frames per second that a video file states, on average; None where it states none."""
+    with open_video(source) as (_, stream):
+        rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else None
+
+
 def frame_index(source: VideoSource) -> FrameIndex:
     """Return the index of a video file, as good as it is known by now."""
     return _cached(source).index
@@ -101,7 +108,7 @@ def pixels_of(source: VideoSource, targets: Sequence[int]) -> Iterator[tuple[int
     converter = VideoReformatter()  # keeps what it computes for a size and format
     with located(file=str(source) if isinstance(source, str) else None):
         for index, frame in _exact_frames(source, targets):
-            yield index, str(source), _upright(frame, converter, source, index)
+            yield index, str(source), upright(frame, converter, source, index)
 
 
 def _exact_frames(path: VideoSource, targets: Sequence[int]) -> _Frames:
@@ -254,7 +261,7 @@ def _quarter_turns(frame: av.VideoFrame, path: VideoSource, index: int) -> int:
     return (frame.rotation // 90) % 4
 
 
-def _upright(frame: av.VideoFrame, converter: VideoReformatter, path: VideoSource, index: int) -> np.ndarray:
+def upright(frame: av.VideoFrame, converter: VideoReformatter, path: VideoSource, index: int) -> np.ndarray:
     """Return the frame's pixels as displayed, uint8 RGB [h, w, 3], by its own colour matrix and range."""
     pixels = converter.reformat(frame, format="rgb24").to_ndarray()
     quarter_turns = _quarter_turns(frame, path, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ VideoSource = str | PackedFile  # a path, or a video file in the rows of shards
 # Codecs that may send a frame which is never shown as a packet of its own.
 _HIDDEN_FRAME_CODECS = {"vp8"}
 # FFmpeg also knows lists of other files, whatever their name ends with.
-_CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,h264,hevc,m4v,ivf"
-_CAP = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg refuses larger frames before it allocates one
-_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", **_CAP}
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg,h264,hevc,m4v,ivf"
+CAP = {"max_pixels": str(MAX_PIXELS)}  # FFmpeg refuses larger frames before it allocates one
+_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **CAP}
 
 
 @contextmanager
@@ -30,27 +31,41 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
+        is_empty = isinstance(path, str) and os.path.isfile(path) and os.path.getsize(path) == 0
         raise DataError(
-            f"{path}: cannot be opened as a video: {error.strerror}; allowed are single videos, not lists of "
-            f"files, in the containers {_CONTAINERS}"
+            f"{path}: cannot be opened as a video: {'the file is empty' if is_empty else error.strerror}; "
+            f"allowed are single videos, not lists of files, in the containers {CONTAINERS}"
         ) from None
     with container:
-        # Cover pictures are video streams, too.
-        pictures = av.stream.Disposition.attached_pic
-        streams = [each for each in container.streams.video if not each.disposition & pictures]
-        if not streams:
-            kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
-            raise DataError(f"{path}: the file has no video stream; it holds {kinds}")
-        stream = _first_of_frames(streams)
-        codec = stream.codec_context
-        if not codec.width or not codec.height:
-            raise DataError(
-                f"{path}: the file does not tell how large its frames are, or they have more than the "
-                f"{MAX_PIXELS} pixels that are allowed: scale the video down or re-encode it"
-            )
-        # More threads per file would compete with the workers, and hold more frames each.
-        codec.thread_count, codec.options = 1, {**codec.options, **_CAP}
-        yield container, stream
+        yield container, video_stream(container, path)
+
+
+def video_stream(container: Any, where: object) -> Any:
+    """Return the stream of an open container that holds the video, set to decode in one thread.
+
+    Raises DataError, which begins with `where`, for no video, and for one that cannot be decoded.
+    """
+    # Cover pictures are video streams, too.
+    pictures = av.stream.Disposition.attached_pic
+    streams = [each for each in container.streams.video if not each.disposition & pictures]
+    if not streams:
+        kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
+        raise DataError(f"{where}: the file has no video stream; it holds {kinds}")
+    stream = _first_of_frames(streams)
+    codec = stream.codec_context
+    if codec is None:
+        raise DataError(
+            f"{where}: there is no decoder for the codec of its video; re-encode it, such as by "
+            "ffmpeg -i IN -c:v libx264 OUT.mp4"
+        )
+    if not codec.width or not codec.height:
+        raise DataError(
+            f"{where}: the file does not tell how large its frames are, or they have more than the "
+            f"{MAX_PIXELS} pixels that are allowed: scale the video down or re-encode it"
+        )
+    # More threads per file would compete with the workers, and hold more frames each.
+    codec.thread_count, codec.options = 1, {**codec.options, **CAP}
+    return stream
 
 
 def _first_of_frames(streams: list[Any]) -> Any:

@@ -40,6 +40,8 @@ def test_what_is_written_is_read(folder: Folder, tmp_path: Path) -> None:
     assert folder.has("a", "b", "inner") == {"a"}
     assert folder.read("a") == folder.open("a").read() == b"second"
     assert folder.sha256("a") == hashlib.sha256(b"second").hexdigest()
+    folder.fetch("a", tmp_path / "fetched")
+    assert (tmp_path / "fetched").read_bytes() == b"second"
     (size, time), missing = folder.sizes_and_times("a", "b")
     assert (size, missing) == (6, (None, None))
     assert time is not None

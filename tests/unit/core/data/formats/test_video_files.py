@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from sam2vt.core.data.formats import load_records
+from sam2vt.core.data.formats import load_records, recognise
 from sam2vt.core.data.formats.video_files import _find_masks
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.data.masks.loading import find_object_ids
@@ -49,6 +49,20 @@ def test_endings_that_are_read(tmp_path, mask, ending):
     assert record.num_frames == 8
     found = [float(each.mean()) for each in read_frames(record, [6, 0, 3])]
     assert found == pytest.approx([180, 0, 90], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [("a", True), ("Annotations/a", True), ("masks", True), ("masks/other", True), ("b", False), (None, False)],
+)
+def test_whether_there_are_masks(tmp_path, video, mask, folder, expected):
+    video(tmp_path / "a.mp4")
+    if folder is not None:
+        mask(tmp_path / folder / "0.png")
+    assert recognise("auto", str(tmp_path)).has_masks() is expected
+    # Beside a file that is named there may be anything; its name tells.
+    named = folder in ("a", "Annotations/a")
+    assert recognise("auto", str(tmp_path / "a.mp4")).has_masks() is named
 
 
 class Looked(dict):

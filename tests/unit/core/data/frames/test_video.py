@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam2vt.core.data.frames import video as decoding
 from sam2vt.core.data.frames.reading import iterate_frames, read_frames
-from sam2vt.core.data.frames.video import probe_video
+from sam2vt.core.data.frames.video import frame_rate, probe_video
 from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
@@ -73,6 +73,14 @@ def test_real_files_equal_decoding_in_order(shared_data, name):
         assert np.array_equal(frame, np.rot90(expected[index], turns)), index
     alone = read_frames(record, [indices[2]])[0]
     assert np.array_equal(alone, np.rot90(expected[indices[2]], turns))
+
+
+def test_the_frame_rate_that_a_file_states(shared_data):
+    names = ("fire2.mp4", "track-anything_test-sample2_vfr.mp4", "av1_video.mkv")
+    for name in names:
+        path = str(shared_data / "decode" / name)
+        expected = cv2.VideoCapture(path).get(cv2.CAP_PROP_FPS)
+        assert frame_rate(path) == pytest.approx(expected, rel=0.01), name
 
 
 def test_the_last_frames_of_a_long_file(shared_data):

@@ -91,7 +91,7 @@ def test_a_video_that_grows(tmp_path, monkeypatch):
     path = tmp_path / "grows.mpg"
     path.write_bytes((tmp_path / "small.mpg").read_bytes() + (tmp_path / "large.mpg").read_bytes())
     cap = {"max_pixels": str(128 * 128)}
-    monkeypatch.setattr("sam2vt.core.data.frames.video_index._CAP", cap)
+    monkeypatch.setattr("sam2vt.core.data.frames.video_index.CAP", cap)
     with pytest.raises(DataError, match=r"grows\.mpg: frame \d+ cannot be decoded"):
         probe_video(path)
 
