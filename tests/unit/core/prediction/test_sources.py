@@ -212,12 +212,12 @@ def test_a_video_beside_a_folder_of_frames_is_no_dataset(tmp_path, video, frames
 
 def test_a_long_folder_is_listed_without_opening_its_frames(tmp_path, monkeypatch) -> None:
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "00000.jpg")
-    for i in range(1, 20_000):
+    for i in range(1, 2_000):
         os.link(tmp_path / "00000.jpg", tmp_path / f"{i:05d}.jpg")
     opened, real = [], images.open_image
     monkeypatch.setattr(images, "open_image", lambda path, *rest: opened.append(path) or real(path, *rest))
     (source,) = open_sources(str(tmp_path))
-    assert (source.num_frames, source.frame_name(19_999)) == (20_000, "19999")
+    assert (source.num_frames, source.frame_name(1_999)) == (2_000, "01999")
     assert set(opened) == {str(tmp_path / "00000.jpg")}
 
 

@@ -53,7 +53,14 @@ def test_endings_that_are_read(tmp_path, mask, ending):
 
 @pytest.mark.parametrize(
     ("folder", "expected"),
-    [("a", True), ("Annotations/a", True), ("masks", True), ("masks/other", True), ("b", False), (None, False)],
+    [
+        ("a", True),
+        ("Annotations/a", True),
+        ("masks", True),
+        ("masks/other", True),
+        ("b", False),
+        (None, False),
+    ],
 )
 def test_whether_there_are_masks(tmp_path, video, mask, folder, expected):
     video(tmp_path / "a.mp4")
