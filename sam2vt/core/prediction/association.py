@@ -18,7 +18,8 @@ from sam2vt.errors import ConfigError
 class Association:
     """Turns the detections of one video into prompts, frame after frame.
 
-    A detection matches a tracked object of its class by IoU: of masks, or of boxes for one that is a box.
+    A detection matches a tracked object of its class, or one without a name, by IoU: of masks, or of boxes
+    for one that is a box.
     One that matches none begins an object, with the next free id and its class as name. One that matches
     prompts its object anew, where that was last prompted `reprompt_every` frames ago (0: never).
     """
@@ -101,7 +102,8 @@ class Association:
         if not ids:
             return {}
         overlaps = np.stack([_ious(each, list(tracks.values())) for each in detections])
-        same_class = np.array([[names[key] == each.name for key in ids] for each in detections])
+        # An object without a name, which a user has shown, may be of any class.
+        same_class = np.array([[names[key] in ("", each.name) for key in ids] for each in detections])
         # First, so that no pair below the threshold takes the place of one above it.
         overlaps[~same_class | (overlaps < self.match_iou)] = 0
         rows, columns = linear_sum_assignment(overlaps, maximize=True)

@@ -166,7 +166,7 @@ def numbers(count: int, what: str) -> Check:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether it is a number of JSON that a coordinate may be; too large ones become inf."""
+    """Return whether it is a finite number that a coordinate may be; JSON's 1e999 is read as infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 

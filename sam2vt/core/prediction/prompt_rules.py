@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from sam2vt.core.prediction.types import ObjectPrompt
@@ -48,8 +49,8 @@ def prompt_faults(prompt: ObjectPrompt) -> Iterator[str]:
 
 def object_faults(prompts: Sequence[ObjectPrompt], remove_at: int | None = None) -> Iterator[tuple[int, str]]:
     """Yield (frame, what is wrong) where prompts of one object contradict each other."""
-    frames = [each.frame for each in prompts]
-    for frame in sorted({each for each in frames if frames.count(each) > 1}):
+    counts = Counter(each.frame for each in prompts)
+    for frame in sorted(each for each, count in counts.items() if count > 1):
         yield frame, "is prompted twice for one object; write points and box of a frame into one prompt"
     shown = [each.frame for each in prompts if not each.corrects]
     first = min(shown, default=None)

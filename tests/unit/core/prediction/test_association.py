@@ -74,6 +74,11 @@ def test_an_absent_object_matches_nothing():
     assert names == {8: "cup"}
 
 
+def test_an_object_without_a_name_may_be_of_any_class():
+    unnamed = FrameMasks(1, HEIGHT, WIDTH, (ObjectMask(5, "", square(0), 1, 1),))
+    assert Association({1: [boxed(0, "hand")]}).at(1, unnamed) == ([], {})
+
+
 def test_the_threshold():
     # 10 pixels wide, moved by d: IoU = (10 - d) / (10 + d).
     for shift, match_iou, matches in ((3, 0.5, True), (4, 0.5, False), (4, 0.4, True), (0, 1.0, True)):
