@@ -1,7 +1,9 @@
-"""Pictures of predictions against ground truth: a PNG grid and a short GIF per video."""
+"""Pictures of predictions against ground truth: a PNG grid and a short GIF per video, or of the worst."""
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,18 +79,18 @@ class OverlayRecorder:
             _mean_j(predictions, ground_truth) if annotated else None,
         )
 
-    def save(self, folder: str | Path, note: str = "") -> list[Path]:
+    def save(self, folder: str | Path, note: str = "", prefix: str = "") -> list[Path]:
         """Write `<video id>.png` and `<video id>.gif` into the folder and return their paths.
 
-        `note` is drawn beside the video's id. Write nothing and return [] if no frame was seen. Raises
-        DataError where the frames cannot be read.
+        `note` is drawn beside the video's id, `prefix` begins the files' names. Write nothing and return []
+        if no frame was seen. Raises DataError where the frames cannot be read.
         """
         seen = sorted(self._moments)
         if not seen:
             return []
         folder = Path(folder)
         images = dict(zip(seen, read_frames(self.record, seen, self._size)))
-        name = quote(self.record.video_id, safe=" ")  # ids may hold slashes
+        name = prefix + quote(self.record.video_id, safe=" ")  # ids may hold slashes
         grid, animation = folder / f"{name}.png", folder / f"{name}.gif"
         grid_frames = [i for i in self._grid_frames if i in images] or _spread(seen, 5)
         with write_whole(grid) as written:
@@ -140,6 +142,31 @@ class OverlayRecorder:
         labels = {f"{key} {names[key]}" if key in names else key: n for key, n in self._places().items()}
         if len(labels) > 1 or names:
             canvas.legend(labels, x, y, width, 12)
+
+
+class WorstVideos:
+    """Keeps the recorders of the videos with the lowest scores, at most `number` of them at a time."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        # A heap: its first entry, of the highest score and the newest of equals, is the next to leave.
+        self._kept: list[tuple[float, int, OverlayRecorder, str]] = []
+        self._count = 0
+
+    def add(self, score: float, recorder: OverlayRecorder, note: str) -> None:
+        """Take a video that was evaluated; one whose score is NaN counts as the best of all."""
+        self._count += 1
+        entry = (-math.inf if math.isnan(score) else -score, -self._count, recorder, note)
+        heapq.heappush(self._kept, entry)
+        if len(self._kept) > self.number:
+            heapq.heappop(self._kept)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the overlays, named by their rank: 01_<video id>.png is of the lowest score."""
+        paths = []
+        for rank, (_, _, recorder, note) in enumerate(sorted(self._kept, reverse=True), start=1):
+            paths += recorder.save(folder, note, f"{rank:02d}_")
+        return paths
 
 
 def _spread(frames: Sequence[int], number: int) -> list[int]:

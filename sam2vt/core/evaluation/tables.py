@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, UNSCORED, ObjectScore, mean_score
+from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
 from sam2vt.core.storage.disk import write_whole
 
 COLUMNS = ("video", "object", "frames", *METRICS)
-BASELINE_COLUMNS = tuple(f"{name}_hold_first" for name in METRICS)
+# What the names of further columns end with: of the first mask repeated, of another model, and what it lacks.
+HELD, AGAINST, DIFFERENCE = "_hold_first", "_against", "_difference"
+# Further columns of the text, which has no room for all: heading -> (column, meaning).
+SHOWN = {
+    "held": (f"J&F{HELD}", "J&F of each object's first mask, repeated"),
+    "other": (f"J&F{AGAINST}", "J&F of the other checkpoint"),
+    "diff": (f"J&F{DIFFERENCE}", "J&F minus other"),
+}
+WIDTH = 80
+_LEAST = {"video": 8, "name": 6, "class": 8}  # columns that give way, and the width that they keep
+
+Key = tuple[str, int]  # a video's id and an object's
+Means = Callable[[Collection[Key]], dict[str, float]]
 
 
 class Row(NamedTuple):
@@ -23,74 +34,135 @@ class Row(NamedTuple):
     video: str
     object: str  # an object's id, or "mean"
     num_frames: int | None  # scored frames; None in means
-    values: tuple[float, ...]  # of METRICS, then those of the baseline
+    values: dict[str, float]  # by column
     name: str = ""  # of the object
 
 
-def score_rows(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> list[Row]:
+def means_of(
+    scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = (), others: Sequence[ObjectScore] = ()
+) -> Means:
+    """Return a function from objects to the means of all columns over those that are scored; NaN for none.
+
+    `baseline` holds the scores of `hold_first_mask`, `others` those of another model.
+    """
+    sides = {"": scores, HELD: baseline, AGAINST: others}
+    found = {
+        end: {BY_OBJECT(each): each for each in side} for end, side in sides.items() if side or end == ""
+    }
+
+    def means(keys: Collection[Key]) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for end, rows in found.items():
+            mean = mean_score(rows[key] for key in keys if key in rows)
+            values |= {f"{name}{end}": mean.values[name] for name in METRICS}
+        if others:
+            values |= {f"{name}{DIFFERENCE}": values[name] - values[f"{name}{AGAINST}"] for name in METRICS}
+        return values
+
+    return means
+
+
+def score_rows(
+    scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = (), others: Sequence[ObjectScore] = ()
+) -> list[Row]:
     """Return a row per object, a mean per video with several objects, and last the mean over all.
 
     Means are over objects, each counting the same; an object without a scored frame has NaN and counts in
-    none. `baseline` holds the scores to compare with, such as `hold_first_mask`'s.
+    none. Further columns are those of `means_of`.
     """
-    held = {BY_OBJECT(row): row for row in baseline}
-
-    def values(own: Mapping[str, float], other: Mapping[str, float]) -> tuple[float, ...]:
-        return tuple(each[name] for each in ([own, other] if baseline else [own]) for name in METRICS)
-
-    def mean(name: str, scores: Sequence[ObjectScore], others: Sequence[ObjectScore]) -> Row:
-        return Row(name, "mean", None, values(mean_score(scores).values, mean_score(others).values))
-
+    means, ordered = means_of(scores, baseline, others), sorted(scores, key=BY_OBJECT)
     rows: list[Row] = []
-    ordered = sorted(scores, key=BY_OBJECT)
-    for video_id, group in groupby(ordered, key=attrgetter("video_id")):
+    for video_id, group in groupby(ordered, key=lambda each: each.video_id):
         of_video = list(group)
-        for row in of_video:
-            other = held[BY_OBJECT(row)].values if BY_OBJECT(row) in held else UNSCORED
-            numbers = values(row.values, other)
-            rows.append(Row(video_id, str(row.object_id), row.num_frames, numbers, row.name))
+        for each in of_video:
+            values = means([BY_OBJECT(each)])
+            rows.append(Row(video_id, str(each.object_id), each.num_frames, values, each.name))
         if len(of_video) > 1:
-            rows.append(
-                mean(video_id, of_video, [held[key] for key in map(BY_OBJECT, of_video) if key in held])
-            )
-    return [*rows, mean("all", ordered, baseline)]
+            rows.append(Row(video_id, "mean", None, means([BY_OBJECT(each) for each in of_video])))
+    return [*rows, Row("all", "mean", None, means([BY_OBJECT(each) for each in ordered]))]
 
 
-def format_scores(scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()) -> str:
-    """Return the rows of `score_rows` as an aligned table with 3 decimals; "-" where nothing was scored."""
-    rows = score_rows(scores, baseline)
-    cells = [_header(rows, baseline), *([*_names(row), *map(_shown, row.values), row.name] for row in rows)]
-    cells = [line[: len(cells[0])] for line in cells]
-    widths = [max(map(len, column)) for column in zip(*cells)]
+def format_scores(
+    scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = (), others: Sequence[ObjectScore] = ()
+) -> str:
+    """Return the rows of `score_rows` as a table of at most 80 columns with 3 decimals; "-" for unscored.
+
+    Of the baseline and the other model it has J&F; a line below tells what their columns are.
+    """
+    rows = score_rows(scores, baseline, others)
+    names = ["name"] if any(row.name for row in rows) else []
+    shown = shown_columns(rows[-1].values)
+    header = [*COLUMNS[:2], *names, *COLUMNS[2:], *shown]
+    lines = []
+    for row in rows:
+        frames = "" if row.num_frames is None else str(row.num_frames)
+        own_name = [row.name] if names else []
+        lines.append([row.video, row.object, *own_name, frames, *cells(row.values, shown)])
+    legend = [f"{heading}: {SHOWN[heading][1]}" for heading in shown]
+    return "\n".join([*aligned(header, lines, total=True), *legend])
+
+
+def shown_columns(values: Mapping[str, float]) -> list[str]:
+    """Return the headings of `SHOWN` whose columns there are."""
+    return [heading for heading, (column, _) in SHOWN.items() if column in values]
+
+
+def cells(values: Mapping[str, float], shown: Sequence[str]) -> list[str]:
+    """Return the metrics and the `shown` columns as text, differences with their sign."""
+    columns = [*METRICS, *(SHOWN[heading][0] for heading in shown)]
+    signs = ["+" if column.endswith(DIFFERENCE) else "" for column in columns]
+    numbers = [values[column] for column in columns]
+    return ["-" if math.isnan(number) else f"{number:{sign}.3f}" for number, sign in zip(numbers, signs)]
+
+
+def aligned(header: Sequence[str], lines: Sequence[Sequence[str]], total: bool = False) -> list[str]:
+    """Return a table as lines of text, with a rule above the last where that is the `total`.
+
+    Names that do not fit are shortened in the middle, since those of one dataset often begin alike.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *lines)]
+    for heading, least in _LEAST.items():
+        if heading in header:
+            place, over = header.index(heading), sum(widths) + 2 * (len(widths) - 1) - WIDTH
+            widths[place] = max(widths[place] - max(over, 0), min(widths[place], least))
+    names = [heading in _LEAST for heading in header]
     # Names to the left; numbers to the right, so that their digits are below each other.
-    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells]
-    rule = "-" * len(lines[0])
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    text = [
+        "  ".join(
+            _shortened(cell, width).ljust(width) if is_name else cell.rjust(width)
+            for cell, width, is_name in zip(line, widths, names)
+        )
+        for line in (header, *lines)
+    ]
+    rule = "-" * len(text[0])
+    return [text[0], rule, *text[1:-1], *([rule] if total else []), text[-1]]
 
 
 def write_scores_csv(
-    path: str | Path, scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = ()
+    path: str | Path,
+    scores: Sequence[ObjectScore],
+    baseline: Sequence[ObjectScore] = (),
+    others: Sequence[ObjectScore] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored."""
-    rows = score_rows(scores, baseline)
-    header = _header(rows, baseline)
+    """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored.
+
+    `labels` are further columns, the same in every row.
+    """
+    rows = score_rows(scores, baseline, others)
+    names = ["name"] if any(row.name for row in rows) else []
+    labels = labels or {}
     with write_whole(path) as written, written.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(header)
+        writer.writerow([*COLUMNS[:3], *rows[-1].values, *names, *labels])
         for row in rows:
-            values = ("" if math.isnan(value) else repr(float(value)) for value in row.values)
-            writer.writerow([*_names(row), *values, row.name][: len(header)])
+            own: list[Any] = [row.video, row.object, "" if row.num_frames is None else row.num_frames]
+            values = ("" if math.isnan(value) else repr(float(value)) for value in row.values.values())
+            writer.writerow([*own, *values, *([row.name] if names else []), *labels.values()])
 
 
-def _header(rows: Sequence[Row], baseline: Sequence[ObjectScore]) -> list[str]:
-    """Return the columns; that of the objects' names, the last, is there where one has a name."""
-    names = ["name"] if any(row.name for row in rows) else []
-    return [*COLUMNS, *(BASELINE_COLUMNS if baseline else ()), *names]
-
-
-def _names(row: Row) -> list[str]:
-    return [row.video, row.object, "" if row.num_frames is None else str(row.num_frames)]
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _shortened(text: str, width: int) -> str:
+    if len(text) <= width:
+        return text
+    front = (width - 2 + 1) // 2
+    return f"{text[:front]}..{text[len(text) - (width - 2 - front) :]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from sam2vt.core.evaluation.drawing import (
     fit_text,
     resize_masks,
 )
-from sam2vt.core.evaluation.overlays import OverlayRecorder
+from sam2vt.core.evaluation.overlays import OverlayRecorder, WorstVideos
 
 
 def box(height, width, top, left, size=10):
@@ -161,3 +162,34 @@ def test_the_legend_has_the_names_of_objects(record, tmp_path):
     changed = np.argwhere((plain != named).any(axis=2))
     assert len(changed)
     assert changed[:, 0].max() < BAR + MARGIN  # in the title alone
+
+
+class NamedRecorder:
+    """In place of an `OverlayRecorder`: says what is saved."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def save(self, folder, note, prefix):
+        return [(f"{prefix}{self.name}", note)]
+
+
+def test_the_worst_videos_are_kept_and_ranked():
+    worst = WorstVideos(3)
+    for name, score in zip("abcdefg", (0.5, math.nan, 0.2, 0.9, 0.2, 0.1, 0.2)):
+        worst.add(score, NamedRecorder(name), f"J&F {score}")
+        assert len(worst._kept) <= 3  # memory does not grow with the number of videos
+    assert worst.save("out") == [("01_f", "J&F 0.1"), ("02_c", "J&F 0.2"), ("03_e", "J&F 0.2")]
+
+
+def test_videos_without_a_score_come_last():
+    worst = WorstVideos(3)
+    for name, score in zip("ab", (math.nan, 0.9)):
+        worst.add(score, NamedRecorder(name), "")
+    assert [name for name, _ in worst.save("out")] == ["01_b", "02_a"]
+
+
+def test_a_prefix_begins_the_names(record, tmp_path):
+    recorder = OverlayRecorder(record, 2, 2, panel_px=45)
+    feed(recorder)
+    assert [path.name for path in recorder.save(tmp_path, prefix="01_")] == ["01_clip.png", "01_clip.gif"]

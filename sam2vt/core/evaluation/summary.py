@@ -1,0 +1,123 @@
+"""A set of scores in a few numbers, per class and over all, with their spread; as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sam2vt.core.evaluation.comparison import RESAMPLES, paired_differences
+from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
+from sam2vt.core.evaluation.tables import aligned, cells, means_of, shown_columns
+from sam2vt.core.storage.disk import write_whole
+
+UNNAMED = "(no name)"
+
+Scores = Sequence[ObjectScore]
+
+
+def by_class(scores: Scores) -> dict[str, list[ObjectScore]]:
+    """Return the scored objects by their names, in order; {} where none has a name."""
+    scored = [each for each in scores if each.num_frames]
+    if not any(each.name for each in scored):
+        return {}
+    names = sorted({each.name for each in scored}, key=lambda name: (not name, name))
+    return {name or UNNAMED: [each for each in scored if each.name == name] for name in names}
+
+
+def deviation(values: Iterable[float]) -> float:
+    """Return the standard deviation of a sample; NaN below two values, of which NaN is none."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.stdev(known) if len(known) > 1 else math.nan
+
+
+def by_video(scores: Scores) -> dict[str, list[ObjectScore]]:
+    """Return the objects of each video, in order."""
+    videos: dict[str, list[ObjectScore]] = {}
+    for each in sorted(scores, key=BY_OBJECT):
+        videos.setdefault(each.video_id, []).append(each)
+    return videos
+
+
+def format_summary(
+    scores: Scores, baseline: Scores = (), others: Scores = (), against: str = "", seed: int = 0
+) -> str:
+    """Return the classes as a table, where objects have names, then the spread and the difference.
+
+    `against` names what `others` are of.
+    """
+    means = means_of(scores, baseline, others)
+    shown = shown_columns(means([]))
+    lines = []
+    for name, group in by_class(scores).items():
+        values = cells(means([BY_OBJECT(each) for each in group]), shown)
+        spread = deviation(each.values["J&F"] for each in group)
+        lines.append([name, str(len(group)), *values, "-" if math.isnan(spread) else f"{spread:.3f}"])
+    text = aligned(["class", "objects", *METRICS, *shown, "sd"], lines) if lines else []
+    if lines:
+        text += ["sd: standard deviation of J&F over the class's objects", ""]
+    objects = [each.values["J&F"] for each in scores if each.num_frames]
+    videos = [mean_score(group).values["J&F"] for group in by_video(scores).values()]
+    text.append(f"standard deviation of J&F: {_spread(objects, 'object')}, {_spread(videos, 'video')}")
+    if others:
+        text.append(f"J&F minus that of {against}: {paired_differences(scores, others, seed)['J&F']}")
+    return "\n".join(text)
+
+
+def write_scores_json(
+    path: str | Path,
+    header: Mapping[str, Any],
+    scores: Scores,
+    baseline: Scores = (),
+    others: Scores = (),
+    seed: int = 0,
+) -> None:
+    """Write everything that was scored: per object, per video, per class, over all, and the difference.
+
+    `header` comes first. What was not scored is null; "sd" is the sample's standard deviation over objects,
+    of all also over videos.
+    """
+    means = means_of(scores, baseline, others)
+
+    def group(members: Iterable[ObjectScore]) -> dict[str, Any]:
+        scored = [each for each in members if each.num_frames]
+        spread = {name: deviation(each.values[name] for each in scored) for name in METRICS}
+        return {"objects": len(scored), **means([BY_OBJECT(each) for each in scored]), "sd": spread}
+
+    ordered, videos = sorted(scores, key=BY_OBJECT), by_video(scores)
+    content = {**header}
+    content["objects"] = [
+        {"video": each.video_id, "object": each.object_id, "name": each.name, "frames": each.num_frames}
+        | means([BY_OBJECT(each)])
+        for each in ordered
+    ]
+    content["videos"] = [{"video": video, **group(members)} for video, members in videos.items()]
+    content["classes"] = [{"name": name, **group(members)} for name, members in by_class(scores).items()]
+    of_videos = [mean_score(members).values for members in videos.values()]
+    over_videos = {name: deviation(values[name] for values in of_videos) for name in METRICS}
+    content["all"] = {**group(ordered), "sd_over_videos": over_videos}
+    if others:
+        found = paired_differences(scores, others, seed)
+        content["difference"] = {name: each._asdict() for name, each in found.items()}
+        content["difference"]["interval"] = f"95%, paired bootstrap over videos, {RESAMPLES} resamples"
+    with write_whole(path) as written:
+        written.write_text(json.dumps(_without_nan(content), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _spread(values: Sequence[float], what: str) -> str:
+    known = [value for value in values if not math.isnan(value)]
+    if len(known) < 2:
+        return f"none over {len(known)} {what}{'' if len(known) == 1 else 's'}"
+    return f"{deviation(known):.3f} over {len(known)} {what}s"
+
+
+def _without_nan(value: Any) -> Any:
+    """Return nested containers with None in place of NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
