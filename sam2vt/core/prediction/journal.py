@@ -143,7 +143,7 @@ class TrackedVideo:
     stems: tuple[str, ...]  # names of the frames without ending: see `writing.folder.frame_stems`
     names: dict[int, str]  # object id -> name, where it has one
     journal: Path
-    record: VideoRecord | None  # the source's frames; None: a live source, whose frames are gone
+    record: VideoRecord | None  # the source's frames; None: they are gone, as of a live source
     fps: float = 24.0
 
     def entries(self, only: int | None = None) -> Iterator[tuple[int, list[Entry]]]:
@@ -151,7 +151,7 @@ class TrackedVideo:
 
         `only` is an object: others are passed over.
         """
-        lines = self._lines
+        lines = self._find_lines()
         try:
             with self.journal.open("rb") as file:
                 for frame in range(self.num_frames):
@@ -178,9 +178,11 @@ class TrackedVideo:
         found = {each.object_id for _, entries in self.entries() for each in entries}
         return tuple(sorted(found | set(self.names)))
 
-    @cached_property
-    def _lines(self) -> dict[int, list[tuple[int, int]]]:
-        """Frame -> number and offset of each of its lines."""
+    def _find_lines(self) -> dict[int, list[tuple[int, int]]]:
+        """Return frame -> number and offset of each of its lines.
+
+        They are looked for on each pass: a call may have thousands of videos.
+        """
         lines: dict[int, list[tuple[int, int]]] = {}
         offset = 0
         try:

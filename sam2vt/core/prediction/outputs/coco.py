@@ -54,7 +54,10 @@ def _images(videos: Sequence[TrackedVideo]) -> Iterator[dict[str, Any]]:
 
 
 def _files(video: TrackedVideo, root: str | None) -> list[str]:
-    """Return names as our reader finds them: of frames below the root, or in a folder named as the file."""
+    """Return names as our reader finds them: of frames below the root, or in a folder named as the file.
+
+    Frames that are gone are named as if they were in a folder of the video's name.
+    """
     record = video.record
     if record is not None and record.frame_paths is not None:
         paths = record.frame_paths[: video.num_frames]

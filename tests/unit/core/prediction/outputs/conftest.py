@@ -49,7 +49,7 @@ def draw(keys: Sequence[int], num_frames: int, size: tuple[int, int], overlap: b
 
 def write_source(root: Path, name: str, num_frames: int, size: tuple[int, int], mp4: bool) -> VideoRecord:
     """Frames of one gray each: JPEGImages/<name>/, or <name>.mp4."""
-    pixels = [np.full((*size, 3), 40 + 10 * i, np.uint8) for i in range(num_frames)]
+    pixels = [np.full((*size, 3), 40 + 10 * (i % 20), np.uint8) for i in range(num_frames)]
     if mp4:
         root.mkdir(parents=True, exist_ok=True)
         path = root / f"{name}.mp4"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import resource
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,3 +112,17 @@ def test_a_disk_that_refuses_is_one_message(tracked, save, tmp_path: Path, name:
     assert [path for path in out.rglob("*") if path.is_file()] == []
     save(name, out, video)
     assert any(path.is_file() for path in out.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["coco", "sav", "cvat", "davis-zip", "csv"])
+def test_memory_does_not_grow_by_the_masks_of_a_video(tracked, save, tmp_path: Path, name: str) -> None:
+    """What grows with the frames is an index: far less than the masks' run lengths."""
+    videos = [tracked((1,), f"{n}", size=(60, 150), num_frames=n)[0] for n in (3, 40, 150)]
+    peaks = []
+    for video in videos:  # the first one does not count: it imports
+        tracemalloc.start()
+        save(name, tmp_path / video.name, video)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    _, short, long = (video.journal.stat().st_size for video in videos)
+    assert peaks[2] - peaks[1] < (long - short) / 4
