@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from sam2vt.core.model.checkpoints import load_weights, read_checkpoint
+from sam2vt.core.model.checkpoints import load_weights, read_checkpoint, read_hashed
 from sam2vt.errors import CheckpointError
 
 
@@ -33,6 +34,18 @@ def test_a_uri_of_a_local_file_is_read(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
     content = read_checkpoint((tmp_path / "weights.pt").as_uri())
     assert torch.equal(content["weight"], torch.ones(2))
+
+
+def test_a_remote_file_is_fetched_once_for_its_content_and_digest(tmp_path: Path, monkeypatch) -> None:
+    from sam2vt.core.storage import folder
+
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
+    fetched, download = [], folder.download
+    monkeypatch.setattr(folder, "download", lambda *where: fetched.append(where) or download(*where))
+    content, digest = read_hashed((tmp_path / "weights.pt").as_uri())
+    assert torch.equal(content["weight"], torch.ones(2))
+    assert digest == hashlib.sha256((tmp_path / "weights.pt").read_bytes()).hexdigest()
+    assert len(fetched) == 1
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "is a folder"), ("none.pt", "no such checkpoint file")])

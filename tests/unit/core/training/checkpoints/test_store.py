@@ -50,6 +50,15 @@ def test_keeps_the_two_newest_and_the_best(store, tmp_path) -> None:
     assert store.path(newest).endswith("/checkpoints/step_00000010.ckpt")
 
 
+def test_the_best_is_the_earliest_of_the_highest_score(store, tmp_path) -> None:
+    assert store.best() is None
+    put(store, tmp_path, 1)
+    assert store.best() is None
+    for step, score in ((2, 0.3), (4, 0.9), (6, 0.9), (8, float("nan"))):
+        put(store, tmp_path, step, score)
+    assert store.best().step == 4
+
+
 def test_keeps_as_many_of_the_best_as_asked(tmp_path) -> None:
     store = CheckpointStore(str(tmp_path / "checkpoints"), keep_best=2, keep_newest=1, pauses=())
     for step, score in enumerate((0.5, 0.7, 0.6, 0.2, 0.1), start=1):
