@@ -23,7 +23,7 @@ from sam2vt.core.model.tracking.clips import track_clips
 from sam2vt.core.model.tracking.features import FrameFeatures, encode_images
 from sam2vt.core.model.tracking.frame_call import ClickSampler, TrackingRules, TrackingRun
 from sam2vt.core.model.tracking.prompt_inputs import nest_prompts, pack_objects, prompts_from_masks
-from sam2vt.core.model.tracking.video import FramePrediction, track_video
+from sam2vt.core.model.tracking.session import FramePrediction, TrackingSession
 from sam2vt.core.types import Prompt
 from sam2vt.errors import CheckpointError, ConfigError, DataError
 from sam2vt.settings import default_of, types_of
@@ -282,13 +282,27 @@ class SAM2Model(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            objects = pack_objects([prompts], num_frames, self.image_size)
-            # Compiled parts run eagerly while the model has a frame, not while the caller has it.
-            rules = TrackingRules(as_stock=self.postprocessing == "stock")
-            given = (self.network, self.encode, frames, objects, num_frames, self._running, rules)
-            yield from track_video(*given)
+            shown: dict[int, dict[int, Prompt]] = {}
+            for packed in pack_objects([prompts], num_frames, self.image_size):
+                for frame, prompt in packed.prompts.items():
+                    shown.setdefault(frame, {})[packed.slot] = prompt
+            session = self.session(num_frames)
+            for frame, image in enumerate(frames):
+                session.look(frame, image)
+                session.show(shown.get(frame, {}))
+                yield session.track()
         finally:
             self.train(was_training)
+
+    def session(self, num_frames: int | None = None, keeps_start: bool = False) -> TrackingSession:
+        """Return a session that tracks frames as they come, for a model in eval mode.
+
+        Its prompts are those that `pack_objects` returns. Compiled parts run eagerly.
+        """
+        self._require_network()
+        rules = TrackingRules(as_stock=self.postprocessing == "stock")
+        given = (self.network, self.encode, self._running, rules, num_frames)
+        return TrackingSession(*given, keeps_start=keeps_start)
 
     def _clips_and_frames(self, images: Tensor | None, features: Sequence[Tensor] | None) -> tuple[int, int]:
         """Return (B, T) of the input. Raises DataError unless it is images or features of the right shape."""

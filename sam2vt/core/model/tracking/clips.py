@@ -40,6 +40,11 @@ class Cohort:
         """Return each object's image on a frame; the T images of each clip follow one another."""
         return [packed.clip * num_frames + frame for packed in self.objects]
 
+    def of(self, places: Sequence[int]) -> Cohort:
+        """Return a cohort of the objects at these places, with their memory."""
+        bank = self.bank.changed(int, lambda entry: entry.of(places))
+        return Cohort([self.rows[each] for each in places], [self.objects[each] for each in places], bank)
+
 
 class AttendedFrames(NamedTuple):
     """The J images that read memory, after the memory attention's first self-attention."""

@@ -88,6 +88,7 @@ class FrameCall:
     prompts: list[Prompt] | None  # K prompts of one kind; None: not prompted on this frame
     corrected: bool
     bank: MemoryBank
+    previous: Tensor | None = None  # [K, 1, h, w] logits of this frame that the prompts mend
 
     def outputs(self, remember: bool) -> tuple[FrameOutput, Entry | None]:
         """Return the frame's output and, with `remember`, its entry in memory."""
@@ -134,7 +135,9 @@ class FrameCall:
         with_memory = recomputed(self.run.recomputes("memory_attention"), self._with_memory, selection)
         pixels = as_map(with_memory, self.features.sizes[-1])
         fine = self.features.maps()[:-1] or None
-        decoded = self._decode(pixels, fine, points, None, network._use_multimask(prompted, points))
+        # What mends a tracked frame reads memory, and counts as tracking.
+        multimask = network._use_multimask(prompted and self.attended is None, points)
+        decoded = self._decode(pixels, fine, points, self.previous, multimask)
         steps = [self._step(decoded)]
         for _ in range(rules.num_clicks if self.corrected else 0):
             decoded, points = self._correct(decoded, points, pixels, fine)

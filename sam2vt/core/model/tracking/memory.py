@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,22 @@ class Entry:
         """Return the same entry without a gradient."""
         pointer = None if self.pointer is None else self.pointer.detach()
         return Entry(self.tokens.detach(), self.positions, pointer)
+
+    def of(self, places: Sequence[int]) -> Entry:
+        """Return the entry of the objects at these places."""
+        columns = torch.tensor(places, device=self.tokens.device)
+        pointer = None if self.pointer is None else self.pointer[columns]
+        return Entry(self.tokens[:, columns], self.positions, pointer)
+
+    def replaced(self, place: int, entry: Entry) -> Entry:
+        """Return the same entry, with that of another frame call for the object at a place."""
+        tokens = self.tokens.clone()
+        tokens[:, place] = entry.tokens[:, 0]
+        if self.pointer is None or entry.pointer is None:
+            return Entry(tokens, self.positions, None)
+        pointer = self.pointer.clone()
+        pointer[place] = entry.pointer[0]
+        return Entry(tokens, self.positions, pointer)
 
 
 def merge_entries(entries: list[Entry], order: list[int]) -> Entry:
@@ -55,10 +71,28 @@ class MemoryBank:
             for frame, entry in entries.items():
                 entries[frame] = entry.detached()
 
-    def forget_before(self, frame: int) -> None:
-        """Drop entries before `frame`; conditioning frames stay."""
-        for old in [f for f in self.others if f < frame]:
+    def forget_before(self, frame: int, after: int | None = None) -> None:
+        """Drop entries before `frame`, and behind `after` if given; conditioning frames stay."""
+        for old in [f for f in self.others if f < frame and (after is None or f > after)]:
             del self.others[old]
+
+    def changed(self, frame_of: Callable[[int], int], entry_of: Callable[[Entry], Entry]) -> MemoryBank:
+        """Return a bank with each entry of this one at another frame, or in another form."""
+        bank = MemoryBank()
+        bank.conditioning = {frame_of(f): entry_of(entry) for f, entry in self.conditioning.items()}
+        bank.others = {frame_of(f): entry_of(entry) for f, entry in self.others.items()}
+        return bank
+
+    def state(self) -> list[Any]:
+        """Return the entries in plain containers."""
+        banks = (self.conditioning, self.others)
+        return [
+            [(f, each.tokens, each.positions, each.pointer) for f, each in bank.items()] for bank in banks
+        ]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take the entries that `state` returned."""
+        self.conditioning, self.others = ({f: Entry(*each) for f, *each in bank} for bank in state)
 
     def select(self, frame: int, max_conditioning: int) -> Selection:
         """Return what `frame` may read: at most so many conditioning frames (-1: all), the closest in time.

@@ -45,6 +45,7 @@ class StockTracker:
         self.state = self.predictor.init_state(str(folder / "frames"), offload_video_to_cpu=True)
         mean, std = torch.tensor(PIXEL_MEAN).view(3, 1, 1), torch.tensor(PIXEL_STD).view(3, 1, 1)
         self.state["images"] = (frames.float() / 255 - mean) / std
+        self.state["cached_features"].clear()
         self.size = model.image_size
 
     def masks(self, *prompts: Prompt, start: int | None = None) -> dict[int, torch.Tensor]:
