@@ -294,13 +294,16 @@ class SAM2Model(nn.Module):
         finally:
             self.train(was_training)
 
-    def session(self, num_frames: int | None = None, keeps_start: bool = False) -> TrackingSession:
+    def session(
+        self, num_frames: int | None = None, keeps_start: bool = False, gate_outputs: bool = True
+    ) -> TrackingSession:
         """Return a session that tracks frames as they come, for a model in eval mode.
 
-        Its prompts are those that `pack_objects` returns. Compiled parts run eagerly.
+        Its prompts are those that `pack_objects` returns. Compiled parts run eagerly. Without
+        `gate_outputs` the masks of absent objects are returned, too.
         """
         self._require_network()
-        rules = TrackingRules(as_stock=self.postprocessing == "stock")
+        rules = TrackingRules(gate_outputs, as_stock=self.postprocessing == "stock")
         given = (self.network, self.encode, self._running, rules, num_frames)
         return TrackingSession(*given, keeps_start=keeps_start)
 

@@ -41,7 +41,11 @@ class Cleanup:
     def _cleaned(self, each: ObjectMask) -> ObjectMask:
         if each.presence < self.presence:
             return replace(each, mask=np.zeros_like(each.mask))
-        return replace(each, mask=clean(each.mask, self.fill_holes, self.min_area))
+        return replace(each, mask=self.clean(each.mask))
+
+    def clean(self, mask: np.ndarray) -> np.ndarray:
+        """Return a mask, bool [height, width], without its small holes and islands."""
+        return clean(mask, self.fill_holes, self.min_area)
 
 
 def clean(mask: np.ndarray, fill_holes: int = 0, min_area: int = 0) -> np.ndarray:

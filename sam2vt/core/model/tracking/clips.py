@@ -45,6 +45,18 @@ class Cohort:
         bank = self.bank.changed(int, lambda entry: entry.of(places))
         return Cohort([self.rows[each] for each in places], [self.objects[each] for each in places], bank)
 
+    def state(self) -> dict[str, Any]:
+        """Return it in plain containers."""
+        objects = [list(each) for each in self.objects]
+        return {"rows": list(self.rows), "objects": objects, "bank": self.bank.state()}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> Cohort:
+        """Return the cohort that `state` described."""
+        cohort = cls(state["rows"], [PackedObject(*each) for each in state["objects"]])
+        cohort.bank.restore(state["bank"])
+        return cohort
+
 
 class AttendedFrames(NamedTuple):
     """The J images that read memory, after the memory attention's first self-attention."""

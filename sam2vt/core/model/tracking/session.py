@@ -51,13 +51,17 @@ class TrackingSession:
         rules: TrackingRules,
         num_frames: int | None = None,
         keeps_start: bool = False,
-        backwards: bool = False,
+        starts_last: bool = False,
     ) -> None:
-        """`keeps_start` keeps the memory of an object's first frames, which the way `back` reads."""
+        """`keeps_start` keeps the memory of an object's first frames, which the way `back` reads.
+
+        `starts_last` tracks an object from the last frame on that it is shown on, not from the first.
+        """
         self._run = TrackingRun(network, num_frames or ENDLESS, rules)
         self._encode, self._running = encode, running
-        self._keeps_start, self._backwards = keeps_start, backwards
+        self._keeps_start, self._starts_last = keeps_start, starts_last
         self._cohorts: list[Cohort] = []
+        self._removed: list[Cohort] = []  # which the way back still has
         self._shown: dict[tuple[int, int], FrameOutput] = {}  # (slot, frame) of objects shown ahead of time
         self._frame, self._image = 0, torch.empty(0)
         self._features: FrameFeatures | None = None
@@ -76,7 +80,7 @@ class TrackingSession:
         """Show objects, by slot, on the frame: their masks there condition what follows.
 
         Of each of them the latest `keep` such frames stay in memory, all by default. An object that was
-        never shown is new.
+        never shown is new. What was tracked of them on the frame is forgotten: `track` again.
         """
         frame = self._frame
         known = {packed.slot for cohort in self._cohorts for packed in cohort.objects}
@@ -89,8 +93,10 @@ class TrackingSession:
         if new:
             self._cohorts.append(Cohort([packed.slot for packed in new], new))
         for cohort in self._cohorts:
-            if frame in cohort.conditioning_frames:
+            if prompts.keys() & set(cohort.rows):
+                cohort.bank.others.pop(frame, None)
                 self._forget_shown(cohort, keep)
+        self._outputs = {slot: output for slot, output in self._outputs.items() if slot not in prompts}
 
     def condition(self) -> None:
         """Remember what was shown on the frame ahead of time; `track` returns it in the frame's turn."""
@@ -98,12 +104,13 @@ class TrackingSession:
             self._shown.update(((slot, self._frame), each) for slot, each in _by_slot(output).items())
 
     def track(self) -> FramePrediction:
-        """Return the masks of all objects that have been shown, on the frame."""
+        """Return the masks of all objects that have been shown, on the frame; each is tracked there once."""
         frame = self._frame
-        ready = [self._shown.pop((slot, frame)) for slot in self.slots if (slot, frame) in self._shown]
-        done = {slot for output in ready for slot in output.rows.tolist()}
-        active = [c for c in self._cohorts if self._starts(c) <= frame and not done & set(c.rows)]
-        for output in [*ready, *self._track(active)]:
+        for slot in self.slots:
+            if (slot, frame) in self._shown:
+                self._outputs[slot] = self._shown.pop((slot, frame))
+        waiting = [c for c in self._cohorts if self._starts(c) <= frame and c.rows[0] not in self._outputs]
+        for output in self._track(waiting):
             self._outputs.update(_by_slot(output))
         oldest = frame + 1 - frames_read_back(self._run.network)
         for cohort in self._cohorts:  # bounds the memory of a video of any length
@@ -144,49 +151,46 @@ class TrackingSession:
         return self._prediction()
 
     def remove(self, slot: int) -> None:
-        """Forget an object; an unknown one is no error."""
+        """Track an object no longer; an unknown one is no error."""
         self._divide(lambda packed: packed.slot == slot)
+        if self._keeps_start:
+            self._removed += [cohort for cohort in self._cohorts if cohort.rows == [slot]]
         self._cohorts = [cohort for cohort in self._cohorts if cohort.rows != [slot]]
         self._shown = {key: output for key, output in self._shown.items() if key[0] != slot}
         self._outputs.pop(slot, None)
 
-    def back(self) -> TrackingSession:
-        """Return a session for the way back from where the objects were first shown."""
+    def back(self, from_first: bool = True) -> TrackingSession:
+        """Return a session for the way back from where the objects were first, or else last, shown."""
         run = self._run
-        session = TrackingSession(
-            run.network, self._encode, self._running, run.rules, run.num_frames, backwards=True
-        )
-        for cohort in self._cohorts:
+        given = (run.network, self._encode, self._running, run.rules, run.num_frames)
+        session = TrackingSession(*given, starts_last=from_first)
+        for cohort in [*self._cohorts, *self._removed]:
             objects = [
                 packed._replace(prompts={-frame: each for frame, each in packed.prompts.items()})
                 for packed in cohort.objects
             ]
             bank = cohort.bank.changed(lambda frame: -frame, lambda entry: entry)
             session._cohorts.append(Cohort(list(cohort.rows), objects, bank))
+        session._shown = {(slot, -frame): output for (slot, frame), output in self._shown.items()}
         return session
 
     def state(self) -> dict[str, Any]:
         """Return all that later frames depend on, of tensors and plain containers."""
         return {
-            "cohorts": [
-                ([list(each) for each in cohort.objects], cohort.bank.state()) for cohort in self._cohorts
-            ],
-            "shown": [(*key, list(output[:-1])) for key, output in self._shown.items()],
+            "cohorts": [cohort.state() for cohort in self._cohorts],
+            "removed": [cohort.state() for cohort in self._removed],
+            "shown": [(*key, list(output)) for key, output in self._shown.items()],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self._cohorts = []
-        for objects, entries in state["cohorts"]:
-            packed = [PackedObject(*each) for each in objects]
-            cohort = Cohort([each.slot for each in packed], packed)
-            cohort.bank.restore(entries)
-            self._cohorts.append(cohort)
-        self._shown = {(slot, frame): FrameOutput(*given, steps=[]) for slot, frame, given in state["shown"]}
+        self._cohorts = [Cohort.restored(each) for each in state["cohorts"]]
+        self._removed = [Cohort.restored(each) for each in state["removed"]]
+        self._shown = {(slot, frame): FrameOutput(*given) for slot, frame, given in state["shown"]}
 
     def _starts(self, cohort: Cohort) -> int:
         """Return the frame from which on a cohort is tracked."""
-        return cohort.conditioning_frames[-1 if self._backwards else 0]
+        return cohort.conditioning_frames[-1 if self._starts_last else 0]
 
     def _seen(self) -> FrameFeatures:
         """Return the features of the frame, encoded once."""
