@@ -86,7 +86,7 @@ class Following:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue as after the frame after which `state` was taken."""
         self._backward, self._next = state["backward"], state["next"]
-        self.names = {key: name for key, name in state["names"]}
+        self.names = dict(state["names"])
         if self._association is not None:
             self._association.restore(state["association"])
         if self._backward:

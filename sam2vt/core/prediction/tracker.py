@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from os import PathLike, fspath
 from typing import Any
 
@@ -111,7 +112,7 @@ class Tracker:
         """
         frame = self.next_frame if frame is None else frame
         where = f"prompt of object {object_id} on frame {frame}"
-        corners: Any = None if box is None else tuple(map(float, box))
+        corners: Any = None if box is None else _finite(box, where)
         shown = None if mask is None else np.asarray(mask).astype(bool)
         given = ObjectPrompt(object_id, frame, _clicks(points, labels, where), corners, shown, where=where)
         _refuse(where, prompt_faults(given))
@@ -237,13 +238,20 @@ class Tracker:
 
 
 def _clicks(points: _Points, labels: Sequence[int] | None, where: str) -> tuple[Click, ...]:
-    given = [list(map(float, each)) for each in np.asarray(points, dtype=float).reshape(-1, 2)]
+    given = [_finite(each, where) for each in np.asarray(points, dtype=float).reshape(-1, 2)]
     marks = [1] * len(given) if labels is None else [int(each) for each in labels]
     if len(marks) != len(given) or not set(marks) <= {0, 1}:
         raise DataError(
             f"{where}: labels {marks} for {len(given)} points; give one each: 1 on the object, 0 beside it"
         )
     return tuple(Click(x, y, mark == 1) for (x, y), mark in zip(given, marks))
+
+
+def _finite(values: Any, where: str) -> tuple[float, ...]:
+    found = tuple(map(float, values))
+    if not all(map(isfinite, found)):
+        raise DataError(f"{where}: points or box {found}: allowed are finite numbers, in pixels")
+    return found
 
 
 def _refuse(where: str, faults: Any) -> None:

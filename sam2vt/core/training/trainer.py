@@ -21,7 +21,7 @@ from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.model.tracking.video import FramePrediction
+from sam2vt.core.model.tracking.session import FramePrediction
 from sam2vt.core.training.checkpoints.position import (
     batches_since_step,
     logs_this_step,

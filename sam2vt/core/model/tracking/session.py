@@ -55,7 +55,7 @@ class TrackingSession:
     ) -> None:
         """`keeps_start` keeps the memory of an object's first frames, which the way `back` reads.
 
-        `starts_last` tracks an object from the last frame on that it is shown on, not from the first.
+        `starts_last` tracks an object from behind the last frame that it is shown on, not from the first on.
         """
         self._run = TrackingRun(network, num_frames or ENDLESS, rules)
         self._encode, self._running = encode, running
@@ -190,7 +190,8 @@ class TrackingSession:
 
     def _starts(self, cohort: Cohort) -> int:
         """Return the frame from which on a cohort is tracked."""
-        return cohort.conditioning_frames[-1 if self._starts_last else 0]
+        shown = cohort.conditioning_frames
+        return shown[-1] + 1 if self._starts_last else shown[0]
 
     def _seen(self) -> FrameFeatures:
         """Return the features of the frame, encoded once."""

@@ -220,8 +220,8 @@ def test_a_long_video_keeps_a_bounded_memory():
     sizes = []
     forget = memory.MemoryBank.forget_before
 
-    def counting(bank, frame):
-        forget(bank, frame)
+    def counting(bank, frame, after):
+        forget(bank, frame, after)
         sizes.append(len(bank.others) + len(bank.conditioning))
 
     memory.MemoryBank.forget_before = counting

@@ -60,7 +60,8 @@ def test_objects_come_and_go_while_frames_come(tracker: Tracker) -> None:
     tracker.add_prompt(4, points=[(20, 20)], name="cup")
     first = tracker.step(frames[0])
     assert [(each.object_id, each.name) for each in first.objects] == [(4, "cup")]
-    assert first.objects[0].mask.shape == (HEIGHT, WIDTH) and first.objects[0].mask.dtype == bool
+    assert first.objects[0].mask.shape == (HEIGHT, WIDTH)
+    assert first.objects[0].mask.dtype == bool
     assert 0.99 < first.objects[0].presence <= 1
     tracker.add_prompt(7, mask=square(50, 20), frame=0)  # on the frame that was just seen
     assert list(tracker.masks.masks) == [4, 7]
@@ -122,10 +123,6 @@ def test_a_source_is_tracked_in_every_direction(tracker: Tracker, folder: Path) 
     assert ids["both"] == [*ids["forward"], (3, [2]), (2, [2]), (1, [1, 2]), (0, [1, 2])]
     # The frame of a prompt is the prompt's, whatever the way.
     assert np.array_equal(found["backward"][0].masks[2], found["forward"][2].masks[2])
-    assert np.array_equal(
-        found["backward"][2].masks[1] | found["backward"][2].masks[2],
-        found["backward"][2].masks[1] | found["backward"][2].masks[2],
-    )
 
 
 def test_run_sees_prompts_ahead_and_step_does_not(tracker: Tracker, folder: Path) -> None:

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from sam2vt.core.model.tracking.video import FramePrediction
 
 from sam2vt.config import Config
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.model.tracking.session import FramePrediction
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
 
 
