@@ -16,6 +16,7 @@ from sam2vt.errors import ConfigError, exit_on_error
 VERBS = {
     "train": "train from overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints",
     "evaluate": "J and F of a checkpoint on whole videos, with overlays",
+    "predict": "masks on new videos from clicks, boxes, masks or detections",
     "export": "write a checkpoint that stock SAM 2 loads, and its YAML",
     "index": "write a dataset's records as a table, for large datasets",
     "validate": "summarise a dataset and list everything that is wrong with it",

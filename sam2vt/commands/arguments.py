@@ -6,15 +6,21 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from sam2vt.config import BY_COLOUR, READING, DatasetConfig
+from sam2vt.config import BY_COLOUR, READING, DatasetConfig, ModelConfig, TrainerConfig
 from sam2vt.errors import ConfigError
-from sam2vt.settings import choices, settings_of
+from sam2vt.settings import choices, default_of, require, settings_of
 
 
 def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
     """Add the dataset, as its first argument, and how it is read."""
+    meaning = settings_of(DatasetConfig)["data_path"].meaning
+    parser.add_argument("data", help=f"{meaning.rstrip('.')}{note}")
+    add_reading(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add how a dataset is read."""
     meanings = {name: each.meaning for name, each in settings_of(DatasetConfig).items()}
-    parser.add_argument("data", help=f"{meanings['data_path'].rstrip('.')}{note}")
     layouts = ", ".join(choices(DatasetConfig, "dataset_type"))
     parser.add_argument("--dataset-type", default="auto", help=layouts)
     parser.add_argument("--identity", default="error", help="COCO without track ids: category or iou")
@@ -26,6 +32,34 @@ def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
         nargs="+",
         help="masks in colours: cat=255,0,0 dog=0,255,0; or palette: an object is a colour, not an index",
     )
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add how a checkpoint's model is built and run; the names are those of `open_weights`."""
+    parser.add_argument("--device", default="auto", help=settings_of(ModelConfig)["device"].allowed.text)
+    precisions = choices(TrainerConfig, "precision")
+    parser.add_argument("--precision", choices=precisions, default="32-true", help=", ".join(precisions))
+    parser.add_argument("--network", help="the network's YAML, for weights alone")
+    parser.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
+    parser.add_argument(
+        "--postprocessing",
+        choices=choices(ModelConfig, "postprocessing"),
+        default=default_of(ModelConfig, "postprocessing"),
+        help="masks as SAM 2's video predictor makes them, or as in training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resize",
+        choices=("area", "stock"),
+        default="area",
+        help="frames resized as in training, or as SAM 2's predictor does (default: %(default)s)",
+    )
+    parser.add_argument("--base", help="where the weights that the training started from are now, if moved")
+
+
+def check_weights(options: argparse.Namespace) -> None:
+    """Raise ConfigError for a device or an image size that is not allowed, before anything is read."""
+    require(ModelConfig, "device", options.device, "--device")
+    require(ModelConfig, "image_size", options.image_size, "--image-size")
 
 
 def add_overrides(parser: argparse.ArgumentParser, example: str) -> None:

@@ -9,10 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sam2vt.commands.arguments import add_data, count, positive, records_of
-from sam2vt.config import ModelConfig, TrainerConfig
+from sam2vt.commands.arguments import add_data, add_weights, check_weights, count, positive, records_of
 from sam2vt.errors import ConfigError
-from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of, require, settings_of
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES
 
 if TYPE_CHECKING:
     from sam2vt.core.data.clips.prompts import PromptGenerator
@@ -39,24 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = f"{', '.join(PROMPT_KINDS)} (default: %(default)s)"
     parser.add_argument("--prompt", default="mask", choices=PROMPT_NAMES, metavar="KIND", help=kinds)
     parser.add_argument("--points", type=positive, default=1, help="positive points of a point prompt")
-    parser.add_argument("--device", default="auto", help=settings_of(ModelConfig)["device"].allowed.text)
-    precisions = choices(TrainerConfig, "precision")
-    parser.add_argument("--precision", choices=precisions, default="32-true", help=", ".join(precisions))
-    parser.add_argument("--network", help="the network's YAML, for weights alone")
-    parser.add_argument("--image-size", type=int, help="pixels; default: what the checkpoint was made for")
-    parser.add_argument(
-        "--postprocessing",
-        choices=choices(ModelConfig, "postprocessing"),
-        default=default_of(ModelConfig, "postprocessing"),
-        help="masks as SAM 2's video predictor makes them, or as in training (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--resize",
-        choices=("area", "stock"),
-        default="area",
-        help="frames resized as in training, or as SAM 2's predictor does (default: %(default)s)",
-    )
-    parser.add_argument("--base", help="where the weights that the training started from are now, if moved")
+    add_weights(parser)
     parser.add_argument("--all-frames", action="store_true", help="score first and last frames too")
     parser.add_argument(
         "--overlays", type=count, default=10, help="worst videos to draw (default: %(default)s)"
@@ -82,8 +64,7 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.storage.disk import new_folder
 
     # Before the data is opened, which may take minutes: everything else that can be wrong.
-    require(ModelConfig, "device", options.device, "--device")
-    require(ModelConfig, "image_size", options.image_size, "--image-size")
+    check_weights(options)
     generator = PromptGenerator([options.prompt], num_of_pos_points=options.points)
     if "://" not in options.data and not Path(options.data).expanduser().exists():
         records_of(options)  # raises, and nobody waited for a checkpoint

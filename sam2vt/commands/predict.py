@@ -1,0 +1,231 @@
+"""`sam2vt predict`: masks on new videos, from clicks, boxes, masks or detections."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam2vt.commands.arguments import add_reading, add_weights, check_weights, count, dataset_of
+from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
+
+if TYPE_CHECKING:
+    from sam2vt.core.prediction.engine import Engine
+    from sam2vt.core.prediction.given import Given
+    from sam2vt.core.prediction.journal import TrackedVideo
+    from sam2vt.core.prediction.source import Source
+
+log = logging.getLogger(__name__)
+
+_FORMATS = ("png", "coco", "overlay", "csv")
+# Settings that change masks or files: a resumed call has the same.
+_COMPARED = (
+    *("source", "direction", "formats", "overlaps", "presence", "fill_holes", "min_area", "resize"),
+    *("postprocessing", "precision", "image_size", "match_iou", "reprompt_every", "min_score"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument(
+        "checkpoint", help="a run's folder, a checkpoint, exported or Meta's weights; path or URI"
+    )
+    parser.add_argument("source", help="a video, a folder, a pattern, a URI, a dataset, - or camera:0")
+    _add_prompts(parser.add_argument_group("prompts, in pixels of the source"))
+    _add_masks(parser.add_argument_group("masks and files"))
+    add_weights(parser)
+    add_reading(parser)
+
+
+def _add_prompts(group: Any) -> None:
+    group.add_argument(
+        "--point", action="append", default=[], metavar="x,y", help="on the object; repeatable"
+    )
+    group.add_argument("--negative", action="append", default=[], metavar="x,y", help="beside it; repeatable")
+    group.add_argument("--box", metavar="x0,y0,x1,y1", help="around the object")
+    group.add_argument("--frame", type=count, default=0, help="of these (default: %(default)s)")
+    group.add_argument("--prompts", metavar="FILE", help="a JSON of objects, frames and prompts")
+    group.add_argument("--masks", metavar="FOLDER", help="masks of one or several frames, as PNGs")
+    group.add_argument(
+        "--detections", metavar="FILE", help="a detector's boxes or masks, per frame and class"
+    )
+    group.add_argument("--detections-images", metavar="FILE", help="the COCO JSON of their images")
+    group.add_argument("--min-score", type=float, default=0.0, help="of detections (default: %(default)s)")
+    group.add_argument("--match-iou", type=float, default=0.5, help="of a detection and the object it shows")
+    every = "frames after which a detection prompts its object anew; 0: never (default: %(default)s)"
+    group.add_argument("--reprompt-every", type=count, default=0, help=every)
+
+
+def _add_masks(group: Any) -> None:
+    ways = ("forward", "backward", "both")
+    group.add_argument("--direction", choices=ways, default=ways[0], help="from the prompted frames")
+    overlaps = "a pixel belongs to one object, or to several (default: %(default)s)"
+    group.add_argument("--overlaps", choices=("resolve", "keep"), default="resolve", help=overlaps)
+    presence = "probability above which an object counts as visible (default: %(default)s)"
+    group.add_argument("--presence", type=float, default=0.5, help=presence)
+    group.add_argument(
+        "--fill-holes", type=count, default=0, metavar="PIXELS", help="holes of up to this area"
+    )
+    group.add_argument("--min-area", type=count, default=0, metavar="PIXELS", help="remove smaller islands")
+    formats = f"what to write, see docs/masks-on-new-videos.md (default: {' '.join(_FORMATS)})"
+    group.add_argument("--formats", nargs="+", metavar="FORMAT", help=formats)
+    group.add_argument("--out", help="folder to write to; default: a new one, runs/predict/CHECKPOINT")
+    group.add_argument(
+        "--resume", metavar="OUT", help="continue a call in its folder, with the same arguments"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Track every video of the source, write its masks, and say where they are.
+
+    Raises ConfigError, DataError and CheckpointError for what cannot be used.
+    """
+    from sam2vt.core.prediction.engine import Engine, MaskOptions
+    from sam2vt.core.prediction.given import Asked, Given
+    from sam2vt.core.prediction.outputs import check_outputs
+    from sam2vt.core.prediction.outputs.output import Plan as Planned
+    from sam2vt.core.prediction.weights import open_weights
+
+    check_weights(options)
+    asked = Asked(**{each.name: getattr(options, each.name) for each in fields(Asked)})
+    names = ("resize", "overlaps", "presence", "fill_holes", "min_area")
+    how = MaskOptions(**{name: getattr(options, name) for name in names})
+    options.formats = options.formats or _default_formats(options)
+    check_outputs(options.formats, [Planned(options.source, (), options.overlaps == "keep")])
+    # Everything that can be wrong is looked at before the weights, which may be fetched for minutes.
+    sources = _open(options)
+    given = Given(asked, sources)
+    _check(options, sources, given)
+    weights = open_weights(
+        options.checkpoint,
+        device=options.device,
+        config_path=options.network,
+        image_size=options.image_size,
+        base=options.base,
+        postprocessing=options.postprocessing,
+        precision=options.precision,
+    )
+    with _folder(options, weights.name) as folder:
+        _predict(options, Engine(weights, how), sources, given, folder)
+
+
+def _default_formats(options: argparse.Namespace) -> list[str]:
+    return ["objects" if each == "png" and options.overlaps == "keep" else each for each in _FORMATS]
+
+
+def _open(options: argparse.Namespace) -> list[Source]:
+    from sam2vt.core.prediction.following import check_direction
+    from sam2vt.core.prediction.sources import open_sources
+
+    options.data = options.source
+    sources = open_sources(options.source, dataset_of(options))
+    for source in sources:
+        check_direction(options.direction, source, options.detections is not None)
+    return sources
+
+
+def _check(options: argparse.Namespace, sources: Sequence[Source], given: Given) -> None:
+    """Raise DataError for prompts and formats that do not fit a video at hand, before anything is tracked."""
+    from sam2vt.core.prediction.outputs import check_outputs
+    from sam2vt.core.prediction.outputs.output import Plan
+    from sam2vt.core.prediction.source import FetchedSource
+
+    planned = []
+    for source in sources:
+        if not source.is_live and not isinstance(source, FetchedSource):
+            ids = tuple(sorted({each.object_id for each in given(source)[0].prompts}))
+            planned.append(Plan(source.video_id, ids, options.overlaps == "keep"))
+    check_outputs(options.formats, planned)
+
+
+@contextmanager
+def _folder(options: argparse.Namespace, name: str) -> Iterator[Path]:
+    """Yield the folder of this call, a new one unless it is resumed."""
+    from sam2vt.core.storage.disk import new_folder
+
+    if options.resume and options.out:
+        raise ConfigError("--out and --resume: a resumed call writes into its own folder; leave --out out")
+    if options.resume:
+        folder = Path(options.resume)
+        if not (folder / "predict.json").is_file():
+            raise ConfigError(f"--resume {folder}: is no folder of `sam2vt predict`; name the one it printed")
+        yield folder
+        return
+    out = Path(options.out or f"runs/predict/{name}")
+    if options.out and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(
+            f"--out {out}: has something in it; name a new folder, or continue with --resume {out}"
+        )
+    try:
+        with new_folder(out, alone=options.out is None) as folder:
+            yield folder
+    except FileExistsError:
+        raise ConfigError(f"--out {out}: is a file; name a folder") from None
+
+
+def _predict(
+    options: argparse.Namespace, engine: Engine, sources: Sequence[Source], given: Given, folder: Path
+) -> None:
+    from sam2vt.core.prediction.call import Call
+    from sam2vt.core.prediction.run import Plan, predict
+
+    call = Call(folder)
+    call.begin(
+        {
+            "version": 1,
+            "checkpoint": engine.weights.path,
+            "checkpoint_sha256": engine.weights.digest,
+            "prompts_sha256": given.digest(),
+            **{name: getattr(options, name) for name in _COMPARED},
+            "videos": [source.video_id for source in sources],
+        }
+    )
+    with _resumable(folder):
+        videos = predict(Plan(engine, given, options.formats, options.direction), sources, call)
+    _report(options, videos, folder)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to continue, whatever ends the block early."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(SIGTERM_EXIT_CODE)
+
+    try:
+        signal.signal(signal.SIGTERM, end)
+        yield
+    except BaseException:
+        given = sys.argv[1:]
+        for option in ("--out", "--resume"):
+            if option in given:
+                del given[given.index(option) : given.index(option) + 2]
+        command = shlex.join(["sam2vt", *given, "--resume", str(folder)])
+        print(f"what is tracked is kept; continue with: {command}", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(options: argparse.Namespace, videos: Sequence[TrackedVideo], folder: Path) -> None:
+    from sam2vt.core.prediction.outputs import OUTPUTS
+
+    frames, objects = sum(each.num_frames for each in videos), sum(len(each.object_ids) for each in videos)
+    print(f"{len(videos)} videos, {frames} frames, {objects} objects: {folder}")
+    for name in options.formats:
+        print(f"  {name:<10} {OUTPUTS[name].meaning}")
+    first = videos[0]
+    print("next:")
+    if "overlay" in options.formats:
+        print(f"  look at      {os.path.join(folder, 'overlay', f'{first.name}.mp4')}")
+    print(f"  in Python    from sam2vt.core.prediction.call import load_masks; load_masks({str(folder)!r})")
+    print('  correct      prompts of a frame with "correct": true, see docs/masks-on-new-videos.md')

@@ -1,0 +1,128 @@
+"""What shows the objects of a call: options, a file of prompts, masks, detections, or a dataset's own masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam2vt.core.prediction.association import Association
+from sam2vt.core.prediction.detection_files import read_detections
+from sam2vt.core.prediction.detections import Detections
+from sam2vt.core.prediction.mask_prompts import first_masks, prompts_from_masks
+from sam2vt.core.prediction.prompt_files import read_prompts
+from sam2vt.core.prediction.prompts import Prompts, prompts_from_options
+from sam2vt.core.prediction.source import Source
+from sam2vt.core.prediction.types import VideoPrompts
+from sam2vt.errors import ConfigError
+
+WAYS = (
+    "--point x,y and --negative x,y, --box x0,y0,x1,y1 (one object of one video), --prompts FILE, "
+    "--masks FOLDER, --detections FILE"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where prompts come from, as options name it."""
+
+    point: Sequence[str] = ()
+    negative: Sequence[str] = ()
+    box: str | None = None
+    frame: int = 0
+    prompts: str | None = None
+    masks: str | None = None
+    detections: str | None = None
+    detections_images: str | None = None
+    min_score: float = 0.0
+    match_iou: float = 0.5
+    reprompt_every: int = 0
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "--point, --negative and --box": self.clicks,
+            "--prompts": self.prompts,
+            "--masks": self.masks,
+        }
+        named = [kind for kind, value in kinds.items() if value]
+        if len(named) > 1:
+            raise ConfigError(f"{', '.join(named)}: give prompts in one way; allowed are {WAYS}")
+        if self.frame and not self.clicks:
+            raise ConfigError("--frame: is of --point, --negative and --box, and none of them is given")
+        if self.detections is None and (self.detections_images or self.reprompt_every or self.min_score):
+            raise ConfigError("--detections-images, --reprompt-every, --min-score: need --detections FILE")
+
+    @property
+    def clicks(self) -> bool:
+        """Whether one object is shown by options alone."""
+        return bool(self.point or self.negative or self.box)
+
+
+class Given:
+    """The prompts and detections of the sources of a call."""
+
+    def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
+        """Read the files. Raises ConfigError where nothing shows a video's objects, DataError for files."""
+        self._asked = asked
+        ids = [source.video_id for source in sources]
+        self._prompts = self._read(sources)
+        if self._prompts is not None:
+            self._prompts.check_videos(ids)
+        self._detections: Detections | None = None
+        if asked.detections is not None:
+            self._detections = read_detections(
+                asked.detections, ids, asked.detections_images, asked.min_score
+            )
+        if self._prompts is None and self._detections is None:
+            bare = next((source.video_id for source in sources if not source.has_masks), None)
+            if bare is not None:
+                raise ConfigError(
+                    f"video {bare} has no masks that could show its objects, and no prompt is given; allowed "
+                    f"are {WAYS}"
+                )
+
+    def _read(self, sources: Sequence[Source]) -> Prompts | None:
+        asked = self._asked
+        if asked.prompts:
+            return read_prompts(asked.prompts)
+        if asked.masks:
+            return prompts_from_masks(asked.masks, {each.video_id: _stems(each) for each in sources})
+        if asked.clicks:
+            return prompts_from_options(asked.point, asked.negative, asked.box, asked.frame)
+        return None
+
+    def __call__(self, source: Source) -> tuple[VideoPrompts, Association | None]:
+        """Return the prompts of a source, and what makes prompts of its detections. Raises DataError."""
+        where = (source.video_id, source.height, source.width, source.num_frames)
+        prompts = VideoPrompts(())
+        if self._prompts is not None:
+            prompts = self._prompts.for_video(*where)
+        elif self._detections is None:
+            assert source.record is not None
+            prompts = first_masks(source.record)
+        if self._detections is None:
+            return prompts, None
+        taken = {each.object_id for each in prompts.prompts}
+        found = self._detections.for_video(*where)
+        return prompts, Association(found, self._asked.match_iou, self._asked.reprompt_every, taken)
+
+    def digest(self) -> str:
+        """Return a digest of everything that prompts are read from."""
+        asked, content = self._asked, hashlib.sha256()
+        content.update(repr((asked.point, asked.negative, asked.box, asked.frame)).encode())
+        masks = [] if asked.masks is None else sorted(Path(asked.masks).rglob("*"))
+        files = [*masks, *filter(None, (asked.prompts, asked.detections, asked.detections_images))]
+        for path in map(Path, files):
+            if path.is_file():
+                content.update(path.name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
+        if asked.prompts and self._prompts is not None:  # masks that the file names, read as run lengths
+            content.update(repr(self._prompts.videos).encode())
+        return content.hexdigest()
+
+
+def _stems(source: Source) -> list[str] | None:
+    """Return the names of frames that are files; those of a video file have none."""
+    if source.record is None or source.record.frame_paths is None or source.num_frames is None:
+        return None
+    return [source.frame_name(frame) for frame in range(source.num_frames)]
