@@ -220,7 +220,9 @@ def _report(options: argparse.Namespace, videos: Sequence[TrackedVideo], folder:
     from sam2vt.core.prediction.outputs import OUTPUTS
 
     frames, objects = sum(each.num_frames for each in videos), sum(len(each.object_ids) for each in videos)
-    print(f"{len(videos)} videos, {frames} frames, {objects} objects: {folder}")
+    counts = ((len(videos), "video"), (frames, "frame"), (objects, "object"))
+    told = ", ".join(f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts)
+    print(f"{told}: {folder}")
     for name in options.formats:
         print(f"  {name:<10} {OUTPUTS[name].meaning}")
     first = videos[0]

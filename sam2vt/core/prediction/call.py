@@ -32,6 +32,7 @@ class _Finished:
     stems: tuple[str, ...]
     names: tuple[tuple[int, str], ...]
     fps: float
+    apart: bool
 
 
 class Call:
@@ -86,13 +87,14 @@ class Call:
                 file=str(path),
             ) from None
 
-    def finish(self, name: str, source: Source, num_frames: int, names: Mapping[int, str]) -> TrackedVideo:
-        """Note that all frames of a video are tracked, and return it."""
+    def finish(
+        self, name: str, source: Source, num_frames: int, names: Mapping[int, str], apart: bool
+    ) -> TrackedVideo:
+        """Note that all frames of a video are tracked, and return it; `apart` as `TrackedVideo` has it."""
         stems = tuple(source.frame_name(frame) for frame in range(num_frames))
         size = source.height, source.width
-        done = _Finished(
-            name, source.video_id, *size, num_frames, stems, tuple(names.items()), source.fps or 24.0
-        )
+        about = (name, source.video_id, *size, num_frames, stems, tuple(names.items()))
+        done = _Finished(*about, source.fps or 24.0, apart)
         self._write(self._journals / f"{name}{_DONE}", json.dumps(asdict(done)))
         return self._tracked(done, source.record)
 

@@ -1,4 +1,4 @@
-"""What shows the objects of a call: options, a file of prompts, masks, detections, or a dataset's own masks."""
+"""What shows the objects of a call: options, prompts, masks, detections, or a dataset's own masks."""
 
 from __future__ import annotations
 
@@ -112,8 +112,9 @@ class Given:
         asked, content = self._asked, hashlib.sha256()
         content.update(repr((asked.point, asked.negative, asked.box, asked.frame)).encode())
         masks = [] if asked.masks is None else sorted(Path(asked.masks).rglob("*"))
-        files = [*masks, *filter(None, (asked.prompts, asked.detections, asked.detections_images))]
-        for path in map(Path, files):
+        named = (asked.prompts, asked.detections, asked.detections_images)
+        files = [*masks, *(Path(each) for each in named if each)]
+        for path in files:
             if path.is_file():
                 content.update(path.name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
         if asked.prompts and self._prompts is not None:  # masks that the file names, read as run lengths

@@ -145,6 +145,7 @@ class TrackedVideo:
     journal: Path
     record: VideoRecord | None  # the source's frames; None: they are gone, as of a live source
     fps: float = 24.0
+    apart: bool = False  # objects do not overlap: where those of two lines of a frame do, the first has it
 
     def entries(self, only: int | None = None) -> Iterator[tuple[int, list[Entry]]]:
         """Yield (index, objects by ascending id) of each frame in order, with one in memory.
@@ -158,8 +159,9 @@ class TrackedVideo:
                     found: dict[int, Entry] = {}
                     for number, offset in lines.get(frame, ()):
                         file.seek(offset)
-                        found |= self._read(file.readline(), number, only)
-                    yield frame, [found[key] for key in sorted(found)]
+                        read = self._read(file.readline(), number, None if self.apart else only)
+                        found |= self._outside(found, read) if self.apart and found else read
+                    yield frame, [found[key] for key in sorted(found) if only in (None, key)]
         except OSError as error:
             raise unreadable(self.journal, error) from None
 
@@ -198,6 +200,19 @@ class TrackedVideo:
         except OSError as error:
             raise unreadable(self.journal, error) from None
         return lines
+
+    def _outside(self, found: dict[int, Entry], read: dict[int, Entry]) -> dict[int, Entry]:
+        """Return the entries of a line without the pixels of other objects on lines before it."""
+        apart = {}
+        for key, entry in read.items():
+            mask = entry.mask
+            for other in found:
+                if other != key:
+                    mask &= ~found[other].mask
+            rle = {"size": entry.rle["size"], "counts": encode_mask(mask)["counts"].decode()}
+            runs = run_lengths(rle, self.height, self.width, str(self.journal))
+            apart[key] = entry._replace(rle=rle, runs=runs)
+        return apart
 
     def _read(self, line: bytes, number: int, only: int | None) -> dict[int, Entry]:
         try:

@@ -96,7 +96,8 @@ def _track(plan: Plan, source: Source, name: str, call: Call, where: str) -> Tra
     num_frames = source.num_frames if source.num_frames is not None else progress.last + 1
     if num_frames == 0:
         raise DataError(f"{source.where}: ended before its first frame; nothing is tracked")
-    return call.finish(name, source, num_frames, following.names)
+    apart = plan.engine.options.overlaps == "resolve"
+    return call.finish(name, source, num_frames, following.names, apart)
 
 
 class _Progress:

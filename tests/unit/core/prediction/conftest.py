@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ..model.conftest import NANO, SIZE
+
+__all__ = ["SIZE"]
 HEIGHT, WIDTH = 48, 64
 STEP = 20  # of the brightness, from one frame to the next
 
@@ -65,3 +68,19 @@ def indices_of(found: list[tuple[int, np.ndarray]]) -> list[tuple[int, int]]:
 
 def in_step(numbers: range) -> list[tuple[int, int]]:
     return [(number, number) for number in numbers]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the nano network, with objects that are always there, beside its YAML."""
+    import torch
+
+    from sam2vt.core.model.sam2 import SAM2Model
+
+    torch.manual_seed(3)
+    model = SAM2Model(None, NANO, device="cpu", image_size=SIZE).load().eval()
+    torch.nn.init.constant_(model.network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
+    path = tmp_path_factory.mktemp("weights") / "nano.pt"
+    torch.save({"model": model.network.state_dict()}, path)
+    path.with_suffix(".yaml").write_text(Path(NANO).read_text())
+    return path

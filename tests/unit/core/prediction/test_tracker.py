@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.prediction.tracker import Tracker
 from sam2vt.errors import ConfigError, DataError, Sam2vtError
 
-from ..model.conftest import NANO, SIZE
+from .conftest import SIZE
 
 HEIGHT, WIDTH, NUM_FRAMES = 48, 80, 6
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """Random weights of the nano network, with objects that are always there, beside its YAML."""
-    torch.manual_seed(3)
-    model = SAM2Model(None, NANO, device="cpu", image_size=SIZE).load().eval()
-    torch.nn.init.constant_(model.network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 10.0)
-    path = tmp_path_factory.mktemp("weights") / "nano.pt"
-    torch.save({"model": model.network.state_dict()}, path)
-    path.with_suffix(".yaml").write_text(Path(NANO).read_text())
-    return path
 
 
 @pytest.fixture
