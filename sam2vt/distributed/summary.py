@@ -27,12 +27,16 @@ class RunSummary:
     last: dict[str, float] | None = None
     hold_first: dict[str, float] | None = None  # repeating each object's first mask
     files: dict[str, str] = field(default_factory=dict)  # name -> path
+    prediction: str | None = None  # a command that tries the run's best checkpoint on one of its videos
 
     def __str__(self) -> str:
         lines = [*_table(self), "", f"clips per second  {self.clips_per_second:.2f} over {self.steps} steps"]
         lines += [f"{name:<18}{path}" for name, path in {"run folder": self.run_folder, **self.files}.items()]
         if self.judged_on_training_videos:
             lines += ["", _ON_TRAINING_VIDEOS]
+        if self.prediction:
+            lines += ["", "next: masks on a video, from one click (docs/masks-on-new-videos.md)"]
+            lines += [f"  {self.prediction}"]
         return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from sam2vt.core.data.opening import Records
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.core.prediction.suggestion import suggest_prediction
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
@@ -142,11 +143,13 @@ def _summary(
     config: Config, storage: RunStorage, trainer: L.Trainer, module: SAM2LightningModule
 ) -> RunSummary:
     rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
+    exported, videos = _export(config, storage), trainer.datamodule.val_records  # type: ignore[attr-defined]
     return summarise(
         config,
         storage,
         rows,
-        exported=_export(config, storage),
+        exported=exported,
+        prediction=suggest_prediction(storage.root, videos[0]) if exported and len(videos) else None,
         steps=trainer.global_step,
         clips_per_second=clips_per_second(trainer),
         hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
