@@ -99,6 +99,31 @@ def test_points_are_drawn_in_training_alone() -> None:
     assert components(drawn.train(), pred, target, steps=steps) != whole
 
 
+def test_the_true_iou_is_that_of_the_masks_at_the_targets_size() -> None:
+    """Two columns become four, the left half of two rows; the object is three pixels of the first row."""
+    pred = torch.tensor([9.0, -9.0]).view(1, 1, 1, 1, 2)
+    target = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.bool).view(1, 1, 1, 2, 4)
+    loss = SAM2TrainingLoss(iou_head_weight=1.0)
+    given = {"iou_predictions": torch.ones(1, 1, 1)}
+    assert components(loss, pred, target, **given)["iou_head"] == pytest.approx(1 - 2 / 5)
+    step = DecoderStep(torch.tensor([[0, 0, 0]]), pred[0], torch.ones(1, 1), None)
+    assert components(loss, pred, target, steps=[step])["iou_head"] == pytest.approx(1 - 2 / 5)
+    # At the masks' size a pixel is the object's if more than half of it is.
+    target[..., 1, 0] = True
+    low = SAM2TrainingLoss(iou_head_weight=1.0, resolution="low")
+    assert components(low, pred, target, steps=[step])["iou_head"] == pytest.approx(0)
+    target[..., 1, 3] = target[..., 0, 3] = True
+    assert components(low, pred, target, steps=[step])["iou_head"] == pytest.approx(1 / 2)
+
+
+def test_one_point_per_mask_is_enough() -> None:
+    """A mask that is certain of an object that fills the frame is right at any point."""
+    pred, target = torch.full((1, 1, 1, 4, 4), 30.0), torch.ones(1, 1, 1, 8, 8, dtype=torch.bool)
+    step = DecoderStep(torch.tensor([[0, 0, 0]]), pred[0], torch.zeros(1, 1), None)
+    got = components(SAM2TrainingLoss(num_points=1, iou_head_weight=1.0), pred, target, steps=[step])
+    assert (got["bce"], got["dice"], got["iou_head"]) == pytest.approx((0, 0, 1), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("masks", "targets"),
     [((1, 1, 1, 2), (1, 1, 1, 2)), ((1, 1, 1, 1, 2), (1, 1, 1, 2)), ((1,) * 6, (1,) * 6)]

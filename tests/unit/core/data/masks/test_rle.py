@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import warnings
 
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from sam2vt.core.data.masks.rle import decode_counts, encode_mask, segmentation_to_mask
+from sam2vt.core.data.frames.images import MAX_PIXELS
+from sam2vt.core.data.masks.rle import (
+    check_rle,
+    decode_counts,
+    encode_mask,
+    json_rle,
+    paint_runs,
+    run_lengths,
+    segmentation_to_mask,
+)
 from sam2vt.errors import DataError
 
 
@@ -71,6 +81,7 @@ def test_corners_given_as_integers():
         ("o" * 12 + "0", "larger than any image"),
         ("o" * 7 + "?", "larger than any image"),
         ([2**40], "larger than any image"),
+        ([24, 2**40], "larger than any image"),
         ([2**40 - 1], f"sum to {2**40 - 1}, "),
         ([24, -(2**40)], "larger than any image"),
         ([24, 1 - 2**40], rf"count 1 is negative \({1 - 2**40}\)"),
@@ -146,6 +157,86 @@ def test_encoding_by_hand():
     encoded = encode_mask(mask)
     assert list(encoded["size"]) == [2, 3]
     assert decode_counts(encoded["counts"]).tolist() == [1, 2, 2, 1]
+
+
+def test_an_rle_in_json_has_text_for_counts():
+    encoded = json_rle(encode_mask(np.array([[0, 1, 0], [1, 0, 1]], dtype=bool)))
+    assert json.loads(json.dumps(encoded)) == {"size": [2, 3], "counts": "122O"}
+    for counts in ("122O", b"122O"):
+        assert json_rle({"size": (2, 3), "counts": counts, "rows": 7}) == encoded
+
+
+def test_run_lengths_are_read_by_column_and_painted():
+    for counts in ("122O", b"122O", [1, 2, 2, 1], (1, 2, 2, 1)):
+        runs = run_lengths({"size": [2, 3], "counts": counts}, 2, 3, "x")
+        assert runs.dtype == np.int64
+        assert runs.tolist() == [1, 2, 2, 1]
+    mask = paint_runs(runs, 2, 3)
+    assert mask.dtype == bool
+    assert mask.tolist() == [[False, True, False], [True, False, True]]
+    # A run may be empty, as the first one where the first pixel is the object's.
+    assert paint_runs(np.array([0, 1, 0, 2, 3]), 2, 3).tolist() == [[True, True, False], [True, False, False]]
+    assert paint_runs(np.array([6]), 2, 3).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({"size": [3, 2], "counts": [6]}, r"RLE size is \[3, 2\], the image is \[height, width\] = \[2, 3\]"),
+        ({"counts": [6]}, "RLE size is None"),
+        ({"size": [2, 3]}, "counts are NoneType"),
+        ({"size": [2, 3], "counts": [5]}, "counts sum to 5, not to height x width = 2 x 3 = 6"),
+    ],
+)
+def test_run_lengths_of_another_image(rle, message):
+    with pytest.raises(DataError, match=f"^video.json: .*{message}"):
+        run_lengths(rle, 2, 3, "video.json")
+
+
+@pytest.mark.parametrize(
+    ("size", "counts", "pixels"),
+    [
+        ([2, 3], "122O", 3),
+        ((2, 3), b"122O", 3),
+        ([2, 3], [1, 2, 2, 1], 3),
+        ([3, 2], [0, 4, 1, 1], 5),
+        ([1, 1], [0, 1], 1),
+        ([1, 6], [6], 0),
+        # As large as an image may be: its pixels are counted, not painted.
+        ([MAX_PIXELS // 2, 2], [0, MAX_PIXELS], MAX_PIXELS),
+    ],
+)
+def test_an_rle_is_checked_by_its_own_size(size, counts, pixels):
+    found = check_rle({"size": size, "counts": counts}, "x")
+    assert type(found) is int
+    assert found == pixels
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        (None, "is 'None'; allowed is an RLE: counts, and size"),
+        ([[0, 0, 4, 0, 4, 4]], r"is '\[\[0, 0, 4, 0, 4, 4\]\]'; allowed is an RLE"),
+        ({"counts": [6]}, "allowed is an RLE"),
+        ({"size": "23", "counts": [6]}, "allowed is an RLE"),
+        ({"size": [6], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [2, 3, 1], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [2.0, 3], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [True, 6], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [0, 6], "counts": [0]}, "allowed is an RLE"),
+        ({"size": [6, 0], "counts": [0]}, "allowed is an RLE"),
+        ({"size": [-2, -3], "counts": [6]}, "allowed is an RLE"),
+        ({"size": [MAX_PIXELS + 1, 1], "counts": [MAX_PIXELS + 1]}, f"of at most {MAX_PIXELS} pixels"),
+        ({"size": [2, MAX_PIXELS], "counts": [2 * MAX_PIXELS]}, f"of at most {MAX_PIXELS} pixels"),
+        ({"size": [2, 3]}, "RLE counts cannot be read: counts are NoneType"),
+        ({"size": [2, 3], "counts": [7, -1]}, r"RLE count 1 is negative \(-1\)"),
+        ({"size": [2, 3], "counts": [5]}, "RLE counts sum to 5, not to height x width = 2 x 3 = 6"),
+    ],
+)
+def test_an_rle_that_is_refused(rle, message):
+    with pytest.raises(DataError, match=f"^file, line 3: {message}|^file, line 3: is .*{message}"):
+        check_rle(rle, "file, line 3")
 
 
 @pytest.mark.parametrize("box", [[2, 1, 3, 2], (4, 2, 3, 2), [0, 0, 3, 2]])

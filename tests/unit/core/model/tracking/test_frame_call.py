@@ -94,10 +94,10 @@ def features(fine=True):
     return FrameFeatures(levels, torch.zeros(4, 1, 2), sizes)
 
 
-def call(network, prompts=None, truth=None, corrected=False, attended=None, seen=None, **rules):
+def call(network, prompts=None, truth=None, corrected=False, attended=None, seen=None, before=None, **rules):
     run = TrackingRun(network, NUM_FRAMES, TrackingRules(**rules), truth)
     seen = features() if seen is None else seen
-    return FrameCall(run, FRAME, ROWS, seen, attended, prompts, corrected, MemoryBank())
+    return FrameCall(run, FRAME, ROWS, seen, attended, prompts, corrected, MemoryBank(), before)
 
 
 def points():
@@ -165,6 +165,13 @@ def test_a_call_may_be_of_one_object():
     masks, prompts = mask_prompts()
     output, _ = call(Network(), prompts[:1]).outputs(remember=False)
     assert torch.equal(output.masks_high_res > 0, masks[:1])
+
+
+def test_a_mask_prompts_output_is_on_the_objects_device_whatever_the_default_is():
+    prompts = mask_prompts()[1]
+    with torch.device("meta"):
+        output, _ = call(Network(), prompts).outputs(remember=False)
+    assert {each.device.type for each in output if isinstance(each, torch.Tensor)} == {"cpu"}
 
 
 def test_the_memory_of_a_mask_prompt_is_of_the_mask_and_its_pointer_is_decoded(recomputes):
@@ -291,6 +298,22 @@ def test_other_frames_read_what_the_bank_selects(monkeypatch, pad, recomputes):
     assert network.asked == [(False, None)]
     assert network.prompted[0]["points"][1].tolist() == [[-1]] * 4
     assert recomputes == [(True, "_with_memory"), (True, "decode")]
+
+
+def test_prompts_that_mend_a_tracked_frame_read_memory_and_its_mask(monkeypatch):
+    """They count as tracking where SAM 2 asks how many masks to predict, and as prompts in memory."""
+    monkeypatch.setattr(frame_call, "read_memory", lambda *inputs: "memory")
+    monkeypatch.setattr(frame_call, "attend_memory", lambda *inputs: features().levels[1] * 2)
+    network, before = Network(given()), torch.arange(64.0).reshape(4, 1, 4, 4)
+    output, _ = call(network, points(), attended="attended", before=before).outputs(remember=True)
+    (inputs,), (decoded,), ((prompted, asked),) = network.prompted, network.decoded, network.asked
+    assert torch.equal(inputs["masks"], before)
+    assert inputs["points"][1].tolist() == [[1, 0]] * 4
+    assert torch.equal(decoded["image_embeddings"], features().maps()[1] * 2)
+    assert prompted is False
+    assert asked["point_labels"].shape == (4, 2)
+    assert network.encoded[0][4] is True
+    assert output.predicted
 
 
 @pytest.mark.parametrize("gate_outputs", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +62,49 @@ def test_detaching_keeps_values_and_drops_the_gradient():
     assert Entry(tokens, positions, None).detached().pointer is None
 
 
+def of_objects(*objects, pointers=True):
+    """Two tokens and a pointer per object: object n's are 10 n and 10 n + 1, and 100 n."""
+    tens = torch.tensor(objects) * 10.0
+    tokens = torch.stack([tens, tens + 1]).unsqueeze(2)
+    return Entry(tokens, torch.tensor([[[5.0]], [[6.0]]]), 10 * tens.unsqueeze(1) if pointers else None)
+
+
+def same(one, other):
+    """Whether two entries hold the same values."""
+    pairs = ((one.tokens, other.tokens), (one.positions, other.positions), (one.pointer, other.pointer))
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("pointers", [True, False])
+def test_an_entry_may_be_narrowed_to_some_of_its_objects(pointers):
+    whole = of_objects(4, 5, 6, pointers=pointers)
+    assert same(whole.of([2, 0]), of_objects(6, 4, pointers=pointers))
+    assert same(whole.of([1]), of_objects(5, pointers=pointers))
+    assert same(whole, of_objects(4, 5, 6, pointers=pointers))
+
+
+@pytest.mark.parametrize("pointers", [True, False])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_object_of_an_entry_is_replaced(pointers, place):
+    whole = of_objects(4, 5, 6, pointers=pointers)
+    objects = [4, 5, 6]
+    objects[place] = 9
+    replaced = whole.replaced(place, of_objects(9, pointers=pointers))
+    assert same(replaced, of_objects(*objects, pointers=pointers))
+    # Earlier selections hold the entry as it was.
+    assert same(whole, of_objects(4, 5, 6, pointers=pointers))
+
+
+def test_objects_are_found_on_the_entries_own_device():
+    """A default device, such as a GPU beside a model on the CPU, is not where the entries are."""
+    one, two = of_objects(1), of_objects(0)
+    with torch.device("meta"):
+        merged = merge_entries([one, two], [1, 0])
+        swapped = merged.of([1, 0])
+    assert same(merged, of_objects(0, 1))
+    assert same(swapped, of_objects(1, 0))
+
+
 def test_the_entry_of_one_group_is_not_copied():
     alone = entry(3)
     assert merge_entries([alone], [0]) is alone
@@ -68,20 +112,9 @@ def test_the_entry_of_one_group_is_not_copied():
 
 @pytest.mark.parametrize("pointers", [True, False])
 def test_groups_are_merged_in_the_order_of_their_objects(pointers):
-    # Object n's tokens are 10 n and 10 n + 1, its pointer 100 n; the order is not its own inverse.
-    groups, positions = [[3, 0], [1], [2]], torch.tensor([[[5.0]], [[6.0]]])
-    parts = []
-    for objects in groups:
-        tens = torch.tensor(objects) * 10.0
-        tokens = torch.stack([tens, tens + 1]).unsqueeze(2)
-        parts.append(Entry(tokens, positions, 10 * tens.unsqueeze(1) if pointers else None))
-    merged = merge_entries(parts, [3, 0, 1, 2])
-    assert merged.tokens[..., 0].tolist() == [[0, 10, 20, 30], [1, 11, 21, 31]]
-    assert torch.equal(merged.positions, positions)
-    if pointers:
-        assert merged.pointer.tolist() == [[0], [100], [200], [300]]
-    else:
-        assert merged.pointer is None
+    groups = [[3, 0], [1], [2]]  # this order is not its own inverse
+    merged = merge_entries([of_objects(*group, pointers=pointers) for group in groups], [3, 0, 1, 2])
+    assert same(merged, of_objects(0, 1, 2, 3, pointers=pointers))
 
 
 def test_conditioning_frames_are_kept_apart_and_never_forgotten():
@@ -89,6 +122,38 @@ def test_conditioning_frames_are_kept_apart_and_never_forgotten():
     assert (list(bank.conditioning), list(bank.others)) == ([0, 5], [1, 2, 3, 4])
     bank.forget_before(3)
     assert (list(bank.conditioning), list(bank.others)) == ([0, 5], [3, 4])
+
+
+def test_what_is_forgotten_may_begin_behind_a_frame():
+    bank = bank_of((0, 4), (1, 2, 3, 5, 6, 7))
+    bank.forget_before(6, after=2)
+    assert (list(bank.conditioning), list(bank.others)) == ([0, 4], [1, 2, 6, 7])
+    bank.forget_before(2, after=0)
+    assert list(bank.others) == [2, 6, 7]
+
+
+def test_a_bank_is_made_of_another_with_other_frames_and_entries():
+    bank = bank_of((0, 5), (1, 2))
+    changed = bank.changed(lambda frame: -frame, lambda each: Entry(each.tokens + 100, each.positions, None))
+    assert {f: int(each.tokens) for f, each in changed.conditioning.items()} == {0: 100, -5: 105}
+    assert {f: int(each.tokens) for f, each in changed.others.items()} == {-1: 101, -2: 102}
+    changed.forget_before(100)
+    assert {f: int(each.tokens) for f, each in bank.conditioning.items()} == {0: 0, 5: 5}
+    assert {f: int(each.tokens) for f, each in bank.others.items()} == {1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("pointers", [True, False])
+def test_a_bank_is_restored_from_a_file_that_holds_no_classes(pointers):
+    bank, file = MemoryBank(), io.BytesIO()
+    for frame, conditioning in ((0, True), (7, True), (3, False)):
+        bank.add(frame, of_objects(frame, frame + 1, pointers=pointers), conditioning)
+    torch.save(bank.state(), file)
+    file.seek(0)
+    restored = bank_of((2,), (1,))
+    restored.restore(torch.load(file, weights_only=True))
+    assert (list(restored.conditioning), list(restored.others)) == ([0, 7], [3])
+    for frame, each in {**restored.conditioning, **restored.others}.items():
+        assert same(each, of_objects(frame, frame + 1, pointers=pointers))
 
 
 def test_cutting_the_gradient_detaches_all_entries_of_the_bank_but_no_earlier_selection():
