@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
+from sam2vt import __version__
 from sam2vt.errors import ConfigError, exit_on_error
 
-# Each verb with its line of help. It is the module of its name in `sam2vt.commands`, which is imported only
-# when the verb is run: `sam2vt --help` loads nothing heavy.
+
+class Verb(NamedTuple):
+    """A verb: the heading that it stands under, its line of help, and an example."""
+
+    group: str
+    text: str
+    example: str
+
+
+# It is the module of its name in `sam2vt.commands`, which is imported only when the verb is run: `sam2vt
+# --help` loads nothing heavy. In the order in which help lists them.
 VERBS = {
-    "train": "train from overrides such as experiment=overfit dataset.data_path=videos; --cfg job prints",
-    "evaluate": "J and F of a checkpoint on whole videos, with overlays",
-    "predict": "masks on new videos from clicks, boxes, masks or detections",
-    "export": "write a checkpoint that stock SAM 2 loads, and its YAML",
-    "index": "write a dataset's records as a table, for large datasets",
-    "validate": "summarise a dataset and list everything that is wrong with it",
-    "convert": "write a dataset in another layout, for other tools",
-    "preview": "write a picture of clips as training samples and augments them",
-    "estimate": "estimate the memory that a training needs, before it runs",
-    "cache-features": "encode the training videos once, for a frozen encoder",
-    "pack": "write a dataset as Parquet shards, for object storage",
-    "sample-data": "write a small dataset of generated videos",
+    "validate": Verb("data", "summarise a dataset, list all that is wrong with it", "my_videos"),
+    "preview": Verb("data", "a picture of clips as training samples and augments them", "my_videos"),
+    "convert": Verb("data", "write a dataset in another layout, for other tools", "my_videos coco --to coco"),
+    "index": Verb("data", "a dataset's records as a table, for large datasets", "my_videos videos.parquet"),
+    "pack": Verb("data", "a dataset as Parquet shards, for object storage", "my_videos s3://bucket/packed"),
+    "sample-data": Verb("data", "write a small dataset of generated videos", "generated"),
+    "estimate": Verb(
+        "training", "the memory that a training needs, before it runs", "model=large trainer=gpu"
+    ),
+    "train": Verb("training", "train, with settings as overrides", "dataset.data_path=my_videos split=video"),
+    "cache-features": Verb(
+        "training", "encode the training videos once, for a frozen encoder", "dataset.feature_cache=cache"
+    ),
+    "evaluate": Verb("using", "J and F of a checkpoint on whole videos", "runs/mine my_videos"),
+    "predict": Verb("using", "masks on new videos", "runs/mine clip.mp4 --point 480,200"),
+    "export": Verb(
+        "using", "a checkpoint that stock SAM 2 loads, and its YAML", "runs/mine/checkpoints/best.ckpt out.pt"
+    ),
 }
+_CLOSED_PIPE = 141  # 128 + 13, what a shell reports for a process ended by SIGPIPE
+_HEADINGS = {"data": "your data", "training": "training", "using": "what was trained"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,14 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     3 training failed, 130 Ctrl-C, 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        return _complete()
     with exit_on_error():
         _check_text(given)
     parser = _parser()
+    if not given:
+        return parser.print_help()
     verb = parser.parse_args(given[:1]).verb
     if verb not in VERBS:
         close = get_close_matches(verb, VERBS, n=1)
         parser.error(f"{verb}: no such verb{f', did you mean {close[0]}?' if close else ''}")
-    module, rest = _module_of(verb), given[1:]
+    with _quiet_on_closed_pipe():
+        _run(verb, given[1:])
+
+
+def _run(verb: str, rest: Sequence[str]) -> None:
+    module = _module_of(verb)
     if not hasattr(module, "add_arguments"):  # train: the rest is Hydra's, its options too
         return module.run(rest)
     options = _parse(parser_of(verb), rest)
@@ -54,11 +83,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module.run(options)
 
 
+@contextmanager
+def _quiet_on_closed_pipe() -> Iterator[None]:
+    """End without a word where the reader of a pipe has seen enough, as in `sam2vt validate data | head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_CLOSED_PIPE) from None
+
+
 def parser_of(verb: str) -> argparse.ArgumentParser:
     """Return the parser of a verb's arguments."""
-    parser = argparse.ArgumentParser(f"sam2vt {verb}", description=VERBS[verb])
+    parser = argparse.ArgumentParser(f"sam2vt {verb}", **_help_of(verb))
     _module_of(verb).add_arguments(parser)
     return parser
+
+
+def _help_of(verb: str) -> dict[str, Any]:
+    text = VERBS[verb].text
+    return {
+        "description": f"{text[0].upper()}{text[1:]}.",
+        "epilog": f"example:\n  sam2vt {verb} {VERBS[verb].example}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _complete() -> None:
+    """Answer a shell that asks what can come next: verbs, their options, files, and settings for train."""
+    import argcomplete
+
+    parser = argparse.ArgumentParser("sam2vt")
+    verbs = parser.add_subparsers()
+    for verb in VERBS:
+        inner, module = verbs.add_parser(verb), _module_of(verb)
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(inner)
+        else:
+            inner.add_argument("overrides", nargs="*").completer = module.complete  # type: ignore[attr-defined]
+    argcomplete.autocomplete(parser)
 
 
 def _module_of(verb: str) -> Any:
@@ -66,14 +131,22 @@ def _module_of(verb: str) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
+    lines = []
+    for group, heading in _HEADINGS.items():
+        lines += [
+            f"{heading}:",
+            *(f"  {v:<16}{each.text}" for v, each in VERBS.items() if each.group == group),
+            "",
+        ]
     parser = argparse.ArgumentParser(
         "sam2vt",
-        usage="sam2vt [-h] VERB ...",
+        usage="sam2vt [-h] [--version] VERB ...",
         description="Fine-tune SAM 2 for video object segmentation.",
-        epilog="\n".join(["verbs:", *(f"  {verb:<16}{text}" for verb, text in VERBS.items())]),
+        epilog="\n".join([*lines, "sam2vt VERB --help lists the arguments of a verb, with an example."]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("verb", metavar="VERB", help="one of the verbs below; sam2vt VERB --help")
+    parser.add_argument("--version", action="version", version=f"sam2vt {__version__}")
+    parser.add_argument("verb", metavar="VERB", help="one of the verbs below")
     return parser
 
 

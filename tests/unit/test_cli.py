@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import sam2vt
 from sam2vt import cli
 from sam2vt.errors import CheckpointError, ConfigError, TrainingError, exit_on_error
 
@@ -39,6 +43,85 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("verb", [None, *(verb for verb in cli.VERBS if verb != "train")])
 def test_help_loads_nothing_heavy(verb: str | None) -> None:
     assert loaded_by(*([verb] if verb else []), "--help") == "LOADED []"
+
+
+def test_without_a_verb_it_shows_them_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    shown = capsys.readouterr().out
+    assert [shown.index(f"{heading}:") for heading in cli._HEADINGS.values()]
+    assert all(f"  {verb} " in shown for verb in cli.VERBS)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_an_example_that_can_be_typed(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = shlex.split(cli.VERBS[verb].example)
+    if verb == "train":
+        from sam2vt.composing import load_overrides
+
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "my_videos").mkdir()
+        load_overrides(example)
+        return
+    options, rest = cli.parser_of(verb).parse_known_args(example)
+    assert not rest
+    assert options
+    assert exit_code(verb, "--help") == 0
+    assert f"sam2vt {verb} {cli.VERBS[verb].example}" in capsys.readouterr().out
+
+
+def test_the_help_of_train_fits_a_screen_and_loads_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["train", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 90
+    assert any("docs/settings.md" in line for line in lines)
+    told = f"print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys\nfrom sam2vt import cli\ncli.main(['train', '-h'])\n{told}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_version_and_module(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"sam2vt {sam2vt.__version__}\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "sam2vt", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"sam2vt {sam2vt.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("sam2vt pre", {"predict", "preview"}),
+        ("sam2vt evaluate --aga", {"--against"}),
+        ("sam2vt predict a b --direction b", {"backward", "both"}),
+        ("sam2vt train optimizer.l", {"optimizer.lr=", "optimizer.layer_decay="}),
+    ],
+)
+def test_a_shell_completes_verbs_options_and_settings(line: str, offered: set[str], tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    environment = os.environ | {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+        "COMP_TYPE": "9",
+    }
+    subprocess.run([sys.executable, "-m", "sam2vt"], env=environment, check=True, capture_output=True)
+    assert {each.strip() for each in answer.read_text().split("\n")} == offered
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m sam2vt train --help | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[0].startswith("usage: sam2vt train")
 
 
 def test_an_unknown_verb_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,5 @@
+"""`python -m sam2vt` is `sam2vt`."""
+
+from sam2vt.cli import main
+
+main()
