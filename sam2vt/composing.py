@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 HYDRA_VERSION_BASE = "1.3"
+_RUN_CONFIG = "config.yaml"  # in the folder of every run: its whole configuration
 
 # A name, perhaps with Hydra's sign before it; what follows the first = is the value.
 _OVERRIDE = re.compile(r"(?P<sign>\+{0,2}|~)(?P<name>[^=~+]+)(=(?P<value>.*))?", re.DOTALL)
@@ -105,7 +106,7 @@ def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list
     """
     with TemporaryDirectory(prefix="sam2vt-experiment-") as folder:
         known, faults = [], []
-        for each in arguments:
+        for each in _continuing(arguments):
             found = _OVERRIDE.fullmatch(each)
             if each.startswith("-"):
                 taken, fault = [each], None
@@ -119,6 +120,23 @@ def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list
             known += taken
             faults += [fault] if fault else []
         yield known, faults
+
+
+def _continuing(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with what resume=RUN means where RUN is a run's folder: its configuration, there.
+
+    Other overrides count on top of it. Where a folder or an experiment is named, that is another run, whose
+    checkpoint to begin from is named by its file.
+    """
+    names = [each.lstrip("+").partition("=")[0] for each in arguments]
+    if {"output_dir", "experiment"} & set(names) or names.count("resume") != 1:
+        return list(arguments)
+    place = names.index("resume")
+    run = Path(literal(arguments[place].partition("=")[2])).expanduser()
+    if not (run / _RUN_CONFIG).is_file():
+        return list(arguments)
+    others = [each for number, each in enumerate(arguments) if number != place]
+    return [f"experiment={run / _RUN_CONFIG}", *others, f"output_dir={run}", "resume=auto"]
 
 
 def literal(value: str) -> str:
@@ -222,7 +240,10 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
         )
     (Path(folder) / "experiment").mkdir(exist_ok=True)
     # Under a name of its own: that of the file may be one that Hydra's grammar does not take.
-    shutil.copy(file, Path(folder) / "experiment" / "given.yaml")
+    copy = Path(folder) / "experiment" / "given.yaml"
+    shutil.copy(file, copy)
+    if file.name == _RUN_CONFIG:  # a run's whole configuration, which has no package
+        copy.write_text(f"# @package _global_\n{file.read_text()}")
     return ["experiment=given", f"hydra.searchpath=['file://{folder}']"], None
 
 

@@ -6,6 +6,7 @@ Heavy packages are imported where they are used: composing and checking a config
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -75,8 +76,14 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     if trainer.is_global_zero:
         write_config(config)
     workers = explained_workers(config.dataset.num_workers)
-    with stop_on_signals(trainer), explain_out_of_memory(config), workers:
-        trainer.fit(module, datamodule=data, **resume_kwargs(path, trainer, content))
+    try:
+        with stop_on_signals(trainer), explain_out_of_memory(config), workers:
+            trainer.fit(module, datamodule=data, **resume_kwargs(path, trainer, content))
+    except SystemExit:
+        if trainer.is_global_zero:
+            command = shlex.join(["sam2vt", "train", f"resume={config.output_dir}"])
+            log.warning("stopped at step %d; continue with: %s", trainer.global_step, command)
+        raise
     return trainer
 
 

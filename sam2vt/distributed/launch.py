@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import posixpath
+import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,6 +34,8 @@ from sam2vt.distributed.summary import RunSummary
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
 from sam2vt.train import with_pinned_weights
+
+log = logging.getLogger(__name__)
 
 TrainFn = Callable[[Job], RunSummary | None]
 
@@ -70,6 +74,10 @@ def fit(
                 trainer = _create_trainer(config, storage, source, board, train_fn)
                 summary = _run(trainer)
     if summary is None:
+        again = "the same command and resume=auto"
+        if not storage.is_remote:
+            again = shlex.join(["python", "ray_jobs/train.py", f"resume={storage.root}"])
+        log.warning("stopped; continue with: %s", again)
         raise SystemExit(request.exit_code)
     return summary
 

@@ -93,9 +93,8 @@ def test_driver_is_killed_and_submitted_again(
 @pytest.mark.parametrize(
     ("number", "code", "send"),
     [
-        (signal.SIGTERM, 143, os.kill),
-        (signal.SIGINT, 130, os.kill),
-        (signal.SIGTERM, 143, os.killpg),
+        (signal.SIGTERM, 143, os.kill),  # as `ray job stop` does
+        (signal.SIGTERM, 143, os.killpg),  # a batch system; Ctrl-C in a terminal
         (signal.SIGINT, 130, os.killpg),
     ],
 )

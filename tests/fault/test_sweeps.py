@@ -161,10 +161,7 @@ def test_driver_of_a_sweep_is_killed(videos: Path, tmp_path: Path, figures: Figu
     figures(f"goes on with 2 of 3 trials, done {time.monotonic() - again:.0f} s after it was started again")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_ends_a_sweep(
-    number: signal.Signals, code: int, videos: Path, tmp_path: Path, figures: Figures
-) -> None:
+def test_signal_ends_a_sweep(videos: Path, tmp_path: Path, figures: Figures) -> None:
     """In the middle of its first trial, which is not called ended; nothing is left running."""
     more = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.max_concurrent=1", "trainer.max_steps=500")
     more += ("dataset.clips_per_video=1000", "+sweep.space.optimizer.lr={log_uniform: [1.0e-4, 1.0e-3]}")
@@ -174,8 +171,8 @@ def test_signal_ends_a_sweep(
         first = tmp_path / "sweep" / "trials" / "trial_000" / "results.csv"
         wait_until(lambda: first.exists() and read_rows(first), START_SECONDS, "the first validation")
         started, asked = [pid for pid, _ in processes_below(driver.process.pid)], time.monotonic()
-        driver.process.send_signal(number)
-        assert driver.wait(STOP_SECONDS) == code, driver.log.read_text()
+        driver.process.send_signal(signal.SIGTERM)
+        assert driver.wait(STOP_SECONDS) == 143, driver.log.read_text()
         seconds = time.monotonic() - asked
         wait_until(lambda: not any(is_running(pid) for pid in started), 30, "its processes to end")
     finally:
@@ -184,7 +181,7 @@ def test_signal_ends_a_sweep(
     assert "trial_000" not in said
     assert "resume=auto" in said
     assert not (tmp_path / "sweep" / "best").exists()  # it is not over
-    figures(f"ended with {code} after {seconds:.0f} s, {len(started)} processes with it")
+    figures(f"ended with 143 after {seconds:.0f} s, {len(started)} processes with it")
 
 
 def ended(sweep: Path) -> dict[str, tuple[float, bytes]]:

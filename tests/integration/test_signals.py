@@ -99,6 +99,7 @@ def test_a_signal_to_the_group_saves(
     assert process.wait(END_SECONDS) == code, logs(tmp_path)
     assert saved(run)[-1].reason == "sigterm"
     assert "Traceback" not in logs(tmp_path)
+    assert f"continue with: sam2vt train resume={run}" in logs(tmp_path)
 
 
 @pytest.mark.timeout(300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,22 @@ def test_options_are_refused_where_nothing_follows_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--cfg: is Hydra's; only `sam2vt train` takes it"):
         load_overrides(arguments)
     assert load_overrides(arguments, takes_options=True).dataset.data_path == str(tmp_path)
+
+
+def test_resume_of_a_run_s_folder_takes_its_configuration(tmp_path: Path) -> None:
+    """Its settings, there; other overrides count on top, and a named folder or experiment is another run."""
+    from sam2vt.train import write_config
+
+    (tmp_path / "videos").mkdir()
+    run = tmp_path / "my run"
+    first = load_overrides(
+        [f"dataset.data_path={tmp_path / 'videos'}", "optimizer.lr=0.25", f"output_dir={run}"]
+    )
+    write_config(first)
+    again = load_overrides([f"resume={run}", "trainer.max_epochs=77"])
+    assert again.resume == "auto"
+    assert again.trainer.max_epochs == 77
+    assert replace(again, resume=first.resume, trainer=first.trainer) == first
+    data = f"dataset.data_path={tmp_path / 'videos'}"
+    other = load_overrides([f"resume={run}", data, f"output_dir={tmp_path / 'other'}"])
+    assert other.optimizer.lr != 0.25
