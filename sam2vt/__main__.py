@@ -2,4 +2,5 @@
 
 from sam2vt.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

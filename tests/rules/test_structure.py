@@ -25,7 +25,7 @@ FLOORS = (
     ("sam2vt.composing", "sam2vt.run_folder", "sam2vt.train"),
     ("sam2vt.distributed",),
     ("sam2vt.commands",),
-    ("sam2vt.cli", "ray_jobs"),
+    ("sam2vt.cli", "sam2vt.__main__", "ray_jobs"),
 )
 # Rooms of one floor that must not know each other: they meet in core.types.
 STRANGERS = (("sam2vt.core.data", "sam2vt.core.model"),)
