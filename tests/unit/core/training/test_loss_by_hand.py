@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
+from sam2vt.core.training.loss_terms.terms import TERMS
 
 LN2 = math.log(2)
 # Two pixels at 1/2, one of them of the object: overlap 1/2, areas 1 and 1.
@@ -61,6 +63,26 @@ def test_of_several_masks_the_best_one_counts_by_the_terms_that_have_a_weight() 
     loss = SAM2TrainingLoss(0.0, 0.0, 0.0, 0.0, smooth=1e-30)
     got = components(loss, pred, target, steps=[call(torch.stack((unsure, both)))])
     assert {name: got[name] for name in (*HALF, "total")} == pytest.approx({**HALF, "total": 0.0})
+
+
+def test_a_term_without_weight_decides_nothing_where_it_is_infinite() -> None:
+    """As cross entropy is where half precision overflowed."""
+    pred, target = two_pixels()
+    unsure, lost = torch.zeros(1, 2), torch.full((1, 2), -math.inf)
+    loss = SAM2TrainingLoss(0.0, 1.0, 0.0, 0.0, smooth=1e-30)
+    got = components(loss, pred, target, steps=[call(torch.stack((lost, unsure)))])
+    assert (got["dice"], got["total"]) == pytest.approx((0.5, 0.5))
+    got = components(loss, lost.view_as(pred), target)
+    assert (got["bce"], got["dice"], got["total"]) == pytest.approx((math.inf, 1, 1))
+
+
+def test_the_loss_is_computed_where_its_inputs_are_whatever_the_default_device_is() -> None:
+    pred, target = two_pixels(num_frames=2)
+    steps = [call(torch.stack((torch.zeros(1, 2), torch.full((1, 2), 9.0))))]
+    loss = SAM2TrainingLoss()
+    expected = components(loss, pred, target), components(loss, pred, target, steps=steps)
+    with torch.device("meta"):
+        assert (components(loss, pred, target), components(loss, pred, target, steps=steps)) == expected
 
 
 def test_calls_of_one_entry_are_added_and_only_entries_of_calls_count() -> None:
@@ -114,6 +136,16 @@ def test_the_true_iou_is_that_of_the_masks_at_the_targets_size() -> None:
     assert components(low, pred, target, steps=[step])["iou_head"] == pytest.approx(0)
     target[..., 1, 3] = target[..., 0, 3] = True
     assert components(low, pred, target, steps=[step])["iou_head"] == pytest.approx(1 / 2)
+
+
+def test_a_head_term_that_uses_no_true_ious_gets_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(scores: Tensor, present: Tensor, true_ious: Tensor) -> Tensor:
+        return scores.flatten() + true_ious.sum(1)
+
+    monkeypatch.setitem(TERMS, "presence", replace(TERMS["presence"], of=of))
+    loss = SAM2TrainingLoss(presence_weight=1.0)
+    given = {"object_score_logits": torch.full((1, 1, 1), 3.0)}
+    assert components(loss, *two_pixels(), **given)["presence"] == pytest.approx(3)
 
 
 def test_one_point_per_mask_is_enough() -> None:

@@ -248,6 +248,9 @@ def test_run_lengths_within_a_box(box):
     found = segmentation_to_mask({"box": box, "rows": [2, 3, 1]}, 4, 7, "x")
     assert found.dtype == bool
     assert np.array_equal(found, mask)
+    mask[top + 1, left + 1], mask[top + 1, left + 2] = False, True
+    found = segmentation_to_mask({"box": box, "rows": [2, 2, 1, 1]}, 4, 7, "x")
+    assert np.array_equal(found, mask)
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ def blanked(masks, present):
 
 
 def mask_prompts():
-    """Two objects that are visible and two that are not; 16 x 8 pixels."""
-    masks = torch.zeros(4, 16, 8, dtype=torch.bool)
+    """Two objects that are visible and two that are not; 16 x 12 pixels."""
+    masks = torch.zeros(4, 16, 12, dtype=torch.bool)
     masks[0, 3:9, 2:6] = True
     masks[3, :, 0] = True
     return masks, [{"type": "mask", "mask": mask} for mask in masks]
@@ -153,7 +153,7 @@ def test_a_mask_prompt_is_the_output_of_its_frame():
     high = masks.numpy() * 20.0 - 10
     assert torch.equal(output.rows, ROWS)
     assert np.array_equal(output.masks_high_res.numpy(), high)
-    assert np.allclose(output.masks.numpy(), thinned(16) @ high @ thinned(8).T, atol=1e-5)
+    assert np.allclose(output.masks.numpy(), thinned(16) @ high @ thinned(12).T, atol=1e-5)
     assert output.ious.tolist() == [1, 1, 1, 1]
     assert output.object_score_logits.tolist() == [10, -10, -10, 10]
     assert (output.predicted, output.steps, entry) == (False, [], None)
@@ -266,6 +266,13 @@ def test_a_prompted_frame_reads_no_memory(num_maskmem, added, recomputes):
     assert torch.equal(output.rows, ROWS)
     assert not network.encoded
     assert recomputes == [(False, "_with_memory"), (False, "decode")]
+
+
+def test_a_prompted_frame_may_have_a_single_level_of_features():
+    network = Network(given())
+    call(network, points(), seen=features(fine=False)).outputs(remember=False)
+    assert torch.equal(network.decoded[0]["image_embeddings"], features().maps()[1] + 1000)
+    assert network.decoded[0]["high_res_features"] is None
 
 
 @pytest.mark.parametrize("pad", [False, True])
@@ -458,6 +465,14 @@ def test_clicks_are_added_to_those_before_and_decoded_with_the_mask_before(score
     remembered = blanked(upsampled(best[2]), [False, True, False, True]) if scored else upsampled(best[2])
     assert torch.equal(network.encoded[0][2], remembered)
     assert [each for each in recomputes if each[1] == "decode"] == [(True, "decode")] * 3
+
+
+def test_a_logit_of_zero_is_not_of_the_object_that_a_click_corrects():
+    masks, *others = given()
+    calls, network = [], Network((torch.zeros_like(masks), *others), given())
+    rules = {"num_clicks": 1, "click_sampler": sampler(calls)}
+    call(network, points(), truth(), corrected=True, **rules).outputs(remember=False)
+    assert not calls[0][1].any()
 
 
 def test_only_frames_that_are_corrected_are_clicked():
