@@ -374,6 +374,8 @@ NEEDS = {
     "trainer.early_stopping_patience": "trainer.limit_val_batches",
     "trainer.val_check_interval": "trainer.limit_val_batches",
     "trainer.check_val_every_n_epoch": "trainer.limit_val_batches",
+    "trainer.checkpoint_every_n_steps": "trainer.enable_checkpointing",
+    "trainer.keep_best": "trainer.enable_checkpointing",
     "use_wandb": "trainer.logger",
     "wandb_project": "use_wandb",
 }

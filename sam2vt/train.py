@@ -99,16 +99,19 @@ def with_pinned_weights(config: Config) -> Config:
 
 
 def create_trainer(
-    config: Config, callbacks: Sequence[L.Callback] | None = None, **replaced: Any
+    config: Config, callbacks: Sequence[L.Callback] | L.Callback | None = None, **replaced: Any
 ) -> L.Trainer:
-    """Return Lightning's Trainer as configured, with the default callbacks and `callbacks`.
+    """Return Lightning's Trainer as configured, with the default callbacks and `callbacks`, one or several.
 
     One of the same kind as a default one takes its place. `replaced` takes the place of the configured
     arguments of the same names. Raises ConfigError where this machine lacks what the configuration asks for.
     """
+    import lightning as L
+
     from sam2vt.core.training.callbacks import default_callbacks
 
-    return build_trainer(config, default_callbacks(config, callbacks or ()), **replaced)
+    further = [callbacks] if isinstance(callbacks, L.Callback) else callbacks or ()
+    return build_trainer(config, default_callbacks(config, further), **replaced)
 
 
 def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: Any) -> L.Trainer:
@@ -122,7 +125,8 @@ def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: A
     try:
         trainer = L.Trainer(callbacks=list(callbacks), **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(f"trainer: {error}") from error
+        asked = ", ".join(f"trainer.{name}={arguments[name]!r}" for name in ("accelerator", "devices"))
+        raise ConfigError(f"{asked}: {error}; allowed is what this machine has, or auto") from error
     if trainer.precision != arguments["precision"]:  # Lightning replaces what a device cannot do
         asked, accelerator = arguments["precision"], arguments["accelerator"]
         raise ConfigError(

@@ -181,6 +181,7 @@ def test_callbacks_given_come_on_top_of_the_default_ones(config: Config) -> None
     assert {SaveCheckpoints, StopOnNonFinite} < set(default)
     assert [type(each) for each in given if each is not mine] == default
     assert given.index(mine) < [type(each) for each in given].index(FirstValidation)
+    assert mine in train.create_trainer(config, callbacks=mine).callbacks  # as Lightning's Trainer does
     # Lightning takes one of a kind: what is given is meant.
     guard, bar = StopOnNonFinite(), Bar()
     given = train.create_trainer(config, callbacks=[guard, bar]).callbacks

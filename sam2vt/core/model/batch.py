@@ -22,6 +22,10 @@ IMAGE_TYPES = (torch.uint8, torch.float32, torch.float16, torch.bfloat16)
 
 def check_images(images: Tensor, size: int) -> tuple[int, int]:
     """Return (B, T) of images [B, T, 3, size, size]. Raises DataError for another shape or dtype."""
+    if not isinstance(images, Tensor):
+        raise DataError(
+            f"images: a {type(images).__name__}; needed is a tensor, as torch.from_numpy makes it"
+        )
     if images.ndim != 5 or images.shape[2:] != (3, size, size):
         raise DataError(
             f"images: shape {tuple(images.shape)}; needed is [B, T, 3, {size}, {size}] for "

@@ -345,10 +345,12 @@ class SAM2Model(nn.Module):
             return (images.float() / 255.0 - self.pixel_mean) / self.pixel_std
         # On another device looking at the values would wait for it.
         is_looked_at = not self._has_warned and images.device.type == "cpu" and images.numel()
-        if is_looked_at and images.min() >= 0 and images.max() <= 1:
+        # Normalised colours are within -3 and 3, and some are negative.
+        if is_looked_at and images.min() >= 0 and not 1 < (highest := images.max()) < 10:
             self._has_warned = True
-            log.warning("images: floats from 0 to 1 count as normalised; give uint8, or normalise them")
-        return images
+            text = "images: floats from 0 to %d count as normalised; give uint8, or normalise them"
+            log.warning(text, 1 if highest <= 1 else 255)
+        return images.to(self.pixel_mean.dtype)
 
     def _require_network(self) -> None:
         if not self.loaded:

@@ -104,7 +104,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
             raise SystemExit(SIGTERM_EXIT_CODE)
 
     def train_dataloader(self) -> Any:
-        """Return the batches of clips, from the run's position on."""
+        """Return the batches of clips, from the run's position on. Raises RuntimeError before `setup`."""
+        self._require_setup()
         settings = self.config.dataset
         drawn = (len(self.train_records), settings.clips_per_video, self.config.seed, settings.shuffle)
         sampler = ClipSampler(*drawn, *self._rank_and_world_size(), batch_size=settings.batch_size)
@@ -126,7 +127,11 @@ class SAM2LightningDataModule(L.LightningDataModule):
         return loader if size == 1 else UpdateLoader(loader, size, self._batches_left)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Return [batches of clips, whole videos] of this rank; fill-ups are None."""
+        """Return [batches of clips, whole videos] of this rank; fill-ups are None.
+
+        Raises RuntimeError before `setup`.
+        """
+        self._require_setup()
         settings, ranks = self.config.valdataset, self._rank_and_world_size()
         clips = range(len(self.val_records) * settings.clips_per_video)
         videos = range(len(self.val_records))
@@ -143,6 +148,12 @@ class SAM2LightningDataModule(L.LightningDataModule):
                 collate_fn=lambda records: WholeVideo(records[0]) if records else None,
             ),
         ]
+
+    def _require_setup(self) -> None:
+        if not self.train_records:
+            raise RuntimeError(
+                "SAM2LightningDataModule: the datasets are not read yet; call setup('fit') first"
+            )
 
     def position(self, waiting: int = 0) -> Position:
         """Return the next clip to train on, counted over all ranks.

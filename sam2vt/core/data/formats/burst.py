@@ -123,6 +123,8 @@ def _objects(entry: Any, size: tuple[int, int], where: str) -> dict[int, list[An
         number = check_object_id(int(track), f"{where}: the track is numbered")
         # TAO's own tools write the RLE alone.
         rle = each.get("rle") if isinstance(each, dict) and "rle" in each else each
+        if isinstance(rle, dict) and "counts" not in rle:
+            raise DataError(f"{where}, track {track}: {shown(rle)} has no rle; boxes alone are not enough")
         if rle:
             found[number] = [rle if isinstance(rle, dict) else {"size": list(size), "counts": rle}]
     return found

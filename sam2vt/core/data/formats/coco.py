@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -132,7 +133,7 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
 def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
     """Return a video's images by their order field, else by name; DataError where that is not clear."""
     for field in _ORDER_FIELDS:
-        values = [frame.get(field) for frame in frames]
+        values = [_order_value(frame.get(field)) for frame in frames]
         if all(value is None for value in values):
             continue
         wrong = next((i for i, value in enumerate(values) if not isinstance(value, (int, float))), None)
@@ -144,9 +145,14 @@ def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
         (value, count), *_ = Counter(values).most_common(1)
         if count > 1:
             raise DataError(f"{where}: two images have {field} {value}; the order must be clear")
-        return sorted(frames, key=lambda frame: frame[field])
+        return [frames[place] for place in sorted(range(len(frames)), key=lambda place: values[place])]
     names = [stem(_names(frame, where)[0]) for frame in frames]
     return [frames[place] for place in frame_order(names, where)]
+
+
+def _order_value(value: Any) -> Any:
+    """Return a whole number that is written as text as a number."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value) else value
 
 
 def _names(frame: JsonObject, where: str) -> list[str]:

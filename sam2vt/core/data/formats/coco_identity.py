@@ -76,7 +76,7 @@ def _by_track(
     numbered = all(map(_is_number, unique)) and len(set(map(int, unique))) == len(unique)
     ids = {name: int(name) if numbered else place for place, name in enumerate(unique, start=1)}
     objects = _collect(annotations, lambda annotation, _: ids[tracks[id(annotation)]])
-    _say_united(objects, where)
+    say_united(objects, where)
     # A number says nothing; its category does, unless `sam2vt convert` had none to write.
     named = {name: categories[name] if numbered else name for name in ids}
     return objects, {ids[name]: each for name, each in named.items() if each and each != NO_NAME}
@@ -96,7 +96,7 @@ def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?[0-9]{1,19}", text) is not None and is_object_id(int(text))
 
 
-def _say_united(objects: Objects, where: str) -> None:
+def say_united(objects: Objects, where: str) -> None:
     """Warn of objects in parts: two objects of one track id would look the same."""
     united = [
         (key, frame) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1

@@ -17,10 +17,10 @@ from sam2vt.errors import DataError
 
 JsonObject = dict[str, Any]
 Place = dict[str, Any]  # of a DataError: video, frame
-_NOT_LISTED = "belongs to image {}, which images does not list; add the image"
+_NOT_LISTED = "belongs to image {}, which images does not list{}; add it, or write its id as there"
 _NOT_SEGMENTED = (
-    "of image {} has no segmentation; allowed are an RLE dict with size and counts, or polygons: boxes alone "
-    "are not enough"
+    "of image {} has no segmentation{}; allowed are an RLE dict with size and counts, or polygons: boxes "
+    "alone are not enough"
 )
 
 
@@ -189,7 +189,8 @@ def group_by_image(
             where = {**(place_of(image_id) if is_listed else {}), "file": json_path, "object": number}
             what = _NOT_SEGMENTED if is_listed else _NOT_LISTED
             name = f"{json_path}: annotations[{place}] (id {annotation.get('id')})"
-            options.fault(f"{name} {what.format(image_id)}", **where)
+            ids = "" if is_listed else f" (ids are {some((repr(each)[:40] for each in by_image), 2)})"
+            options.fault(f"{name} {what.format(repr(image_id)[:40], ids)}", **where)
     if num_crowd:
         options.note(
             f"{json_path}: {num_crowd} of {len(annotations)} annotations are left out: crowd regions "
@@ -200,7 +201,9 @@ def group_by_image(
 
 
 def same_id(known: Container[Any], value: Any) -> Any:
-    """Return an id as the table has it: some programs write the number 1 as "1" where they refer to it."""
+    """Return an id as the table has it: some programs write the number 1 as "1", or 1.0, as pandas does."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     other = str(value) if isinstance(value, int) else value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
         other = int(value)

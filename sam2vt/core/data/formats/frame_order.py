@@ -14,6 +14,9 @@ from sam2vt.errors import DataError
 # One point with digits on both sides: 0.04 is a number, the dots of a date or version are not.
 _DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.])")
 _NUMBER = re.compile(rf"({_DECIMAL.pattern}|\d+)")
+# A name that is a number: with a sign, as times around an event have, or as Python prints 0.00001.
+_SIGNED = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,128}", re.IGNORECASE)
 _MOST_DIGITS = 640  # longer rows of digits are text, as in `natural_key`
 
 
@@ -28,6 +31,17 @@ def frame_order(stems: Sequence[str], where: str) -> list[int]:
     # Most videos: a single number, which every reading sorts alike.
     if all(map(str.isdecimal, stems)):
         return order
+    names = [os.path.basename(each) for each in stems]
+    if all(map(_SIGNED.fullmatch, names)) and not all(each.replace(".", "").isdecimal() for each in names):
+        by_value = sorted(places, key=lambda place: (Decimal(names[place]), names[place]))
+        # Each of -1, -2, -3 may be a name without its beginning.
+        if by_value != order and all(each[0] in "-+" for each in names):
+            raise _unclear(stems, order, by_value, "by signed value", where)
+        return by_value
+    if all(map(_HEXADECIMAL.fullmatch, names)) and any(each[0].isdecimal() for each in names):
+        by_value = sorted(places, key=lambda place: (int(names[place], 16), names[place]))
+        if by_value != order:
+            raise _unclear(stems, order, by_value, "as hexadecimal numbers", where)
     if any(map(_DECIMAL.search, stems)):
         by_value = sorted(places, key=lambda place: _value_key(stems[place]))
         if by_value != order and _are_counters(stems):

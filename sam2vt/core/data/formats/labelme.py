@@ -7,6 +7,7 @@ shape is known to be empty.
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import Any
@@ -15,10 +16,13 @@ from sam2vt.core.data.formats.coco_identity import Annotations, assign_object_id
 from sam2vt.core.data.formats.coco_json import check_stated_size
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, and_inner, names_in, some, stem
+from sam2vt.core.data.formats.paths import with_slashes
 from sam2vt.core.data.formats.records import first_size, frame_paths, image_record
 from sam2vt.core.data.json_files import field, load_json, shown
 from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
+
+log = logging.getLogger(__name__)
 
 
 def load_labelme(folders: list[str], options: ReadOptions) -> list[VideoRecord]:
@@ -60,6 +64,7 @@ def _shapes(path: str, size: tuple[int, int], frame_path: str) -> list[dict[str,
         if isinstance(data, dict) and data.get(f"image{name.capitalize()}") is not None
     }
     check_stated_size(stated, size, frame_path, path)
+    _check_frame(data, path, frame_path)
     found = []
     for place, shape in enumerate(field(data, "shapes", list, path)):
         where = f"{path}: shapes[{place}]"
@@ -73,6 +78,19 @@ def _shapes(path: str, size: tuple[int, int], frame_path: str) -> list[dict[str,
         polygon = _flat(field(shape, "points", list, where), where)
         found.append({"id": place, "label": label, "group": shape.get("group_id"), "segmentation": [polygon]})
     return found
+
+
+def _check_frame(data: Any, path: str, frame_path: str) -> None:
+    """Raise DataError where a JSON is named as one frame, and names another one beside it."""
+    named = data.get("imagePath") if isinstance(data, dict) else None
+    name = os.path.basename(with_slashes(named)) if isinstance(named, str) else ""
+    if name in ("", os.path.basename(frame_path)) or stem(name) == stem(os.path.basename(frame_path)):
+        return
+    if name in names_in(os.path.dirname(path)):
+        raise DataError(
+            f"{path}: imagePath is {shown(name)}, another frame of the folder: which of the two has the "
+            "shapes is not clear. Name the JSON as its frame, or correct imagePath"
+        )
 
 
 def _flat(points: list[Any], where: str) -> list[float]:
@@ -99,9 +117,25 @@ def _identify(shapes: Annotations, numbers: dict[str, int], identity: str, folde
     pairs = {(str(each["group"]), each["label"]) for _, each in every}
     # Some count groups anew for each label.
     repeats = len({group for group, _ in pairs}) < len(pairs)
+    if repeats:
+        _say_relabelled(every, folder)
     for _, each in every:
         each["category_id"] = numbers[each["label"]]
         each["track_id"] = f"{each['label']} {each['group']}" if repeats else each["group"]
+
+
+def _say_relabelled(every: list[tuple[int, dict[str, Any]]], folder: str) -> None:
+    """Warn of groups with several labels, but never on one frame: they may be one object each."""
+    labels: dict[str, dict[str, set[int]]] = {}
+    for frame, each in every:
+        labels.setdefault(str(each["group"]), {}).setdefault(each["label"], set()).add(frame)
+    for group, frames in sorted(labels.items()):
+        if len(frames) > 1 and sum(map(len, frames.values())) == len(set().union(*frames.values())):
+            log.warning(
+                "%s: group_id %s is labelled %s, never on the same frame, and is read as %d objects; if it "
+                "is one, give it one label",
+                *(folder, group, some(frames), len(frames)),
+            )
 
 
 def _recognise(path: str) -> Found | None:

@@ -12,6 +12,7 @@ import re
 from functools import partial
 from typing import NamedTuple
 
+from sam2vt.core.data.formats.coco_identity import say_united
 from sam2vt.core.data.formats.layout import Found, Layout, ReadOptions
 from sam2vt.core.data.formats.listing import and_inner, files_in, last_number, some, stem, text_lines
 from sam2vt.core.data.formats.mots import FRAME_FOLDERS
@@ -65,6 +66,7 @@ def _record(sequence: _Sequence) -> VideoRecord:
         names.setdefault(key, MOTS_CLASSES.get(kind, f"class {kind}"))
     if not names:
         raise DataError(f"{sequence.text}: no line shows an object; annotate one, or leave the video out")
+    say_united({frame: each.objects for frame, each in annotations.items()}, sequence.text)
     return image_record(
         sequence.video_id,
         paths,

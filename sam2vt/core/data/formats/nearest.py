@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from itertools import permutations
 
-from sam2vt.core.data.formats import tree
+from sam2vt.core.data.formats import own_folders, tree
 from sam2vt.core.data.formats.layout import Found
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
@@ -34,7 +34,13 @@ def nearest(path: str, recognise: Callable[[str], Found | None]) -> str:
         )
     if tree.lacks_masks(path):
         return f"Nearest is a tree: frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
-    hints = (_recognised(path, recognise), _halves(path), _by_ending(path))
+    hints = (
+        _recognised(path, recognise),
+        _own_folders(path),
+        _labelme(path),
+        _halves(path),
+        _by_ending(path),
+    )
     return next(
         (text for found in hints for text in found),
         f"The simplest layout is {_SMALLEST}; others are a video file (mp4, ...) with a folder of masks "
@@ -64,6 +70,41 @@ def _quietly(recognise: Callable[[str], Found | None], path: str) -> Found | Non
         return recognise(path)
     except DataError:
         return None
+
+
+def _own_folders(path: str) -> Iterator[str]:
+    """Yield why folders of frames and of masks, by their names, are not read: splits in them, or several."""
+    frames, masks = own_folders.named_folders(path)
+    if not frames or not masks:
+        return
+    one, other = frames[0], masks[0]
+    inner = [set(subfolders(os.path.join(path, each))) for each in (one, other)]
+    splits = [each for each in tree.SPLITS if all(each in names for names in inner)]
+    if len(frames) == len(masks) == 1 and splits:
+        first = splits[0]
+        yield (
+            f"{one} and {other} hold the splits {some(splits)}: move {one}/{first} to {first}/{one} and "
+            f"{other}/{first} to {first}/{other}, and set data_path to {os.path.join(path, first)}"
+        )
+    elif len(frames) > 1 or len(masks) > 1:
+        yield (
+            f"By their names, frames may be in {some(frames)} and masks in {some(masks)}: which are meant is "
+            f"not clear; leave one folder of each, or rename the two to {tree.FRAMES} and {tree.MASKS}"
+        )
+
+
+def _labelme(path: str) -> Iterator[str]:
+    """Yield which folder has a JSON per frame of another one."""
+    names = {each: names_in(os.path.join(path, each)) for each in subfolders(path)[:_MOST_FOLDERS]}
+    for jsons, frames in permutations(names, 2):
+        found = {stem(name) for name in names[jsons] if name.endswith(".json")}
+        images = {stem(name) for name in names[frames] if name.lower().endswith(IMAGE_EXTENSIONS)}
+        if found and 2 * len(found & images) > len(found):
+            yield (
+                f"Nearest is LabelMe: {jsons} has JSON files with the names of images in {frames}. Move them "
+                f"to {frames}: a JSON of LabelMe is beside its frame"
+            )
+            return
 
 
 def _halves(path: str) -> Iterator[str]:

@@ -25,12 +25,19 @@ _MASKS = (
 
 def find_pair(path: str) -> tuple[str, str] | None:
     """Return the one folder of frames and the one folder of masks in a folder, by their names."""
-    inner = {name: os.path.join(path, name) for name in subfolders(path)}
     frames, masks = (
-        [folder for name, folder in inner.items() if name.lower() in known and _holds_images(folder)]
-        for known in (_FRAMES, _MASKS)
+        [folder for name in names if _holds_images(folder := os.path.join(path, name))]
+        for names in named_folders(path)
     )
     return (frames[0], masks[0]) if len(frames) == len(masks) == 1 else None
+
+
+def named_folders(path: str) -> tuple[list[str], list[str]]:
+    """Return the names of the folders of frames, and of masks, in a folder."""
+    inner = subfolders(path)
+    return [name for name in inner if name.lower() in _FRAMES], [
+        name for name in inner if name.lower() in _MASKS
+    ]
 
 
 def _holds_images(folder: str) -> bool:

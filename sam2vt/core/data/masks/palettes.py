@@ -42,13 +42,12 @@ def colour_of(palette: bytes, index: int) -> bytes:
 
 
 def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
-    """Raise DataError where index 0 has a colour, and another of the image's indices is black."""
+    """Raise DataError where index 0 has a colour, also unused, and another index of the image is black."""
     ground = colour_of(palette, 0)
     if ground in (b"", _BLACK):
         return
-    used = list(indices)
-    black = next((each for each in used if colour_of(palette, each) == _BLACK), None)
-    if 0 in used and black is not None:
+    black = next((each for each in indices if colour_of(palette, each) == _BLACK), None)
+    if black is not None:
         raise DataError(
             f"{path}: index 0, the ground, is {_shown(ground)}, while index {black} is {_shown(_BLACK)}, as "
             f"the ground is in most masks: what is ground is not clear; {_WAY_OUT}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -45,6 +45,10 @@ def pack_objects(prompts: PromptLists, num_frames: int, size: int) -> list[Packe
     packed: dict[tuple[int, int], dict[int, Prompt]] = {}
     for clip, clip_prompts in enumerate(prompts):
         for place, prompt in enumerate(clip_prompts):
+            if not isinstance(prompt, Mapping):
+                raise DataError(
+                    f"prompt {place} of clip {clip} is a {type(prompt).__name__}; allowed is a dict with type"
+                )
             slot = int(prompt.get("object_index", place))
             frame = int(prompt.get("frame_index", 0))
             where = f"prompt {place} of clip {clip} (object {slot}, frame {frame})"

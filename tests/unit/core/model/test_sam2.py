@@ -106,7 +106,24 @@ def test_colours_from_0_to_1_are_warned_of_once(caplog):
         assert "count as normalised" not in caplog.text
         for _ in range(2):
             model(images.float() / 255, masks)
+        nano_model().eval()(images.float(), masks)
     assert caplog.text.count("floats from 0 to 1 count as normalised; give uint8") == 1
+    assert caplog.text.count("floats from 0 to 255 count as normalised; give uint8") == 1
+
+
+def test_images_of_half_precision_and_arrays():
+    images, masks = make_clips(1, 2, 1)
+    model = nano_model().eval()
+    normalised = (images.float() / 255 - model.pixel_mean) / model.pixel_std
+    with torch.no_grad():
+        half, full = (model(each, masks)["pred_masks"] for each in (normalised.half(), normalised))
+    assert torch.allclose(half, full, atol=0.1)
+    with pytest.raises(
+        DataError, match=r"images: a ndarray; needed is a tensor, as torch.from_numpy makes it"
+    ):
+        model(images.numpy(), masks)
+    with pytest.raises(DataError, match=r"prompt 0 of clip 0 is a str; allowed is a dict"):
+        model(images, prompts=["x"])
 
 
 def test_a_network_without_object_pointers(tmp_path):

@@ -59,6 +59,13 @@ def test_a_plain_loop_trains_and_validates(module, data) -> None:
     module.on_train_end()
 
 
+def test_loaders_before_setup(config) -> None:
+    data = SAM2LightningDataModule(config)
+    for loader in (data.train_dataloader, data.val_dataloader):
+        with pytest.raises(RuntimeError, match=r"call setup\('fit'\) first"):
+            loader()
+
+
 @pytest.mark.parametrize(
     ("settings", "max_steps", "rates", "warns"),
     [

@@ -81,6 +81,11 @@ def put(name, value):
         (put("segmentations", [{}]), ("sequence v0", "1 entries, annotated_image_paths 2"), "download"),
         (put("segmentations", [{}, {}]), ("sequence v0", "no track has an RLE"), "annotate an object"),
         (put("segmentations", [{"x": RLE}, {}]), ("sequence v0, frame 0", "'x' is no number"), "number the"),
+        (
+            put("segmentations", [{"1": {"bbox": [0, 0, 4, 4]}}, {}]),
+            ("sequence v0, frame 0, track 1", "bbox"),
+            "boxes alone are not enough",
+        ),
         (put("segmentations", [[], []]), ("sequence v0, frame 0", "'[]'"), "an object of tracks"),
         (put("annotated_image_paths", ["a", "b"]), ("sequence v0", "'a' is not among"), "add it"),
         (put("all_image_paths", []), ("sequence v0", "all_image_paths"), "must list names"),

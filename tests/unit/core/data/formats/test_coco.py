@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,12 @@ def set_annotation(**fields):
         (set_image(frame_id=1), r"image 10 has frame_id None, others of the video have numbers"),
         (set_image(height=25), r"image 12 states height x width 25 x 32, but .*0\.jpg is 24 x 32"),
         (set_annotation(image_id=99), r"annotations\[2\] \(id 102\) belongs to image 99, which images does"),
+        (
+            set_annotation(image_id="x12"),
+            r"belongs to image 'x12', which images does not list \(ids are 10, 11",
+        ),
+        (set_annotation(image_id=12.5), r"belongs to image 12\.5, which images does not list"),
+        (set_image(frame_id="first"), r"image 10 has frame_id None"),
         (set_annotation(segmentation=[]), r"annotations\[2\] \(id 102\) of image 12 has no segmentation"),
         (lambda data: data.update(annotations=[]), r"video 1: none of its 4 images has an annotation"),
         (lambda data: data.update(images=[]), r"images is empty"),
@@ -207,6 +214,18 @@ def set_annotation(**fields):
 def test_faults_are_named(coco, change, message):
     with pytest.raises(DataError, match=message):
         load_records("coco", coco(change=change, files=True))
+
+
+def test_numbers_that_a_table_made_floats_or_text(coco):
+    def change(data):
+        for place, image in enumerate(data["images"]):
+            image["order_in_video"] = str(11 - place)  # 8 to 11: as text, 10 would come before 8
+        for annotation in data["annotations"]:
+            annotation["image_id"] = float(annotation["image_id"])
+
+    (record,) = load_records("coco", coco(change=change))
+    assert [Path(each).name for each in record.frame_paths] == ["3.jpg", "2.jpg", "1.jpg", "0.jpg"]
+    assert sorted(record.annotations) == [0, 1, 2, 3]
 
 
 def test_equal_places_in_the_order_are_refused(coco):

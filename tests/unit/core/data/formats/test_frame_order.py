@@ -34,6 +34,12 @@ def ordered(names):
         ["2024.01.31", "2024.02.01", "2024.02.02"],
         ["a_1", "a_1b", "b_1"],
         ["9" * 700 + "_1", "a"],
+        ["-0.08", "-0.04", "0.0", "0.04"],  # times around an event
+        ["-2", "-1", "0", "1", "10"],
+        ["0.0", "1e-05", "2e-05", "0.0001"],  # as Python prints small floats
+        ["clip/-2", "clip/-1", "clip/0"],
+        ["1a", "1b", "2a"],
+        ["b1", "b2", "b10"],
     ],
 )
 def test_clear_orders(names):
@@ -53,6 +59,13 @@ def test_clear_orders(names):
             "begins with a1_002",
             "last number in each name it begins with a2_001",
         ),
+        (["-1", "-2", "-3"], "begins with -1, -2, -3", "by signed value it begins with -3, -2, -1"),
+        (
+            [f"{t:02x}" for t in range(32)],
+            "continues with 0a, 0b",
+            "as hexadecimal numbers it continues with 01, 02",
+        ),
+        (["9", "a", "10", "f"], "continues with 10, a", "as hexadecimal numbers it continues with a, f"),
         (["a_1", "b_3", "c_2"], "continues with b_3, c_2", "continues with c_2, b_3"),
     ],
 )

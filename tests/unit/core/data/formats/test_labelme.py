@@ -58,6 +58,21 @@ def test_groups_that_count_anew_for_each_label(labelme):
     assert record.object_names == {1: "hand 1", 2: "tool 1"}
 
 
+def test_a_group_of_two_labels_on_different_frames_is_told(labelme, caplog):
+    root = labelme(lambda content: content["shapes"][0].update(label="tol"))
+    (record,) = load_records("auto", root)
+    assert len(record.object_ids) == 3
+    assert (
+        "group_id 3 is labelled tol, tool, never on the same frame, and is read as 2 objects" in caplog.text
+    )
+    assert "group_id 5" not in caplog.text
+
+
+def test_a_path_of_another_system_names_the_same_frame(labelme):
+    root = labelme(lambda content: content.update(imagePath="..\\frames\\0.png"))
+    assert len(load_records("auto", root)) == 1
+
+
 def test_parts_of_an_object_are_united(labelme):
     root = labelme(lambda content: content["shapes"].append(square(24, group=3)))
     (record,) = load_records("auto", root)
@@ -97,6 +112,7 @@ def put(name, value):
         (put("points", [[1, 2]]), ("frame 0, object 3", "polygon 0"), "at least 3 points"),
         (put("label", 4), ("0.json", "label"), "must be of type str"),
         (put("group_id", [1]), ("track id", "list"), "allowed is a whole number or a text"),
+        (lambda content: content.update(imagePath="2.jpg"), ("0.json", "'2.jpg'"), "correct imagePath"),
         (lambda content: content.update(imageWidth=99), ("0.json", "24 x 99"), "of that size"),
         (lambda content: content.update(shapes={}), ("0.json", "shapes"), "must be of type list"),
     ],

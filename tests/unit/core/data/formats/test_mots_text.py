@@ -87,6 +87,12 @@ def test_bad_lines(mots, check_bad_input, lines, says, remedy):
     check_bad_input(mots(lines), says, remedy)
 
 
+def test_an_object_with_two_lines_on_a_frame_is_told(mots, caplog):
+    (record,) = load_records("auto", mots([*LINES, line(1, 1001, 20)]))
+    assert "1 times an object has several annotations on a frame, first object 1001 on frame 0" in caplog.text
+    assert load_masks(record, 0)[1001].sum() == 2 * mask_of(0).sum()
+
+
 def test_frames_without_numbers(mots, frame, check_bad_input):
     root = mots()
     frame(root / "seq/img1/first.jpg")

@@ -44,6 +44,38 @@ def test_datasets_in_it_are_named(tree):
     assert f"set data_path to {root / 'one'}" in message
 
 
+def test_splits_in_the_two_folders(tmp_path, frame, mask):
+    for split in ("train", "val"):
+        frame(tmp_path / "images" / split / "v/0.jpg")
+        mask(tmp_path / "masks" / split / "v/0.png")
+    message = refusal(tmp_path)
+    assert "images and masks hold the splits train, val" in message
+    assert (
+        f"move images/train to train/images and masks/train to train/masks, and set data_path to {tmp_path}"
+        in message
+    )
+    for each in ("images", "masks"):
+        (tmp_path / "train" / each).parent.mkdir(exist_ok=True)
+        (tmp_path / each / "train").rename(tmp_path / "train" / each)
+    assert len(load_records("auto", tmp_path / "train")) == 1
+
+
+def test_two_folders_that_may_be_the_masks(tmp_path, frame, mask):
+    frame(tmp_path / "images/v/0.jpg")
+    for each in ("labels", "masks"):
+        mask(tmp_path / each / "v/0.png")
+    message = refusal(tmp_path)
+    assert "masks in labels, masks: which are meant is not clear" in message
+
+
+def test_json_files_of_frames_elsewhere(tmp_path, frame):
+    (tmp_path / "json").mkdir()
+    for i in range(3):
+        frame(tmp_path / "clip" / f"{i}.jpg")
+        (tmp_path / "json" / f"{i}.json").write_text('{"shapes": []}')
+    assert "json has JSON files with the names of images in clip. Move them to clip" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [

@@ -95,6 +95,16 @@ def test_a_change_between_frames_that_are_not_the_first(tmp_path):
         read(write(tmp_path, colours, [(0, 1), (0, 1, 2), (0, 1, 2)]))
 
 
+def test_a_black_ground_of_another_index_is_refused_where_index_0_is_not_used(tmp_path):
+    root = write(tmp_path, [[WHITE, RED, BLACK]], [(2, 1)])
+    with pytest.raises(
+        DataError, match=r"index 0, the ground, is \(255, 255, 255\), while index 2 is \(0, 0, 0\)"
+    ):
+        read(root)
+    _, masks = read(root, colours="palette")
+    assert [each.sum() for each in masks[0].values()] == [32]
+
+
 @pytest.mark.parametrize("folder", ["Annotations/v", "Annotations/v/1"])
 def test_a_coloured_ground_beside_black_is_refused(tmp_path, folder):
     write(tmp_path, [[RED, BLACK]], [(1, 0)])
