@@ -22,6 +22,7 @@ from sam2vt.errors import ConfigError
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
 # What a YAML may name at its top: `SAM2Base` is built in place of all of them.
 _PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
+_MOST_NODES = 20_000  # SAM 2's networks have about 200
 _TOP = (NETWORK_CLASS, *(f"sam2.sam2_video_predictor.{name}" for name in _PREDICTORS))
 
 
@@ -59,6 +60,7 @@ def read_network(config_path: str) -> DictConfig:
     """
     path = network_yaml(config_path)
     try:
+        _check_extent(path)
         config = OmegaConf.load(path)
         plain = OmegaConf.to_container(config)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
@@ -75,6 +77,18 @@ def read_network(config_path: str) -> DictConfig:
     if top not in (None, *_TOP):
         raise ConfigError(f"{path}: model._target_ is {top!r}; allowed are {', '.join(_TOP)}")
     return config.model
+
+
+def _check_extent(path: Path) -> None:
+    """Raise ValueError for a YAML with more nodes than a network has; aliases of aliases grow without end."""
+    waiting, count = [yaml.compose(path.read_bytes(), Loader=yaml.CSafeLoader)], 0
+    while waiting:
+        node, count = waiting.pop(), count + 1
+        if count > _MOST_NODES:
+            raise ValueError(f"it has more than {_MOST_NODES} values, once its aliases are written out")
+        if isinstance(node, yaml.CollectionNode):
+            pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+            waiting += [each for pair in pairs for each in pair]
 
 
 def checked_network(model: DictConfig, config_path: str) -> DictConfig:

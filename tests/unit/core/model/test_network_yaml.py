@@ -117,6 +117,11 @@ def test_nothing_of_a_hostile_yaml_is_called(kind: str, tmp_path: Path, monkeypa
     [
         ("model: !!python/object/apply:os.system ['false']\n", "cannot be read as YAML"),
         ("model: {a: &a {b: *a}}\n", "cannot be read as YAML|recursive"),
+        (
+            "a0: &a0 [x]\n"
+            + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(12)),
+            "more than 20000 values",
+        ),
         ("model: [", "cannot be read as YAML"),
         ("model: text\n", "no top-level key 'model'"),
         ("- model\n", "no top-level key 'model'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 from pathlib import Path
@@ -32,7 +34,8 @@ class Evil:
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStorage:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv(TRUST, raising=False)
+    for name in (TRUST, "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
     for name in STATES:
         path = tmp_path / "sweep" / "tune" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +46,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStorage:
 
 def note_stored(storage: RunStorage) -> None:
     folder = storage.folder("tune")
-    trust._note(storage, map(folder.sha256, STATES))
+    trust._note(storage, {name: folder.sha256(name) for name in STATES})
 
 
 def test_what_the_sweep_wrote_is_read(storage: RunStorage) -> None:
@@ -113,3 +116,75 @@ def test_notes_that_cannot_be_written_are_a_warning(
     (tmp_path / "state").write_text("a file")
     note_tuner(storage)
     assert f"resumes with {TRUST}=1 only" in caplog.text
+
+
+@pytest.fixture
+def new_head(storage: RunStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStorage:
+    """A sweep of a cluster with a token, whose head is lost with its home."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a token of the cluster")
+    note_stored(storage)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another home"))
+    return storage
+
+
+def test_a_new_head_of_the_same_cluster_knows_the_state(
+    new_head: RunStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_written_here(new_head)
+    (tmp_path / "token").write_text("a token of the cluster\n")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    check_written_here(new_head)
+    for number in range(20):  # the file of digests does not grow with the sweep
+        trust._note(new_head, {"tuner.pkl": str(number), "other.pkl": "x"})
+    signed = trust._signed(new_head)
+    assert signed["tuner.pkl"] == [str(number) for number in range(12, 20)]
+    assert set(signed) == {*STATES, "other.pkl"}
+
+
+def forge(root: Path, change: Any) -> None:
+    """Put another state into the storage, with its digest in the signed file as `change` leaves it."""
+    state = pickle.dumps(Evil(root))
+    (root / "tune" / "tuner.pkl").write_bytes(state)
+    path = root / "tune_digests.json"
+    content = json.loads(path.read_text())
+    content["files"]["tuner.pkl"] = [hashlib.sha256(state).hexdigest()]
+    path.write_text(change(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        json.dumps,
+        lambda content: json.dumps({**content, "hmac": "0" * 64}),
+        lambda content: json.dumps({**content, "hmac": None}),
+        lambda content: json.dumps({**content, "hmac": "\u00e9"}),
+        lambda content: json.dumps({"files": content["files"]}),
+        lambda content: json.dumps([content]),
+        lambda content: "[" * 100_000,
+        lambda content: "",
+    ],
+)
+def test_digests_that_nobody_with_the_token_signed(new_head: RunStorage, change: Any) -> None:
+    forge(Path(new_head.root), change)
+    with pytest.raises(ConfigError, match="no sweep of yours wrote this file"):
+        check_written_here(new_head)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RAY_AUTH_TOKEN", "another"), ("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", " ")],
+)
+def test_another_cluster_does_not_know_the_state(
+    new_head: RunStorage, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="no sweep of yours wrote this file"):
+        check_written_here(new_head)
+
+
+def test_signed_digests_are_of_one_run_folder(new_head: RunStorage, tmp_path: Path) -> None:
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match="no sweep of yours wrote this file"):
+        check_written_here(RunStorage(str(tmp_path / "moved")))
