@@ -132,3 +132,19 @@ def test_the_tasks_of_srun_train_as_one_run_and_save_together(
     assert newest.samples_seen % 2 == 0
     assert not list(run.rglob("hpc_ckpt*"))
     assert "Traceback" not in logs(tmp_path)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="process_group")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_task_that_waits_for_the_others_ends(
+    start: Callable[..., subprocess.Popen], videos: Path, tmp_path: Path, number: int
+) -> None:
+    given = [f"dataset.data_path={videos}", f"output_dir={tmp_path / 'run'}", "trainer.devices=auto"]
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "1", "SLURM_NNODES": "1"}
+    task = start("train", *LONG, *given, **job, SLURM_NTASKS="2", SLURM_PROCID="0", SLURM_LOCALID="0")
+    wait_until(lambda: "MEMBER: 1/2" in logs(tmp_path), tmp_path, task)
+    time.sleep(2)
+    assert task.poll() is None, logs(tmp_path)
+    task.send_signal(number)
+    assert task.wait(20) == -number, logs(tmp_path)

@@ -78,6 +78,7 @@ class ShareSignals(L.Callback):
     def __init__(self, trainer: L.Trainer) -> None:
         self.trainer = trainer
         self.asked: set[int] = set()
+        self.awaited: list[int] = []  # signals that are handled once all ranks have met
         self._trains = False
 
     def ask(self, number: int, *_: object) -> None:
@@ -87,6 +88,11 @@ class ShareSignals(L.Callback):
         self.asked.add(number)
         if number != signal.SIGUSR1 and not (self._trains and self.trainer.world_size > 1):
             self._connector.received_sigterm = True
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Handle the awaited signals: all ranks have met."""
+        for number in self.awaited:
+            signal.signal(number, self.ask)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Share from now on, also what came before."""
@@ -146,7 +152,13 @@ def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
     # while the process ends, which by default would kill it with another code.
     others = [signal.SIGTERM] if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else []
     taken = [signal.SIGINT, signal.SIGUSR1, *others]
-    before = {number: signal.signal(number, share.ask) for number in taken}
+    # A rank that waits for others is in native code for minutes, where Python's handlers do not run, and has
+    # nothing to save: by default a signal ends it.
+    share.awaited = [signal.SIGINT, *others] if trainer.num_devices * trainer.num_nodes > 1 else []
+    before = {
+        number: signal.signal(number, signal.SIG_DFL if number in share.awaited else share.ask)
+        for number in taken
+    }
     try:
         yield
     except SystemExit as end:
