@@ -45,7 +45,10 @@ ONLY_IN = {
 # They extend SAM 2's classes, and are themselves imported only when a network is built.
 IMPORTED_LATE = tuple(
     f"sam2vt.core.model.{name}"
-    for name in ("encoder_blocks", "speedups.dropout", "speedups.windows", "tracking.memory_layers")
+    for name in (
+        *("encoder_blocks", "tracking.memory_layers"),
+        *(f"speedups.{each}" for each in ("dropout", "fixed_weights", "narrow_memory", "windows")),
+    )
 )
 
 

@@ -75,18 +75,23 @@ def replacements(speedups: str = "auto") -> dict[type[nn.Module], type[nn.Module
     """
     # All of these extend SAM 2's classes, and `sam2` may only be imported when a network is built.
     from sam2.modeling.backbones.hieradet import MultiScaleBlock
+    from sam2.modeling.backbones.image_encoder import FpnNeck
+    from sam2.modeling.backbones.utils import PatchEmbed
     from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
     from sam2.modeling.sam.transformer import RoPEAttention
 
-    from sam2vt.core.model.encoder_blocks import UnpaddedBlock
-    from sam2vt.core.model.speedups.dropout import FastDropoutAttention, FastDropoutLayer
+    from sam2vt.core.model.encoder_blocks import ContiguousPatches, PlainNeck, UnpaddedBlock
+    from sam2vt.core.model.speedups.dropout import FastDropoutLayer
+    from sam2vt.core.model.speedups.narrow_memory import NarrowMemoryAttention
     from sam2vt.core.model.speedups.windows import SharedPaddingBlock
     from sam2vt.core.model.tracking.memory_layers import MemoryLayer, MemoryLayers, RotaryAttention
 
     rows: list[tuple[type[nn.Module], type[nn.Module], type[nn.Module]]] = [
         # SAM 2's, ours, ours with speedups
         (MultiScaleBlock, UnpaddedBlock, SharedPaddingBlock),
-        (RoPEAttention, RotaryAttention, FastDropoutAttention),
+        (PatchEmbed, ContiguousPatches, ContiguousPatches),
+        (FpnNeck, PlainNeck, PlainNeck),
+        (RoPEAttention, RotaryAttention, NarrowMemoryAttention),
         (MemoryAttentionLayer, MemoryLayer, FastDropoutLayer),
         (MemoryAttention, MemoryLayers, MemoryLayers),
     ]

@@ -1,4 +1,4 @@
-"""Blocks of SAM 2's image encoder without work on padding: the same features from fewer operations.
+"""Parts of SAM 2's image encoder without work that is thrown away: the same features from fewer operations.
 
 Where windows do not divide a feature map, SAM 2 pads the map with zeros and discards what comes out of the
 padding. Attention has to see the padding, with the bias as its keys and values; the linear layers around it
@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
-from sam2.modeling.backbones.utils import window_partition, window_unpartition
+from sam2.modeling.backbones.image_encoder import FpnNeck
+from sam2.modeling.backbones.utils import PatchEmbed, window_partition, window_unpartition
 from torch import Tensor
 
 from sam2vt.core.model.execution import recomputed
@@ -53,6 +54,37 @@ class UnpaddedBlock(MultiScaleBlock):
         # GELU costs little and its output is the block's largest map: 15% of what a step stores.
         wanted = hidden.requires_grad and not self.recompute and not torch.compiler.is_compiling()
         return recomputed(wanted, lambda x: second(mlp.act(x)), hidden, draws=False)
+
+
+class ContiguousPatches(PatchEmbed):
+    """The embedding of patches in the order in which blocks read it: else each of theirs would reorder it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images [I, 3, H, W] to [I, H/4, W/4, C]."""
+        return super().forward(x).contiguous()
+
+
+class PlainNeck(FpnNeck):
+    """The neck without position codes, as `as_features` makes those of the one level that is read."""
+
+    finishes = False  # whether its finer maps are those after the mask decoder's convolutions
+
+    def forward(self, xs: list[Tensor]) -> tuple[list[Tensor], list[None]]:  # type: ignore[override]
+        """Map the trunk's maps [I, C, h, w], finest first, to the neck's channels."""
+        maps: list[Tensor] = []
+        for level in reversed(range(len(xs))):
+            here = self.lateral(level, xs[level])
+            if maps and level in self.fpn_top_down_levels:
+                corners = None if self.fpn_interp_model == "nearest" else False
+                how: dict[str, Any] = {"mode": self.fpn_interp_model, "align_corners": corners}
+                here = here + F.interpolate(maps[0].float(), scale_factor=2.0, **how)
+                here = here / 2 if self.fuse_type == "avg" else here
+            maps.insert(0, here)
+        return maps, [None] * len(maps)
+
+    def lateral(self, level: int, x: Tensor) -> Tensor:
+        """Return the trunk's map of a level in the neck's channels."""
+        return self.convs[len(self.convs) - 1 - level](x)
 
 
 def of_padding(attention: Any, x: Tensor) -> Tensor:

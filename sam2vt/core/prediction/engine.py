@@ -55,7 +55,10 @@ class Engine:
     """Weights and options; makes sessions, and translates between the source's pixels and the model's."""
 
     def __init__(self, weights: Weights, options: MaskOptions) -> None:
+        from sam2vt.core.model.speedups.fixed_weights import fix_weights  # imports SAM 2
+
         self.weights, self.options, self.model = weights, options, weights.model
+        fix_weights(self.model.network)
 
     @property
     def size(self) -> tuple[int, int]:

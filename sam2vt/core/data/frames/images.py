@@ -150,7 +150,7 @@ def resize_frame(frame: np.ndarray, size: tuple[int, int], as_stock: bool = Fals
     if (height, width) == tuple(size):
         return frame
     if as_stock:
-        return np.asarray(Image.fromarray(frame).resize((size[1], size[0])))
+        return np.array(Image.fromarray(frame).resize((size[1], size[0])))  # a view of an image is read-only
     shrinks = size[0] <= height and size[1] <= width
     # Linear sampling of a shrinking frame skips pixels, and edges flicker.
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -69,10 +69,14 @@ def fpn_maps(network: Any, images: Tensor, one_by_one: bool = False) -> list[Ten
 
 def finish_maps(network: Any, maps: list[Tensor]) -> list[Tensor]:
     """Return the maps that the tracker reads: the finer two after the mask decoder's convolutions."""
-    if network.use_high_res_features_in_sam:
+    if network.use_high_res_features_in_sam and not _are_finished(network):
         decoder = network.sam_mask_decoder
         maps = [decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1]), *maps[2:]]
     return maps[-network.num_feature_levels :]
+
+
+def _are_finished(network: Any) -> bool:
+    return getattr(network.image_encoder.neck, "finishes", False)  # SAM 2's own neck does not
 
 
 def as_features(network: Any, maps: list[Tensor]) -> FrameFeatures:

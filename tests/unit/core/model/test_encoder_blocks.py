@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
+from sam2.modeling.backbones.image_encoder import FpnNeck
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -136,3 +137,16 @@ def test_an_encoder_that_trains_keeps_less_at_the_same_cost(monkeypatch) -> None
             sum(level.sum() for level in model.encode(images).levels).backward()
         flops.append(counted.get_total_flops())
     assert flops[0] <= flops[1]  # what is made again in backward holds no product
+
+
+@pytest.mark.parametrize("levels", [[2, 3], [0, 1, 2, 3], []])
+@pytest.mark.parametrize("how", [{"fpn_interp_model": "nearest"}, {"fuse_type": "avg"}])
+def test_the_neck_maps_as_sam_2s_without_position_codes(how: dict, levels: list[int]) -> None:
+    channels = [32, 16, 8, 4]
+    stock = FpnNeck(nn.Identity(), 16, channels, fpn_top_down_levels=levels, **how)
+    ours = copy.deepcopy(stock)
+    replace_modules(ours, replacements())
+    ours.position_encoding = None
+    maps = [torch.randn(2, width, side, side) for width, side in zip(channels[::-1], (16, 8, 4, 2))]
+    for level, other in zip(ours(maps)[0], stock(maps)[0], strict=True):
+        assert torch.equal(level, other)
