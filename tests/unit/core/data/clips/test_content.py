@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vt.core.data.clips import content as content_module
 from sam2vt.core.data.clips.content import (
     MAX_SHIFT,
     Window,
@@ -26,6 +27,7 @@ from sam2vt.core.data.clips.content import (
 from sam2vt.core.data.clips.drawing import draw_clip, make_clip
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
+from sam2vt.core.data.masks.loading import load_masks
 from sam2vt.core.types import LabelImage, SampleKey, Segmentations, VideoRecord
 from sam2vt.errors import DataError
 
@@ -211,6 +213,7 @@ def test_motion_is_a_bent_curve_from_the_still_to_another_pose():
         offset = centre + SIDE * np.array([right, down]) - turn @ [centre, centre]
         assert np.allclose(matrix, np.column_stack([turn, offset]))
     assert np.allclose(draw_motion(1, SIDE, np.random.default_rng(7)), [[[1, 0, 0], [0, 1, 0]]])
+    assert np.allclose(draw_motion(2, SIDE, np.random.default_rng(7)), maps[[0, -1]])
 
 
 def test_moving_mirrors_the_image_but_not_the_mask():
@@ -242,6 +245,33 @@ def test_a_clip_longer_than_its_video(make_video):
     assert not content.masks[0, 0, :, 32:].any()
     assert content.valid_masks.tolist() == [[True], [False], [True], [False], [False]]
     assert content.features is None
+
+
+def test_a_clip_of_cached_features_reads_no_image(make_video):
+    class Cache:
+        def read(self, record, frames):
+            return [np.array(frames)[:, None] * 10, np.array(frames)[:, None] * 100]
+
+    record = make_video("v", [{1: (0, 0, 32, 48)}, {}])
+    chosen = replace(spec(), clip_length=3, features=Cache())
+    frames, content = draw_content(record, chosen, np.random.default_rng(0))
+    assert frames == [0, 1]
+    assert [level[:, 0].tolist() for level in content.features] == [[0, 10, 10], [0, 100, 100]]
+    assert content.images.size == 0
+    assert content.masks.any(axis=(2, 3)).tolist() == [[True], [False], [False]]
+
+
+def test_frames_that_are_known_to_be_empty_are_read_once(make_video, monkeypatch):
+    reads = []
+
+    def load(record, frame):
+        reads.append(frame)
+        return load_masks(record, frame)
+
+    monkeypatch.setattr(content_module, "load_masks", load)
+    record = make_video("v", [*[{}] * 6, {1: (0, 0, 32, 48)}])
+    assert choose_window(record, replace(spec(), clip_length=3), np.random.default_rng(0)).frames == [4, 5, 6]
+    assert sorted(reads) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_a_window_that_only_shows_an_object_last_is_the_second_choice(make_video):

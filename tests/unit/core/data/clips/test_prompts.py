@@ -147,7 +147,7 @@ def test_empty_mask_and_wrong_shape_are_errors():
         PromptGenerator().generate_prompts(np.ones((1, 32, 48), dtype=bool))
 
 
-@pytest.mark.parametrize("given", [["point", "scribble"], [], "boxes", [3]])
+@pytest.mark.parametrize("given", [["point", "scribble"], [], "boxes", [3], [["box"]], [None]])
 def test_unknown_kinds_are_errors_that_list_what_is_allowed(given):
     with pytest.raises(ConfigError, match="allowed are point, box, mask, bbox"):
         PromptGenerator(given)

@@ -307,3 +307,18 @@ def test_a_value_is_kept_as_json_holds_it_or_not_at_all() -> None:
     circle: list[Any] = []
     circle.append(circle)
     assert as_json(circle) is None
+
+
+def test_an_abandoned_checkpoint_is_gone_though_the_rest_cannot_be_tidied_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that went back to an earlier step must not be resumed from the later one."""
+    store = stored(folder)
+    put(store, 9)
+
+    def fail(*_: Any) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(store._folder, "alias", fail)
+    put(store, 4)
+    assert [manifest.step for manifest in stored(folder).manifests()] == [4]
