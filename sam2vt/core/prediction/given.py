@@ -50,8 +50,11 @@ class Asked:
             raise ConfigError(f"{', '.join(named)}: give prompts in one way; allowed are {WAYS}")
         if self.frame and not self.clicks:
             raise ConfigError("--frame: is of --point, --negative and --box, and none of them is given")
-        if self.detections is None and (self.detections_images or self.reprompt_every or self.min_score):
-            raise ConfigError("--detections-images, --reprompt-every, --min-score: need --detections FILE")
+        of_detections = ("detections_images", "min_score", "match_iou", "reprompt_every")
+        alone = [each for each in of_detections if getattr(self, each) != getattr(Asked, each)]
+        if self.detections is None and alone:
+            options = ", ".join(f"--{each.replace('_', '-')}" for each in alone)
+            raise ConfigError(f"{options}: without --detections FILE it means nothing; leave it out")
 
     @property
     def clicks(self) -> bool:
@@ -111,14 +114,17 @@ class Given:
         """Return a digest of everything that prompts are read from."""
         asked, content = self._asked, hashlib.sha256()
         content.update(repr((asked.point, asked.negative, asked.box, asked.frame)).encode())
-        masks = [] if asked.masks is None else sorted(Path(asked.masks).rglob("*"))
         named = (asked.prompts, asked.detections, asked.detections_images)
-        files = [*masks, *(Path(each) for each in named if each)]
-        for path in files:
+        files = [(Path(each).name, Path(each)) for each in named if each]
+        if asked.masks is not None:  # their folders may tell video and object
+            files += [
+                (str(each.relative_to(asked.masks)), each) for each in sorted(Path(asked.masks).rglob("*"))
+            ]
+        for name, path in files:
             if path.is_file():
-                content.update(path.name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
-        if asked.prompts and self._prompts is not None:  # masks that the file names, read as run lengths
-            content.update(repr(self._prompts.videos).encode())
+                content.update(name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
+        if self._prompts is not None:  # masks that a file names are no files of their own here
+            content.update(self._prompts.content.encode())
         return content.hexdigest()
 
 

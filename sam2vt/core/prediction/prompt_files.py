@@ -43,7 +43,8 @@ def read_prompts(path: str) -> Prompts:
         video: _read_objects(faults, where, entries, table) for video, (where, entries) in videos.items()
     }
     faults.check()
-    return Prompts(path, {video: partial(fit_objects, path, each) for video, each in objects.items()})
+    fits = {video: partial(fit_objects, path, each) for video, each in objects.items()}
+    return Prompts(path, fits, content=repr(objects))
 
 
 def _prompt_fields(folder: str) -> dict[str, Check]:

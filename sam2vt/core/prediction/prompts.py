@@ -23,6 +23,7 @@ class Prompts:
 
     path: str  # what they come from, for messages
     videos: Mapping[str | None, Fit]  # the key None: of the only video of a source
+    content: str = ""  # of a file: all that it says, with the masks that it names; the same in every process
 
     def check_videos(self, ids: Collection[str]) -> None:
         """Raise DataError for prompts of videos that are not among `ids`, and for ids without prompts."""
