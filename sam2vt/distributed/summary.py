@@ -35,7 +35,7 @@ class RunSummary:
         if self.judged_on_training_videos:
             lines += ["", _ON_TRAINING_VIDEOS]
         if self.prediction:
-            lines += ["", "next: masks on a video, from one click (docs/masks-on-new-videos.md)"]
+            lines += ["", "next: masks on new videos (docs/masks-on-new-videos.md), such as"]
             lines += [f"  {self.prediction}"]
         return "\n".join(lines)
 

@@ -1,38 +1,77 @@
-"""The command that tries a checkpoint on a video: one click on an object, where its mask is thickest."""
+"""The command that tries a checkpoint on a video, with a prompt of a kind that its training has seen."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
+from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 
 import cv2
 import numpy as np
 
 from sam2vt.core.data.masks.loading import iterate_first_masks
+from sam2vt.core.evaluation.jf import ObjectScore
 from sam2vt.core.types import VideoRecord
 
+_MOST_VIDEOS = 100
 
-def suggest_prediction(checkpoint: str, record: VideoRecord) -> str | None:
-    """Return a `sam2vt predict` of the first object of a video, as a user would type it.
 
-    None for a video of a pack, which is no file of its own. Raises DataError for masks that cannot be read.
+def suggest_prediction(
+    checkpoint: str,
+    videos: Sequence[VideoRecord],
+    scores: Sequence[ObjectScore],
+    kinds: Collection[str],
+    dataset: str,
+) -> str | None:
+    """Return a `sam2vt predict` of the object that scored best, as a user would type it.
+
+    It is shown by a click or a box, of the `kinds` of prompts that were trained. Where those are masks alone,
+    the command is of the whole `dataset`, whose first masks are prompts. None for a video that is no file of
+    its own, as of a pack. Raises DataError for masks that cannot be read.
     """
+    best = max(scores, key=lambda each: np.nan_to_num(each.values["J&F"]), default=None)
+    # A table may have a million videos, each of which is read when it is asked for.
+    first = list(islice(videos, _MOST_VIDEOS))
+    record = next((each for each in first if best and each.video_id == best.video_id), first[0])
     source = record.video_path
     if record.frame_paths is not None:
         source = os.path.dirname(record.frame_paths[0])
     if source is None:
         return None
-    frame, _, mask = next(iterate_first_masks(record))
-    x, y = _thickest(mask)
+    masks = list(iterate_first_masks(record))
+    frame, _, mask = next((each for each in masks if best and each[1] == best.object_id), masks[0])
+    how = next((show(mask) for kind, show in _SHOWN.items() if kind in kinds), None)
+    if how is None:
+        return shlex.join([*program(), "predict", checkpoint, dataset])
     # A pattern never means a dataset, whose own masks would be the prompts.
     files = os.path.join(source, "*") if record.frame_paths is not None else source
     at = ["--frame", str(frame)] if frame else []
-    return shlex.join(["sam2vt", "predict", checkpoint, files, "--point", f"{x},{y}", *at])
+    return shlex.join([*program(), "predict", checkpoint, files, *how, *at])
 
 
-def _thickest(mask: np.ndarray) -> tuple[int, int]:
-    """Return (x, y) of the pixel that is furthest from the mask's edge."""
+def program() -> list[str]:
+    """Return the words that start the command line here; `make demo` does not put .venv/bin on the PATH."""
+    if shutil.which("sam2vt"):
+        return ["sam2vt"]
+    beside = os.path.join(os.path.dirname(sys.executable), "sam2vt")
+    return [beside] if os.path.exists(beside) else [sys.executable, "-m", "sam2vt"]
+
+
+def _click(mask: np.ndarray) -> list[str]:
+    """Return the option of a click on the pixel that is furthest from the mask's edge."""
     padded = np.pad(mask, 1).astype(np.uint8)  # the frame's border is an edge, too
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return int(x), int(y)
+    return ["--point", f"{x},{y}"]
+
+
+def _box(mask: np.ndarray) -> list[str]:
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return ["--box", f"{left},{top},{left + width},{top + height}"]
+
+
+# By kind of prompt, the one that is less work to type first.
+_SHOWN: dict[str, Callable[[np.ndarray], list[str]]] = {"point": _click, "box": _box, "bbox": _box}

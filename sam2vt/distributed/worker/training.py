@@ -144,12 +144,17 @@ def _summary(
 ) -> RunSummary:
     rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
     exported, videos = _export(config, storage), trainer.datamodule.val_records  # type: ignore[attr-defined]
+    data = config.valdataset.data_path if config.valdataset.is_given else config.dataset.data_path
     return summarise(
         config,
         storage,
         rows,
         exported=exported,
-        prediction=suggest_prediction(storage.root, videos[0]) if exported and len(videos) else None,
+        prediction=suggest_prediction(
+            storage.root, videos, module.last_scores, config.dataset.prompt_types, data
+        )
+        if exported and len(videos)
+        else None,
         steps=trainer.global_step,
         clips_per_second=clips_per_second(trainer),
         hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,

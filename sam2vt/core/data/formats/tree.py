@@ -49,7 +49,7 @@ def find_tree(path: str) -> tuple[str, str] | None:
     above, name = os.path.split(path)
     if name == FRAMES and os.path.isdir(os.path.join(above, MASKS)):
         return path, os.path.join(above, MASKS)
-    if os.path.basename(above) == FRAMES:
+    if os.path.basename(above) == FRAMES and os.path.isdir(path):  # no file of a video
         return _level(path, os.path.join(os.path.dirname(above), MASKS))
     if _is_tree(path):
         return os.path.join(path, FRAMES), os.path.join(path, MASKS)
@@ -157,7 +157,9 @@ def _recognise_clip(path: str) -> Found | None:
     roots = find_tree(path)
     if roots is None or not has_images(roots[0]):
         return None
-    videos = [(os.path.basename(os.path.dirname(roots[0])), *roots)]
+    above, name = os.path.split(roots[0])
+    # One video of a tree has a name of its own; what is called JPEGImages has that of the folder around it.
+    videos = [(name if name != FRAMES else os.path.basename(above), *roots)]
     why = f"images are in {roots[0]} itself"
     return Found("a single clip", why, partial(read_videos, videos), ("colours",))
 

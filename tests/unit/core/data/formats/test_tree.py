@@ -166,6 +166,12 @@ def test_folder_names_the_clip(tmp_path, frame, mask):
     assert (record.video_id, record.num_frames, record.annotated_frames) == ("my clip", 3, [2])
 
 
+def test_a_video_of_a_tree_that_is_named_alone_keeps_its_name(tree):
+    root = tree({"bear": 2, "dog": 3})
+    (record,) = load_records("auto", root / "JPEGImages" / "dog")
+    assert (record.video_id, record.num_frames, record.annotated_frames) == ("dog", 3, [0, 1, 2])
+
+
 def test_objects_in_subfolders(tmp_path, frame, mask):
     frame(tmp_path / "JPEGImages/0.jpg")
     for object_id in (3, 12):
