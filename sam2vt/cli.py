@@ -88,7 +88,8 @@ def _quiet_on_closed_pipe() -> Iterator[None]:
     """End without a word where the reader of a pipe has seen enough, as in `sam2vt validate data | head`."""
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before the start, by >&-
+            sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

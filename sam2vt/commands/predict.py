@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FORMATS = ("png", "coco", "overlay", "csv")
-# Settings that change masks or files: a resumed call has the same.
+# Settings that change masks or files: a resumed call has the same, but for the formats.
 _COMPARED = (
     *("source", "direction", "formats", "overlaps", "presence", "fill_holes", "min_area", "resize"),
     *("postprocessing", "precision", "image_size", "match_iou", "reprompt_every", "min_score"),
@@ -149,7 +149,7 @@ def _check(options: argparse.Namespace, sources: Sequence[Source], given: Given)
 @contextmanager
 def _folder(options: argparse.Namespace, name: str) -> Iterator[Path]:
     """Yield the folder of this call, a new one unless it is resumed."""
-    from sam2vt.core.storage.disk import new_folder
+    from sam2vt.core.storage.disk import new_folder, unwritable
 
     if options.resume and options.out:
         raise ConfigError("--out and --resume: a resumed call writes into its own folder; leave --out out")
@@ -164,38 +164,44 @@ def _folder(options: argparse.Namespace, name: str) -> Iterator[Path]:
         raise ConfigError(
             f"--out {out}: has something in it; name a new folder, or continue with --resume {out}"
         )
-    try:
-        with new_folder(out, alone=options.out is None) as folder:
-            yield folder
-    except FileExistsError:
-        raise ConfigError(f"--out {out}: is a file; name a folder") from None
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(new_folder(out, alone=options.out is None))
+        except FileExistsError:
+            raise ConfigError(f"--out {out}: is a file; name a folder") from None
+        except OSError as error:
+            raise unwritable(out, error) from None
+        yield folder
 
 
 def _predict(
     options: argparse.Namespace, engine: Engine, sources: Sequence[Source], given: Given, folder: Path
 ) -> None:
     from sam2vt.core.prediction.call import Call
+    from sam2vt.core.prediction.outputs import check_outputs
     from sam2vt.core.prediction.run import Plan, predict
 
     call = Call(folder)
-    call.begin(
-        {
-            "version": 1,
-            "checkpoint": engine.weights.path,
-            "checkpoint_sha256": engine.weights.digest,
-            "prompts_sha256": given.digest(),
-            **{name: getattr(options, name) for name in _COMPARED},
-            "videos": [source.video_id for source in sources],
-        }
-    )
-    with _resumable(folder):
-        videos = predict(Plan(engine, given, options.formats, options.direction), sources, call)
+    request = {
+        "version": 1,
+        "checkpoint": engine.weights.path,
+        "checkpoint_sha256": engine.weights.digest,
+        "prompts_sha256": given.digest(),
+        **{name: getattr(options, name) for name in _COMPARED},
+        "videos": [source.video_id for source in sources],
+    }
+    with call.alone():
+        check_outputs(call.begin(request))  # formats of the call before may fill the same folders
+        with _resumable(folder):
+            videos = predict(Plan(engine, given, options.formats, options.direction), sources, call)
     _report(options, videos, folder)
 
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Say how to continue, whatever ends the block early."""
+    from sam2vt.core.prediction.suggestion import program
+
     before = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: Any) -> None:
@@ -205,15 +211,24 @@ def _resumable(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, end)
         yield
     except BaseException:
-        given = sys.argv[1:]
-        for option in ("--out", "--resume"):
-            if option in given:
-                del given[given.index(option) : given.index(option) + 2]
-        command = shlex.join(["sam2vt", *given, "--resume", str(folder)])
+        command = shlex.join([*program(), *_without_folder(sys.argv[1:]), "--resume", str(folder)])
         print(f"what is tracked is kept; continue with: {command}", file=sys.stderr)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _without_folder(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without --out and --resume, also as --out=FOLDER or shortened."""
+    kept, rest = [], iter(arguments)
+    for each in rest:
+        name, equals, _ = each.partition("=")
+        if len(name) > 3 and any(option.startswith(name) for option in ("--out", "--resume")):
+            if not equals:
+                next(rest, None)
+        else:
+            kept.append(each)
+    return kept
 
 
 def _report(options: argparse.Namespace, videos: Sequence[TrackedVideo], folder: Path) -> None:

@@ -124,6 +124,13 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None
     assert done.stdout.splitlines()[0].startswith("usage: sam2vt train")
 
 
+def test_a_closed_output_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of `sam2vt ... >&-`, or of a service."""
+    monkeypatch.setattr(sys, "stdout", None)
+    cli.main(["sample-data", str(tmp_path / "data"), "--videos", "1", "--frames", "2"])
+    assert (tmp_path / "data" / "Annotations").is_dir()
+
+
 def test_an_unknown_verb_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("tarin") == 2
     assert "tarin: no such verb, did you mean train?" in capsys.readouterr().err

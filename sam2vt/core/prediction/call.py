@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
 _REQUEST, _JOURNALS = "predict.json", "journals"
-_DONE, _MASKS, _STATE = ".json", ".masks.jsonl", ".state"
+_DONE, _MASKS, _STATE, _LOCK = ".json", ".masks.jsonl", ".state", "lock"
+_FORMATS = "formats"  # may differ in a call that is continued: they change no masks
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class _Finished:
     names: tuple[tuple[int, str], ...]
     fps: float
     apart: bool
+    formats: tuple[str, ...] = ()  # that are written
 
 
 class Call:
@@ -42,23 +46,48 @@ class Call:
         self.folder = folder
         self._journals = folder / _JOURNALS
 
-    def begin(self, request: Mapping[str, Any]) -> None:
-        """Note what is asked, or compare it with what was asked here before.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the folder for this process alone. Raises ConfigError where another call is writing there."""
+        path = self._journals / _LOCK
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise unwritable(path, error) from None
+        with file:
+            try:  # the system takes the lock back when the process ends, however it ends
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"{self.folder}: another call of `sam2vt predict` is writing there; wait until it has "
+                    "ended, or name another folder with --out"
+                ) from None
+            except OSError:  # not every network disk can lock
+                pass
+            yield
 
-        Raises ConfigError that names what differs: a resumed call continues the same one.
+    def begin(self, request: Mapping[str, Any]) -> list[str]:
+        """Note what is asked, or compare it with what was asked here before; return all formats of both.
+
+        Raises ConfigError that names what differs: a resumed call continues the same one, and only its
+        formats may be others.
         """
         path, asked = self.folder / _REQUEST, json.loads(json.dumps(request))
-        if not path.exists():
-            self._write(path, json.dumps(asked, indent=1, ensure_ascii=False) + "\n")
-            return
-        before = _read(path)
-        differing = [name for name in {**before, **asked} if before.get(name) != asked.get(name)]
+        before = _read(path) if path.exists() else asked
+        keys = {**before, **asked}.keys() - {_FORMATS}
+        differing = sorted(name for name in keys if before.get(name) != asked.get(name))
         if differing:
-            faults = [f"{name}: was {before.get(name)!r}, is {asked.get(name)!r}" for name in differing]
-            faults.append(
-                "give what it was begun with, or leave --resume out to begin anew in another folder"
+            told = [f"{name}: was {before.get(name)!r}, is {asked.get(name)!r}" for name in differing]
+            text = "give what it was begun with, or leave --resume out to begin anew in another folder"
+            raise ConfigError(
+                "\n  - ".join([f"--resume {self.folder}: that call was another one; {text}", *told]), told
             )
-            raise ConfigError.listing(f"--resume {self.folder} continues another call", faults)
+        formats = list(dict.fromkeys([*before.get(_FORMATS, ()), *asked.get(_FORMATS, ())]))
+        if not path.exists() or formats != before.get(_FORMATS):
+            content = {**asked, **({_FORMATS: formats} if formats else {})}
+            self._write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        return formats
 
     def journal(self, name: str) -> Path:
         """Return the path of a video's journal."""
@@ -87,6 +116,11 @@ class Call:
                 file=str(path),
             ) from None
 
+    def so_far(self, name: str, source: Source, num_frames: int, names: Mapping[int, str]) -> TrackedVideo:
+        """Return a video of which only the first frames are tracked."""
+        about = (name, source.video_id, source.height, source.width, num_frames, (), dict(names))
+        return TrackedVideo(*about, self.journal(name), None)
+
     def finish(
         self, name: str, source: Source, num_frames: int, names: Mapping[int, str], apart: bool
     ) -> TrackedVideo:
@@ -95,37 +129,49 @@ class Call:
         size = source.height, source.width
         about = (name, source.video_id, *size, num_frames, stems, tuple(names.items()))
         done = _Finished(*about, source.fps or 24.0, apart)
-        self._write(self._journals / f"{name}{_DONE}", json.dumps(asdict(done)))
+        self._note(done)
         return self._tracked(done, source.record)
 
-    def forget_state(self, name: str) -> None:
-        """Remove what `save` saved of a video whose outputs are written."""
+    def written(self, name: str, formats: Collection[str]) -> None:
+        """Note the formats that a video is written in; its state is needed no more."""
+        done = self._done(name)
+        assert done is not None
+        self._note(replace(done, formats=tuple(dict.fromkeys([*done.formats, *formats]))))
         (self._journals / f"{name}{_STATE}").unlink(missing_ok=True)
 
-    def is_finished(self, name: str) -> bool:
-        """Return whether a video is tracked and its outputs are written."""
-        return (self._journals / f"{name}{_DONE}").exists() and not (
-            self._journals / f"{name}{_STATE}"
-        ).exists()
+    def is_finished(self, name: str, formats: Collection[str] = ()) -> bool:
+        """Return whether a video is tracked, and written in these formats."""
+        done = self._done(name)
+        return done is not None and set(formats) <= set(done.formats)
 
     def finished(self, name: str, record: VideoRecord | None = None) -> TrackedVideo | None:
         """Return a video whose frames are all tracked, else None; `record` are the source's frames."""
-        path = self._journals / f"{name}{_DONE}"
-        if not path.exists():
-            return None
-        given = _read(path)
-        try:
-            stems, names = tuple(given.pop("stems")), tuple((key, text) for key, text in given.pop("names"))
-            return self._tracked(_Finished(**given, stems=stems, names=names), record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path}: is damaged: {error}; remove it to track this video anew") from None
+        done = self._done(name)
+        return None if done is None else self._tracked(done, record)
 
     def names(self) -> list[str]:
         """Return the names of all videos whose frames are tracked."""
         return sorted(path.name.removesuffix(_DONE) for path in self._journals.glob(f"*{_DONE}"))
 
+    def _note(self, done: _Finished) -> None:
+        self._write(self._journals / f"{done.name}{_DONE}", json.dumps(asdict(done)))
+
+    def _done(self, name: str) -> _Finished | None:
+        path = self._journals / f"{name}{_DONE}"
+        if not path.exists():
+            return None
+        given = _read(path)
+        try:
+            lists = {key: tuple(given[key]) for key in ("stems", _FORMATS)}
+            return _Finished(
+                **{**given, **lists, "names": tuple((key, text) for key, text in given["names"])}
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: is damaged: {error}; remove it to track this video anew") from None
+
     def _tracked(self, done: _Finished, record: VideoRecord | None) -> TrackedVideo:
         fields = {**vars(done), "names": dict(done.names)}
+        del fields[_FORMATS]
         return TrackedVideo(**fields, journal=self.journal(done.name), record=record)
 
     def _write(self, path: Path, text: str) -> None:

@@ -45,7 +45,7 @@ def read_detections(
 
     A list is COCO's results: `images_path` is the COCO JSON of their images; without it `image_id` is a
     frame's index in the only video. An object is our JSON of version 1. Raises DataError of all faults, and
-    where no detection scores as much.
+    where there is no detection, or none scores as much.
     """
     path = os.fspath(path)
     if not 0 <= min_score <= 1:
@@ -68,7 +68,13 @@ def read_detections(
 
 def _scoring(path: str, found: _Found, least: float) -> _Found:
     scores = [each.score for frames in found.values() for frame in frames.values() for each in frame]
-    if scores and max(scores) < least:
+    if not scores:
+        raise DataError(
+            f"{path}: has no detection on any frame, so no object would begin; check what the detector "
+            "wrote, or leave --detections out",
+            file=path,
+        )
+    if max(scores) < least:
         raise DataError(
             f"{path}: none of its {len(scores)} detections scores at least {least:g} (--min-score); the "
             f"highest score is {max(scores):g}: lower --min-score",

@@ -41,7 +41,8 @@ class Following:
         association: Association | None = None,
         on_frame: Any = None,
     ) -> None:
-        """`on_frame` gets each source frame, uint8 RGB [height, width, 3], with its masks.
+        """`on_frame` gets each source frame, uint8 RGB [height, width, 3], with its masks; of a live source
+        that is continued also those before, with None.
 
         Raises ConfigError for a direction that the source does not have.
         """
@@ -115,8 +116,11 @@ class Following:
         assert self._next is not None
         source, whole = self._source, self._on_frame is not None
         size = None if whole else self._engine.size
-        frames = source.frames(self._next, size, self._engine.options.as_stock)
+        frames = source.frames(self._next, size, self._engine.options.as_stock, with_passed=whole)
         for index, frame in ahead(frames, interrupt=source.interrupt):
+            if index < self._next:  # tracked before
+                self._on_frame(frame, None)
+                continue
             for object_id in [key for key, last in self._removals.items() if last == index]:
                 self._session.remove(object_id)
             self._look(index, self._resized(frame))

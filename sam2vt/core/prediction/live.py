@@ -85,7 +85,11 @@ class LiveSource(Source):
         return f"{index:05d}"
 
     def frames(
-        self, start: int = 0, size: tuple[int, int] | None = None, as_stock: bool = False
+        self,
+        start: int = 0,
+        size: tuple[int, int] | None = None,
+        as_stock: bool = False,
+        with_passed: bool = False,
     ) -> Iterator[Frame]:
         """Yield (index, frame) as they come; those of a pipe before `start` are passed over.
 
@@ -101,7 +105,7 @@ class LiveSource(Source):
             )
         coming, self._coming = self._coming, None
         for index, frame in coming:
-            if index >= start:
+            if index >= start or with_passed:
                 yield index, frame if size is None else resize_frame(frame, size, as_stock)
 
     def frame_at(self, index: int) -> np.ndarray:

@@ -70,15 +70,16 @@ def frame_faults(prompt: ObjectPrompt, height: int, width: int, num_frames: int 
     """Yield where a prompt does not fit its video; `num_frames` None: of unknown length."""
     if num_frames is not None and prompt.frame >= num_frames:
         yield f"is not in the video, which has {num_frames} frames; allowed is 0 to {num_frames - 1}"
-    inside = f"allowed is x from 0 to {width}, y from 0 to {height} (pixels of the source, upright)"
+    inside = f"allowed is x from 0 {{}} {width}, y from 0 {{}} {height} (pixels of the source, upright)"
+    for_point, for_box = inside.format("to below", "to below"), inside.format("to", "to")
     for place, (x, y, _) in enumerate(prompt.clicks):
         if not (0 <= x < width and 0 <= y < height):
-            yield f"points[{place}]: ({x:g}, {y:g}) is outside the frame of {width}x{height}; {inside}"
+            yield f"points[{place}]: ({x:g}, {y:g}) is outside the frame of {width}x{height}; {for_point}"
     if prompt.box is not None:
         x0, y0, x1, y1 = prompt.box
         if min(x0, y0) < 0 or x1 > width or y1 > height:
             shown = ", ".join(f"{each:g}" for each in prompt.box)
-            yield f"box: ({shown}) is not within the frame of {width}x{height}; {inside}"
+            yield f"box: ({shown}) is not within the frame of {width}x{height}; {for_box}"
     if prompt.mask is not None and prompt.mask.shape != (height, width):
         own = f"{prompt.mask.shape[1]}x{prompt.mask.shape[0]}"
         yield f"mask: is {own} (width x height), its frame is {width}x{height}; draw it on these"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -51,14 +51,14 @@ def predict(plan: Plan, sources: Sequence[Source], call: Call) -> list[TrackedVi
         name = names[source.video_id]
         where = f"video {number} of {len(sources)}, {source.video_id}"
         with source:
-            if call.is_finished(name):
+            if call.is_finished(name, plan.formats):
                 log.info("%s: is finished already", where)
                 record = None if isinstance(source, FetchedSource) else source.record
                 video = call.finished(name, record)
             else:
                 video = _track(plan, source, name, call, where)
                 write_outputs(plan.formats, video, call.folder)
-                call.forget_state(name)
+                call.written(name, plan.formats)
         assert video is not None
         # The copy of a remote source is gone now.
         videos.append(replace(video, record=None) if isinstance(source, FetchedSource) else video)
@@ -73,13 +73,16 @@ def _track(plan: Plan, source: Source, name: str, call: Call, where: str) -> Tra
         return done
     prompts, association = plan.given(source)
     with ExitStack() as stack:
-        draw = None
+        drawn = None
         if source.is_live and "overlay" in plan.formats:  # its frames come once
             path = overlay_path(call.folder, name)
-            draw = stack.enter_context(OverlayWriter(path, source.fps or 24.0)).add
+            drawn = stack.enter_context(OverlayWriter(path, source.fps or 24.0))
+        draw = None if drawn is None else lambda frame, masks: drawn.add(frame, masks or next(before))
         following = Following(plan.engine, source, prompts, plan.direction, association, draw)
+        before: Iterator[FrameMasks] = iter(())  # of frames that a call before this one has tracked
         if saved is not None:
             following.restore(saved["following"])
+            before = call.so_far(name, source, saved["last"] + 1, following.names).frames()
             log.info("%s: continues behind %d frames", where, saved["frames"])
         journal = stack.enter_context(Journal(call.journal(name), saved["journal"] if saved else 0))
         progress = _Progress(where, source, saved)

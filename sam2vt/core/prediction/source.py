@@ -89,12 +89,16 @@ class Source:
         return self._names[index]
 
     def frames(
-        self, start: int = 0, size: tuple[int, int] | None = None, as_stock: bool = False
+        self,
+        start: int = 0,
+        size: tuple[int, int] | None = None,
+        as_stock: bool = False,
+        with_passed: bool = False,
     ) -> Iterator[Frame]:
         """Yield (index, frame) in order, from frame `start` on, in constant memory.
 
         `size` is (height, width) to resize to while decoding; None keeps the source's. `as_stock` as for
-        `resize_frame`.
+        `resize_frame`. `with_passed` yields also the frames that a live source passes over to reach `start`.
         """
         with self._told():
             usable = self._stored.frames

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sam2vt import cli
+from sam2vt.commands.predict import _without_folder
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks as load_annotation
 from sam2vt.core.prediction.call import load_masks
@@ -101,6 +102,28 @@ def test_a_stopped_call_says_how_it_goes_on(
     assert f"sam2vt predict best.ckpt {clip} --point 20,20 --resume out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["--out o", "--out=o", "--ou o", "--resume o", "--resum=o"])
+def test_the_folder_is_left_out_of_the_command_that_continues(given: str) -> None:
+    command = ["predict", "run", "clip.mp4", "--point", "1,1", "--overlaps", "keep", "--resize", "stock"]
+    assert _without_folder([*command[:5], *given.split(), *command[5:]]) == command
+
+
+def test_objects_beyond_a_format_are_written_in_another(
+    run, exit_code, checkpoint, clip: Path, tmp_path: Path, capsys
+) -> None:
+    """Those of detections are known only when everything is tracked, which is not to be lost."""
+    boxes = [[n % 16 * 4, n // 16 * 3, n % 16 * 4 + 4, n // 16 * 3 + 3] for n in range(255)]
+    frames = [{"frame": NUM_FRAMES - 1, "detections": [{"class": "cup", "box": box} for box in boxes]}]
+    (tmp_path / "d.json").write_text(json.dumps({"version": 1, "frames": frames}))
+    given = [str(checkpoint), str(clip), "--detections", "d.json"]
+    assert exit_code("predict", *given, "--out", "out", "--formats", "davis-zip") == 2
+    assert "davis-zip: video clip, object 255" in capsys.readouterr().err
+    run(clip, "--detections", "d.json", "--resume", "out", "--formats", "png", "csv")
+    assert Image.open(f"out/Annotations/clip/{NUM_FRAMES - 1:05d}.png").mode == "I;16"
+    assert exit_code("predict", *given, "--resume", "out", "--formats", "objects") == 2
+    assert "both fill Annotations" in capsys.readouterr().err
+
+
 def masks_of(folder: Path, name: str = "00000.png", size: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
     folder.mkdir(exist_ok=True)
     mask = np.zeros(size, np.uint8)
@@ -132,6 +155,9 @@ REFUSED = {
     "a mask of no frame": (["--masks", "named"], "99999"),
     "detections that are not there": (["--detections", "no.json"], "no.json"),
     "detections' options alone": (["--point", "1,1", "--reprompt-every", "5"], "--detections"),
+    "an IoU without detections": (["--point", "1,1", "--match-iou", "0.3"], "--match-iou"),
+    "detections of nothing": (["--detections", "none.json"], "no detection on any frame"),
+    "a folder that cannot be": (["--point", "1,1", "--out", "/proc/self/x"], "choose a folder"),
     "backward from detections": (["--detections", "d.json", "--direction", "backward"], "forward"),
     "a format that does not exist": (["--point", "1,1", "--formats", "gif"], "gif"),
     "overlaps in a label image": (["--point", "1,1", "--formats", "png", "--overlaps", "keep"], "objects"),
@@ -163,6 +189,8 @@ def test_a_mistake_is_one_message_and_leaves_nothing(
     (tmp_path / "other.json").write_text(json.dumps(other))
     found = [{"frame": 1, "detections": [{"class": "cup", "box": [5, 5, 40, 40]}]}]
     (tmp_path / "d.json").write_text(json.dumps({"version": 1, "frames": found}))
+    none = {"version": 1, "frames": [{"frame": 1, "detections": []}]}
+    (tmp_path / "none.json").write_text(json.dumps(none))
     masks_of(tmp_path / "m")
     masks_of(tmp_path / "small", size=(8, 8))
     masks_of(tmp_path / "named", "99999.png")

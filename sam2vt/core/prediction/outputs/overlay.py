@@ -95,10 +95,17 @@ def _corner(mask: np.ndarray) -> tuple[int, int]:
 
 def _write(video: TrackedVideo, folder: Path) -> None:
     """Read the frames a second time; a live source's overlay is written while it is tracked."""
+    path = overlay_path(folder, video.name)
     if video.record is None:
-        return
+        if path.exists():
+            return
+        raise DataError(
+            f"{path}: cannot be drawn: the frames of {video.video_id} came once, and are gone; leave out "
+            "overlay",
+            video=video.video_id,
+        )
     frames = iterate_frames(replace(video.record, frame_range=None))
-    with OverlayWriter(overlay_path(folder, video.name), video.fps) as writer:
+    with OverlayWriter(path, video.fps) as writer:
         # Masks first: a source may have more frames than could be tracked.
         for masks, frame in zip(video.frames(), frames):
             writer.add(frame, masks)

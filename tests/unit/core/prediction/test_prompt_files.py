@@ -255,7 +255,10 @@ def test_bad_files(tmp_path, content, parts):
 # (prompts, what the message says) of a video of 10 frames of 16x12.
 BAD_FOR_VIDEO = {
     "frame": (one({**POINT, "frame": 10}), ["frame 10: is not in the video", "10 frames", "0 to 9"]),
-    "x": (one({"frame": 4, "points": [[1, 1], [16, 3]]}), ["frame 4: points[1]: (16, 3)", "x from 0 to 16"]),
+    "x": (
+        one({"frame": 4, "points": [[1, 1], [16, 3]]}),
+        ["frame 4: points[1]: (16, 3)", "x from 0 to below 16"],
+    ),
     "y": (one({"frame": 4, "points": [[1, -0.1]]}), ["points[0]: (1, -0.1) is outside the frame of 16x12"]),
     "box": (one({"frame": 4, "box": [1, 1, 17, 3]}), ["box: (1, 1, 17, 3) is not within", "y from 0 to 12"]),
     "mask": (

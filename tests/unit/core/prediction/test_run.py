@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -184,6 +185,57 @@ def test_a_pipe_is_tracked_as_it_comes(engine: Engine, asked, video, tmp_path: P
     assert (call.folder / "overlay" / f"{tracked.name}.mp4").exists()
 
 
+def test_a_pipe_that_is_continued_has_the_same_overlay(
+    engine: Engine, asked, video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frames come again from the start, with the masks of those that were tracked before."""
+    clip = video(tmp_path / "clip.ts", NUM_FRAMES, container="mpegts")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    append = Journal.append
+
+    def track(call: Call) -> None:
+        Thread(target=lambda: pipe.open("wb").write(clip.read_bytes())).start()
+        prompts = read_prompts(str(write_json(tmp_path / "p.json", PROMPTS)))
+        given = lambda opened: (prompts.for_video(opened.video_id, HEIGHT, WIDTH, None), None)  # noqa: E731
+        run.predict(run.Plan(engine, given, FORMATS), open_sources(str(pipe)), call)
+
+    def stopping(journal: Journal, masks) -> None:
+        append(journal, masks)
+        if masks.frame == 5:
+            raise KeyboardInterrupt
+
+    whole, stopped = Call(tmp_path / "whole"), Call(tmp_path / "stopped")
+    track(whole)
+    monkeypatch.setattr(Journal, "append", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        track(stopped)
+    monkeypatch.setattr(Journal, "append", append)
+    track(stopped)
+    assert contents(stopped.folder) == contents(whole.folder)
+
+
+def test_a_finished_call_is_written_in_other_formats_without_tracking(
+    engine: Engine, asked, video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, call = video(tmp_path / "clip.mp4", NUM_FRAMES), Call(tmp_path / "out")
+    run.predict(run.Plan(engine, asked("prompts"), ["csv"]), open_sources(str(clip)), call)
+    assert call.is_finished("clip", ["csv"])
+    assert not call.is_finished("clip", ["csv", "coco"])
+    monkeypatch.setattr(run, "Following", None)
+    for formats in (["coco", "png"], ["overlay"]):
+        run.predict(run.Plan(engine, asked("prompts"), formats), open_sources(str(clip)), call)
+    assert call.is_finished("clip", FORMATS)
+    whole = Call(tmp_path / "whole")
+    monkeypatch.undo()
+    run.predict(run.Plan(engine, asked("prompts"), FORMATS), open_sources(str(clip)), whole)
+    files = {name for name in contents(whole.folder) if not name.startswith("journals")}
+    assert {name: contents(call.folder)[name] for name in files} == {
+        name: contents(whole.folder)[name] for name in files
+    }
+
+
 def write_json(path: Path, content) -> Path:
     path.write_text(json.dumps(content))
     return path
@@ -192,8 +244,24 @@ def write_json(path: Path, content) -> Path:
 def test_another_call_is_not_continued(tmp_path: Path) -> None:
     Call(tmp_path).begin({"direction": "both", "presence": 0.5})
     Call(tmp_path).begin({"direction": "both", "presence": 0.5})
-    with pytest.raises(ConfigError, match="direction: was 'both', is 'forward'"):
+    with pytest.raises(ConfigError, match="direction: was 'both', is 'forward'") as caught:
         Call(tmp_path).begin({"direction": "forward", "presence": 0.5})
+    assert len(caught.value.faults) == 1
+
+
+def test_formats_may_be_others_and_all_are_told(tmp_path: Path) -> None:
+    assert Call(tmp_path).begin({"presence": 0.5, "formats": ["csv"]}) == ["csv"]
+    assert Call(tmp_path).begin({"presence": 0.5, "formats": ["png", "csv"]}) == ["csv", "png"]
+    assert Call(tmp_path).begin({"presence": 0.5, "formats": ["coco"]}) == ["csv", "png", "coco"]
+    with pytest.raises(ConfigError, match="presence"):
+        Call(tmp_path).begin({"presence": 0.4, "formats": ["csv"]})
+
+
+def test_a_folder_is_of_one_call_at_a_time(tmp_path: Path) -> None:
+    with Call(tmp_path).alone(), pytest.raises(ConfigError, match="another call"), Call(tmp_path).alone():
+        pass
+    with Call(tmp_path).alone():
+        pass
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])

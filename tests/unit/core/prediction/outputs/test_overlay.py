@@ -103,8 +103,15 @@ def test_a_source_that_ended_early(tracked, tmp_path: Path) -> None:
 
 def test_of_a_live_source_nothing_is_written_afterwards(tracked, tmp_path: Path) -> None:
     video, _ = tracked()
-    write_outputs(["overlay"], replace(video, record=None), tmp_path / "out")
+    gone = replace(video, record=None)
+    with pytest.raises(DataError, match="came once"):
+        write_outputs(["overlay"], gone, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    drawn = overlay_path(tmp_path, video.name)  # while it was tracked
+    drawn.parent.mkdir()
+    drawn.write_bytes(b"drawn")
+    write_outputs(["overlay"], gone, tmp_path)
+    assert drawn.read_bytes() == b"drawn"
 
 
 def test_an_encoder_that_refuses_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
