@@ -98,7 +98,8 @@ def _frames_of(
         if frame.shape[:2] != (record.height, record.width):
             raise DataError(
                 f"{where}: frame {index} is {frame.shape[1]}x{frame.shape[0]} (width x height), the video "
-                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size: resize the others, or cut the video there",
+                f"{record.video_id} is {record.width}x{record.height}; all frames must have one size: "
+                "resize the others, or cut the video there",
                 file=_file_of(record, index),
                 frame=index,
             )
