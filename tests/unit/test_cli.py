@@ -127,7 +127,7 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None
 def test_a_closed_output_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of `sam2vt ... >&-`, or of a service."""
     monkeypatch.setattr(sys, "stdout", None)
-    cli.main(["sample-data", str(tmp_path / "data"), "--videos", "1", "--frames", "2"])
+    cli.main(["sample-data", str(tmp_path / "data"), "--videos", "1", "--frames", "4"])
     assert (tmp_path / "data" / "Annotations").is_dir()
 
 

@@ -1,51 +1,9 @@
-"""Masks cleaned by choice: holes filled, small islands removed, objects of low presence emptied."""
+"""Masks cleaned by choice: holes filled, small islands removed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import cv2
 import numpy as np
-
-from sam2vt.core.prediction.types import FrameMasks, ObjectMask
-from sam2vt.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Cleanup:
-    """What is done to masks after tracking; the defaults leave them as they are.
-
-    Raises ConfigError for values that mean nothing.
-    """
-
-    fill_holes: int = 0  # holes of up to so many pixels are filled
-    min_area: int = 0  # islands of fewer pixels are removed
-    presence: float = 0.0  # an object of a lower presence has an empty mask
-
-    def __post_init__(self) -> None:
-        pixels = {"fill_holes": self.fill_holes, "min_area": self.min_area}
-        faults = [
-            f"{name}={value}: allowed are whole numbers of pixels from 0 on, 0 for off"
-            for name, value in pixels.items()
-            if type(value) is not int or value < 0
-        ]
-        if isinstance(self.presence, bool) or not 0 <= self.presence <= 1:
-            faults.append(f"presence={self.presence}: allowed are probabilities from 0 to 1, 0 for off")
-        if faults:
-            raise ConfigError.listing("cleaning masks", faults)
-
-    def apply(self, frame: FrameMasks) -> FrameMasks:
-        """Return the frame with its masks cleaned; ids, names and scores stay."""
-        return replace(frame, objects=tuple(map(self._cleaned, frame.objects)))
-
-    def _cleaned(self, each: ObjectMask) -> ObjectMask:
-        if each.presence < self.presence:
-            return replace(each, mask=np.zeros_like(each.mask))
-        return replace(each, mask=self.clean(each.mask))
-
-    def clean(self, mask: np.ndarray) -> np.ndarray:
-        """Return a mask, bool [height, width], without its small holes and islands."""
-        return clean(mask, self.fill_holes, self.min_area)
 
 
 def clean(mask: np.ndarray, fill_holes: int = 0, min_area: int = 0) -> np.ndarray:

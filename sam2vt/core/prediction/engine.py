@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from sam2vt.core.data.frames.images import resize_mask
 from sam2vt.core.evaluation.video import settle_overlaps
 from sam2vt.core.model.tracking.session import FramePrediction, TrackingSession
-from sam2vt.core.prediction.cleanup import Cleanup
+from sam2vt.core.prediction.cleanup import clean
 from sam2vt.core.prediction.types import Click, FrameMasks, ObjectMask, ObjectPrompt
 from sam2vt.core.prediction.weights import Weights
 from sam2vt.core.types import Prompt
@@ -31,19 +31,24 @@ class MaskOptions:
     resize: str = "area"  # frames as in training, or as SAM 2's predictor resizes them
     overlaps: str = "resolve"  # a pixel belongs to the object of the largest logit, or to several
     presence: float = 0.5  # an object of no higher presence is absent
-    fill_holes: int = 0  # pixels, as `Cleanup` has it
-    min_area: int = 0  # pixels
+    fill_holes: int = 0  # holes of up to so many pixels are filled
+    min_area: int = 0  # islands of fewer pixels are removed
 
     def __post_init__(self) -> None:
-        for name, allowed in (("resize", RESIZES), ("overlaps", OVERLAPS)):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name}={getattr(self, name)}: allowed are {', '.join(allowed)}")
-        _ = self.cleanup  # checks the numbers
-
-    @property
-    def cleanup(self) -> Cleanup:
-        """What is done to masks afterwards."""
-        return Cleanup(self.fill_holes, self.min_area, self.presence)
+        faults = [
+            f"{name}={getattr(self, name)}: allowed are {', '.join(allowed)}"
+            for name, allowed in (("resize", RESIZES), ("overlaps", OVERLAPS))
+            if getattr(self, name) not in allowed
+        ]
+        faults += [
+            f"{name}={value}: allowed are whole numbers of pixels from 0 on, 0 for off"
+            for name, value in (("fill_holes", self.fill_holes), ("min_area", self.min_area))
+            if type(value) is not int or value < 0
+        ]
+        if isinstance(self.presence, bool) or not 0 <= self.presence <= 1:
+            faults.append(f"presence={self.presence}: allowed are probabilities from 0 to 1")
+        if faults:
+            raise ConfigError.listing("how masks are made", faults)
 
     @property
     def as_stock(self) -> bool:
@@ -106,13 +111,13 @@ class Engine:
 
     def _separated(self, logits: Tensor, size: tuple[int, int]) -> list[np.ndarray]:
         """Return bool [height, width] per object, cleaned; without overlaps where those are resolved."""
-        cleanup = replace(self.options.cleanup, presence=0.0)
+        sizes = self.options.fill_holes, self.options.min_area
         if self.options.overlaps == "keep":
-            return [cleanup.clean(_resized(each, size)) for each in logits]
+            return [clean(_resized(each, size), *sizes) for each in logits]
         owner = settle_overlaps(logits, size)
         masks = []
         for place in range(len(logits)):
-            mask = cleanup.clean(owner == place)
+            mask = clean(owner == place, *sizes)
             # A hole that is filled may be where another object is.
             masks.append(mask & ((owner == place) | (owner < 0)))
             owner[masks[-1]] = place

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sam2vt.core.prediction.cleanup import Cleanup, clean
-from sam2vt.core.prediction.types import FrameMasks, ObjectMask
-from sam2vt.errors import ConfigError
+from sam2vt.core.prediction.cleanup import clean
 
 
 def drawn(*rows: str) -> np.ndarray:
@@ -66,34 +64,3 @@ def test_random_masks_as_another_library_cleans_them(seed: int) -> None:
     np.testing.assert_array_equal(clean(mask, most, least), expected)
     sliced = np.asfortranarray(mask)[::1]
     np.testing.assert_array_equal(clean(sliced, most, least), expected)
-
-
-def test_an_object_of_low_presence_has_an_empty_mask() -> None:
-    mask = drawn("###", "#.#", "###")
-    objects = tuple(ObjectMask(i, f"name {i}", mask, presence, 0.5) for i, presence in ((1, 0.49), (2, 0.5)))
-    frame = FrameMasks(7, 3, 3, objects)
-    found = Cleanup(fill_holes=1, presence=0.5).apply(frame)
-    assert [(each.object_id, each.name, each.presence, each.iou) for each in found.objects] == [
-        (1, "name 1", 0.49, 0.5),
-        (2, "name 2", 0.5, 0.5),
-    ]
-    assert not found.masks[1].any()
-    assert found.masks[2].all()
-    assert (found.frame, found.height, found.width) == (7, 3, 3)
-    assert Cleanup().apply(frame).masks[1] is mask
-
-
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ({"fill_holes": -1}, "fill_holes=-1: allowed are whole numbers"),
-        ({"min_area": 2.5}, "min_area=2.5: allowed are whole numbers"),
-        ({"min_area": True}, "min_area=True"),
-        ({"presence": 1.5}, "presence=1.5: allowed are probabilities"),
-        ({"presence": float("nan")}, "presence=nan"),
-        ({"fill_holes": -1, "presence": -0.1}, "2 faults"),
-    ],
-)
-def test_values_that_mean_nothing(fields: dict[str, float], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
-        Cleanup(**fields)
