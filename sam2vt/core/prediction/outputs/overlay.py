@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -64,10 +65,10 @@ class OverlayWriter:
         for each in masks.objects:
             self._places.setdefault(each.object_id, len(self._places))
         visible = [each for each in masks.objects if each.mask.any()]
+        words = label_texts(masks)
         drawn = draw_masks(frame, {each.object_id: each.mask for each in visible}, self._places)
         texts = (
-            (each.name or str(each.object_id), self._places[each.object_id], _corner(each.mask))
-            for each in visible
+            (words[each.object_id], self._places[each.object_id], _corner(each.mask)) for each in visible
         )
         return draw_labels(drawn, texts)
 
@@ -86,6 +87,17 @@ class OverlayWriter:
     def __exit__(self, *error: Any) -> None:
         with self._told():
             self._stack.__exit__(*error)
+
+
+def label_texts(masks: FrameMasks) -> dict[int, str]:
+    """Return object id -> its name; its id where it has none, and both where several objects share a name."""
+    counts = Counter(each.name for each in masks.objects)
+    return {
+        each.object_id: each.name
+        if counts[each.name] == 1 and each.name
+        else f"{each.name} {each.object_id}".strip()
+        for each in masks.objects
+    }
 
 
 def _corner(mask: np.ndarray) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pytest
 
 from sam2vt.core.evaluation.drawing import COLOURS
 from sam2vt.core.prediction.outputs import write_outputs
-from sam2vt.core.prediction.outputs.overlay import OverlayWriter, overlay_path
+from sam2vt.core.prediction.outputs.overlay import OverlayWriter, label_texts, overlay_path
 from sam2vt.core.prediction.types import FrameMasks, ObjectMask
 from sam2vt.errors import DataError
 
@@ -65,6 +65,13 @@ def test_masks_and_labels_are_where_the_objects_are(tmp_path: Path) -> None:
     # The label ends where the object's box begins, and is drawn in its colour.
     label = frames[1][108:120, 222:230]
     assert np.abs(np.median(label.reshape(-1, 3), axis=0) - COLOURS[1]).max() < 40
+
+
+def test_objects_of_one_name_are_told_apart() -> None:
+    named = ((1, "cup"), (2, ""), (3, "cup"), (4, "hand"), (5, ""))
+    mask = np.ones((2, 2), bool)
+    frame = FrameMasks(0, 2, 2, tuple(ObjectMask(key, name, mask, 1, 1) for key, name in named))
+    assert label_texts(frame) == {1: "cup 1", 2: "2", 3: "cup 3", 4: "hand", 5: "5"}
 
 
 @pytest.mark.parametrize("fps", [float("nan"), 0.0, 1e9, 29.97])
