@@ -178,6 +178,8 @@ def test_strides_within_the_video(num_frames, least, most, expected):
     rng = np.random.default_rng(0)
     given = spec(frame_stride=least, max_frame_stride=most)
     assert {_draw_stride(num_frames, given, rng) for _ in range(40)} == expected
+    two = replace(spec(frame_stride=1, max_frame_stride=9), clip_length=2)
+    assert {_draw_stride(4, two, rng) for _ in range(40)} == {1, 2, 3}
     alone = replace(given, clip_length=1)
     assert _draw_stride(3, alone, rng) in range(least, (most or least) + 1)
 
@@ -244,6 +246,7 @@ def test_a_clip_longer_than_its_video(make_video):
     assert content.masks[0, 0, :, :32].all()
     assert not content.masks[0, 0, :, 32:].any()
     assert content.valid_masks.tolist() == [[True], [False], [True], [False], [False]]
+    assert content.valid_masks.dtype == content.masks.dtype == bool
     assert content.features is None
 
 
