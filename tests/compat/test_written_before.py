@@ -265,7 +265,7 @@ def bad_clip(line: str) -> dict[str, Any]:
 def test_a_run_goes_on_from_within_an_epoch(here: Path) -> None:
     config = config_of_run()
     config.resume = "run/checkpoints/step_00000004.ckpt"
-    config.trainer.enable_checkpointing = False
+    config.trainer.enable_checkpointing, config.trainer.checkpoint_every_n_steps = False, None
     assert_goes_on(config, GOLDEN["run"]["step_00000004.ckpt"])
 
 
@@ -310,7 +310,7 @@ def test_a_run_on_ray_goes_on_without(here: Path) -> None:
     config = config_of_run()
     config.model.config_path = f"{HERE}/network.yaml"
     config.resume = str(path)
-    config.trainer.enable_checkpointing = False
+    config.trainer.enable_checkpointing, config.trainer.checkpoint_every_n_steps = False, None
     assert_goes_on(config, GOLDEN["ray_run"][path.name])
 
 
