@@ -1,6 +1,6 @@
 """Run the benchmarks of one idle machine without Ray, and write a record for each: `make bench`.
 
-The benchmarks of single ideas (`ALONE`) run only when named. Those of Ray, of learning and of settings
+Those of single ideas and long ones (`ALONE`) run only when named. Those of Ray, of learning and of settings
 need data or take longer, and are commands of their own.
 
     python benchmarks/all.py [--only loss step]
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from machine import slug
 
-ALONE = ("ideas", "encoder")
+ALONE = ("ideas", "encoder", "predict")
 FOLDER = Path(__file__).resolve().parent
 ARGUMENTS = {
     "step": [],
@@ -34,6 +34,7 @@ ARGUMENTS = {
     "decode": ["--clips", "4"],
     "augment": [],
     "validate": [],
+    "predict": [],  # which takes two hours
 }
 
 

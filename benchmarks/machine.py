@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import platform
 import re
@@ -70,6 +71,19 @@ def versions() -> str:
     """Return the versions of torch, of Ray where it is installed, and of Python."""
     found = {name: version(name.lower()) for name in ("torch", "Ray") if find_spec(name.lower())}
     return ", ".join([*(" ".join(each) for each in found.items()), f"Python {platform.python_version()}"])
+
+
+def begin_peak() -> float:
+    """Let this process's highest resident size count from here on; return the size in MB."""
+    ctypes.CDLL(None).malloc_trim(0)  # glibc may hold what was freed before
+    Path("/proc/self/clear_refs").write_text("5")
+    return status_megabytes("VmRSS")
+
+
+def status_megabytes(name: str) -> float:
+    """Return an entry of this process's /proc/self/status: VmRSS the resident size, VmHWM the highest."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def spread(values: Sequence[float]) -> str:

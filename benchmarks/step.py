@@ -10,7 +10,6 @@ Operations are those that PyTorch dispatches.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import logging
 import multiprocessing
@@ -20,11 +19,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
-from machine import argument_parser, in_short, machine, versions, write_record
+from machine import argument_parser, begin_peak, in_short, machine, status_megabytes, versions, write_record
 from reference import reference_batch, reference_loss, reference_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -235,17 +233,10 @@ def added_megabytes(case: Case, side: str, device: str, bf16: bool) -> float:
         step()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    ctypes.CDLL(None).malloc_trim(0)  # glibc may hold what building the models freed
-    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size counts from here on
-    before = status_megabytes("VmRSS")
+    before = begin_peak()
     step()
     step()
     return status_megabytes("VmHWM") - before
-
-
-def status_megabytes(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def compare(case: Case, options: argparse.Namespace) -> dict[str, Any]:
