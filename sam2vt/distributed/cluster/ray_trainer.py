@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
@@ -32,6 +34,10 @@ class RunTrainer(TorchTrainer):
             arguments["scaling_policy"] = PatientScaling(scaling)
         return super()._initialize_and_run_controller(**arguments)  # type: ignore[misc]
 
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        return [OwnCleaner() if isinstance(c, PlacementGroupCleanerCallback) else c for c in callbacks]
+
 
 class PatientScaling(ElasticScalingPolicy):
     """Does not shrink a run before its workers know of a drain, at which they save."""
@@ -46,6 +52,25 @@ class PatientScaling(ElasticScalingPolicy):
         if is_drained and isinstance(decision, ResizeDecision):
             return NoopDecision()
         return decision
+
+
+class OwnCleaner(PlacementGroupCleanerCallback):
+    """Tells the process that frees the resources of a dead run which cluster it is in.
+
+    Ray's would ask the Ray that was started last on this machine whether the run is alive: another one does
+    not know of it, and the run lost its workers.
+    """
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Run in the controller's process, before it starts workers."""
+        super().after_controller_start(train_run_context)
+        cleaner: Any = self._cleaner
+        if cleaner is not None:
+            cleaner.__ray_call__.remote(_know_cluster, ray.get_runtime_context().gcs_address)
+
+
+def _know_cluster(_: object, address: str) -> None:
+    os.environ["RAY_ADDRESS"] = address
 
 
 class AnnounceController(ControllerCallback):
