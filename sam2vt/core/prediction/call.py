@@ -103,13 +103,13 @@ class Call:
             cause = error if isinstance(error, OSError) else OSError(28, "the disk refuses it")
             raise unwritable(path, cause) from None
 
-    def saved(self, name: str) -> dict[str, Any] | None:
-        """Return where a video stands; None where nothing was saved."""
+    def saved(self, name: str, device: str = "cpu") -> dict[str, Any] | None:
+        """Return where a video stands, on this device, wherever it was saved; None where nothing was."""
         path = self._journals / f"{name}{_STATE}"
         if not path.exists():
             return None
         try:
-            return torch.load(path, weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
         except Exception as error:  # whatever a damaged file makes of it
             raise DataError(
                 f"{path}: the saved state cannot be read: {error}; remove it to track this video anew",

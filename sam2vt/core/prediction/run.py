@@ -68,7 +68,7 @@ def predict(plan: Plan, sources: Sequence[Source], call: Call) -> list[TrackedVi
 
 def _track(plan: Plan, source: Source, name: str, call: Call, where: str) -> TrackedVideo:
     """Return the video with all its frames tracked; its journal and state are in the call's folder."""
-    done, saved = call.finished(name, source.record), call.saved(name)
+    done, saved = call.finished(name, source.record), call.saved(name, plan.engine.model.device)
     if done is not None:  # stopped while its outputs were written
         return done
     prompts, association = plan.given(source)

@@ -264,6 +264,30 @@ def test_a_folder_is_of_one_call_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_state_of_a_gpu_is_continued_on_a_cpu(
+    engine: Engine, asked, video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other way round: it is loaded to the device that tracks now."""
+    clip, call = video(tmp_path / "clip.mp4", NUM_FRAMES), Call(tmp_path / "out")
+    monkeypatch.setattr(run, "SAVE_EVERY", 0.0)
+    save = Call.save
+
+    def stopping(call: Call, name: str, state) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+            save(call, name, state)
+        raise KeyboardInterrupt
+
+    plan = run.Plan(engine, asked("prompts"), ["csv"])
+    monkeypatch.setattr(Call, "save", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run.predict(plan, open_sources(str(clip)), call)
+    assert call.saved("clip", "meta")["following"]["session"]["cohorts"][0]["bank"][0][0][1].is_meta
+    monkeypatch.undo()
+    run.predict(plan, open_sources(str(clip)), call)
+    assert call.is_finished("clip")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
 def test_a_damaged_state_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "journals").mkdir()
