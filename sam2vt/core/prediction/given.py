@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sam2vt.core.prediction.association import Association
 from sam2vt.core.prediction.detection_files import read_detections
 from sam2vt.core.prediction.detections import Detections
@@ -67,7 +69,8 @@ class Given:
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
         """Read the files. Raises ConfigError where nothing shows a video's objects, DataError for files."""
-        self._asked = asked
+        self._asked, self._sources = asked, sources
+        self._first: dict[str, str] = {}  # video id -> digest of the masks that its dataset shows it by
         ids = [source.video_id for source in sources]
         self._prompts = self._read(sources)
         if self._prompts is not None:
@@ -104,6 +107,7 @@ class Given:
         elif self._detections is None:
             assert source.record is not None
             prompts = first_masks(source.record)
+            self._first[source.video_id] = _digest(prompts)
         if self._detections is None:
             return prompts, None
         taken = {each.object_id for each in prompts.prompts}
@@ -125,7 +129,20 @@ class Given:
                 content.update(name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
         if self._prompts is not None:  # masks that a file names are no files of their own here
             content.update(self._prompts.content.encode())
+        elif self._detections is None:
+            for source in self._sources:
+                if source.video_id not in self._first:  # they may be read only once
+                    self(source)
+                content.update(f"{source.video_id}\0{self._first[source.video_id]}".encode())
         return content.hexdigest()
+
+
+def _digest(prompts: VideoPrompts) -> str:
+    content = hashlib.sha256(repr(prompts.names).encode())
+    for each in prompts.prompts:
+        assert each.mask is not None
+        content.update(f"{each.object_id} {each.frame}".encode() + np.packbits(each.mask).tobytes())
+    return content.hexdigest()
 
 
 def _stems(source: Source) -> list[str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,19 @@ def test_the_digest_is_of_all_that_is_read(
               (("prompts", "p.json"), ("masks", "masks"))}  # fmt: skip
     asked = change(tmp_path)
     assert digest(clip, **asked) != before[next(iter(asked))]
+
+
+def test_the_digest_is_of_the_first_masks_of_a_dataset(clip: Path, tmp_path: Path) -> None:
+    """Those that are never prompts count for nothing."""
+    shutil.copytree(clip, tmp_path / "data" / "JPEGImages" / "clip")
+    folder = tmp_path / "data" / "Annotations" / "clip"
+    mask_image(folder / "00000.png")
+    mask_image(folder / "00001.png")
+    before = digest(tmp_path / "data")
+    mask_image(folder / "00001.png", left=6)
+    assert digest(tmp_path / "data") == before
+    mask_image(folder / "00000.png", left=6)
+    assert digest(tmp_path / "data") != before
 
 
 @pytest.mark.parametrize(
