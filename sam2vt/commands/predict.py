@@ -29,7 +29,7 @@ _FORMATS = ("png", "coco", "overlay", "csv")
 # Settings that change masks or files: a resumed call has the same, but for the formats.
 _COMPARED = (
     *("source", "direction", "formats", "overlaps", "presence", "fill_holes", "min_area", "resize"),
-    *("postprocessing", "precision", "image_size", "match_iou", "reprompt_every", "min_score"),
+    *("postprocessing", "precision", "image_size", "match_iou", "reprompt_every", "end_after", "min_score"),
 )
 
 
@@ -62,6 +62,8 @@ def _add_prompts(group: Any) -> None:
     group.add_argument("--match-iou", type=float, default=0.5, help="of a detection and the object it shows")
     every = "frames after which a detection prompts its object anew; 0: never (default: %(default)s)"
     group.add_argument("--reprompt-every", type=count, default=0, help=every)
+    after = "frames of absence after which a detected object ends; 0: never (default: %(default)s)"
+    group.add_argument("--end-after", type=count, default=0, help=after)
 
 
 def _add_masks(group: Any) -> None:

@@ -22,6 +22,8 @@ class Association:
     for one that is a box.
     One that matches none begins an object, with the next free id and its class as name. One that matches
     prompts its object anew, where that was last prompted `reprompt_every` frames ago (0: never).
+    An object that a detection began ends when it was absent for `end_after` frames (0: never): without a
+    mask, or unmatched since the latest frame with detections.
     """
 
     def __init__(
@@ -30,19 +32,21 @@ class Association:
         match_iou: float = 0.5,
         reprompt_every: int = 0,
         taken: Collection[int] = (),
+        end_after: int = 0,
     ) -> None:
         """`taken` are ids that other prompts of the video use. Raises ConfigError for a wrong number."""
         if not 0 < match_iou <= 1:
             raise ConfigError(f"--match-iou: is {match_iou}; allowed is a number above 0, up to 1")
-        if reprompt_every < 0:
-            raise ConfigError(
-                f"--reprompt-every: is {reprompt_every}; allowed is a number of frames, 0: never"
-            )
+        for option, value in (("--reprompt-every", reprompt_every), ("--end-after", end_after)):
+            if value < 0:
+                raise ConfigError(f"{option}: is {value}; allowed is a number of frames, 0: never")
         self.detections = detections
-        self.match_iou, self.reprompt_every = match_iou, reprompt_every
+        self.match_iou, self.reprompt_every, self.end_after = match_iou, reprompt_every, end_after
         self._next_id = max(taken, default=0) + 1
         self._names: dict[int, str] = {}
         self._prompted: dict[int, int] = {}  # object id -> the frame on which a detection last prompted it
+        self._seen: dict[int, int] = {}  # object that a detection began -> the last frame that had it
+        self._unmatched: set[int] = set()  # of these, on the latest frame with detections
 
     def at(self, frame: int, masks: FrameMasks | None) -> tuple[list[ObjectPrompt], dict[int, str]]:
         """Return the prompts of a frame, and the names of the objects that begin there.
@@ -52,18 +56,21 @@ class Association:
         detections = self.detections.get(frame, ())
         tracked = masks.objects if masks is not None else ()
         self._next_id = max([self._next_id, *(each.object_id + 1 for each in tracked)])
+        self._unmatched = set(self._seen)
         if not detections:
             return [], {}
         # An object that is absent has no place at which it could match.
         tracks = {each.object_id: encode_mask(each.mask) for each in tracked if each.mask.any()}
         names = {each.object_id: self._names.get(each.object_id, each.name) for each in tracked}
         matches = self._match(detections, tracks, names)
+        self._unmatched -= set(matches.values())
         prompts, started = [], {}
         for place, detection in enumerate(detections):
             object_id = matches.get(place)
             if object_id is None:
                 object_id, self._next_id = self._next_id, self._next_id + 1
                 started[object_id] = self._names[object_id] = detection.name
+                self._seen[object_id] = frame
             elif not self._is_due(object_id, frame):
                 continue
             self._prompted[object_id] = frame
@@ -74,6 +81,15 @@ class Association:
             )
         return sorted(prompts, key=lambda each: each.object_id), started
 
+    def ended(self, masks: FrameMasks) -> list[int]:
+        """Return the objects that end with a frame, by its final masks; their ids are never used again."""
+        there = {each.object_id for each in masks.objects if each.mask.any()} - self._unmatched
+        self._seen |= dict.fromkeys(there & self._seen.keys(), masks.frame)
+        over = [key for key, seen in self._seen.items() if 0 < self.end_after <= masks.frame - seen]
+        for key in over:
+            del self._seen[key], self._names[key], self._prompted[key]
+        return over
+
     def state(self) -> dict[str, Any]:
         """Return what `restore` takes, of numbers, texts and lists alone, as JSON holds them."""
         names = sorted(self._names.items())
@@ -81,6 +97,8 @@ class Association:
             "next_id": self._next_id,
             "names": [[key, name] for key, name in names],
             "prompted": [[key, frame] for key, frame in sorted(self._prompted.items())],
+            "seen": [[key, frame] for key, frame in sorted(self._seen.items())],
+            "unmatched": sorted(self._unmatched),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -88,6 +106,7 @@ class Association:
         self._next_id = state["next_id"]
         self._names = dict(map(tuple, state["names"]))
         self._prompted = dict(map(tuple, state["prompted"]))
+        self._seen, self._unmatched = dict(map(tuple, state["seen"])), set(state["unmatched"])
 
     def _is_due(self, object_id: int, frame: int) -> bool:
         # Backwards frames count down. An object that the user prompted is due at its first match.

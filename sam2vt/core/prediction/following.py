@@ -179,6 +179,8 @@ class Following:
                 if each.object_id in masks.masks:
                     prompt = self._prompts([each])[each.object_id]
                     masks = self._masks(self._session.mend(each.object_id, prompt), index)
+        for object_id in self._association.ended(masks) if self._association is not None else ():
+            self._session.remove(object_id)
         return masks
 
     def _prompts(self, prompts: list[ObjectPrompt]) -> dict[int, Prompt]:

@@ -40,6 +40,7 @@ class Asked:
     min_score: float = 0.0
     match_iou: float = 0.5
     reprompt_every: int = 0
+    end_after: int = 0
 
     def __post_init__(self) -> None:
         kinds = {
@@ -52,7 +53,7 @@ class Asked:
             raise ConfigError(f"{', '.join(named)}: give prompts in one way; allowed are {WAYS}")
         if self.frame and not self.clicks:
             raise ConfigError("--frame: is of --point, --negative and --box, and none of them is given")
-        of_detections = ("detections_images", "min_score", "match_iou", "reprompt_every")
+        of_detections = ("detections_images", "min_score", "match_iou", "reprompt_every", "end_after")
         alone = [each for each in of_detections if getattr(self, each) != getattr(Asked, each)]
         if self.detections is None and alone:
             options = ", ".join(f"--{each.replace('_', '-')}" for each in alone)
@@ -111,8 +112,8 @@ class Given:
         if self._detections is None:
             return prompts, None
         taken = {each.object_id for each in prompts.prompts}
-        found = self._detections.for_video(*where)
-        return prompts, Association(found, self._asked.match_iou, self._asked.reprompt_every, taken)
+        found, asked = self._detections.for_video(*where), self._asked
+        return prompts, Association(found, asked.match_iou, asked.reprompt_every, taken, asked.end_after)
 
     def digest(self) -> str:
         """Return a digest of everything that prompts are read from."""

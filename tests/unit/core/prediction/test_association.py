@@ -124,16 +124,58 @@ def test_state_continues_the_same():
     detections = {frame: [boxed(0), boxed(20 + frame % 2)] for frame in range(0, 12, 2)}
 
     def run(association, frames):
-        return [association.at(n, tracked(n, c1=0, c2=20) if n else None) for n in frames]
+        shown = [tracked(n, c1=0, c2=20 if n < 4 else None) for n in frames]
+        return [(association.at(n.frame, n if n.frame else None), association.ended(n)) for n in shown]
 
-    whole = Association(detections, reprompt_every=4)
+    options = {"reprompt_every": 4, "end_after": 3}
+    whole = Association(detections, **options)
     expected = run(whole, range(12))
-    first = Association(detections, reprompt_every=4)
+    first = Association(detections, **options)
     start = run(first, range(5))
-    second = Association(detections, reprompt_every=4)
+    second = Association(detections, **options)
     second.restore(json.loads(json.dumps(first.state())))
     assert start + run(second, range(5, 12)) == expected
     assert second.state() == whole.state()
+
+
+def lasts(detections, masks, **options):
+    """Return the frame on which object 1, which begins on frame 0, ends."""
+    association = Association({0: [boxed(0)], **detections}, **options)
+    for frame, x in enumerate(masks):
+        shown = tracked(frame, c1=x)
+        if frame in association.detections:
+            association.at(frame, shown if frame else None)
+        if association.ended(shown):
+            return frame
+    return None
+
+
+def test_an_absent_object_ends():
+    assert lasts({}, [0, None, None, None, 0], end_after=3) == 3
+    assert lasts({}, [0, None, None, 0, None, None, 0], end_after=3) is None, "it came back"
+    assert lasts({}, [None, None, None, 0], end_after=2) == 2, "it counts from the frame on which it began"
+    assert lasts({}, [0] + [None] * 50) is None, "off by default"
+
+
+def test_an_object_that_the_detector_sees_no_longer_ends():
+    """Between two runs of the detector the latest one counts, and an empty list is one."""
+    assert lasts({2: [], 4: []}, [0] * 9, end_after=4) == 5
+    assert lasts({2: [], 4: [boxed(0)]}, [0] * 9, end_after=4) is None
+    assert lasts({2: [boxed(0, "hand")]}, [0] * 9, end_after=4) == 5, "a hand is no cup"
+
+
+def test_ids_of_ended_objects_are_not_used_again():
+    association = Association({0: [boxed(0)], 2: [boxed(0)]}, end_after=1)
+    association.at(0, None)
+    assert [association.ended(tracked(n, c1=x)) for n, x in enumerate((0, None))] == [[], [1]]
+    prompts, names = association.at(2, tracked(2))
+    assert (ids(prompts), names) == ([2], {2: "cup"})
+
+
+def test_objects_that_the_user_shows_do_not_end():
+    association = Association({0: [boxed(30)]}, taken=[1], end_after=1)
+    association.at(0, tracked(0, c1=0))
+    assert association.ended(tracked(1, c1=None, c2=None)) == [2]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +185,7 @@ def test_state_continues_the_same():
         ({"match_iou": 1.5}, "--match-iou: is 1.5; allowed is a number above 0, up to 1"),
         ({"match_iou": float("nan")}, "--match-iou: is nan"),
         ({"reprompt_every": -1}, "--reprompt-every: is -1; .*0: never"),
+        ({"end_after": -1}, "--end-after: is -1; .*0: never"),
     ],
 )
 def test_numbers_that_are_not_allowed(fields, message):

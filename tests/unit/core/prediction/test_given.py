@@ -96,7 +96,13 @@ def test_the_digest_is_of_the_first_masks_of_a_dataset(clip: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("match_iou", 0.3), ("min_score", 0.1), ("reprompt_every", 5), ("detections_images", "i.json")],
+    [
+        ("match_iou", 0.3),
+        ("min_score", 0.1),
+        ("reprompt_every", 5),
+        ("end_after", 5),
+        ("detections_images", "i"),
+    ],
 )
 def test_what_is_of_detections_is_refused_without_them(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^--{name.replace('_', '-')}: without --detections FILE"):

@@ -66,7 +66,7 @@ def asked(tmp_path: Path) -> Callable[[str], run.Given]:
             prompts = read_prompts(str(path))
             return lambda source: (prompts.for_video(source.video_id, HEIGHT, WIDTH, NUM_FRAMES), None)
         found = read_detections(str(path), ["clip"]).for_video("clip", HEIGHT, WIDTH, NUM_FRAMES)
-        return lambda source: (VideoPrompts(()), Association(found, match_iou=0.1, reprompt_every=2))
+        return lambda source: (VideoPrompts(()), Association(found, 0.1, reprompt_every=2, end_after=2))
 
     return give
 
