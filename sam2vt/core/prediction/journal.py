@@ -177,8 +177,16 @@ class TrackedVideo:
     @cached_property
     def object_ids(self) -> tuple[int, ...]:
         """Return the ids of all objects that have a name or an entry, ascending."""
-        found = {each.object_id for _, entries in self.entries() for each in entries}
-        return tuple(sorted(found | set(self.names)))
+        return tuple(sorted(self.first_frames.keys() | self.names.keys()))
+
+    @cached_property
+    def first_frames(self) -> dict[int, int]:
+        """Return the id of each object that has an entry -> the frame of its first one."""
+        found: dict[int, int] = {}
+        for frame, entries in self.entries():
+            for each in entries:
+                found.setdefault(each.object_id, frame)
+        return found
 
     def _find_lines(self) -> dict[int, list[tuple[int, int]]]:
         """Return frame -> number and offset of each of its lines.

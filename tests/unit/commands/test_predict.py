@@ -116,8 +116,13 @@ def test_objects_beyond_a_format_are_written_in_another(
     frames = [{"frame": NUM_FRAMES - 1, "detections": [{"class": "cup", "box": box} for box in boxes]}]
     (tmp_path / "d.json").write_text(json.dumps({"version": 1, "frames": frames}))
     given = [str(checkpoint), str(clip), "--detections", "d.json"]
-    assert exit_code("predict", *given, "--out", "out", "--formats", "davis-zip") == 2
-    assert "davis-zip: video clip, object 255" in capsys.readouterr().err
+    assert exit_code("predict", *given, "--out", "out", "--formats", "overlay", "davis-zip") == 2
+    shown = capsys.readouterr().err
+    assert "davis-zip: video clip, object 255, which begins on frame 3: " in shown
+    assert "from 1 to 254; ask for objects or coco (--formats)" in shown
+    assert "--resume out" in shown
+    assert Path("out/overlay/clip.mp4").is_file()
+    assert list(load_masks("out")) == ["clip"]
     run(clip, "--detections", "d.json", "--resume", "out", "--formats", "png", "csv")
     assert Image.open(f"out/Annotations/clip/{NUM_FRAMES - 1:05d}.png").mode == "I;16"
     assert exit_code("predict", *given, "--resume", "out", "--formats", "objects") == 2

@@ -55,7 +55,8 @@ def check_outputs(formats: Sequence[str], plans: Iterable[Plan] = ()) -> None:
 def write_outputs(formats: Sequence[str], video: TrackedVideo, folder: Path) -> None:
     """Write what the formats have of one finished video. Raises DataError naming format and video."""
     for name in formats:
-        refusal = OUTPUTS[name].refusal(Plan(video.video_id, video.object_ids))
+        plan = Plan(video.video_id, video.object_ids, first_frames=video.first_frames)
+        refusal = OUTPUTS[name].refusal(plan)
         if refusal:
             raise DataError(f"{name}: {refusal}", video=video.video_id)
         with _told(folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +10,12 @@ from sam2vt.core.prediction.journal import TrackedVideo
 
 
 class Plan(NamedTuple):
-    """What is known of a video before it is tracked."""
+    """What is known of a video before it is tracked, and when it is."""
 
     video_id: str
     object_ids: tuple[int, ...] = ()
     keeps_overlaps: bool = False
+    first_frames: Mapping[int, int] = {}  # of objects, once it is tracked
 
 
 class Output(NamedTuple):
@@ -32,7 +33,10 @@ def id_refusal(plan: Plan, least: int, most: int, what: str, instead: str) -> st
     wrong = next((key for key in plan.object_ids if not least <= key <= most), None)
     if wrong is None:
         return None
-    return (
-        f"video {plan.video_id}, object {wrong}: {what} has ids from {least} to {most}; give the object "
-        f"another number, or ask for {instead}"
-    )
+    where = f"video {plan.video_id}, object {wrong}"
+    if wrong in plan.first_frames:  # it came with a detection, and nobody chose its number
+        return (
+            f"{where}, which begins on frame {plan.first_frames[wrong]}: {what} has ids from {least} to "
+            f"{most}; ask for {instead} (--formats)"
+        )
+    return f"{where}: {what} has ids from {least} to {most}; give it another number, or ask for {instead}"

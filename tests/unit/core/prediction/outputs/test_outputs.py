@@ -62,7 +62,7 @@ def test_without_its_codec_an_overlay_is_refused(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["png", "sav", "davis-zip"])
 def test_ids_that_come_from_detections_are_refused_when_written(tracked, tmp_path: Path, name: str) -> None:
     video, _ = tracked((0, 1))
-    with pytest.raises(DataError, match=f"{name}: video clip, object 0: .*ask for"):
+    with pytest.raises(DataError, match=f"{name}: video clip, object 0, which begins on frame 0: .*ask for"):
         write_outputs([name], video, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
