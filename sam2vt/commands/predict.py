@@ -18,6 +18,7 @@ from sam2vt.commands.arguments import add_reading, add_weights, check_weights, c
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
 
 if TYPE_CHECKING:
+    from sam2vt.core.prediction.call import Call
     from sam2vt.core.prediction.engine import Engine
     from sam2vt.core.prediction.given import Given
     from sam2vt.core.prediction.journal import TrackedVideo
@@ -194,14 +195,14 @@ def _predict(
     }
     with call.alone():
         check_outputs(call.begin(request))  # formats of the call before may fill the same folders
-        with _resumable(folder):
+        with _resumable(call):
             videos = predict(Plan(engine, given, options.formats, options.direction), sources, call)
     _report(options, videos, folder)
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say how to continue, whatever ends the block early."""
+def _resumable(call: Call) -> Iterator[None]:
+    """Say how to continue, whatever ends the block early; before the first frame leave nothing instead."""
     from sam2vt.core.prediction.suggestion import program
 
     before = signal.getsignal(signal.SIGTERM)
@@ -213,8 +214,9 @@ def _resumable(folder: Path) -> Iterator[None]:
         signal.signal(signal.SIGTERM, end)
         yield
     except BaseException:
-        command = shlex.join([*program(), *_without_folder(sys.argv[1:]), "--resume", str(folder)])
-        print(f"what is tracked is kept; continue with: {command}", file=sys.stderr)
+        if not call.forget():
+            command = shlex.join([*program(), *_without_folder(sys.argv[1:]), "--resume", str(call.folder)])
+            print(f"what is tracked is kept; continue with: {command}", file=sys.stderr)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Call:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._journals = folder / _JOURNALS
+        self._began_here = False  # not resumed
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -84,10 +85,22 @@ class Call:
                 "\n  - ".join([f"--resume {self.folder}: that call was another one; {text}", *told]), told
             )
         formats = list(dict.fromkeys([*before.get(_FORMATS, ()), *asked.get(_FORMATS, ())]))
-        if not path.exists() or formats != before.get(_FORMATS):
+        self._began_here = not path.exists()
+        if self._began_here or formats != before.get(_FORMATS):
             content = {**asked, **({_FORMATS: formats} if formats else {})}
             self._write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return formats
+
+    def forget(self) -> bool:
+        """Remove the files of a call that began here and has tracked no frame yet; return whether it did."""
+        masks = list(self._journals.glob(f"*{_MASKS}"))
+        if not self._began_here or any(each.stat().st_size for each in masks):
+            return False
+        with suppress(OSError):  # a network disk keeps the lock, which is open, a little longer
+            for each in [self.folder / _REQUEST, *self._journals.iterdir()]:
+                each.unlink()
+            self._journals.rmdir()
+        return True
 
     def journal(self, name: str) -> Path:
         """Return the path of a video's journal."""

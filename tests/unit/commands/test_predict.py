@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,16 +93,40 @@ def test_a_stopped_call_says_how_it_goes_on(
 ) -> None:
     from sam2vt.core.prediction.journal import Journal
 
-    arguments = [clip, "--point", "20,20", "--out", "out"]
+    arguments, append = [clip, "--point", "20,20", "--out", "out"], Journal.append
     monkeypatch.setattr("sys.argv", ["sam2vt", "predict", "best.ckpt", *map(str, arguments)])
 
-    def stopping(*_: object) -> None:
+    def stopping(journal: Journal, masks: Any) -> None:
+        append(journal, masks)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "append", stopping)
     with pytest.raises(SystemExit, match="130"):
         run(*arguments)
     assert f"sam2vt predict best.ckpt {clip} --point 20,20 --resume out" in capsys.readouterr().err
+
+
+def test_a_source_that_cannot_be_opened_leaves_no_folder(
+    exit_code, checkpoint: Path, clip: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """A pipe without a video, a camera that is not there; and a call that ends before its first frame."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    writer = Thread(target=(tmp_path / "pipe").write_bytes, args=(b"no video " * 999,))
+    writer.start()
+    before = set(tmp_path.iterdir())
+    for source in ("pipe", "camera:97"):
+        assert exit_code("predict", str(checkpoint), source, "--point", "5,5") == 2
+        shown = capsys.readouterr().err
+        assert "cannot be opened" in shown
+        assert "--resume" not in shown
+    writer.join(10)
+    assert set(tmp_path.iterdir()) == before
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr("sam2vt.core.prediction.run.Following.masks", lambda following: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["predict", str(checkpoint), str(clip), "--point", "5,5", "--out", "empty"])
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 @pytest.mark.parametrize("given", ["--out o", "--out=o", "--ou o", "--resume o", "--resum=o"])
