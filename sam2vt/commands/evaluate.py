@@ -170,5 +170,5 @@ def _report(
     print()
     print(format_summary(*scores, against=labels.get("against", ""), seed=options.seed))
     for name, each in compared.items():
-        print(f"{name}: {each.label}, {each.path}")
-    print(f"results: {folder}")
+        print(f"{name}: {each.label}\n  {each.path}")
+    print(f"results:\n  {folder}")

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -241,12 +242,13 @@ def _report(options: argparse.Namespace, videos: Sequence[TrackedVideo], folder:
     frames, objects = sum(each.num_frames for each in videos), sum(len(each.object_ids) for each in videos)
     counts = ((len(videos), "video"), (frames, "frame"), (objects, "object"))
     told = ", ".join(f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts)
-    print(f"{told}: {folder}")
+    print(f"{told}:\n  {folder}")
+    lines = textwrap.TextWrapper(80, initial_indent="  ", subsequent_indent=" " * 13, break_on_hyphens=False)
     for name in options.formats:
-        print(f"  {name:<10} {OUTPUTS[name].meaning}")
-    first = videos[0]
+        print(lines.fill(f"{name:<10} {OUTPUTS[name].meaning}"))
     print("next:")
-    if "overlay" in options.formats:
-        print(f"  look at      {os.path.join(folder, 'overlay', f'{first.name}.mp4')}")
-    print(f"  in Python    from sam2vt.core.prediction.call import load_masks; load_masks({str(folder)!r})")
-    print('  correct      prompts of a frame with "correct": true, see docs/masks-on-new-videos.md')
+    if "overlay" in options.formats:  # paths have lines of their own, to be copied
+        print(f"  look at\n    {os.path.join(folder, 'overlay', f'{videos[0].name}.mp4')}")
+    print("  load in Python\n    from sam2vt.core.prediction.call import load_masks")
+    print(f"    load_masks({str(folder)!r})")
+    print('  correct by prompts with "correct": true, see docs/masks-on-new-videos.md')

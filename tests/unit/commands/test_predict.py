@@ -46,8 +46,10 @@ def test_one_click_makes_masks_a_picture_and_a_table(
     run(clip, "--point", "20,20", "--negative", "60,40", "--frame", "1")
     shown = capsys.readouterr().out
     (folder,) = (tmp_path / "runs" / "predict").iterdir()
-    assert "1 video, 4 frames, 1 object" in shown
-    assert str(folder.relative_to(tmp_path)) in shown
+    assert f"1 video, 4 frames, 1 object:\n  {folder.relative_to(tmp_path)}\n" in shown
+    # But for paths, which have lines of their own.
+    assert all(len(line) <= 80 for line in shown.splitlines() if "runs/" not in line)
+    assert f"\n    load_masks('{folder.relative_to(tmp_path)}')\n" in shown
     for name in ("overlay/clip.mp4", "annotations.json", "objects.csv", "Annotations/clip/00003.png"):
         assert (folder / name).is_file(), name
     frames = list(load_masks(folder)["clip"].frames())
