@@ -74,17 +74,29 @@ def _outline(image: np.ndarray, mask: np.ndarray, colour: Colour) -> None:
 
 def draw_labels(image: np.ndarray, labels: Iterable[tuple[str, int, tuple[int, int]]]) -> np.ndarray:
     """Return the image, uint8 RGB [h,w,3], with texts on it: each with its place in the order of colours, and
-    the (x, y) of its object's top left corner, above which it is written; inside the image in any case.
+    the (x, y) of its object's top left corner, above which it is written; inside the image in any case. Where
+    another label is already, it moves up or down to the nearest free place, if there is one.
     """
     drawn = Image.fromarray(image)
     draw = ImageDraw.Draw(drawn)
     size = max(10, round(min(image.shape[:2]) / 30))
-    for words, place, (x, y) in labels:
-        width, height = _font(size).getlength(words) + size / 2, size * 1.3
-        x, y = max(0, min(x, image.shape[1] - width)), max(0, y - height)
+    height, taken = size * 1.3, list[tuple[float, float, float]]()  # left, right and top of each
+    for words, place, (left, top) in labels:
+        width = _font(size).getlength(words) + size / 2
+        x = max(0, min(left, image.shape[1] - width))
+        tops = [other for begin, end, other in taken if begin <= x + width and x <= end]
+        y = _free_top(max(0, top - height), tops, height + 1, image.shape[0] - height)
+        taken.append((x, x + width, y))
         draw.rectangle((x, y, x + width, y + height), fill=colour_of(place))
         draw.text((x + size / 4, y + height / 2), words, font=_font(size), fill=BACKGROUND, anchor="lm")
     return np.asarray(drawn)
+
+
+def _free_top(wanted: float, tops: Sequence[float], height: float, most: float) -> float:
+    """Return the place nearest to `wanted`, up to `most`, where no label at `tops` is; `wanted` if none."""
+    places = [wanted, *(each + sign * height for each in tops for sign in (-1, 1))]
+    free = [y for y in places if 0 <= y <= most and all(abs(y - each) >= height for each in tops)]
+    return min(free, key=lambda y: abs(y - wanted), default=wanted)
 
 
 def resize_masks(masks: Mapping[int, np.ndarray], size: tuple[int, int]) -> dict[int, np.ndarray]:

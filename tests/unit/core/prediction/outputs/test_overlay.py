@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from sam2vt.core.evaluation.drawing import COLOURS
+from sam2vt.core.evaluation.drawing import COLOURS, draw_labels
 from sam2vt.core.prediction.outputs import write_outputs
 from sam2vt.core.prediction.outputs.overlay import OverlayWriter, label_texts, overlay_path
 from sam2vt.core.prediction.types import FrameMasks, ObjectMask
@@ -65,6 +65,19 @@ def test_masks_and_labels_are_where_the_objects_are(tmp_path: Path) -> None:
     # The label ends where the object's box begins, and is drawn in its colour.
     label = frames[1][108:120, 222:230]
     assert np.abs(np.median(label.reshape(-1, 3), axis=0) - COLOURS[1]).max() < 40
+
+
+def test_labels_of_close_objects_do_not_cover_each_other() -> None:
+    """Each is drawn as one alone would be, at another height; where nothing is free, at its own place."""
+    ground = np.zeros((240, 320, 3), np.uint8)
+    corners = [(100, 60), (104, 62), (96, 57), (110, 0), (112, 3), (300, 61)]
+    drawn = draw_labels(ground, ((f"cup {n}", n, corner) for n, corner in enumerate(corners)))
+    for n, corner in enumerate(corners):
+        alone = draw_labels(ground, [(f"cup {n}", n, corner)])
+        here, there = ((image == COLOURS[n]).all(2).sum() for image in (drawn, alone))
+        assert here == there > 100
+    small = np.zeros((14, 60, 3), np.uint8)
+    assert (draw_labels(small, [("a", 0, (5, 13)), ("b", 1, (5, 13))]) == COLOURS[1]).all(2).any()
 
 
 def test_objects_of_one_name_are_told_apart() -> None:
