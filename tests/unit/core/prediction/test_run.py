@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sam2vt.core.prediction.engine import Engine, MaskOptions
 from sam2vt.core.prediction.journal import Journal
 from sam2vt.core.prediction.prompt_files import read_prompts
 from sam2vt.core.prediction.sources import open_sources
-from sam2vt.core.prediction.types import VideoPrompts
+from sam2vt.core.prediction.types import FrameMasks, VideoPrompts
 from sam2vt.core.prediction.weights import open_weights
 from sam2vt.errors import ConfigError, DataError
 
@@ -112,6 +113,34 @@ def test_a_call_that_was_stopped_ends_with_the_same_bytes(
             assert not stopped.is_finished("clip")
     assert calls >= 2
     assert contents(stopped.folder) == contents(whole.folder)
+
+
+@pytest.mark.parametrize(
+    ("length", "tracked", "says"),
+    [
+        (100, [0, 1, 2, 3], "frame 3 of 100, 2 frames/s, at most 48 s left"),
+        (100, [7, 6, 5, 4], "frame 4 of 100, 2 frames/s, at most 48 s left"),  # backward
+        (3, [0, 1, 2, 1], "frame 1 of 3, 2 frames/s"),  # both ways meet some frames twice
+        (None, [0, 1, 2, 3], "frame 3, 2 frames/s"),
+    ],
+)
+def test_progress_tells_speed_and_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, caplog, length: int | None, tracked: list[int], says: str
+) -> None:
+    """Two frames per second; the frames of a call before this one count, but not for the speed."""
+    now = [0.0]
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(run, "_TELL_EVERY", 2.0)
+    progress = run._Progress("video 1 of 1, clip", SimpleNamespace(num_frames=length), None)
+    with caplog.at_level("INFO", logger=run.__name__):
+        for frame in tracked:
+            now[0] += 0.5
+            progress.count(FrameMasks(frame, 1, 1, ()))
+        assert caplog.messages == [f"video 1 of 1, clip: {says}"]
+        again = run._Progress("clip", SimpleNamespace(num_frames=50), {**progress.state(), "frames": 40})
+        now[0] += 2.0
+        again.count(FrameMasks(41, 1, 1, ()))
+    assert caplog.messages[1:] == ["clip: frame 41 of 50, 0.5 frames/s, at most 18 s left"]
 
 
 def test_what_was_tracked_is_loaded_again(engine: Engine, asked, video, tmp_path: Path) -> None:
