@@ -17,7 +17,7 @@ from pathlib import Path
 
 from machine import slug
 
-ALONE = ("ideas", "encoder", "predict")
+ALONE = ("ideas", "encoder", "predict", "predict_memory")
 FOLDER = Path(__file__).resolve().parent
 ARGUMENTS = {
     "step": [],
@@ -34,7 +34,8 @@ ARGUMENTS = {
     "decode": ["--clips", "4"],
     "augment": [],
     "validate": [],
-    "predict": [],  # which takes two hours
+    "predict": [],  # which takes half an hour
+    "predict_memory": [],  # which takes an hour
 }
 
 

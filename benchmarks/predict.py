@@ -1,14 +1,12 @@
 """Masks on new videos, ours against SAM 2's video predictor and against its VOS inference loop.
 
 speed      frames per second of a video of 200 frames, JPEG on disk to masks at its size; sides take turns
-memory     the peak over 1,000 frames, above what the imported process uses, weights included
 agreement  IoU of our masks with the predictor's on real clips ($SAM2VT_TEST_DATA), each with its own reader
-long       our peak after 100, 2,000 and 20,000 frames of a small network
 
-Speed and memory are those of tiny at 256 px with one and three objects, prompted by masks; each side runs in
-a process of its own. The VOS loop is SAM 2's `vos_inference.py` written anew. All weights are random.
+Speed is that of tiny at 256 px with one and three objects, prompted by masks; each side runs in a process of
+its own. The VOS loop is SAM 2's `vos_inference.py` written anew. All weights are random.
 
-    python benchmarks/predict.py [--only speed memory] [--repeats 3] [--frames 20000] [--out FILE.md]
+    python benchmarks/predict.py [--only speed] [--repeats 3] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -42,14 +40,18 @@ from predictors import (
     write_weights,
 )
 
-SPEED_GOAL, MEMORY_GOAL, IOU_GOAL, GROWTH_GOAL = 1.2, 0.5, 0.995, 100  # the last in MB, to 2,000 frames
+SPEED_GOAL, IOU_GOAL = 1.2, 0.995
 OBJECTS = (1, 3)
 SIZE = (480, 854)
 TINY, NANO = "configs/sam2.1/sam2.1_hiera_t.yaml", "network/sam2.1_nano.yaml"
 NETWORKS = {"tiny 256 px": (TINY, 256), "nano 128 px": (NANO, 128)}
 CLIPS = ("pumavos_chair", "davis17_bmx-trees", "davis17_schoolgirls_mp4")
-MARKS = (100, 2000)  # frames after which the long run looks at its memory, besides its last one
 WARM_UP = 12  # frames: the memory is full after seven
+
+
+Part = Callable[
+    [Path, argparse.Namespace], tuple[list[str], str]
+]  # a section of a record, and its short form
 
 
 class Run(NamedTuple):
@@ -115,7 +117,7 @@ def speed(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
             rates = (statistics.median(each.rate for each in side) for side in (ours, theirs))
             cells = [*(f"{each:.2f}" for each in (*rates, ratios[-1], spent)), f"{counted[pair[0]]:.1f}"]
             rows.append(f"| {pair[1]}, N={objects} | {' | '.join(cells)} | {shares[-1]:.2f} |")
-    told = f"{_reached(min(ratios) >= SPEED_GOAL)} ({min(ratios):.2f} at least)"
+    told = f"{reached(min(ratios) >= SPEED_GOAL)} ({min(ratios):.2f} at least)"
     lines = [
         f"## Speed: {options.speed_frames} frames of {SIZE[1]}x{SIZE[0]}, tiny at 256 px",
         "",
@@ -126,33 +128,8 @@ def speed(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
         "|---|---:|---:|---:|---:|---:|---:|",
         *rows,
     ]
-    flops = f"{_spans(shares)} x the FLOPs of SAM 2's predictor and VOS loop"
-    return lines, f"{flops}, {_spans(ratios)} x their frames per second"
-
-
-def memory(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
-    weights = write_weights(root / "weights.pt", *NETWORKS["tiny 256 px"])
-    rows, ratios = [], []
-    for objects in OBJECTS:
-        video = make_video(root / f"{objects}", SIZE, objects, options.memory_frames)
-        for pair in PAIRS:
-            runs = [alone(run_side, side, weights, video) for side in pair]
-            ours, theirs = (max(each.peaks.values()) for each in runs)
-            print(f"memory, {objects} objects, {pair}: {runs}", flush=True)
-            ratios.append(ours / theirs)
-            rows.append(f"| {pair[1]}, N={objects} | {ours:.0f} | {theirs:.0f} | {ratios[-1]:.2f} |")
-    told = f"{_reached(max(ratios) <= MEMORY_GOAL)} ({max(ratios):.2f} at most)"
-    lines = [
-        f"## Peak memory: {options.memory_frames} frames of {SIZE[1]}x{SIZE[0]}, tiny at 256 px",
-        "",
-        "Above the imported process; the weights, which both sides have, are 156 MB of it.",
-        f"Goal: {MEMORY_GOAL} x that of each: {told}.",
-        "",
-        "| against | ours, MB | theirs | ratio |",
-        "|---|---:|---:|---:|",
-        *rows,
-    ]
-    return lines, f"{_spans(ratios)} x their peak memory"
+    flops = f"{spans(shares)} x the FLOPs of SAM 2's predictor and VOS loop"
+    return lines, f"{flops}, {spans(ratios)} x their frames per second"
 
 
 def agreement(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
@@ -175,7 +152,7 @@ def agreement(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
         "## Agreement with SAM 2's predictor",
         "",
         "IoU per frame and object, mean (lowest), with random weights. "
-        f"Goal: {IOU_GOAL} at least with `resize` stock: {_reached(bool(rows) and lowest >= IOU_GOAL)}.",
+        f"Goal: {IOU_GOAL} at least with `resize` stock: {reached(bool(rows) and lowest >= IOU_GOAL)}.",
         "",
         "| clip | `resize` stock | `resize` area | masks cover |",
         "|---|---:|---:|---:|",
@@ -199,57 +176,35 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def long_run(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
-    weights = write_weights(root / "weights.pt", *NETWORKS["nano 128 px"])
-    video = make_video(root / "video", (120, 160), 1, options.frames)
-    run = alone(run_side, "ours", weights, video, MARKS)
-    print(f"long: {run}", flush=True)
-    first, *_, last = run.peaks.values()
-    second = run.peaks.get(MARKS[1], last)
-    told = _reached(second - first <= GROWTH_GOAL)
-    lines = [
-        f"## A long video: {options.frames} frames of 160x120, nano at 128 px",
-        "",
-        f"{run.rate:.0f} frames per second. Goal: at most {GROWTH_GOAL} MB from 100 to 2,000 frames: {told}.",
-        "",
-        "| frames | our peak memory, MB |",
-        "|---|---:|",
-        *(f"| {frames:,} | {peak:.0f} |" for frames, peak in run.peaks.items()),
-    ]
-    return lines, f"{last - first:+.0f} MB from 100 to {options.frames:,} frames"
-
-
-def _spans(values: list[float]) -> str:
+def spans(values: list[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-def _reached(yes: bool) -> str:
+def reached(yes: bool) -> str:
     return "reached" if yes else "not reached"
 
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], tuple[list[str], str]]] = {
-    "speed": speed,
-    "memory": memory,
-    "agreement": agreement,
-    "long": long_run,
-}
+PARTS = {"speed": speed, "agreement": agreement}
 
 
 def main() -> None:
     parser = argument_parser(__doc__, repeats=3)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--speed-frames", type=int, default=200, help="(default: %(default)s)")
-    parser.add_argument("--memory-frames", type=int, default=1000, help="(default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=20000, help="of the long run (default: %(default)s)")
     options = parser.parse_args()
+    write_parts("Masks on new videos against SAM 2's predictor", PARTS, options)
+
+
+def write_parts(title: str, parts: Mapping[str, Part], options: argparse.Namespace) -> None:
+    """Run the parts that `options.only` names, and write their record."""
     os.environ["TQDM_DISABLE"] = "1"  # of SAM 2's progress bars, in the processes of the sides
     os.environ["PYTHONWARNINGS"] = "ignore"
     found = []
     for part in options.only:
         with tempfile.TemporaryDirectory(prefix="predict-") as folder:
-            found.append(PARTS[part](Path(folder), options))
+            found.append(parts[part](Path(folder), options))
     lines = [
-        f"# Masks on new videos against SAM 2's predictor, {date.today():%B %Y}",
+        f"# {title}, {date.today():%B %Y}",
         "",
         f"Machine: {machine()}; {versions()}, {torch.get_num_threads()} threads; {date.today().isoformat()}.",
         "",

@@ -42,12 +42,14 @@ WILD, HOPELESS = 1e9, 1e-9  # learning rates
 
 
 @pytest.fixture
-def ray_with_dashboard(tests_for_workers: None) -> Iterator[None]:
-    """What removes placement groups of runs that were ended from outside asks the dashboard about them."""
+def wide_ray(tests_for_workers: None) -> Iterator[None]:
+    """A Ray of six logical CPUs, as a sweep starts one."""
     with pytest.MonkeyPatch.context() as patch, sigterm_as_before():
         for name, value in LOCAL_ENVIRONMENT.items():
             patch.setenv(name, value)
-        ray.init(address="local", num_cpus=6, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
         yield
         ray.shutdown()
 
@@ -56,9 +58,7 @@ def sweep_of(videos: Path, folder: Path, *overrides: str) -> Sweep:
     return load_sweep(compose_config(overrides_of(videos, folder / "sweep", *SWEPT, *overrides)))
 
 
-def test_bad_trials_end_alone(
-    ray_with_dashboard: None, videos: Path, tmp_path: Path, figures: Figures
-) -> None:
+def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
     """One diverges, in one a worker dies, one is behind, one is killed; the default arrives."""
     rates = [WILD, 2e-3, HOPELESS, 1e-3]  # of trials 1 to 4
     sweep = sweep_of(
@@ -97,7 +97,7 @@ def test_bad_trials_end_alone(
 
 
 @pytest.fixture
-def searched(ray_with_dashboard: None, videos: Path, tmp_path: Path) -> SweepResult:
+def searched(wide_ray: None, videos: Path, tmp_path: Path) -> SweepResult:
     return search(videos, tmp_path / "once")
 
 
@@ -112,9 +112,7 @@ def test_the_search_repeats(searched: SweepResult, videos: Path, tmp_path: Path,
     figures(f"5 trials twice: the same values, the same scores; best {once.best.name}")
 
 
-def test_weights_are_passed_on(
-    ray_with_dashboard: None, videos: Path, tmp_path: Path, figures: Figures
-) -> None:
+def test_weights_are_passed_on(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
     """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
     trials = tmp_path / "sweep" / "trials"
     witness = trials / WITNESS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.controller import placement_group_cleaner
+from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
     NoopDecision,
@@ -36,7 +38,9 @@ class RunTrainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-        return [OwnCleaner() if isinstance(c, PlacementGroupCleanerCallback) else c for c in callbacks]
+        return [
+            OwnCleanerCallback() if isinstance(c, PlacementGroupCleanerCallback) else c for c in callbacks
+        ]
 
 
 class PatientScaling(ElasticScalingPolicy):
@@ -54,23 +58,31 @@ class PatientScaling(ElasticScalingPolicy):
         return decision
 
 
-class OwnCleaner(PlacementGroupCleanerCallback):
-    """Tells the process that frees the resources of a dead run which cluster it is in.
+class OwnCleaner(PlacementGroupCleaner):
+    """The process that frees the resources of a dead run; it asks its own cluster whether the run is alive.
 
-    Ray's would ask the Ray that was started last on this machine whether the run is alive: another one does
-    not know of it, and the run lost its workers.
+    Ray's asks a dashboard: that of the Ray that was started last on this machine, or what listens at the port
+    where a Ray without a dashboard would have one. Another Ray does not know the run, which lost its workers.
     """
+
+    def start_monitoring(self) -> Any:
+        """Begin to watch the run."""
+        placement_group_cleaner.is_actor_alive = is_actor_alive
+        return super().start_monitoring()
+
+
+class OwnCleanerCallback(PlacementGroupCleanerCallback):
+    """Starts the cleaner of this package in place of Ray's."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
         """Run in the controller's process, before it starts workers."""
+        placement_group_callback.PlacementGroupCleaner = OwnCleaner  # type: ignore[misc]
         super().after_controller_start(train_run_context)
-        cleaner: Any = self._cleaner
-        if cleaner is not None:
-            cleaner.__ray_call__.remote(_know_cluster, ray.get_runtime_context().gcs_address)
 
 
-def _know_cluster(_: object, address: str) -> None:
-    os.environ["RAY_ADDRESS"] = address
+def is_actor_alive(actor_id: str, timeout: float) -> bool:
+    """Tell whether an actor of this cluster has not ended; one that nobody knows counts as alive."""
+    return ray._private.state.actors(actor_id).get("State") != "DEAD"
 
 
 class AnnounceController(ControllerCallback):

@@ -39,12 +39,10 @@ LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "
 
 
 @contextmanager
-def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
+def ray_session(config: Config) -> Iterator[None]:
     """Connect to the configured cluster, or start Ray on this machine; both end with the block.
 
-    A Ray that this process is connected to already is used and left as it is. `dashboard` starts the
-    dashboard of a local Ray, on localhost: the clean-up after a trial that was ended from outside asks it
-    for the processes there are.
+    A Ray that this process is connected to already is used and left as it is. A local one has no dashboard.
 
     Raises ConfigError if the cluster cannot be reached.
     """
@@ -65,7 +63,7 @@ def ray_session(config: Config, dashboard: bool = False) -> Iterator[None]:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
             cpus = config.ray.local_cpus or os.cpu_count()
-            _start(num_cpus=cpus, include_dashboard=dashboard, **arguments)
+            _start(num_cpus=cpus, include_dashboard=False, **arguments)
         try:
             yield
         finally:

@@ -66,7 +66,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
     quieten_tune(config)
     if sweep.settings.scheduler == "pbt":  # all trials have to be there before weights are exchanged
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(sweep.settings.num_trials)
-    with ray_session(config, dashboard=True):
+    with ray_session(config):
         check_cluster(absolute, storage)
         concurrent = how_many_at_once(sweep, concurrent_trials(absolute, cluster_capacity()))
         job = trial_job(sweep, absolute, storage)
