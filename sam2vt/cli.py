@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from sam2vt import __version__
+from sam2vt.core.training.slurm import check_ranks
 from sam2vt.errors import ConfigError, exit_on_error
 
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return _complete()
     with exit_on_error():
         _check_text(given)
+        check_ranks()
     parser = _parser()
     if not given:
         return parser.print_help()

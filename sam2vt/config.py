@@ -45,6 +45,10 @@ _SHARE = within(0, 1)
 _DROPOUT = Rule(lambda v: 0 <= v < 1, "from 0 to below 1, or null for the network's own")
 _FACTOR = Rule(lambda v: 0 < v <= 1, "above 0 and up to 1")
 _NON_EMPTY = Rule(lambda v: len(v) > 0, "not empty")
+_NAME = Rule(
+    lambda v: v.isprintable() and not {"/", "\\"} & set(v) and v.strip(". ") != "",
+    "a name, not empty and without / and \\, nor . or ..: output_dir takes a path",
+)
 # Hiera's deepest features have a 32nd of the side.
 _SIDE = Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit="pixels")
 _STRIDE = Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels")
@@ -275,7 +279,7 @@ class RayConfig:
     storage_path: Optional[str] = setting(
         None, "Folder that all nodes share, or a URI; null: output_dir's parent.", path="output"
     )
-    name: Optional[str] = setting(None, "Name of the run in the storage; null: output_dir's name.")
+    name: Optional[str] = setting(None, "Name of the run in the storage; null: output_dir's name.", _NAME)
     max_failures: int = setting(0, "Failures after which the run ends; -1: never.", at_least(-1))
     collective_timeout_seconds: float = setting(
         1800.0, "Time after which a rank that does not answer counts as failed.", above(0, "seconds")
@@ -311,7 +315,7 @@ class Config:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
-    name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NON_EMPTY)
+    name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NAME)
     max_objects: int = setting(3, "Maximum number of objects per clip; of more, some are drawn.", at_least(1))
     seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
     split: str = setting(

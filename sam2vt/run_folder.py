@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sam2vt.composing import compose_config, literal
 from sam2vt.core.storage.disk import new_folder
-from sam2vt.core.training.slurm import slurm_step
+from sam2vt.core.training.slurm import check_ranks, slurm_step
 from sam2vt.errors import ConfigError, Sam2vtError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
     has made it and put nothing of use into it. Overrides with options of Hydra's, or that cannot be composed,
     are left as they are. Raises OSError for a folder that cannot be made.
     """
+    check_ranks()
+    slurm_step()  # raises now what would end the run in a folder that Hydra has made
     given = list(arguments)
     if any(each.startswith(("-", "hydra.")) for each in given):
         yield given

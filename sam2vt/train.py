@@ -6,6 +6,7 @@ Heavy packages are imported where they are used: composing and checking a config
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from sam2vt.configuration.reading import configs_dir
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
-from sam2vt.core.training.slurm import slurm_arguments
+from sam2vt.core.training.slurm import check_ranks, slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
 from sam2vt.run_folder import own_run_folder, warn_of_new_folder
 from sam2vt.settings import require
@@ -55,6 +56,7 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
     training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
     """
+    check_ranks()
     config = validate(config)
     setup_logging(config.log_level)
     config = with_pinned_weights(config)
@@ -127,6 +129,12 @@ def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: A
     except (MisconfigurationException, ValueError, TypeError) as error:
         asked = ", ".join(f"trainer.{name}={arguments[name]!r}" for name in ("accelerator", "devices"))
         raise ConfigError(f"{asked}: {error}; allowed is what this machine has, or auto") from error
+    cpus = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cpus:
+        raise ConfigError(
+            f"trainer.devices={arguments['devices']!r}: would start {trainer.num_devices} processes on a "
+            f"machine of {cpus} CPUs, where each more only slows down the others; set it to at most {cpus}"
+        )
     if trainer.precision != arguments["precision"]:  # Lightning replaces what a device cannot do
         asked, accelerator = arguments["precision"], arguments["accelerator"]
         raise ConfigError(

@@ -237,8 +237,15 @@ WRONG_VALUES = [
     ("ray.worker_resources", {"CPU": 3}),
     ("log_level", "info"),
     ("output_dir", ""),
-    ("name", ""),
+    *(("name", each) for each in ("", "../x", "a/b", "/a", "a\\b", "..", ".", " ", "a\nb", "a\0")),
+    ("ray.name", ""),
+    ("ray.name", "../x"),
 ]
+
+
+@pytest.mark.parametrize("name", ["my run", "..x", "x.y", "größe", "-1", "~x", "a=b", "$HOME"])
+def test_any_other_name_is_allowed(settings: dict[str, Any], name: str) -> None:
+    assert load_config(change(settings, {"name": name, "ray.name": name})).name == name
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_VALUES)

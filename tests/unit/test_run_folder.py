@@ -121,6 +121,15 @@ def test_the_tasks_of_a_slurm_step_share_a_folder(monkeypatch: pytest.MonkeyPatc
             assert placed == [*GIVEN, "output_dir=runs/mine/job_77"]
 
 
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "SLURM_STEP_NUM_NODES", "SLURM_LOCALID", "SLURM_PROCID"])
+def test_variables_that_are_no_numbers_leave_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for each, value in {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", name: ""}.items():
+        monkeypatch.setenv(each, value)
+    with pytest.raises(ConfigError, match=f"{name}=: must be a number"), own_run_folder(GIVEN):
+        pass
+    assert not list(Path().iterdir())
+
+
 def test_auto_in_a_new_folder_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "sam2vt"), own_run_folder([*GIVEN, "resume=auto"]):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -412,6 +413,20 @@ def test_devices_that_the_cpu_does_not_take_are_a_config_error(config: Config) -
         train.build_trainer(config, [])
     config.trainer.devices = 2
     assert train.build_trainer(config, []).num_devices == 2
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_more_processes_than_cpus_are_refused(
+    config: Config, accelerator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config.trainer.accelerator, config.trainer.devices = accelerator, 3
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"trainer\.devices=3: would start 3 .* 2 CPUs.*at most 2"):
+        train.build_trainer(config, [])
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert train.build_trainer(config, []).num_devices == 3
 
 
 def test_composing_leaves_hydra_as_it_was(tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ from sam2vt.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+# Of SLURM, torchrun and MPI; Lightning reads most of them as it is imported.
+_RANKS = (
+    *("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"),
+    *("NODE_RANK", "GROUP_RANK", "MASTER_PORT"),
+)
+
 
 class Step(NamedTuple):
     """Several tasks that one `srun` has started, as one of them sees it."""
@@ -24,6 +30,12 @@ class Step(NamedTuple):
     nodes: int
     rank: int  # of this task on its node
     job: str
+
+
+def check_ranks() -> None:
+    """Raise ConfigError for a launcher's variable that is no number; call it before Lightning is imported."""
+    for name in _RANKS:
+        _number(os.environ, name)
 
 
 def slurm_step(variables: Mapping[str, str] | None = None) -> Step | None:
@@ -98,5 +110,7 @@ def _number(variables: Mapping[str, str], *names: str) -> int:
     if name is None:
         return 1
     if not variables[name].isdecimal():
-        raise ConfigError(f"{name}={variables[name]}: must be a number, as SLURM sets it; unset it elsewhere")
+        raise ConfigError(
+            f"{name}={variables[name]}: must be a number, as a launcher (SLURM) sets it; else unset it"
+        )
     return int(variables[name])

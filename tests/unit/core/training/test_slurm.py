@@ -11,10 +11,11 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from sam2vt import train
+from sam2vt import cli, train
 from sam2vt.config import Config, TrainerConfig
-from sam2vt.core.training.slurm import Step, slurm_arguments, slurm_step
+from sam2vt.core.training.slurm import Step, check_ranks, slurm_arguments, slurm_step
 from sam2vt.errors import ConfigError
+from sam2vt.run_folder import own_run_folder
 
 STEP = {
     "SLURM_JOB_ID": "4711",
@@ -127,6 +128,20 @@ def test_tasks_with_a_gpu_of_their_own_each(slurm: Any, monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match=r"a task sees 1 GPUs.*--gpus-per-node=2, no --gpus-per-task"):
         slurm_arguments(TrainerConfig(devices=2))
     slurm_arguments(TrainerConfig(accelerator="cpu", devices=2))
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK", "MASTER_PORT"])
+@pytest.mark.parametrize("value", ["", "one", "-"])
+def test_ranks_that_are_no_numbers_are_one_message(slurm: Any, name: str, value: str) -> None:
+    """Lightning reads them as it is imported, which would be a traceback."""
+    check_ranks()
+    slurm(**{name: value})
+    for read in (check_ranks, lambda: train.train(Config()), lambda: own_run_folder([]).__enter__()):
+        with pytest.raises(ConfigError, match=f"^{name}={value}: must be a number"):
+            read()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--help"])
+    assert end.value.code == 2
 
 
 def test_the_only_variables_that_are_needed(slurm: Any) -> None:
