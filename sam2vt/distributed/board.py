@@ -38,7 +38,7 @@ class Board:
     """State that the driver, Ray Train's controller and the workers of a run share; runs as an actor.
 
     The newest status and the log lines that were not read yet; the start of the present group of workers;
-    the error that ends the run, if any; the driver's wish to stop.
+    the error that ends the run, if any; the signal that asked the driver to stop.
     """
 
     def __init__(self) -> None:
@@ -48,18 +48,18 @@ class Board:
         self._status: Status = {}
         self._lines: list[str] = []
         self._validations: list[dict[str, float]] = []
-        self._stop = False
+        self._stop = 0
 
-    def post(self, status: Status, lines: list[str]) -> bool:
-        """Add to the status and the log; returns whether the run should save and stop."""
+    def post(self, status: Status, lines: list[str]) -> int:
+        """Add to the status and the log; returns the signal by which the run should save and stop, else 0."""
         metrics = {**self._status.get("metrics", {}), **status.get("metrics", {})}
         self._status = {**self._status, **status, "metrics": metrics}
         self._lines += lines
         return self._stop
 
-    def stop(self) -> None:
-        """Ask the run to save and stop."""
-        self._stop = True
+    def stop(self, number: int) -> None:
+        """Ask the run to save and stop, because of a signal."""
+        self._stop = number
 
     def set_controller(self, controller: Any) -> None:
         """Keep the handle on the run's controller, an actor of Ray Train."""

@@ -123,7 +123,8 @@ def test_signal_saves_and_ends(
     newest = CheckpointStore(str(run / "checkpoints")).newest()
     assert newest is not None
     assert newest.samples_seen == CLIPS_A_STEP * newest.step
-    assert newest.reason == "sigterm"
+    assert newest.reason == number.name.lower()
+    assert f"{number.name}: step {newest.step} saved" in driver.log.read_text()
     figures(f"saved step {newest.step} and ended with {code} after {seconds:.0f} s")
 
 

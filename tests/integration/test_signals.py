@@ -97,7 +97,8 @@ def test_a_signal_to_the_group_saves(
     wait_until(lambda: saved(run), tmp_path, process)
     os.killpg(process.pid, number)
     assert process.wait(END_SECONDS) == code, logs(tmp_path)
-    assert saved(run)[-1].reason == "sigterm"
+    assert saved(run)[-1].reason == signal.Signals(number).name.lower()
+    assert f"{signal.Signals(number).name}: step" in logs(tmp_path)
     assert "Traceback" not in logs(tmp_path)
     assert f"continue with: sam2vt train resume={run}" in logs(tmp_path)
 

@@ -120,9 +120,9 @@ def stopping_signals(board: Any) -> AbstractContextManager[StopRequest]:
 
 @contextmanager
 def handling_signals(
-    stop: Callable[[], Any], said: str, others: Mapping[signal.Signals, Any] = MappingProxyType({})
+    stop: Callable[[int], Any], said: str, others: Mapping[signal.Signals, Any] = MappingProxyType({})
 ) -> Iterator[StopRequest]:
-    """Call `stop` and log `said` at the first SIGTERM or Ctrl-C; raise SystemExit at the second.
+    """Call `stop` with the signal and log `said` at SIGTERM or Ctrl-C; raise SystemExit at the second.
 
     `others` are handlers of further signals. A KeyboardInterrupt that ends the block after a signal becomes
     SystemExit too. Nothing changes outside the main thread, where Python lets nobody handle signals.
@@ -137,7 +137,7 @@ def handling_signals(
         if is_second:
             raise KeyboardInterrupt  # after any other exception, `ray.get` continues to wait
         log.warning("%s: %s", request.signal.name, said)
-        stop()
+        stop(number)
 
     handlers: dict[signal.Signals, Any] = {**dict.fromkeys(EXIT_CODES, handle), **others}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

@@ -205,7 +205,7 @@ def stopping() -> AbstractContextManager[StopRequest]:
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     said, others = "stopping; resume the sweep with resume=auto", {signal.SIGUSR1: interrupt}
-    return handling_signals(lambda: os.kill(os.getpid(), signal.SIGUSR1), said, others)
+    return handling_signals(lambda _: os.kill(os.getpid(), signal.SIGUSR1), said, others)
 
 
 def _trainable(trial_class: type[tune.Trainable], job: TrialJob, concurrent: int) -> Any:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.callbacks.stopping import end_fit
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.validation import validation_line, validation_metrics
@@ -62,10 +63,10 @@ class PostProgress(L.Callback):
         self._board, self._total_steps = board, total_steps
         self._posted = 0.0
         self._reply: Any = None
-        self._stop = False
+        self._stop = 0
 
-    def stop_wished(self) -> bool:
-        """Return whether the driver wants the run to stop; false on ranks other than 0."""
+    def stop_wished(self) -> int:
+        """Return the signal by which the driver wants the run to stop, else 0; 0 on ranks other than 0."""
         if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
             self._stop = self._stop or ray.get(self._reply)
         return self._stop
@@ -155,13 +156,13 @@ def clips_per_second(trainer: L.Trainer) -> float:
 
 
 class WatchSignals(L.Callback):
-    """Saves and stops on SIGTERM; saves when the end of a machine is announced, and just before it.
+    """Saves and stops on the driver's signal; saves when a machine's end is announced, and just before it.
 
     All ranks act at the same step, since saving is a collective operation. They wait between the second
     save and the end: steps that no checkpoint has would be repeated.
     """
 
-    def __init__(self, stop_wished: Callable[[], bool], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
+    def __init__(self, stop_wished: Callable[[], int], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
         self._stop_wished, self._saver, self._rank_zero = stop_wished, saver, rank_zero
         self._watches_machines = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
         self._next_look, self._batches_a_look = 1, 1
@@ -177,7 +178,7 @@ class WatchSignals(L.Callback):
         stop, ends, batches = self._rank_zero.send([self._stop_wished(), self._must_end(), self._pace()])
         self._next_look = done + int(batches)
         if stop:
-            trainer._signal_connector.received_sigterm = True  # Lightning saves and stops at the step's end
+            end_fit(trainer, int(stop))
             return
         if ends:
             self._save_and_wait(trainer)

@@ -22,12 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class SaveOnSigterm(L.Callback):
-    """Saves on SIGTERM.
+    """Saves on SIGTERM, or on another signal that `end_fit` was given.
 
     Lightning notes the signal and raises a SystemExit with code 0 between two steps. This callback saves
     first and sets the code. A signal after the last step ends the process with the same code once the fit
     is over.
     """
+
+    number = signal.SIGTERM
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Save, and give the exit its code."""
@@ -37,10 +39,10 @@ class SaveOnSigterm(L.Callback):
         if trainer.validating:
             _repeat_validation(trainer)
         for callback in _savers(trainer):
-            callback.save(trainer, "sigterm")
+            callback.save(trainer, self.number.name.lower())
             callback.wait()
             outcome = "saved" if callback.failure is None else f"could not be saved: {callback.failure}"
-            log.warning("SIGTERM: step %d %s", trainer.global_step, outcome)
+            log.warning("%s: step %d %s", self.number.name, trainer.global_step, outcome)
         trainer.strategy.barrier("saved")
         # Lightning's observer kills rank 0 soon after the process of another rank has ended.
         for thread in threading.enumerate():
@@ -51,6 +53,14 @@ class SaveOnSigterm(L.Callback):
         """Raise SIGTERMException for a signal that came too late to interrupt a step."""
         if trainer.received_sigterm:
             raise SIGTERMException(SIGTERM_EXIT_CODE)
+
+
+def end_fit(trainer: L.Trainer, number: int) -> None:
+    """Let Lightning end the fit after this step, because of a signal that `SaveOnSigterm` names."""
+    trainer._signal_connector.received_sigterm = True
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, SaveOnSigterm):
+            callback.number = signal.Signals(number)
 
 
 def _savers(trainer: L.Trainer) -> list[SaveCheckpoints]:
@@ -78,6 +88,7 @@ class ShareSignals(L.Callback):
     def __init__(self, trainer: L.Trainer) -> None:
         self.trainer = trainer
         self.asked: set[int] = set()
+        self.ends_by: int | None = None  # the signal, of any rank, for which the fit ends
         self.awaited: list[int] = []  # signals that are handled once all ranks have met
         self._trains = False
 
@@ -87,7 +98,7 @@ class ShareSignals(L.Callback):
             raise KeyboardInterrupt
         self.asked.add(number)
         if number != signal.SIGUSR1 and not (self._trains and self.trainer.world_size > 1):
-            self._connector.received_sigterm = True
+            self._end(number)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Handle the awaited signals: all ranks have met."""
@@ -97,7 +108,7 @@ class ShareSignals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Share from now on, also what came before."""
         self._trains = True
-        self._connector.received_sigterm = trainer.world_size == 1 and trainer.received_sigterm
+        trainer._signal_connector.received_sigterm = trainer.world_size == 1 and trainer.received_sigterm
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Let all ranks stop or save if one is asked to."""
@@ -120,17 +131,19 @@ class ShareSignals(L.Callback):
 
     def _share(self) -> bool:
         """Note on all ranks whether to stop, and return whether to save."""
-        wishes = [bool(self.asked - {signal.SIGUSR1}), signal.SIGUSR1 in self.asked]
+        kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        wishes = [each in self.asked for each in kinds]
         if self.trainer.world_size > 1:
             numbers = torch.tensor(wishes, dtype=torch.uint8, device=self.trainer.strategy.root_device)
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
             wishes = [bool(each) for each in numbers.tolist()]
-        self._connector.received_sigterm = self._connector.received_sigterm or wishes[0]
-        return wishes[1]
+        if any(wishes[:2]):
+            self._end(kinds[wishes.index(True)])
+        return wishes[2]
 
-    @property
-    def _connector(self) -> Any:
-        return self.trainer._signal_connector
+    def _end(self, number: int) -> None:
+        self.ends_by = number
+        end_fit(self.trainer, number)
 
 
 @contextmanager
@@ -162,7 +175,10 @@ def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if signal.SIGINT in share.asked and end.code in (SIGTERM_EXIT_CODE, _LIGHTNINGS_EXIT_CODE):
+        if signal.SIGINT in (*share.asked, share.ends_by) and end.code in (
+            SIGTERM_EXIT_CODE,
+            _LIGHTNINGS_EXIT_CODE,
+        ):
             raise SystemExit(SIGINT_EXIT_CODE) from None
         raise
     finally:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.core.training.callbacks.stopping import SaveOnSigterm, stop_on_signals
+from sam2vt.core.training.callbacks.stopping import SaveOnSigterm, ShareSignals, stop_on_signals
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 
 
@@ -98,12 +98,42 @@ def saving(folder: Any) -> SaveCheckpoints:
     return SaveCheckpoints(CheckpointStore(str(folder)), None, folder)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_fit_is_saved_and_ends(fit_with_signals, one_weight, tmp_path, number: int, code: int) -> None:
+ENDING = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+
+
+@ENDING
+def test_a_fit_is_saved_and_ends(
+    fit_with_signals, one_weight, tmp_path, caplog, number: signal.Signals, code: int
+) -> None:
     with pytest.raises(SystemExit) as end:
         fit_with_signals(one_weight(), [SignalAt(2, number), SaveOnSigterm(), saving(tmp_path)])
     assert end.value.code == code
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert [text for text in caplog.messages if "SIG" in text] == [f"{number.name}: step 3 saved"]
+    assert CheckpointStore(str(tmp_path)).manifests()[-1].reason == number.name.lower()
+
+
+@ENDING
+def test_all_ranks_name_the_signal_of_one(monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+    """Also a rank that got none; a signal of its own, later, is its first."""
+    trainer = a_trainer()
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    saver, kinds = SaveOnSigterm(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    trainer.callbacks.append(saver)
+
+    def reduce(numbers: torch.Tensor, op: Any) -> None:
+        assert numbers.tolist() == [0, 0, 0]
+        numbers[kinds.index(number)] = 1
+
+    monkeypatch.setattr("sam2vt.core.training.callbacks.stopping.dist.all_reduce", reduce)
+
+    def fit() -> None:
+        (share,) = (each for each in trainer.callbacks if isinstance(each, ShareSignals))
+        share.on_validation_batch_end(trainer)
+        assert (trainer.received_sigterm, saver.number, share.asked) == (True, number, set())
+        raise SystemExit(143)
+
+    assert code_of(fit, trainer) == code
 
 
 def test_sigusr1_saves_and_the_fit_goes_on(fit_with_signals, one_weight, tmp_path) -> None:
