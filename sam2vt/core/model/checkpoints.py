@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Container, Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) 
     """Return the tensors without what wrappers put into their names, where each then is one of `names`.
 
     The wrappers are those of DDP, torch.compile, FSDP and activation checkpointing, anywhere in a name, and
-    any modules around the network, at its front.
+    any modules around the network, at its front. Raises CheckpointError where some tensors lack them.
     """
 
     def fits(name: str) -> bool:
@@ -103,16 +104,30 @@ def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) 
     if all(map(fits, state)):
         return state
     inner = {name: ".".join(p for p in name.split(".") if p not in _WRAPPERS) for name in state}
-    parts = next(iter(inner.values())).split(".")
-    for place in range(len(parts)):
-        front = "".join(f"{part}." for part in parts[:place])
-        found = {new.removeprefix(front): state[name] for name, new in inner.items() if new.startswith(front)}
-        if len(found) == len(state) and all(map(fits, found)):
-            left_out = sorted({part for name in state for part in name.split(".")} & _WRAPPERS)
-            shown = ", ".join([*left_out, *([front] if front else [])])
-            log.info("%s: the names of its tensors are read without %s", path, shown)
-            return found
-    return state
+    fronts = Counter(front for name in inner.values() for front in _fronts(name) if fits(name[len(front) :]))
+    front = fronts.most_common(1)[0][0] if fronts else ""
+    found = {name: new[len(front) :] for name, new in inner.items() if new.startswith(front)}
+    times = Counter(found.values())
+    left_out = sorted({part for name in state for part in name.split(".")} & _WRAPPERS)
+    shown = ", ".join([*left_out, *([front] if front else [])])
+    if not fronts or not shown:
+        return state
+    # What has the front and still is no name of the model's may be another model's, which the caller says.
+    rest = [name for name in state if (new := found.get(name)) in (None, name) and not fits(new or "")]
+    rest += [name for name in found if times[found[name]] > 1]
+    if rest:
+        raise CheckpointError(
+            f"{path}: its tensors have the model's names with {shown} added, but {len(rest)} of {len(state)} "
+            f"have not, or twice: {', '.join(rest[:3])}{' ...' * (len(rest) > 3)}; save it without them"
+        )
+    log.info("%s: the names of its tensors are read without %s", path, shown)
+    return {found[name]: value for name, value in state.items()}
+
+
+def _fronts(name: str) -> Iterator[str]:
+    """Yield what could be put before a name, the shortest first, which is nothing."""
+    parts = name.split(".")
+    return ("".join(f"{part}." for part in parts[:place]) for place in range(len(parts)))
 
 
 def load_weights(

@@ -86,9 +86,27 @@ def test_what_wrappers_put_into_names_is_left_out(
     assert said in message
 
 
-def test_names_that_do_not_all_fit_are_told(tmp_path: Path) -> None:
-    torch.save({**named(lambda name: f"module.{name}"), "head.bias": torch.ones(1)}, tmp_path / "weights.pt")
-    with pytest.raises(CheckpointError, match=r"missing 0\.weight.*unknown module\.0\.weight"):
+FURTHER = {
+    "an average's counter": (
+        "module.",
+        ["n_averaged"],
+        r"names with module added, but 1 of \d+ .*: n_averaged;",
+    ),
+    "before the others": ("model.", ["", "step"], r"names with model\. added, but 1 of \d+ .*: step;"),
+    "a head": ("model.", ["head.bias", "head.weight"], r"but 2 of \d+ .*: head\.bias, head\.weight;"),
+    "many": ("module.", list("pqrst"), r"but 5 of \d+ .*: p, q, r \.\.\.;"),
+    "the same twice": ("module.", ["0.weight"], r"twice: module\.0\.weight, 0\.weight;"),
+    "a network that is another": ("module.", ["module.9.weight"], r"does not fit.*unknown 9\.weight"),
+    "none of the names": ("", ["", "other"], r"does not fit.*unknown other"),
+}
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_tensors_without_the_prefix_of_the_others_are_named(tmp_path: Path, kind: str) -> None:
+    prefix, further, message = FURTHER[kind]
+    state, more = named(lambda name: prefix + name), {name: torch.ones(1) for name in further if name}
+    torch.save({**more, **state} if "" in further else {**state, **more}, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=message):
         load_weights(small(), str(tmp_path / "weights.pt"))
 
 
