@@ -269,9 +269,7 @@ def _window_starts(record: VideoRecord, spec: ClipSpec) -> np.ndarray:
         raise DataError(f"video {record.video_id} ({record.source}) has no usable frame")
     num_starts = length - spec.span + 1 if length >= spec.span else min(spec.frame_stride, length)
     annotated = np.zeros(num_starts + spec.span, dtype=bool)
-    places = np.array(record.annotated_frames, dtype=np.int64) - start
-    # Frames beyond the last window are in none.
-    annotated[places[places < len(annotated)]] = True
+    annotated[np.array(record.annotated_frames, dtype=np.int64) - start] = True
     held = np.zeros(num_starts, dtype=bool)
     for offset in range(0, spec.span, spec.frame_stride):
         held |= annotated[offset : offset + num_starts]

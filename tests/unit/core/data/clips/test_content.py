@@ -153,7 +153,7 @@ def test_the_choice_of_objects_by_size():
     assert chosen(min_object_pixels=21) == [1, 3]  # by the largest area
     assert chosen(min_object_pixels=30) == [1, 3]
     assert chosen(min_object_pixels=31) == [1]
-    assert chosen(max_objects=3) == [1, 2, 3]
+    assert choose_objects(window, spec(max_objects=3), None) == [1, 2, 3]  # no number is drawn
     assert all(len(set(chosen(max_objects=2))) == 2 for _ in range(9))
     assert {tuple(chosen(max_objects=2)) for _ in range(40)} == {(1, 2), (1, 3), (2, 3)}
     assert choose_objects(shown(f0={}, f1={4: 1, 2: 3}), spec(), rng) == [2, 4]
@@ -248,6 +248,16 @@ def test_a_clip_longer_than_its_video(make_video):
     assert content.valid_masks.tolist() == [[True], [False], [True], [False], [False]]
     assert content.valid_masks.dtype == content.masks.dtype == bool
     assert content.features is None
+
+
+def test_of_some_objects_nothing_is_known(make_video, monkeypatch):
+    known = {0: None, 1: frozenset({1}), 2: frozenset({2})}
+    monkeypatch.setattr(content_module, "known_objects", lambda record, frame: known[frame])
+    left, right = (0, 0, 32, 48), (32, 0, 64, 48)
+    record = make_video("v", [{1: left, 2: right}, {1: left}, {}])
+    _, content = draw_content(record, replace(spec(), clip_length=3), np.random.default_rng(0))
+    assert content.object_ids == [1, 2]
+    assert content.valid_masks.tolist() == [[True, True], [True, False], [False, True]]
 
 
 def test_a_clip_of_cached_features_reads_no_image(make_video):
