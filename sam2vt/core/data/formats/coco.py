@@ -27,11 +27,12 @@ from sam2vt.core.data.formats.coco_json import (
     category_names,
     check_stated_size,
     group_by_image,
+    json_home,
     no_object,
     read_json,
     recognise_json,
 )
-from sam2vt.core.data.formats.frame_order import frame_order
+from sam2vt.core.data.formats.frame_order import frame_order, numbered_frames
 from sam2vt.core.data.formats.layout import Found, Layout, NoFrames, ReadOptions
 from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, last_number, some, stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
@@ -40,6 +41,7 @@ from sam2vt.core.data.frames.video import VideoProbe, probe_video
 from sam2vt.core.types import Segmentations, VideoRecord
 from sam2vt.errors import DataError, located
 
+_IMAGES = ("images", "frames", "JPEGImages")  # folders beside a JSON, or beside its annotations/
 _ORDER_FIELDS = ("order_in_video", "frame_id", "frame_index")
 # Exports name it differently; `sam2vt convert` writes is_annotated.
 _FLAGS = ("is_annotated", "annotated", "is_det_keyframe", "is_keyframe")
@@ -88,7 +90,7 @@ def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_on
         video = _find_video(json, _names(frames[0], where)[0], is_only)
         if video is None:
             raise
-        places, size = _match_images(video, frames, where), (video.height, video.width)
+        places, size = _match_images(video, frames, where, json.options.note), (video.height, video.width)
         build = partial(file_record, str(video_id), video)
     # An image without annotations is empty, where a flag says that somebody looked.
     flagged = {frame["id"] for frame in frames if any(frame.get(flag) is True for flag in _FLAGS)}
@@ -165,15 +167,13 @@ def _names(frame: JsonObject, where: str) -> list[str]:
 def image_roots(json_path: str, options: ReadOptions) -> list[str]:
     """Return where the files of a JSON's images are looked for.
 
-    Of annotations/instances_train.json also in images/train and images, beside annotations/.
+    Of annotations/instances_train.json also in images/train and images (or frames) beside annotations/.
     """
     given = [os.path.abspath(options.image_root)] if options.image_root else []
     folder, name = os.path.split(os.path.abspath(json_path))
-    if os.path.basename(folder) != "annotations":
-        return [*given, folder]
-    images = os.path.join(os.path.dirname(folder), "images")
     subset = stem(name).partition("_")[2]
-    beside = [os.path.join(images, subset), images] if subset else [images]
+    tops = [os.path.join(json_home(json_path), each) for each in _IMAGES]
+    beside = [each for top in tops for each in ([os.path.join(top, subset)] if subset else []) + [top]]
     return [*given, folder, *filter(os.path.isdir, beside)]
 
 
@@ -197,10 +197,7 @@ def _find_video(json: CocoJson, name: str, is_only: bool) -> VideoProbe | None:
     It is named as the images' folder, or the only file of the JSON's only video (`is_only`). It is where
     images are looked for, or in the folder above annotations/.
     """
-    above = os.path.dirname(os.path.abspath(json.path))
-    if os.path.basename(above) == "annotations":
-        above = os.path.dirname(above)
-    folders = dict.fromkeys([*json.roots, above])
+    folders = dict.fromkeys([*json.roots, json_home(json.path)])
     videos = [os.path.join(folder, each) for folder in folders for each in files_in(folder, VIDEO_EXTENSIONS)]
     folder = os.path.basename(os.path.dirname(with_slashes(name)))
     named = [each for each in videos if folder in (os.path.basename(each), stem(os.path.basename(each)))]
@@ -211,10 +208,13 @@ def _find_video(json: CocoJson, name: str, is_only: bool) -> VideoProbe | None:
     return probe_video(chosen[0])
 
 
-def _match_images(video: VideoProbe, images: Sequence[JsonObject], where: str) -> Sequence[int]:
-    """Return the frame of the video that each image is: in order if there are as many, else by number from 0.
+def _match_images(
+    video: VideoProbe, images: Sequence[JsonObject], where: str, note: Callable[[str], None]
+) -> Sequence[int]:
+    """Return the frame of the video that each image is: in order if there are as many, else by its number.
 
-    Raises DataError where an image states another size, or its number is no frame of the video.
+    Raises DataError where an image states another size, its number is no frame of the video, or numbers may
+    count from 0 or from 1.
     """
     size = (video.height, video.width)
     for place, image in enumerate(images):
@@ -224,14 +224,17 @@ def _match_images(video: VideoProbe, images: Sequence[JsonObject], where: str) -
         return range(len(images))
     names = [stem(_names(image, where)[0]) for image in images]
     numbers = [last_number(os.path.basename(name)) for name in names]
-    known = [number for number in numbers if number is not None and number < video.num_frames]
-    if len(known) < len(images) or len(set(known)) < len(known):
+    known = numbered_frames(numbers, video.num_frames)
+    if known is None or min(known) == 1:
         raise DataError(
             f"{where}: none of its {len(images)} image files exists, and {video.path} has {video.num_frames} "
             f"frames: which are meant is not clear from the names {some(names, 3)}. Allowed are an image "
-            f"per frame, or numbers from 0 to {video.num_frames - 1}: extract the frames, or export them "
-            "with the annotation"
+            f"per frame, or numbers that begin at 0 or end at {video.num_frames}: extract the frames, or "
+            "export them with the annotation"
         )
+    note(
+        f"{where}: images are frames of {video.path} by their numbers: {names[0]} is frame {known[0]}, from 0"
+    )
     return known
 
 

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sam2vt.core.data.formats.layout import Found, ReadOptions, check_object_id
-from sam2vt.core.data.formats.listing import check_text, names_in, some
+from sam2vt.core.data.formats.listing import check_text, names_in, some, subfolders
 from sam2vt.core.data.json_files import check_objects, load_json, shown
 from sam2vt.core.data.masks.masklets import is_masklet_file
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import DataError
 
 JsonObject = dict[str, Any]
+_FOLDERS = ("annotations", "annotation", "ann")  # of a JSON, beside the frames' own
 Place = dict[str, Any]  # of a DataError: video, frame
 _NOT_LISTED = "belongs to image {}, which images does not list{}; add it, or write its id as there"
 _NOT_SEGMENTED = (
@@ -54,26 +55,40 @@ def find_json(path: str) -> str | None:
     """Return the JSON of a dataset: `path`, or the only one in its folder or annotations/, or None."""
     if os.path.isfile(path):
         return path if path.lower().endswith(".json") else None
-    folders = filter(os.path.isdir, (path, os.path.join(path, "annotations")))
-    found = [
-        os.path.join(folder, name)
-        for folder in folders
-        for name in names_in(folder)
-        if name.lower().endswith(".json") and not name.startswith(".")
-    ]
+    found = _jsons(path)
     if len(found) > 1 and not any(name.endswith(("_manual.json", "_auto.json")) for name in found):
         names = some(os.path.relpath(name, path) for name in found)
         raise DataError(f"{path}: holds several JSON files ({names}); data_path must name one of them")
     return check_text(found[0]) if found else None
 
 
+def _jsons(path: str) -> list[str]:
+    """Return the JSON files in a folder and in annotations/ there, and those in ann/ that list frames."""
+    found: list[str] = []
+    inner = [os.path.join(path, name) for name in subfolders(path) if name.lower() in _FOLDERS]
+    for folder in filter(os.path.isdir, [path, *inner]):
+        names = [each for each in names_in(folder) if each.lower().endswith(".json") and each[0] != "."]
+        paths = [os.path.join(folder, each) for each in names]
+        # Other layouts have a JSON per frame there: the first tells.
+        if folder in (path, os.path.join(path, "annotations")) or any(map(_lists_frames, paths[:1])):
+            found += paths
+    return found
+
+
+def _lists_frames(path: str) -> bool:
+    content = load_json(path)
+    return isinstance(content, dict) and not {"images", "videos", "sequences"}.isdisjoint(content)
+
+
 def has_coco_json(path: str) -> bool:
     """Return whether a JSON in a folder, or in annotations/ there, lists images, videos or sequences."""
-    folders = filter(os.path.isdir, (path, os.path.join(path, "annotations")))
-    found = (os.path.join(folder, name) for folder in folders for name in names_in(folder))
-    contents = (load_json(each) for each in found if each.lower().endswith(".json"))
-    keys = {"images", "videos", "sequences"}
-    return any(isinstance(each, dict) and not keys.isdisjoint(each) for each in contents)
+    return any(map(_lists_frames, _jsons(path)))
+
+
+def json_home(path: str) -> str:
+    """Return the absolute folder of a JSON's dataset: its own, or the one around annotations/."""
+    folder = os.path.dirname(os.path.abspath(path))
+    return os.path.dirname(folder) if os.path.basename(folder).lower() in _FOLDERS else folder
 
 
 def json_kind(path: str) -> str:
@@ -242,7 +257,9 @@ def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where
     """Raise DataError where an image or video states another size than the (height, width) of its file."""
     stated = (entry.get("height", size[0]), entry.get("width", size[1]))
     if stated != size:
+        ratios = [f"{one / other:.3g}" for one, other in zip(stated, size) if isinstance(one, (int, float))]
         raise DataError(
-            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]}; "
+            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]} "
+            f"(a factor of {' and '.join(dict.fromkeys(ratios))}); "
             "masks are drawn at the stated one, and a video has one size: use the frames of that size"
         )

@@ -59,6 +59,18 @@ def last_value(name: str) -> Decimal | None:
     return Decimal(numbers[-1]) if numbers and len(numbers[-1]) <= _MOST_DIGITS else None
 
 
+def numbered_frames(numbers: Sequence[int | None], num_frames: int) -> list[int] | None:
+    """Return the frames of a video that have these numbers in their names, counted from 0.
+
+    They count from 1 where the last is the number of frames and none is 0. None: it is not clear.
+    """
+    known = [number for number in numbers if number is not None]
+    if len(set(known)) < len(numbers):
+        return None
+    first = int(min(known) > 0 and max(known) == num_frames)
+    return [each - first for each in known] if max(known) < num_frames + first else None
+
+
 def _value_key(name: str) -> tuple[list[tuple[int, Decimal | str]], str]:
     # Numbers and text alternate; the pairs keep them from being compared with each other.
     parts = enumerate(_NUMBER.split(name))

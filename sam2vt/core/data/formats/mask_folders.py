@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam2vt.core.data.formats.frame_order import frame_order, last_value
+from sam2vt.core.data.formats.frame_order import frame_order, last_value, numbered_frames
 from sam2vt.core.data.formats.layout import check_object_id
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
@@ -20,6 +21,8 @@ from sam2vt.core.data.formats.listing import (
 )
 from sam2vt.core.types import FrameAnnotation, LabelImage, ObjectImages
 from sam2vt.errors import DataError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,8 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
 def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> dict[int, FrameAnnotation]:
     """Return masks by frame index, where frames have no names, as in a video file.
 
-    As many masks as frames belong to them in order; else the last number in a mask's name is its frame's
-    index, counted from 0.
+    As many masks as frames belong to them in order; else the last number in a mask's name is its frame's, as
+    `numbered_frames` counts.
     """
     names = list(masks.by_name)
     # Names may begin at 1, or be times: as many masks as frames leave no doubt.
@@ -134,8 +137,9 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
         order = frame_order(names, masks.path)
         return {index: masks.by_name[names[place]] for index, place in enumerate(order)}
     numbers = {name: last_number(name) for name in names}
-    bad = [name for name, number in numbers.items() if number is None or number >= num_frames]
-    if bad or len(set(numbers.values())) < len(names):
+    known = numbered_frames(list(numbers.values()), num_frames)
+    if known is None:
+        bad = [name for name, number in numbers.items() if number is None or number >= num_frames]
         what = f"named for no frame of it: {some(bad)}" if bad else "not told apart by their numbers"
         raise DataError(
             f"{masks.path}: {len(bad) or len(names)} of {len(names)} masks are {what}; {video_path} has "
@@ -143,4 +147,6 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
             f"the frame's index, 0 to {num_frames - 1}",
             file=masks.path,
         )
-    return {number: masks.by_name[name] for name, number in numbers.items() if number is not None}
+    if min(known) > 0:  # it might also be counted from 1
+        log.info("%s: %s is frame %d of %s, counted from 0", masks.path, names[0], known[0], video_path)
+    return {frame: masks.by_name[name] for frame, name in zip(known, names)}

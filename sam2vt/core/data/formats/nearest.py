@@ -13,6 +13,7 @@ from sam2vt.core.data.formats.listing import (
     MASK_EXTENSIONS,
     OTHER_VIDEO_EXTENSIONS,
     VIDEO_EXTENSIONS,
+    and_inner,
     names_in,
     some,
     stem,
@@ -32,6 +33,8 @@ def nearest(path: str, recognise: Callable[[str], Found | None]) -> str:
             "folder of its name beside it, a record table or a CVAT annotations.xml: set data_path to such "
             "a file, or to the dataset's folder"
         )
+    if voc := next(_pascal_voc(path), None):
+        return voc
     if tree.lacks_masks(path):
         return f"Nearest is a tree: frames in {tree.FRAMES}, but no masks, since there is no {tree.MASKS}"
     hints = (
@@ -46,6 +49,19 @@ def nearest(path: str, recognise: Callable[[str], Found | None]) -> str:
         f"The simplest layout is {_SMALLEST}; others are a video file (mp4, ...) with a folder of masks "
         "beside it, and a COCO video JSON",
     )
+
+
+def _pascal_voc(path: str) -> Iterator[str]:
+    """Yield what Pascal VOC's folders of masks lack."""
+    names = {name for folder in and_inner(path) for name in subfolders(folder)}
+    objects = "SegmentationObject" in names
+    if objects or "SegmentationClass" in names:
+        yield (
+            "Nearest is Pascal VOC, which does not say which object is which on other frames. For one object "
+            "per class, write labelmap.txt beside SegmentationClass, a line such as cat:128,0,0:: per class, "
+            "and set dataset.identity=category (--identity category). Where a value is one object on all "
+            f"frames, rename Segmentation{'Object' if objects else 'Class'} to {tree.MASKS}"
+        )
 
 
 def _recognised(path: str, recognise: Callable[[str], Found | None]) -> Iterator[str]:

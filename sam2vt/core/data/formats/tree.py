@@ -21,6 +21,7 @@ from sam2vt.core.data.formats.listing import (
     alike,
     by_name,
     files_in,
+    names_in,
     some,
     stem,
     subfolders,
@@ -39,7 +40,7 @@ SPLITS = ("train", "valid", "val", "test")
 
 def lacks_masks(path: str) -> bool:
     """Return whether there are frames as in a tree, but nothing where their masks would be."""
-    return os.path.isdir(os.path.join(path, FRAMES)) and not _is_tree(path)
+    return os.path.isdir(os.path.join(path, FRAMES)) and not os.path.isdir(os.path.join(path, MASKS))
 
 
 def find_tree(path: str) -> tuple[str, str] | None:
@@ -98,7 +99,12 @@ def _note_lists(folder: str, num_videos: int, options: ReadOptions) -> None:
 
 
 def _is_tree(path: str) -> bool:
-    return os.path.isdir(os.path.join(path, FRAMES)) and os.path.isdir(os.path.join(path, MASKS))
+    frames, masks = (os.path.join(path, each) for each in (FRAMES, MASKS))
+    if not (os.path.isdir(frames) and os.path.isdir(masks)):
+        return False
+    # COCO and Pascal VOC have a folder of that name, too.
+    names = names_in(masks)
+    return not names or not all(each.lower().endswith((".json", ".xml")) for each in names)
 
 
 def _sources(frame_root: str) -> dict[str, str]:

@@ -69,6 +69,33 @@ def test_rle_equals_pycocotools(coco, compressed):
     assert np.array_equal(load_masks(load_records("coco", root)[0], 1)[5], mask)
 
 
+@pytest.mark.parametrize("folder", ["ann", "annotation", "annotations", "Annotations", "."])
+@pytest.mark.parametrize("images", ["frames", "images", "JPEGImages", "frames/train", "images/train"])
+def test_a_json_beside_the_folder_of_the_frames(coco, tmp_path, folder, images):
+    root = coco()
+    (root / folder).mkdir(exist_ok=True)
+    (root / images).mkdir(parents=True)
+    (root / "video.json").rename(root / folder / "instances_train.json")
+    for i in range(4):
+        (root / f"{i}.jpg").rename(root / images / f"{i}.jpg")
+    (record,) = load_records("auto", root)
+    assert record.frame_paths == tuple(str(root / images / f"{i}.jpg") for i in range(4))
+    assert load_records("coco", root / folder / "instances_train.json") == [record]
+
+
+def test_other_files_in_ann_are_none_of_coco(coco, tmp_path, frame):
+    root = coco(files=False)
+    (root / "ann").mkdir()
+    for i in range(3):
+        (root / "ann" / f"{i}.json").write_text('{"shapes": []}')
+        frame(root / "frames" / f"{i}.jpg")
+    frame(root / "frames/3.jpg")
+    assert load_records("auto", root)[0].num_frames == 4
+    (root / "video.json").unlink()
+    with pytest.raises(DataError, match="is no dataset of type coco"):
+        load_records("coco", root)
+
+
 @pytest.mark.parametrize("field", ["order_in_video", "frame_id"])
 def test_order_of_frames(coco, field):
     def change(data):

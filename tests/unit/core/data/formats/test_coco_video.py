@@ -62,9 +62,16 @@ def test_as_many_images_as_frames_are_in_order(export, json_name):
     assert "frame_000001.PNG does not exist; frames are read from" in notes[0]
 
 
-def test_fewer_images_have_their_numbers(export):
-    (record,) = load_records("auto", export([0, 3, 6], 8))
-    assert sorted(record.annotations) == [0, 3, 6]
+@pytest.mark.parametrize(
+    ("numbers", "frames"),
+    [([0, 3, 6], [0, 3, 6]), ([0, 7], [0, 7]), ([1, 5, 8], [0, 4, 7]), ([4, 8], [3, 7]), ([2, 4], [2, 4])],
+)
+def test_fewer_images_have_their_numbers(export, numbers, frames):
+    """From 1 where the last is the number of frames, which is no index."""
+    notes: list[str] = []
+    (record,) = load_records("auto", export(numbers, 8), notes=notes)
+    assert sorted(record.annotations) == frames
+    assert f"frame_{numbers[0]:06d} is frame {frames[0]}, from 0" in notes[-1]
 
 
 def test_a_file_is_found_by_the_name_of_its_video(export):
@@ -78,6 +85,8 @@ def test_a_file_is_found_by_the_name_of_its_video(export):
     ("numbers", "num_frames", "options", "says", "remedy"),
     [
         ([0, 9], 4, {}, ("none of its 2 image files exists", "has 4 frames"), "extract the frames"),
+        ([1, 3, 5], 8, {}, ("from the names clip/frame_000001",), "begin at 0 or end at 8"),
+        ([0, 4, 8], 8, {}, ("not clear from the names",), "begin at 0 or end at 8"),
         ([0, 1], 2, {"videos": ("a", "b")}, ("2 of 2 image files do not exist",), "Put the files there"),
     ],
 )

@@ -44,6 +44,30 @@ def test_datasets_in_it_are_named(tree):
     assert f"set data_path to {root / 'one'}" in message
 
 
+@pytest.mark.parametrize("above", ["", "VOC2012"])
+@pytest.mark.parametrize(
+    ("folders", "renamed"),
+    [
+        (("SegmentationClass",), "SegmentationClass"),
+        (("SegmentationObject",), "SegmentationObject"),
+        (("SegmentationClass", "SegmentationObject"), "SegmentationObject"),
+    ],
+)
+@pytest.mark.parametrize("boxes", [False, True])
+def test_pascal_voc_without_a_label_map(tmp_path, frame, mask, above, folders, renamed, boxes):
+    for i in range(2):
+        frame(tmp_path / above / "JPEGImages" / f"{i}.jpg")
+        for each in folders:
+            mask(tmp_path / above / each / f"{i}.png")
+    if boxes:
+        (tmp_path / above / "Annotations").mkdir()
+        (tmp_path / above / "Annotations/0.xml").write_text("<annotation/>")
+    message = refusal(tmp_path)
+    assert "Nearest is Pascal VOC" in message
+    assert "write labelmap.txt beside SegmentationClass" in message
+    assert f"rename {renamed} to Annotations" in message
+
+
 def test_splits_in_the_two_folders(tmp_path, frame, mask):
     for split in ("train", "val"):
         frame(tmp_path / "images" / split / "v/0.jpg")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import av
 import numpy as np
 import pytest
@@ -109,6 +111,21 @@ def test_fewer_masks_than_frames_go_by_their_numbers(tmp_path, video, mask):
         DataError, match=r"1 of 3 masks are named for no frame of it: 6; .*a\.mp4 has 6 frames"
     ):
         load_records("auto", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "frames", "is_said"),
+    [((1, 6), [0, 5], False), ((2, 4), [2, 4], True), ((0, 4), [0, 4], False)],
+)
+def test_numbers_of_masks_count_from_1_where_they_end_so(
+    tmp_path, video, mask, caplog, numbers, frames, is_said
+):
+    video(tmp_path / "a.mp4", 6)
+    for i in numbers:
+        mask(tmp_path / f"a/{i}.png")
+    with caplog.at_level(logging.INFO, "sam2vt"):
+        assert load_records("auto", tmp_path)[0].annotated_frames == frames
+    assert any("2 is frame 2 of" in text and "counted from 0" in text for text in caplog.messages) == is_said
 
 
 def test_as_many_masks_as_frames_go_in_order(tmp_path, video, mask):
