@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
+from sam2vt.core.data.formats.extent import outside_frames
 from sam2vt.core.data.formats.listing import some
 from sam2vt.core.data.masks.codings import Colours
 from sam2vt.core.types import VideoRecord
@@ -83,7 +84,10 @@ class ReadOptions:
         outside: list[DataError] = []
         for item in items:
             try:
-                built.append(build(item))
+                record = build(item)
+                if remark := outside_frames(record):
+                    self.note(remark)
+                built.append(record)
             except DataError as error:
                 error.at(**place(item))
                 if isinstance(error, Outside) and self.faults is not None:
