@@ -160,6 +160,16 @@ def test_what_was_tracked_is_loaded_again(engine: Engine, asked, video, tmp_path
     assert any(each.mask.any() for frame in frames for each in frame.objects)
 
 
+def test_an_object_that_the_detector_lost_is_tracked_no_longer(
+    engine: Engine, asked, video, tmp_path: Path
+) -> None:
+    """Frame 3 has a hand alone, and the cup may be absent for two frames."""
+    clip, call = video(tmp_path / "clip.mp4", NUM_FRAMES), Call(tmp_path / "out")
+    run.predict(run.Plan(engine, asked("detections"), ["csv"]), open_sources(str(clip)), call)
+    frames = load_masks(call.folder)["clip"].frames()
+    assert [frame.frame for frame in frames if 1 in frame.masks] == [1, 2, 3, 4]
+
+
 def test_a_stopped_call_passes_over_finished_videos_and_writes_what_is_missing(
     engine: Engine, video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
