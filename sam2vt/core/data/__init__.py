@@ -1,7 +1,17 @@
 """Records to clips to batches; nothing here knows the model.
 
-Each room imports only from those before it: json_files, workers -> records (references to videos) ->
-packed (rows of shards) -> frames (pixels) -> masks -> formats (layouts on disk to records) -> clips (record
-to clip to batch) -> checking, writing -> opening, videos, dataset. All up to and with formats, and drawing
-clips without augmentation, load no torch: decode actors and the planning of a split do without it.
+Each room imports only from those before it:
+
+- json_files, workers
+- records: references to videos
+- packed: rows of shards
+- frames: pixels
+- masks
+- formats: layouts on disk to records
+- clips: record to clip to batch
+- checking, writing
+- opening, videos, dataset
+
+Nothing up to formats loads torch, and neither does drawing clips without augmentation. Decode actors and the
+planning of a split do without it.
 """

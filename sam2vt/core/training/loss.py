@@ -108,14 +108,15 @@ class SAM2TrainingLoss(nn.Module):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Return the total, or (total, components).
 
-        pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also tells what was predicted and
-        by which steps. Bare logits count wherever an object was tracked: on a frame that is prompted by a
-        mask they are the prompt itself, and score as a prediction. target_masks: [B,T,N,H,W], bool or 0 to
-        1; brought to h x w by area where the sizes differ. valid_masks, scored: bool [B,T,N], all true by
-        default; with `steps` alone, the entries that occur in a step are scored. iou_predictions and
-        object_score_logits: [B,T,N], used where no `steps` are given. update: how many entries all batches of
-        an update have, by the names of `entries.Counts`; this batch's sums are divided by these numbers, so
-        that the losses of all its batches add up to the mean.
+        - pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also tells what was predicted and
+          by which steps. Bare logits count wherever an object was tracked. On a frame that is prompted by a
+          mask they are the prompt itself, and score as a prediction.
+        - target_masks: [B,T,N,H,W], bool or 0 to 1; brought to h x w by area where the sizes differ.
+        - valid_masks, scored: bool [B,T,N], all true by default. With `steps` alone, the entries that occur
+          in a step are scored.
+        - iou_predictions, object_score_logits: [B,T,N], used where no `steps` are given.
+        - update: how many entries all batches of an update have, by the names of `entries.Counts`. The sums
+          of this batch are divided by them, so that the losses of all its batches add up to the mean.
 
         Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal,
         iou_head and presence where their weight is not 0 and their inputs are given. One of the first

@@ -111,8 +111,8 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
 def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
     """Return a clip of arrays that counts nowhere, in the place of one that cannot be made.
 
-    Black frames with the index -1, one object that no frame is valid for, and a prompt for it on the
-    last frame, of a kind that the other clips may have, so that it costs the model next to nothing.
+    It has black frames with the index -1 and one object that is valid on no frame. The object's prompt is on
+    the last frame and of a kind that other clips may have, so it costs the model next to nothing.
     """
     length, (height, width) = spec.clip_length, spec.image_size
     centre = np.zeros((1, 1, height, width), dtype=bool)

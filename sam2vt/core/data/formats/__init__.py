@@ -65,9 +65,9 @@ def load_records(
 ) -> list[VideoRecord]:
     """Return every video of a dataset, sorted by video_id; paths are absolute.
 
-    `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised; the keywords are those
-    of `ReadOptions`; with `faults` videos that cannot be used are left out and told there, with `notes` what
-    a user may not have meant is told there, not in the log. No mask is decoded, except by identity="iou".
+    `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised. The keywords are those of
+    `ReadOptions`. With `faults`, videos that cannot be used are left out and listed there. With `notes`, what
+    a user may not have meant is listed there instead of logged. Only identity="iou" decodes masks.
     Raises ConfigError for values that are not allowed, DataError for data that cannot be used.
     """
     options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)

@@ -1,9 +1,9 @@
 """Object identity of COCO annotations over a video; never guessed.
 
 An annotation says it by `track_id`, `instance_id` or `attributes.track_id`. Where none does, the user may
-choose identity=category, one object a category, whose masks on a frame are united, or identity=iou: from
-one annotated frame to the next, masks of a category are linked greedily by the largest overlap, from an
-intersection over union of 0.3 on; what is linked to nothing begins a new object.
+choose. `identity=category` makes one object per category and unites its masks on a frame. `identity=iou`
+links masks of a category from one annotated frame to the next. It takes the largest overlaps first, from an
+intersection over union of 0.3 on. A mask that is linked to nothing begins a new object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Video files beside folders of masks.
 
-A file's masks are in a folder of its name, in the same folder or in Annotations/ or masks/; a folder whose
-name the file's begins with (clip/ for clip_orig.mp4) serves, too, and a single file with a single folder
-of masks needs no common name. Files may be in videos/.
+A file's masks are in a folder of its name, beside it or in Annotations/ or masks/. A folder whose name the
+file's begins with (clip/ for clip_orig.mp4) serves, too. A single file with a single folder of masks needs no
+common name. Files may be in videos/.
 """
 
 from __future__ import annotations
