@@ -51,7 +51,7 @@ def long_run(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
     video = make_video(root / "video", (120, 160), 1, options.frames)
     run = alone(run_side, "ours", weights, video, MARKS)
     print(f"long: {run}", flush=True)
-    first, *_, last = run.peaks.values()
+    first, last = next(iter(run.peaks.values())), run.peaks[max(run.peaks)]
     second = run.peaks.get(MARKS[1], last)
     told = reached(second - first <= GROWTH_GOAL)
     lines = [

@@ -219,8 +219,7 @@ def placement_groups() -> list[Any]:
 
 def runs_alive() -> list[str]:
     """Actors of trials and of their runs; Ray keeps some of its own for the next one."""
-    from ray.util.state import list_actors
-
-    own = ("Trial", "TrainController", "RayTrainWorker", "Board", "PlacementGroupCleaner", "MapWorker")
-    actors = list_actors(filters=[("state", "!=", "DEAD")], limit=1000)
-    return [each.class_name for each in actors if any(name in each.class_name for name in own)]
+    own = ("Trial", "TrainController", "RayTrainWorker", "Board", "Cleaner", "MapWorker")
+    actors = ray._private.state.actors().values()  # a dashboard may be asked that belongs to another Ray
+    names = [actor["ActorClassName"] for actor in actors if actor["State"] != "DEAD"]
+    return [name for name in names if any(part in name for part in own)]
