@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # One thread per process: the tests run several processes, which would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
+PAGES := build/pages
 DATA ?= runs/sample-data
 OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo sweep-demo picture test test-cluster test-fault mutate bench check format settings clean
+.PHONY: setup demo sweep-demo picture test test-cluster test-fault mutate bench check docs format settings clean
 
 setup: $(READY)
 
@@ -22,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	# SAM 2 builds against the torch that is installed, so torch comes first.
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision numpy
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation sam2
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
 	touch $(READY)
 
 # A whole training through Ray with two workers: on generated videos, or on DATA=<folder>.
@@ -58,10 +59,17 @@ mutate: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/all.py
 
-check: $(READY)
+check: $(READY) docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documentation as a site, site/index.html. A page that is linked and not there is an error.
+docs: $(READY)
+	rm -rf $(PAGES) && mkdir -p $(PAGES)/tests/rules
+	cp -r *.md LICENSE NOTICE cluster.yaml docs benchmarks configs deploy $(PAGES)
+	cp -r tests/rules/extending $(PAGES)/tests/rules
+	$(BIN)/zensical build --strict --clean
 
 # docs/settings.md and the comments in configs/, from the settings themselves.
 settings: $(READY)
@@ -72,4 +80,4 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) runs outputs
+	rm -rf $(VENV) runs outputs build site

@@ -243,7 +243,9 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
     copy = Path(folder) / "experiment" / "given.yaml"
     shutil.copy(file, copy)
     if file.name == _RUN_CONFIG:  # a run's whole configuration, which has no package
-        copy.write_text(f"# @package _global_\n{file.read_text()}")
+        # Checkpoints in its own folder: another output_dir has its own, too.
+        text = re.sub(r"(?m)^(output_dir: (.*)\n)save_dir: \2/checkpoints\n", r"\1", file.read_text())
+        copy.write_text(f"# @package _global_\n{text}")
     return ["experiment=given", f"hydra.searchpath=['file://{folder}']"], None
 
 

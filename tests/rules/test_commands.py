@@ -56,8 +56,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("runs/mine/config.yaml", "runs/sweep/best/experiment.yaml"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(f"# @package _global_\n{config}")
-    (folder / "runs/mine/checkpoints").mkdir()
-    (folder / "runs/mine/checkpoints/best.ckpt").touch()
+    for name in ("runs/mine/checkpoints/best.ckpt", "weights/sam2.1_hiera_base_plus.pt"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
     return folder
 
 

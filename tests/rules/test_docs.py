@@ -15,7 +15,7 @@ from sam2vt.config import Config, SweepConfig
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [
-    *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(REPO / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((REPO / "docs").glob("*.md")),
     REPO / "benchmarks" / "README.md",
     REPO / "benchmarks" / "LOG.md",
@@ -31,6 +31,13 @@ def code(page: Path) -> str:
     blocks = re.findall(r"^ *```.*?^ *```", text, re.M | re.S)
     inline = re.findall(r"`([^`\n]+)`", re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S))
     return "\n".join([*blocks, *inline])
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = (REPO / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    assert set(re.findall(r"docs/[\w-]+\.md", nav)) == {
+        page.relative_to(REPO).as_posix() for page in (REPO / "docs").glob("*.md")
+    }
 
 
 @pages

@@ -14,6 +14,7 @@ from ray_jobs import train as ray_train
 from ray_jobs import tune as ray_tune
 from sam2vt import cli
 from sam2vt.composing import _paths, compose_config, literal, load_overrides, usable_overrides
+from sam2vt.configuration.loading import to_dict
 from sam2vt.errors import ConfigError
 from sam2vt.settings import value_at
 
@@ -330,3 +331,13 @@ def test_resume_of_a_run_s_folder_takes_its_configuration(tmp_path: Path) -> Non
     data = f"dataset.data_path={tmp_path / 'videos'}"
     other = load_overrides([f"resume={run}", data, f"output_dir={tmp_path / 'other'}"])
     assert other.optimizer.lr != 0.25
+
+
+def test_another_run_of_a_run_s_configuration_has_its_own_checkpoints(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for save_dir, expected in ((f"{run}/checkpoints", f"{tmp_path}/other/checkpoints"), ("/kept", "/kept")):
+        given = ["dataset.data_path=s3://bucket/videos", f"output_dir={run}", f"save_dir={save_dir}"]
+        (run / "config.yaml").write_text(OmegaConf.to_yaml(to_dict(load_overrides(given))))
+        again = load_overrides([f"experiment={run / 'config.yaml'}", f"output_dir={tmp_path / 'other'}"])
+        assert again.save_dir == expected

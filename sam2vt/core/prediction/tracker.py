@@ -51,12 +51,17 @@ class Tracker:
 
         Args:
             checkpoint: a training checkpoint, a run's folder (its best), an export, or Meta's weights.
-            precision: as `TrainerConfig.precision`; `postprocessing` as `ModelConfig.postprocessing`.
+            device: auto, cpu, cuda, cuda:<index> or mps.
+            precision: as the setting `trainer.precision`.
+            postprocessing: as the setting `model.postprocessing`.
             resize: "area" as in training, or "stock" as SAM 2's predictor resizes frames.
             overlaps: "resolve" gives a pixel to one object, that of the largest logit; "keep" to several.
             presence: the probability above which an object counts as visible.
-            fill_holes, min_area: holes of up to, and islands below so many pixels are removed; 0: off.
-            config_path, image_size, base: as `weights.open_weights` has them.
+            fill_holes: holes of up to so many pixels are filled; 0: off.
+            min_area: islands of fewer pixels are removed; 0: off.
+            config_path: the network's YAML, for weights alone.
+            image_size: side of the model's input in pixels; None: what the checkpoint was made for.
+            base: where the weights that the training started from are now, if they were moved.
 
         Raises ConfigError for values that are not allowed, CheckpointError for weights.
         """
@@ -102,10 +107,13 @@ class Tracker:
         """Show an object on a frame, by points and a box, or by a mask; an unknown id is a new object.
 
         Args:
-            points, labels: (x, y) each, and 1 on the object, 0 beside it; without labels all are on it.
+            object_id: the object's number, 1 to 65535.
+            points: (x, y) each.
+            labels: one per point, 1 on the object, 0 beside it; None: all are on it.
             box: x and y of the top left, then of the bottom right.
             mask: bool [height, width].
             frame: its index; None: the next one of `step`, or the first of `run`.
+            name: the object's name in the results.
 
         On the frame that `step` has just seen it counts at once, and `masks` is renewed. Raises DataError for
         what contradicts itself or lies outside the frame, and for frames that `step` has passed.

@@ -126,7 +126,7 @@ def cluster_spec(name: str) -> dict[str, Any]:
 
 
 def test_there_is_a_schema_for_every_manifest() -> None:
-    assert {path.name for path in KUBERAY.iterdir()} == set(SCHEMAS)
+    assert {path.name for path in KUBERAY.iterdir()} == {*SCHEMAS, "kustomization.yaml"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -191,3 +191,20 @@ def test_the_head_is_told_how_far_its_groups_may_grow() -> None:
         gpus = {"GPU": int(limits["nvidia.com/gpu"])} if "nvidia.com/gpu" in limits else {}
         assert kind.resources == {"CPU": int(limits["cpu"]), **gpus}
         assert (kind.labels, kind.max_nodes) == (group["labels"], group["maxReplicas"])
+
+
+def test_the_kustomization_reaches_every_pod() -> None:
+    content = yaml.safe_load((KUBERAY / "kustomization.yaml").read_text())
+    (resource,), (image,), (patch,) = content["resources"], content["images"], content["patches"]
+    text = (KUBERAY / resource).read_text()
+    cluster, places = yaml.safe_load(text), set()
+    assert patch["target"]["kind"] == cluster["kind"]
+    for each in yaml.safe_load(patch["patch"]):
+        *path, added = each["path"].strip("/").split("/")
+        node = cluster
+        for part in path:
+            node = node[int(part) if part.isdecimal() else part]
+        assert added == "imagePullSecrets"
+        places.add(id(node))
+        assert all(one["image"].startswith(f"{image['name']}:") for one in node["containers"])
+    assert len(places) == text.count("image:") == 3
