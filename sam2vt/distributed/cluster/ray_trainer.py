@@ -6,11 +6,8 @@ from typing import Any
 
 import ray
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks import placement_group_callback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2._internal.execution.controller import placement_group_cleaner
-from ray.train.v2._internal.execution.controller.placement_group_cleaner import PlacementGroupCleaner
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
     NoopDecision,
@@ -18,6 +15,8 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.scaling_policy import autoscaling_coordinator_client as reservations
+
+from sam2vt.distributed.cluster.cleaner import OwnCleanerCallback
 
 RESERVED_SECONDS = 45  # a run renews its reservation every 20 s
 
@@ -56,33 +55,6 @@ class PatientScaling(ElasticScalingPolicy):
         if is_drained and isinstance(decision, ResizeDecision):
             return NoopDecision()
         return decision
-
-
-class OwnCleaner(PlacementGroupCleaner):
-    """The process that frees the resources of a dead run; it asks its own cluster whether the run is alive.
-
-    Ray's asks a dashboard: that of the Ray that was started last on this machine, or what listens at the port
-    where a Ray without a dashboard would have one. Another Ray does not know the run, which lost its workers.
-    """
-
-    def start_monitoring(self) -> Any:
-        """Begin to watch the run."""
-        placement_group_cleaner.is_actor_alive = is_actor_alive
-        return super().start_monitoring()
-
-
-class OwnCleanerCallback(PlacementGroupCleanerCallback):
-    """Starts the cleaner of this package in place of Ray's."""
-
-    def after_controller_start(self, train_run_context: Any) -> None:
-        """Run in the controller's process, before it starts workers."""
-        placement_group_callback.PlacementGroupCleaner = OwnCleaner  # type: ignore[misc]
-        super().after_controller_start(train_run_context)
-
-
-def is_actor_alive(actor_id: str, timeout: float) -> bool:
-    """Tell whether an actor of this cluster has not ended; one that nobody knows counts as alive."""
-    return ray._private.state.actors(actor_id).get("State") != "DEAD"
 
 
 class AnnounceController(ControllerCallback):

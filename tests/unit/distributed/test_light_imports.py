@@ -24,6 +24,7 @@ from sam2vt.config import Config
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.clips.spec import ClipSpec
 from sam2vt.core.data.records.table import RecordTable
+from sam2vt.distributed.cluster import cleaner
 from sam2vt.distributed.stream import decode, plan, start, wire
 from sam2vt.distributed.worker import entry
 
