@@ -17,7 +17,7 @@ from sam2vt.errors import ConfigError, exit_on_error
 
 
 class Verb(NamedTuple):
-    """A verb: the heading that it stands under, its line of help, and an example."""
+    """A verb: its heading, its line of help, and an example."""
 
     group: str
     text: str

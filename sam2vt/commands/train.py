@@ -28,7 +28,7 @@ settings:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train; see `sam2vt.train.main`. A plea for help is answered without loading anything."""
+    """Train; see `sam2vt.train.main`. `--help` is answered without loading anything."""
     if any(each in ("-h", "--help") for each in arguments):
         print(HELP.format(model=_choices("model"), experiment=_choices("experiment")), end="")
         return

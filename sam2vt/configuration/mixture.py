@@ -1,4 +1,4 @@
-"""Read the entries of `datasets`, several sets in place of one, into the settings of each."""
+"""Read the entries of `datasets`, several sets instead of one, into the settings of each."""
 
 from __future__ import annotations
 

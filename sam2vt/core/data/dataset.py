@@ -175,14 +175,14 @@ class COCODataset(ClipDataset):
 
     @cached_property
     def video_to_images(self) -> dict[int | str, list[JsonObject]]:
-        """The JSON's video id -> its images in order."""
+        """Return video id -> its images in order."""
         path = self._json_path
         videos = list_videos(path, self.images).items()
         return {video: in_order(images, f"{path}: video {video}") for video, images in videos}
 
     @cached_property
     def image_id_to_annotations(self) -> dict[Any, list[JsonObject]]:
-        """The id of an image -> its annotations."""
+        """Return image id -> its annotations."""
         return group_by_image(self._json_path, self.images, self.annotations, ReadOptions())
 
 

@@ -206,7 +206,7 @@ def _score(pred: Mask | None, gt: Mask | None, void: Mask | None) -> _Sum | None
 
 
 def both_masks(pred: Mask | None, gt: Mask | None) -> tuple[Mask, Mask]:
-    """Return both masks, an empty one in place of one that is None; at most one may be None."""
+    """Return both masks, an empty one for one that is None; at most one may be None."""
     some = gt if pred is None else pred
     assert some is not None
     empty = np.zeros_like(some)

@@ -1,4 +1,4 @@
-"""Build SAM 2's network from a YAML, with our modules in place of some of SAM 2's.
+"""Build SAM 2's network from a YAML, with our modules instead of some of SAM 2's.
 
 The YAML is read with OmegaConf and instantiated directly. Importing `sam2` changes Hydra's global state, so
 composing through Hydra would give different results under `hydra.main`, in a Ray worker and in a notebook.

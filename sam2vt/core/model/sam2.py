@@ -204,7 +204,7 @@ class SAM2Model(nn.Module):
                 without `prompts` each object is prompted by its mask on its first frame that is visible
                 and valid, and slots without one are not tracked.
             prompts: one list of dicts per clip (see `sam2vt.core.types.Prompt`); a flat list if B is 1.
-                Lists and arrays are taken in place of tensors.
+                Lists and arrays are accepted, too.
             batched_video_datapoint: SAM 2's `BatchedVideoDatapoint`, instead of images and masks.
             valid_masks: bool [B, T, N]; where False, the ground truth is not used for anything.
             features: what `keep` made of the images, instead of them: [B, T, C, h, w] per level.

@@ -1,4 +1,4 @@
-"""Which detection belongs to which tracked object, and which one begins a new one."""
+"""Match detections to tracked objects; those that match none begin new ones."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Call:
         return self._journals / f"{name}{_MASKS}"
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Save where a video stands; the last state stays until this one is whole."""
+        """Save the state of a video; the last one stays until this one is whole."""
         path = self._journals / f"{name}{_STATE}"
         try:
             with write_whole(path, sync=True) as written:
@@ -117,7 +117,7 @@ class Call:
             raise unwritable(path, cause) from None
 
     def saved(self, name: str, device: str = "cpu") -> dict[str, Any] | None:
-        """Return where a video stands, on this device, wherever it was saved; None where nothing was."""
+        """Return the state of a video on this device, wherever it was saved; None where none was."""
         path = self._journals / f"{name}{_STATE}"
         if not path.exists():
             return None

@@ -200,7 +200,7 @@ def name(value: Any) -> str:
 
 
 def video_name(value: Any) -> str:
-    """Check the id of a video: it may lie in folders, but only below the source's."""
+    """Check the id of a video: it may be in folders, but only below the source's."""
     parts = re.split(r"[/\\]", _text(value))
     if not all(parts) or not {".", ".."}.isdisjoint(parts):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What shows the objects of a call: options, prompts, masks, detections, or a dataset's own masks."""
+"""Prompts of a call, from its options: clicks, prompt files, masks, detections, or a dataset's own masks."""
 
 from __future__ import annotations
 

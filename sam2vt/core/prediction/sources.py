@@ -1,4 +1,4 @@
-"""What SOURCE names: live, a dataset, or video files and folders of frames, found by their names."""
+"""Open what SOURCE names: a live source, a dataset, or video files and folders of frames."""
 
 from __future__ import annotations
 

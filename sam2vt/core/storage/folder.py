@@ -108,7 +108,7 @@ class Folder:
             return sha256_of(stream)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file as a whole, in place of one of that name."""
+        """Write a file as a whole; one of that name is replaced."""
         with self.create(name) as file:
             file.write(content)
 
@@ -137,7 +137,7 @@ class Folder:
                 raise
 
     def put(self, local: Path, name: str) -> str:
-        """Move a local file here, in place of one of that name, and return its SHA-256."""
+        """Move a local file here, replacing one of that name, and return its SHA-256."""
         with self._told(f"{name} cannot be written", writes=True):
             if self._local is not None:
                 return move(local, self._local / name)

@@ -191,8 +191,8 @@ def choose_objects(window: Window, spec: ClipSpec, rng: np.random.Generator) -> 
     """Return the ids of the clip's objects in order, at most `max_objects`.
 
     An object that only appears on the last frame leaves nothing to track: it is taken only when there is
-    no other. So is one smaller than `min_object_pixels` wherever it is visible. Where objects are too many,
-    "uniform" draws them alike, "visible" by the number of frames and "large" by the largest area they show.
+    no other. So is one smaller than `min_object_pixels` wherever it is visible. Of too many objects,
+    "uniform" draws with equal probability, "visible" by number of frames and "large" by largest area.
     """
     candidates = sorted(window.early or {i for masks in window.visible.values() for i in masks})
     is_by_size = spec.min_object_pixels or spec.object_sampling == "large"

@@ -109,7 +109,7 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
 
 
 def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
-    """Return a clip of arrays that counts nowhere, in the place of one that cannot be made.
+    """Return a clip of arrays that counts nowhere, for one that cannot be made.
 
     It has black frames with the index -1 and one object that is valid on no frame. The object's prompt is on
     the last frame and of a kind that other clips may have, so it costs the model next to nothing.

@@ -52,7 +52,7 @@ class ClipSpec:
         return self if record.member is None or not self.sets else self.sets[record.member]
 
     def reading(self, features: FeatureCache) -> ClipSpec:
-        """Return the same clips with features in place of images."""
+        """Return the same clips with features instead of images."""
         return replace(self, features=features, sets=tuple(each.reading(features) for each in self.sets))
 
     @property

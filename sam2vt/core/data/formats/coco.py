@@ -107,7 +107,7 @@ def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_on
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
     """Return video id, or folder where no image has one -> its images.
 
-    Raises DataError where only some images have one, and where a number and a text read alike.
+    Raises DataError where only some images have one, and where a number and a text look the same.
     """
     videos: dict[int | str, list[JsonObject]] = {}
     if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video

@@ -133,7 +133,7 @@ def alike(name: str) -> str:
 
 
 def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Return name, as it is compared -> path. Raises DataError where two names read alike."""
+    """Return name, as it is compared -> path. Raises DataError where two compare equal."""
     paths: dict[str, str] = {}
     for name in names:
         # Both would be found by the name of one.

@@ -1,4 +1,4 @@
-"""Encoded frames in place of images: a folder per encoder, a Parquet file per video, a row per frame."""
+"""Encoded frames instead of images: a folder per encoder, a Parquet file per video, a row per frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from an encoder's weights alone, computed once, for a network that trains no more."""
+"""Values that depend on an encoder's weights alone, computed once for a network that is not trained."""
 
 from __future__ import annotations
 

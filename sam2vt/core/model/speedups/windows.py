@@ -1,4 +1,4 @@
-"""Windows of the image encoder in which one place stands for all padding: less attention on a CPU.
+"""Windows of the image encoder with one place for all padding: less attention on a CPU.
 
 The padded places of a window are all the same to attention, so one of them stands for all m, with log(m)
 added to its score. This needs attention with a mask, which a GPU computes more slowly than the padding.

@@ -90,7 +90,7 @@ class SaveCheckpoints(Checkpoint):
             pending.result()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remove checkpoints of steps after the one resumed from: this run will make them anew."""
+        """Remove checkpoints of steps after the one resumed from: this run will write them again."""
         if not trainer.global_step or not trainer.is_global_zero:
             return
         try:

@@ -44,7 +44,7 @@ class Quarantine(L.Callback):
         self._waiting: tuple[int, list[BadClip]] = (0, [])  # of this rank, in the step being made
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file anew: lines of an earlier try at these steps do not count."""
+        """Rewrite the file: lines of an earlier try at these steps do not count."""
         if trainer.is_global_zero:
             self.path.unlink(missing_ok=True)
             if self.entries:

@@ -150,7 +150,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the whole file anew and put it in place at once: nobody reads half a row."""
+    """Rewrite the whole file and replace it at once: nobody reads half a row."""
     names = dict.fromkeys([*FIRST_COLUMNS, *sorted({name for row in rows for name in row})])
     with write_whole(path) as written, written.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(names), restval="")

@@ -54,7 +54,7 @@ def wrapped(name: str, width: int) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Return `text` with an ellipsis in place of what is longer than `length`."""
+    """Return `text` cut with an ellipsis to at most `length`."""
     return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -63,7 +63,7 @@ def warp_images(images: np.ndarray, motion: np.ndarray) -> np.ndarray:
 
 
 def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """Return bool [T, S, S] or [T, N, S, S] alike, by the nearest pixel; nothing beyond the frame."""
+    """Return masks moved the same way, bool [T, S, S] or [T, N, S, S], by the nearest pixel."""
     coefficients = _coefficients(motion)
     moved = np.zeros_like(masks)
     for frame, target in zip(masks, moved):
