@@ -1,4 +1,4 @@
-"""Stills train as docs/data.md says: validated on videos, or without validation."""
+"""Stills train as docs/stills.md says: validated on videos, or without validation."""
 
 from __future__ import annotations
 
