@@ -18,7 +18,7 @@ from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import Sweep, load_sweep
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
-from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, SweepResult
+from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED
 from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of
@@ -96,22 +96,6 @@ def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figu
     figures(f"5 trials in {seconds:.0f} s: 1 done, 1 stopped, 3 failed and told why")
 
 
-@pytest.fixture
-def searched(wide_ray: None, videos: Path, tmp_path: Path) -> SweepResult:
-    return search(videos, tmp_path / "once")
-
-
-def test_the_search_repeats(searched: SweepResult, videos: Path, tmp_path: Path, figures: Figures) -> None:
-    """Two sweeps of one seed try the same values with the same scores; the last by what the others scored."""
-    once, again = searched, search(videos, tmp_path / "again")
-    assert [trial.status for trial in once.trials] == [DONE] * 5
-    assert [trial.values for trial in once.trials] == [trial.values for trial in again.trials]
-    assert validations(once) == validations(again)
-    assert len({str(rows) for rows in validations(once)}) == 5  # each trial was a run of its own
-    assert once.best is not None
-    figures(f"5 trials twice: the same values, the same scores; best {once.best.name}")
-
-
 def test_weights_are_passed_on(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
     """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
     trials = tmp_path / "sweep" / "trials"
@@ -187,19 +171,6 @@ def ended(sweep: Path) -> dict[str, tuple[float, bytes]]:
     files = [sweep / "trials" / "trial_000" / name for name in ("results.csv", "checkpoints/best.ckpt")]
     files += [sweep / "tune" / "trial_000" / "result.json"]
     return {str(path): (path.stat().st_mtime, path.read_bytes()) for path in files}
-
-
-def search(videos: Path, folder: Path) -> SweepResult:
-    """The default, three random trials, and one that is chosen by their scores."""
-    overrides = ("sweep.algorithm=tpe", "sweep.num_trials=5", "sweep.max_concurrent=1")
-    overrides += ("trainer.max_steps=2", "trainer.val_check_interval=2", "sweep.scheduler=none")
-    space = "+sweep.space.optimizer.lr={log_uniform: [1.0e-5, 1.0e-2]}"
-    return run_sweep(sweep_of(videos, folder, *overrides, space))
-
-
-def validations(result: SweepResult) -> list[list[tuple[float, float]]]:
-    """Of each trial: J&F and loss, validation by validation."""
-    return [[(row["val/J&F"], row["val/loss"]) for row in trial.rows] for trial in result.trials]
 
 
 def told(witness: Path, name: str, what: str) -> dict[str, Any]:
