@@ -24,7 +24,7 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.capacity import CONFIG_VARIABLE
 
 BIN = Path(sys.executable).parent
-START_SECONDS, END_SECONDS = 60, 40
+START_SECONDS, END_SECONDS = 120, 60
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.writing.sample_data import write_sample_data
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 REPO = Path(__file__).resolve().parents[2]
-STEPS, RUN_SECONDS, SHRINK_SECONDS = 6, 150, 90
+STEPS, RUN_SECONDS, SHRINK_SECONDS = 6, 300, 180
 STORE = {"object_store_memory": 200 * 2**20}
 COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
 SMALL = (

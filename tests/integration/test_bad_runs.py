@@ -112,7 +112,7 @@ def test_a_signal_saves_and_ends_with_its_code(config, tmp_path, number, code) -
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(timeout=60) == code, log.read_text()
+        assert process.wait(timeout=180) == code, log.read_text()
     finally:
         process.kill()
     last = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)

@@ -16,7 +16,7 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.checkpoints.store import CheckpointManifest, CheckpointStore
 
 REPO = Path(__file__).resolve().parents[2]
-START_SECONDS, END_SECONDS = 90, 60
+START_SECONDS, END_SECONDS = 180, 120
 # Of a run that would last for minutes.
 LONG = (
     "experiment=demo",
@@ -85,7 +85,7 @@ def saved(run: Path) -> list[CheckpointManifest]:
     return CheckpointStore(str(run / "checkpoints")).manifests()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="process_group")
 @pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 1)])
 def test_a_signal_to_the_group_saves(
@@ -103,7 +103,7 @@ def test_a_signal_to_the_group_saves(
     assert f"continue with: sam2vt train resume={run}" in logs(tmp_path)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="process_group")
 def test_the_tasks_of_srun_train_as_one_run_and_save_together(
     start: Callable[..., subprocess.Popen], videos: Path, tmp_path: Path
@@ -135,7 +135,7 @@ def test_the_tasks_of_srun_train_as_one_run_and_save_together(
     assert "Traceback" not in logs(tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="process_group")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_task_that_waits_for_the_others_ends(

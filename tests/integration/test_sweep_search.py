@@ -22,7 +22,7 @@ from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 from sam2vt.errors import ConfigError, TrainingError
 from tests.compat.trials import Scored
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 REPO = Path(__file__).resolve().parents[2]
 SEEDS, TRIALS = range(10), 24
