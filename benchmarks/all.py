@@ -34,8 +34,8 @@ ARGUMENTS = {
     "decode": ["--clips", "4"],
     "augment": [],
     "validate": [],
-    "predict": [],  # which takes half an hour
-    "predict_memory": [],  # which takes an hour
+    "predict": [],
+    "predict_memory": [],
 }
 
 

@@ -37,7 +37,7 @@ WHOLE = "all of them"
 
 
 def stored(wanted: bool, function: Callable[..., Any], *inputs: Any, draws: bool = True) -> Any:
-    """Run a function in place of `recomputed`, without recomputing."""
+    """Run a function instead of `recomputed`, without recomputing."""
     return function(*inputs)
 
 

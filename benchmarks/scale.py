@@ -84,7 +84,7 @@ def run_measurement(table: Path, split: str) -> dict[str, float]:
 
 
 def measure(table: Path, split: str) -> dict[str, float]:
-    """Read batches as a run on Ray does, in this process in place of a worker."""
+    """Read batches as a run on Ray does, in this process instead of a worker."""
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # to another Ray, once this one has ended
     import ray
 

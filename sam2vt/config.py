@@ -272,7 +272,7 @@ class RayConfig:
         ),
     )
     decode_actors: int = setting(
-        1, "Processes that make the clips, one CPU each, in place of dataset.num_workers.", at_least(1)
+        1, "Processes that make the clips, one CPU each, instead of dataset.num_workers.", at_least(1)
     )
     decode_labels: Dict[str, str] = setting({}, "Nodes that may decode, such as {pool: data}; empty: all.")
     prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0, "batches"))

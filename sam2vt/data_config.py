@@ -150,13 +150,13 @@ class DatasetConfig:
     )
     feature_cache: Optional[str] = setting(
         None,
-        "Cache of a frozen encoder's features, read in place of images: a folder, a URI, or auto.",
+        "Cache of a frozen encoder's features, read instead of images: a folder, a URI, or auto.",
         Rule(bool, "a folder, a URI, auto, or null for none"),
         path="output",
     )
     # Any: OmegaConf has no type for a list of mappings with keys of several types.
     datasets: Any = setting(
-        [], "Several sets in place of data_path: [{data_path: a, weight: 3}, {data_path: b, weight: 1}]."
+        [], "Several sets instead of data_path: [{data_path: a, weight: 3}, {data_path: b, weight: 1}]."
     )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 

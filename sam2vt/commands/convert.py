@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", help="the folder to write; an interrupted conversion is resumed")
     parser.add_argument("--to", required=True, help="davis, davis-objects, sav or coco")
     parser.add_argument("--encode", default="jpeg:95", help="frames of video files: jpeg:<quality> or png")
-    parser.add_argument("--link", action="store_true", help="hard links to image files in place of copies")
+    parser.add_argument("--link", action="store_true", help="hard links to image files instead of copies")
     parser.add_argument("--fps", type=float, default=24.0, help="of videos written (default: %(default)s)")
     parser.add_argument("--lossy", action="store_true", help="leave out what the layout cannot say")
 

@@ -102,7 +102,7 @@ def _network_exists(config_path: str) -> bool:
 
 
 def _mixture(config: Config, report: Report) -> None:
-    """Report what is wrong with several datasets in place of one, each checked as the whole would be."""
+    """Report what is wrong with several datasets instead of one, each checked as the whole would be."""
     for section in _SECTIONS:
         settings = report.value(section)
         found, faults = find_member_faults(settings, section)

@@ -390,7 +390,7 @@ def write_sweeps() -> dict[str, Any]:
 
 
 def without_prefix(content: bytes) -> bytes:
-    """With another folder of the same length in place of Python's, which pickled functions name."""
+    """With another folder of the same length instead of Python's, which pickled functions name."""
     prefix = sys.prefix.encode()
     return content.replace(prefix, (b"/usr/lib/" + b"python" * 20)[: len(prefix)])
 

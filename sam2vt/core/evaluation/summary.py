@@ -115,7 +115,7 @@ def _spread(values: Sequence[float], what: str) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return nested containers with None in place of NaN, which JSON does not know."""
+    """Return nested containers with None instead of NaN, which JSON does not know."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
     if isinstance(value, list):

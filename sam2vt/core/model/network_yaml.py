@@ -20,7 +20,7 @@ from sam2vt.configuration.reading import configs_dir
 from sam2vt.errors import ConfigError
 
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
-# What a YAML may name at its top: `SAM2Base` is built in place of all of them.
+# What a YAML may name at its top: `SAM2Base` is built instead of all of them.
 _PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
 _MOST_NODES = 20_000  # SAM 2's networks have about 200
 _TOP = (NETWORK_CLASS, *(f"sam2.sam2_video_predictor.{name}" for name in _PREDICTORS))

@@ -119,7 +119,7 @@ def zero_shot(weights: Weights, base: str | None = None) -> Weights:
     if weights.trained is None:
         raise CheckpointError(
             f"{path}: holds weights alone, which do not say what their training started from; name that "
-            f"checkpoint in place of zero-shot"
+            f"checkpoint instead of zero-shot"
         )
     start = base or weights.trained.checkpoint_path
     if weights.base is not None:

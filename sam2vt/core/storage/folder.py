@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from sam2vt.core.storage.disk import CHUNK_BYTES, move, remedy_of_writing, sha256_of, write_whole
 
-IS_FOLDER = -1  # in place of a file's bytes
+IS_FOLDER = -1  # instead of a file's bytes
 
 
 def locate(path: str) -> tuple[fs.FileSystem, str]:

@@ -25,7 +25,7 @@ class OwnCleaner(PlacementGroupCleaner):
 
 
 class OwnCleanerCallback(PlacementGroupCleanerCallback):
-    """Starts the cleaner of this package in place of Ray's."""
+    """Starts the cleaner of this package instead of Ray's."""
 
     def after_controller_start(self, train_run_context: Any) -> None:
         """Run in the controller's process, before it starts workers."""
@@ -34,5 +34,8 @@ class OwnCleanerCallback(PlacementGroupCleanerCallback):
 
 
 def is_actor_alive(actor_id: str, timeout: float) -> bool:
-    """Tell whether an actor of this cluster has not ended; one that nobody knows counts as alive."""
+    """Return whether an actor of this cluster has not ended; one that nobody knows counts as alive.
+
+    Ray calls it with a `timeout` in seconds, which its own cluster does not need.
+    """
     return ray._private.state.actors(actor_id).get("State") != "DEAD"

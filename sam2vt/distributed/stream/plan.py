@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sam2vt.config import Config
 from sam2vt.errors import ConfigError
 
-BLANK = -1  # in place of a row's number
+BLANK = -1  # instead of a row's number
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def train_loop(
 
     Rank 0 returns the summary of a run that came to its end; None if it was stopped, and on other ranks.
     """
-    # An OMP_NUM_THREADS of the node would hold in place of the worker's CPUs.
+    # An OMP_NUM_THREADS of the node would hold instead of the worker's CPUs.
     torch.set_num_threads(config.ray.cpus_per_worker)
     if loader.rank == 0:
         show_logs(board, config.log_level)

@@ -34,7 +34,7 @@ class Content(NamedTuple):
     masks: np.ndarray  # bool [T, N, H, W]
     valid_masks: np.ndarray  # bool [T, N]
     object_ids: list[int]  # [N]
-    features: list[np.ndarray] | None = None  # in place of images, which are none then
+    features: list[np.ndarray] | None = None  # instead of images, which are none then
 
 
 def draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 _AUGMENT_STREAM = 2  # keeps augmentation's random numbers apart; 1 is the order's
 
-ClipArrays = dict[str, Any]  # a `Clip` with arrays in place of tensors, as decoders without torch make it
+ClipArrays = dict[str, Any]  # a `Clip` with arrays instead of tensors, as decoders without torch make it
 
 
 def make_clip(

@@ -28,7 +28,7 @@ class ClipSpec:
     max_objects: int | None = None  # None: all that are visible
     max_conditioning_frames: int = 1
     augment: AugmentConfig = field(default_factory=AugmentConfig)  # how a clip is altered before its prompts
-    features: FeatureCache | None = None  # read in place of images
+    features: FeatureCache | None = None  # read instead of images
     sets: tuple[ClipSpec, ...] = ()  # of a mixture: how clips of each of its sets are drawn
 
     def __post_init__(self) -> None:

@@ -86,7 +86,7 @@ def verify(path: str) -> tuple[PackManifest, list[DataError]]:
 
 
 def _holds(folder: Folder) -> str:
-    """Return what there is in place of a pack, for a sentence."""
+    """Return what there is instead of a pack, for a sentence."""
     names = sorted(folder.sizes())
     if MANIFEST in names:
         return f"has a {MANIFEST} of another program"

@@ -148,7 +148,7 @@ def from_bits(level: np.ndarray) -> torch.Tensor:
 
 
 def as_tensors(value: Any) -> Any:
-    """Return a clip or a part of one with tensors in place of its arrays; they share memory."""
+    """Return a clip or a part of one with tensors instead of its arrays; they share memory."""
     import torch
 
     if isinstance(value, np.ndarray):

@@ -23,7 +23,7 @@ class ConvertOptions:
     """`encode` is for frames of video files; images stay as they are. `fps` is of videos that are written."""
 
     encode: str = "jpeg:95"
-    link: bool = False  # hard links in place of copies
+    link: bool = False  # hard links instead of copies
     fps: float = 24.0
 
     def __post_init__(self) -> None:

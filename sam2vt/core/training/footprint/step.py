@@ -212,7 +212,7 @@ def _step(
 
 
 def _cached_shapes(config: Config, model: SAM2Model) -> list[tuple[int, int, int]]:
-    """Shapes of a frame's features, where they are read in place of its image."""
+    """Shapes of a frame's features, where they are read instead of its image."""
     return model.kept_shapes if config.dataset.feature_cache else []
 
 
@@ -250,7 +250,7 @@ def _prompt(slot: int, by_points: bool, size: int, device: str) -> dict[str, Any
 
 
 def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
-    """Parameters and buffers without content, in place of the real ones."""
+    """Parameters and buffers without content, instead of the real ones."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:

@@ -55,7 +55,7 @@ def find_entries(
     """Return the entries of targets [B,T,N,H,W] that count: both masks (bool [B,T,N] or None) are true.
 
     If `across_ranks`, starts a collective that `Entries.counts` completes. `update` are the numbers of all
-    batches of this rank's update, in place of this batch's own.
+    batches of this rank's update, instead of this batch's own.
     """
     counted, present = _counted_and_present(targets, valid_masks, scored)
     if update is None:
@@ -154,7 +154,7 @@ def sum_where(counts: Tensor, values: Tensor) -> Tensor:
 
 
 def zero_unless(counts: Tensor, values: Tensor) -> Tensor:
-    """Return values [K,...] with 0 where `counts` (bool [K]) is false, even in place of NaN."""
+    """Return values [K,...] with 0 where `counts` (bool [K]) is false, also where the value is NaN."""
     # A selection by `counts` would have an unknown size, for which the host would wait.
     return torch.where(counts.view(*counts.shape, *[1] * (values.ndim - counts.ndim)), values, 0)
 

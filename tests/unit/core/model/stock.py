@@ -38,7 +38,7 @@ class StockTracker:
         yaml.write_text("# @package _global_\n" + OmegaConf.to_yaml(config))
         self.predictor = build_sam2_video_predictor(f"//{yaml}", device="cpu", **options)
         self.predictor.load_state_dict(model.network.state_dict())
-        # Its loader takes JPEG only: the frames are put in place of what it read.
+        # Its loader takes JPEG only: the frames are put instead of what it read.
         (folder / "frames").mkdir()
         for index in range(len(frames)):
             Image.new("RGB", size[::-1]).save(folder / "frames" / f"{index:05d}.jpg")

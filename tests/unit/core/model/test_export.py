@@ -82,7 +82,7 @@ def stock_masks(yaml, checkpoint, images, mask, folder) -> torch.Tensor:
     predictor = build_sam2_video_predictor(
         f"//{yaml}", str(checkpoint), device="cpu", apply_postprocessing=False
     )
-    # Its loader takes JPEG only: the frames are put in place of what it read.
+    # Its loader takes JPEG only: the frames are put instead of what it read.
     folder.mkdir()
     for index, frame in enumerate(images):
         Image.fromarray(frame.permute(1, 2, 0).numpy()).save(folder / f"{index:05d}.jpg")

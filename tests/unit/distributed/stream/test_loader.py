@@ -196,7 +196,7 @@ def test_two_workers_share_the_steps_of_three(records: list[VideoRecord]) -> Non
 
 
 class Shard:
-    """Gives fixed rows in place of a Ray iterator."""
+    """Gives fixed rows instead of a Ray iterator."""
 
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows

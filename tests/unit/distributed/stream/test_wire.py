@@ -114,7 +114,7 @@ def test_a_quarantined_clip_says_so() -> None:
 
 
 def of_features(clip: Clip, seed: int = 0) -> Clip:
-    """The same clip with two levels of features in place of its images."""
+    """The same clip with two levels of features instead of its images."""
     generator = torch.Generator().manual_seed(seed)
     features = [torch.randn((3, *level), generator=generator).bfloat16() for level in ((4, 8, 8), (6, 4, 4))]
     rest = {name: value for name, value in clip.items() if name != "images"}
