@@ -13,11 +13,13 @@ import pytest
 import ray
 
 from sam2vt.composing import compose_config
-from sam2vt.configuration.sweep import load_sweep
+from sam2vt.configuration.sweep import Sweep, load_sweep
 from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
+from sam2vt.distributed.sweep.collect import objectives_of
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult
+from sam2vt.distributed.sweep.search import search_arguments
 from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 from sam2vt.errors import ConfigError, TrainingError
 from tests.compat.trials import Scored
@@ -73,12 +75,30 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def sweep_of(folder: Path, algorithm: str, seed: int, *overrides: str) -> Sweep:
+    once = ("sweep.max_concurrent=1", "sweep.scheduler=none", "sweep.keep_best=1", *SPACE)
+    asked = (f"sweep.num_trials={TRIALS}", f"sweep.algorithm={algorithm}", f"sweep.seed={seed}")
+    places = (f"output_dir={folder}", "ray.local_cpus=null")
+    common = ("experiment=sweep_demo", "sweep=demo", *places)
+    return load_sweep(compose_config([*common, *once, *asked, *overrides]))
+
+
 def swept(videos: Path, folder: Path, *overrides: str) -> SweepResult:
-    places = (f"dataset.data_path={videos}", f"output_dir={folder}")
-    common = ("experiment=sweep_demo", "sweep=demo", *places, "ray.local_cpus=null", *SPACE)
-    once = ("sweep.max_concurrent=1", "sweep.scheduler=none", "sweep.keep_best=1")
-    sweep = load_sweep(compose_config([*common, f"sweep.num_trials={TRIALS}", *once, *overrides]))
-    return run_sweep(sweep, Formula)
+    return run_sweep(sweep_of(folder, "tpe", 0, f"dataset.data_path={videos}", *overrides), Formula)
+
+
+def searched(sweep: Sweep) -> list[dict[str, Any]]:
+    """The values of a sweep's trials, one after the other, each told its height: no trial is run."""
+    space, arguments = search_arguments(sweep, objectives_of(sweep))
+    if not (searcher := arguments.get("search_alg")):
+        return [dict(point["values"]) for point in space["point"]["grid_search"]]
+    points = []
+    for trial in map(str, range(sweep.settings.num_trials)):
+        points.append(searcher.suggest(trial)["point"]["values"])
+        result = {OBJECTIVE_KEYS[0]: height(points[-1]), "training_iteration": 1}
+        searcher.on_trial_result(trial, result)
+        searcher.on_trial_complete(trial, result)
+    return points
 
 
 @pytest.fixture(autouse=True)
@@ -92,12 +112,9 @@ def best(result: SweepResult) -> float:
     return result.best.best(result.objectives[0])
 
 
-def test_the_estimator_finds_the_basin_and_beats_chance(videos: Path, tmp_path: Path) -> None:
+def test_the_estimator_finds_the_basin_and_beats_chance(tmp_path: Path) -> None:
     found = {
-        name: [
-            best(swept(videos, tmp_path / f"{name}{seed}", f"sweep.algorithm={name}", f"sweep.seed={seed}"))
-            for seed in SEEDS
-        ]
+        name: [max(map(height, searched(sweep_of(tmp_path, name, seed)))) for seed in SEEDS]
         for name in ("tpe", "random")
     }
     means = {name: sum(scores) / len(scores) for name, scores in found.items()}
@@ -106,6 +123,17 @@ def test_the_estimator_finds_the_basin_and_beats_chance(videos: Path, tmp_path: 
     reached = {name: sum(score > BASIN for score in scores) for name, scores in found.items()}
     assert reached["tpe"] > reached["random"]
     assert reached["tpe"] >= 8
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random"])
+def test_tune_tries_what_the_search_suggests(videos: Path, tmp_path: Path, algorithm: str) -> None:
+    """So that what holds for the search alone holds for sweeps."""
+    result = swept(
+        videos, tmp_path / "a", f"sweep.algorithm={algorithm}", "sweep.seed=3", "sweep.num_trials=12"
+    )
+    alone = searched(sweep_of(tmp_path, algorithm, 3, "sweep.num_trials=12"))
+    assert [dict(trial.values) for trial in result.trials] == alone
+    assert best(result) == pytest.approx(max(map(height, alone)))
 
 
 def test_a_seed_gives_the_same_trials_again(videos: Path, tmp_path: Path) -> None:
