@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,36 +12,16 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from sam2vt.core.evaluation.palette import WHITE, Colour, colour_of, ink_on
 from sam2vt.core.types import Clip, Prompt
 
-Colour = tuple[int, int, int]  # RGB, 0 to 255
 BACKGROUND: Colour = (24, 26, 30)
 TEXT: Colour = (235, 235, 235)
-WHITE: Colour = (255, 255, 255)
 DIM_TEXT: Colour = (160, 165, 172)
-# Far apart from each other and from most video content; more objects get hues by the golden ratio.
-COLOURS: tuple[Colour, ...] = (
-    (255, 92, 72),
-    (64, 156, 255),
-    (255, 200, 40),
-    (60, 205, 110),
-    (205, 100, 255),
-    (0, 214, 214),
-    (255, 130, 200),
-    (170, 220, 60),
-)
 FILL = 0.42  # share of the object's colour in its pixels
 MARGIN, BAR, LABEL = 10, 26, 22  # pixels: around panels, height of a title and of a caption
 PANEL = 224  # pixels: side of a frame on a sheet
 _POSITIVE, _NEGATIVE = (70, 230, 90), (255, 60, 60)
-
-
-def colour_of(place: int) -> Colour:
-    """Return the colour of the place-th object of a video."""
-    if place < len(COLOURS):
-        return COLOURS[place]
-    red, green, blue = colorsys.hsv_to_rgb(0.11 + 0.618034 * place % 1.0, 0.65, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_masks(
@@ -87,8 +66,9 @@ def draw_labels(image: np.ndarray, labels: Iterable[tuple[str, int, tuple[int, i
         tops = [other for begin, end, other in taken if begin <= x + width and x <= end]
         y = _free_top(max(0, top - height), tops, height + 1, image.shape[0] - height)
         taken.append((x, x + width, y))
-        draw.rectangle((x, y, x + width, y + height), fill=colour_of(place))
-        draw.text((x + size / 4, y + height / 2), words, font=_font(size), fill=BACKGROUND, anchor="lm")
+        colour, at = colour_of(place), (x + size / 4, y + height / 2)
+        draw.rectangle((x, y, x + width, y + height), fill=colour)
+        draw.text(at, words, font=_font(size), fill=ink_on(colour), anchor="lm")
     return np.asarray(drawn)
 
 

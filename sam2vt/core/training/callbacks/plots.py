@@ -15,25 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sam2vt.core.evaluation.jf import METRICS, MONITOR
+from sam2vt.core.evaluation.palette import COLOURS, as_hex, colour_of
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.errors import DataError
 
 TRAIN, VAL = "train/", "val/"
-# One colour per quantity on all panels; what is not listed gets one of matplotlib's own.
-COLOURS = {
-    "loss": "#1f4e79",
-    "bce": "#d1495b",
-    "dice": "#2e8b57",
-    "iou": "#e08e1b",
-    "temporal": "#7b5ea7",
-    "focal": "#8c564b",
-    "iou_head": "#3a9fbf",
-    "presence": "#c95aa5",
-    "J&F": "#1f4e79",
-    "J": "#2e8b57",
-    "F": "#e08e1b",
-}
+# One colour per quantity on all panels; a term that is not listed gets one after the palette's.
+_ORDER = ("bce", "iou_head", "dice", "temporal", "iou", "loss", "presence", "focal")
+CURVES = {name: as_hex(colour) for name, colour in zip(_ORDER, COLOURS)}
+CURVES |= {"J&F": CURVES["loss"], "J": CURVES["dice"], "F": CURVES["iou"]}
 Curve = tuple[list[float], list[float]]  # steps, values
 
 
@@ -175,4 +166,4 @@ def _line(axes: Axes, name: str, curve: Curve, label: str | None = None, linewid
 
 def _colour(quantity: str) -> str:
     # By the name, so that a quantity has the same colour on every panel and in every run.
-    return COLOURS.get(quantity, f"C{zlib.crc32(quantity.encode()) % 10}")
+    return CURVES.get(quantity) or as_hex(colour_of(len(COLOURS) + zlib.crc32(quantity.encode()) % 16))

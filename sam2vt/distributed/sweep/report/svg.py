@@ -17,20 +17,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-# Name -> light, dark. Charts are drawn in the light colours, and `svg` replaces each by the page's variable
-# of that name: so no light colour may occur twice.
-_COLOURS = {
-    "paper": ("#ffffff", "#161b22"),
-    "ink": ("#1b2430", "#e6eaf0"),
-    "muted": ("#566273", "#9aa6b5"),
-    "grid": ("#e2e6eb", "#2b333e"),
-    "point": ("#8592a3", "#7d8a9b"),
-    "best": ("#0a7d5a", "#3fcf9b"),
-    "default": ("#c4560a", "#f59a4a"),
-    "failed": ("#c22a44", "#f2707f"),
-    "bar": ("#2a6fab", "#5aa5e6"),
-}
-LIGHT, DARK = ({name: pair[i] for name, pair in _COLOURS.items()} for i in range(2))
+from sam2vt.core.evaluation.palette import LOOKS, ROLES
+
+# Charts are drawn in the light colours, and `_inline` replaces each by the page's variable of that name: so
+# no light colour may occur twice.
+LIGHT = {**LOOKS["paper"]._asdict(), **{name: light for name, (light, _) in ROLES.items()}}
+DARK = {**LOOKS["screen"]._asdict(), **{name: dark for name, (_, dark) in ROLES.items()}}
 # From the worst to the best trial.
 RAMP = ("#c9d2dc", "#a8c0d6", "#82abcf", "#5893c3", "#317ab2", "#176199", "#08467b")
 DARK_RAMP = ("#3a4552", "#3f5d7b", "#45769f", "#4f90c3", "#6dafe4", "#98cbf5", "#cfe8ff")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.evaluation.drawing import BAR, COLOURS, LABEL, MARGIN, PANEL, draw_sheet
+from sam2vt.core.evaluation.drawing import BAR, LABEL, MARGIN, PANEL, draw_sheet
+from sam2vt.core.evaluation.palette import COLOURS
 
 SIDE = 56  # a quarter of a panel
 SCALE = PANEL // SIDE

@@ -11,16 +11,14 @@ from PIL import Image
 
 from sam2vt.core.evaluation.drawing import (
     BAR,
-    COLOURS,
     LABEL,
     MARGIN,
-    WHITE,
-    colour_of,
     draw_masks,
     fit_text,
     resize_masks,
 )
 from sam2vt.core.evaluation.overlays import OverlayRecorder, WorstVideos
+from sam2vt.core.evaluation.palette import COLOURS, WHITE, colour_of
 
 
 def box(height, width, top, left, size=10):

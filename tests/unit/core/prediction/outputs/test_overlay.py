@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from sam2vt.core.evaluation.drawing import COLOURS, draw_labels
+from sam2vt.core.evaluation.drawing import draw_labels
+from sam2vt.core.evaluation.palette import COLOURS
 from sam2vt.core.prediction.outputs import write_outputs
 from sam2vt.core.prediction.outputs.overlay import OverlayWriter, label_texts, overlay_path
 from sam2vt.core.prediction.types import FrameMasks, ObjectMask

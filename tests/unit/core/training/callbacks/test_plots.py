@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.training.callbacks.plots import COLOURS, ResultsPlot, plot_results, read_curves
+from sam2vt.core.training.callbacks.plots import CURVES, ResultsPlot, plot_results, read_curves
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.callbacks.validations import FirstValidation
 from sam2vt.errors import DataError
@@ -47,7 +47,7 @@ def run_rows(num_rows=4):
 
 
 def has_colour(png, name):
-    value = COLOURS[name].lstrip("#")
+    value = CURVES[name].lstrip("#")
     colour = [int(value[i : i + 2], 16) for i in (0, 2, 4)]
     return bool((np.asarray(Image.open(png).convert("RGB")) == colour).all(-1).any())
 
