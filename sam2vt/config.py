@@ -339,6 +339,9 @@ class Config:
     log_level: str = setting(
         "INFO", "Lowest level that is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
     )
+    style: str = setting(
+        "paper", "Ground of a run's pictures: light, as for print, or dark.", one_of("paper", "screen")
+    )
 
     def __post_init__(self) -> None:
         for name, kind in types_of(self).items():

@@ -35,6 +35,7 @@ def test_the_run_folder(fitted) -> None:
         "config.yaml",
         "results.csv",
         "results.png",
+        "results.svg",
         "val_scores.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",

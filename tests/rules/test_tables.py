@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sam2vt.config import ADAPTED_PARTS, ModelConfig
+from sam2vt.config import ADAPTED_PARTS, Config, ModelConfig
+from sam2vt.core.evaluation.palette import LOOKS
 from sam2vt.core.model.adapters import ADAPTERS, NONE
 from sam2vt.core.model.execution import PARTS
 from sam2vt.settings import choices
@@ -14,3 +15,7 @@ def test_every_adapter_says_which_parts_it_adapts() -> None:
 
 def test_the_parts_to_compile_are_those_of_the_network() -> None:
     assert set(choices(ModelConfig, "compile")) == PARTS.keys()
+
+
+def test_every_style_has_its_look() -> None:
+    assert choices(Config, "style") == tuple(LOOKS)

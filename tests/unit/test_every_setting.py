@@ -154,6 +154,7 @@ CASES = {
     "output_dir": Case("FILES/run", observe=observers.trainer),
     "save_dir": Case("FILES/kept", observe=observers.trainer),
     "log_level": Case("WARNING", observe=observers.log_level),
+    "style": Case("screen", observe=observers.trainer),
 }
 
 

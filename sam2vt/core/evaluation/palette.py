@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Colour = tuple[int, int, int]  # RGB, 0 to 255
 WHITE: Colour = (255, 255, 255)
@@ -64,3 +64,28 @@ def ink_on(colour: Colour) -> str:
     luminance = 0.2126 * shares[0] + 0.7152 * shares[1] + 0.0722 * shares[2]
     # Where the contrasts with white and with the dark ground are equal.
     return LOOKS["screen"].paper if luminance > 0.2 else "#ffffff"
+
+
+def chart_style(look: Look) -> dict[Any, Any]:
+    """Return matplotlib's settings for a chart on this ground; its pictures are the same at each drawing."""
+    muted = ("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    return {
+        "svg.hashsalt": "sam2vt",
+        "text.parse_math": False,  # names may hold a dollar
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "figure.facecolor": look.paper,
+        "axes.facecolor": look.paper,
+        "text.color": look.ink,
+        **dict.fromkeys(muted, look.muted),
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": look.grid,
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+    }

@@ -18,6 +18,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
+from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -44,7 +45,7 @@ from sam2vt.core.training.optim import (
 from sam2vt.core.training.preflight import unscorable
 from sam2vt.core.training.ranks import reduced
 from sam2vt.core.training.updates import UpdateMeans
-from sam2vt.core.training.validation import BASELINE, LossRow, ValidationRows, WholeVideo
+from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError
 
@@ -208,7 +209,8 @@ class SAM2LightningModule(L.LightningModule):
                 what = f"none of {len(rows.scores)} objects has a frame to be scored on"
                 raise unscorable(self.config, what)
             metrics |= {f"val/{name}": value for name, value in mean.values.items()}
-            metrics[BASELINE] = mean_score(self.hold_first_scores).values["J"]
+            held = mean_score(self.hold_first_scores).values
+            metrics |= {f"val/{name}{HELD}": held[name] for name in METRICS}
         if self._trainer is not None:
             for name, value in metrics.items():  # already those of all ranks
                 self.log(name, value, prog_bar=name == MONITOR)

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import lightning as L
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore
+from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import VideoRecord
 
-BASELINE = "val/J_hold_first"  # J of repeating the first mask
+BASELINE = f"val/J{HELD}"  # J of repeating the first mask
 
 
 class WholeVideo:

@@ -20,7 +20,10 @@ TUNE_FOLDER = "tune"  # Ray Tune's state
 TUNER = "tuner.pkl"  # in it: the settings of Tune, the searcher, the scheduler and the callbacks
 RECORD = "sweep.json"  # the settings of the sweep
 # Settings that may differ when a sweep is resumed.
-_FREE = ("ray.", "log_level", "output_dir", "save_dir", "resume", "sweep.max_concurrent", "sweep.keep_best")
+_FREE = (
+    *("ray.", "log_level", "style", "output_dir", "save_dir", "resume"),
+    *("sweep.max_concurrent", "sweep.keep_best"),
+)
 # Module that a sweep's state may name -> module that has the same classes now.
 _MOVED = {
     "sam2vt.configuration.space": "sam2vt.configuration.sweep_space",

@@ -41,8 +41,9 @@ def _progress(config: Config) -> list[L.Callback]:
 
 
 def _results(config: Config) -> list[L.Callback]:
-    csv = Path(config.output_dir) / "results.csv"
-    return [ResultsCsv(csv), ResultsPlot(csv, csv.with_suffix(".png"))]
+    folder = Path(config.output_dir)
+    csv, title = folder / "results.csv", " · ".join(dict.fromkeys([config.name, folder.name]))
+    return [ResultsCsv(csv), ResultsPlot(csv, csv.with_suffix(".png"), title, config.style)]
 
 
 def _overlays(config: Config) -> list[L.Callback]:

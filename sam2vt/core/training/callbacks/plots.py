@@ -1,4 +1,4 @@
-"""`results.png`: the curves of `results.csv` as one picture, drawn after each validation."""
+"""`results.png` and `results.svg`: the curves of `results.csv` as one picture."""
 
 from __future__ import annotations
 
@@ -7,73 +7,111 @@ import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sam2vt.core.evaluation.jf import METRICS, MONITOR
-from sam2vt.core.evaluation.palette import COLOURS, as_hex, colour_of
+from sam2vt.core.evaluation.palette import COLOURS, LOOKS, as_hex, chart_style, colour_of
+from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.storage.disk import write_whole
+from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.errors import DataError
 
 TRAIN, VAL = "train/", "val/"
 # One colour per quantity on all panels; a term that is not listed gets one after the palette's.
-_ORDER = ("bce", "iou_head", "dice", "temporal", "iou", "loss", "presence", "focal")
-CURVES = {name: as_hex(colour) for name, colour in zip(_ORDER, COLOURS)}
-CURVES |= {"J&F": CURVES["loss"], "J": CURVES["dice"], "F": CURVES["iou"]}
+_TERMS = ("bce", "iou_head", "dice", "temporal", "iou", "loss", "presence", "focal")
+_SCORES = ("", "", "J", "", "F", "J&F")
+CURVES = {name: as_hex(colour) for names in (_TERMS, _SCORES) for name, colour in zip(names, COLOURS) if name}
 Curve = tuple[list[float], list[float]]  # steps, values
 
 
 class ResultsPlot(L.Callback):
-    """Draws what `ResultsCsv` has written just before."""
+    """Draws what `ResultsCsv` has written just before; at the end of the fit also as SVG, for print.
 
-    def __init__(self, csv_path: Path, png_path: Path) -> None:
+    The rows have the learning rate of validations alone. This notes it at every step that is logged.
+    """
+
+    def __init__(self, csv_path: Path, png_path: Path, title: str = "", style: str = "paper") -> None:
         self.csv_path = csv_path
         self.png_path = png_path
+        self.title = title
+        self.style = style
+        self.rates: Curve = ([], [])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps and learning rates so far."""
+        return {"rates": list(self.rates)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them, so that a resumed run draws the whole curve."""
+        steps, values = state_dict["rates"]
+        self.rates = (list(steps), list(values))
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Note the learning rate of a step that is logged, on rank zero."""
+        if trainer.is_global_zero and logs_this_step(trainer):
+            self.rates[0].append(trainer.global_step + 1)
+            self.rates[1].append(float(trainer.optimizers[0].param_groups[0]["lr"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, on rank zero."""
-        if trainer.is_global_zero and self.csv_path.exists() and not trainer.sanity_checking:
-            plot_results(self.csv_path, self.png_path)
+        if not trainer.sanity_checking:
+            self._draw(trainer, self.png_path)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw for print, on rank zero."""
+        self._draw(trainer, self.png_path.with_suffix(".svg"))
+
+    def _draw(self, trainer: L.Trainer, path: Path) -> None:
+        if trainer.is_global_zero and self.csv_path.exists():
+            plot_results(self.csv_path, path, self.title, self.style, self.rates)
 
 
-def plot_results(csv_path: str | Path, png_path: str | Path) -> None:
-    """Draw loss, its parts, scores beside the baseline, and learning rates against the step.
+def plot_results(
+    csv_path: str | Path,
+    path: str | Path,
+    title: str = "",
+    style: str = "paper",
+    rates: Curve = ([], []),
+) -> None:
+    """Draw loss, its parts, scores beside their baselines, and learning rates against the step.
 
-    The CSV has a column `step`, columns `train/*`, `val/*` and learning rates (`lr`, or `.../lr` with any
-    ending); empty cells are left out. Panels without a value are not drawn. Raises DataError where there
-    is nothing to draw.
+    `path` ends in .png or .svg. The CSV has a column `step`, columns `train/*`, `val/*` and learning rates
+    (`lr`, or `.../lr` with any ending); empty cells are left out. `rates` takes the place of `train/lr`
+    where it has any. Panels without a value are not drawn. Raises DataError where there is nothing to draw.
     """
-    curves = read_curves(csv_path)
-    drawers: list[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], None]]] = [
-        (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
-        (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
-        (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
-        (lambda name: name == "lr" or name.startswith("lr-") or "/lr" in name, _draw_rates),
-    ]
+    curves = read_curves(csv_path) | ({f"{TRAIN}lr": rates} if rates[0] else {})
     panels = [
         (draw, chosen)
-        for belongs, draw in drawers
+        for belongs, draw in _PANELS
         if (chosen := {name: curve for name, curve in curves.items() if belongs(name)})
     ]
     if not panels:
         raise DataError(f"{csv_path}: no loss, score or learning rate to plot; columns: {sorted(curves)}")
     rows, columns = math.ceil(len(panels) / 2), min(len(panels), 2)
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(6.2 * columns, 4.2 * rows), layout=layout)
-    FigureCanvasAgg(figure)
-    for place, (draw, chosen) in enumerate(panels, start=1):
-        axes = figure.add_subplot(rows, columns, place, xlabel="optimizer step")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes, chosen)
-    # Replaced at once: a viewer never opens half of the picture.
-    with write_whole(png_path) as written:
-        figure.savefig(written, dpi=120, format="png")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever the user has set
+        matplotlib.rcParams.update(chart_style(LOOKS[style]))
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+        figure = Figure(figsize=(6.2 * columns, 4.2 * rows + 0.3 * bool(title)), layout=layout)
+        FigureCanvasAgg(figure)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+        for place, (draw, chosen) in enumerate(panels, start=1):
+            axes = figure.add_subplot(rows, columns, place)
+            axes.set_xlabel("optimizer step")
+            draw(axes, chosen)
+        # Replaced at once: a viewer never opens half of the picture.
+        with write_whole(path) as written:
+            kind = Path(path).suffix[1:]
+            figure.savefig(written, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
 
 
 def read_curves(csv_path: str | Path) -> dict[str, Curve]:
@@ -102,53 +140,77 @@ def _quantity(name: str) -> str:
 
 
 def _draw_loss(axes: Axes, curves: dict[str, Curve]) -> None:
-    axes.set_title("loss")
+    axes.set(title="loss", ylabel="weighted sum of its terms")
     for name, curve in curves.items():
-        _line(axes, name, curve)
-    axes.legend(frameon=False)
+        _line(axes, name, curve, label="training" if name.startswith(TRAIN) else "validation")
+    axes.legend()
 
 
 def _draw_parts(axes: Axes, curves: dict[str, Curve]) -> None:
-    axes.set_title("parts of the loss, unweighted")
+    axes.set(title="terms of the loss", ylabel="mean, not weighted")
     for name, curve in curves.items():
         is_only = name.startswith(TRAIN) or f"{TRAIN}{_quantity(name)}" not in curves
         _line(axes, name, curve, label=_quantity(name) if is_only else "_")
     values = [value for _, ys in curves.values() for value in ys if value > 0]
     if values and max(values) > 30 * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     if any(name.startswith(VAL) for name in curves) and any(name.startswith(TRAIN) for name in curves):
-        axes.plot([], [], color="0.3", label="train")
-        axes.plot([], [], color="0.3", marker="o", markersize=4, linestyle="--", label="val")
-    axes.legend(frameon=False, ncols=2, fontsize="small")
+        _key(axes, "training", linestyle="-")
+        _key(axes, "validation", linestyle="--", marker="o", markersize=4)
+    _legend_below(axes)
 
 
 def _draw_scores(axes: Axes, curves: dict[str, Curve]) -> None:
-    axes.set_title("J and F on whole validation videos")
-    for name, curve in sorted(curves.items(), key=lambda item: _quantity(item[0]).split("_")):
-        quantity, _, baseline = _quantity(name).partition("_")
-        if not baseline:
-            _line(axes, name, curve, label=quantity, linewidth=2.2 if name == MONITOR else 1.2)
-    for name, (_, values) in curves.items():
-        quantity, _, baseline = _quantity(name).partition("_")
-        if baseline:
-            label = f"{quantity} of repeating the first mask"
-            axes.axhline(values[-1], color=_colour(quantity), linestyle=":", label=label)
+    axes.set(title="J and F on whole validation videos", ylabel="score, 0 to 1")
+    scores = {name: curve for name in METRICS if (curve := curves.get(f"{VAL}{name}")) is not None}
+    for name, curve in scores.items():
+        _line(axes, f"{VAL}{name}", curve, label=name, linewidth=2.2 if f"{VAL}{name}" == MONITOR else 1.2)
+    starts = {name: ys[0] for name, (steps, ys) in scores.items() if steps[0] == 0 and len(steps) > 1}
+    held = {name: curves[f"{VAL}{name}{HELD}"][1][-1] for name in METRICS if f"{VAL}{name}{HELD}" in curves}
+    for label, dashes, levels in (("before training", "-.", starts), ("first mask repeated", ":", held)):
+        shown = {name: level for name, level in levels.items() if f"{VAL}{name}" != MONITOR}
+        for name, level in shown.items():
+            axes.axhline(level, color=_colour(name), linestyle=dashes, linewidth=1)
+        if shown:
+            _key(axes, label, linestyle=dashes, linewidth=1)
     if (best := curves.get(MONITOR)) is not None:
         step, value = max(zip(*best), key=lambda point: point[1])
         axes.set_title(f"J and F on whole videos: best J&F {value:.3f} at step {step:.0f}")
-        axes.plot(
-            [step], [value], marker="o", markersize=10, fillstyle="none", color=_colour(_quantity(MONITOR))
-        )
+        ring: dict[str, Any] = {"marker": "o", "markersize": 10, "fillstyle": "none"}
+        axes.plot([step], [value], color=_colour(_quantity(MONITOR)), **ring)
     axes.set_ylim(0, 1.05)
-    axes.legend(frameon=False)
+    _legend_below(axes)
 
 
 def _draw_rates(axes: Axes, curves: dict[str, Curve]) -> None:
     axes.set_title("learning rate")
-    for name, (steps, values) in curves.items():
-        axes.plot(steps, values, label=name, marker="o" if len(steps) == 1 else None)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    for place, (name, (steps, values)) in enumerate(curves.items()):
+        colour = as_hex(colour_of(place))
+        axes.plot(steps, values, label=name, color=colour, marker="o" if len(steps) == 1 else None)
     if len(curves) > 1:
-        axes.legend(frameon=False)
+        axes.legend()
+
+
+# Which columns each panel takes, and how it draws them.
+_PANELS: tuple[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], None]], ...] = (
+    (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
+    (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
+    (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
+    (lambda name: name == "lr" or name.startswith("lr-") or "/lr" in name, _draw_rates),
+)
+
+
+def _key(axes: Axes, label: str, **look: Any) -> None:
+    """Add an entry to the legend that stands for no curve of its own."""
+    axes.plot([], [], color=axes.xaxis.label.get_color(), label=label, **look)
+
+
+def _legend_below(axes: Axes) -> None:
+    """Put a legend of many entries where it covers no curve."""
+    narrow: dict[str, Any] = {"handlelength": 1.6, "handletextpad": 0.5, "columnspacing": 1.2, "borderpad": 0}
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=5, fontsize="small", **narrow)
 
 
 def _line(axes: Axes, name: str, curve: Curve, label: str | None = None, linewidth: float = 1.5) -> None:

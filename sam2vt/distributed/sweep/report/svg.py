@@ -17,7 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from sam2vt.core.evaluation.palette import LOOKS, ROLES
+from sam2vt.core.evaluation.palette import LOOKS, ROLES, chart_style
 
 # Charts are drawn in the light colours, and `_inline` replaces each by the page's variable of that name: so
 # no light colour may occur twice.
@@ -33,32 +33,13 @@ VARIABLES = {
 
 TIP = "tip:"  # a gid with this prefix becomes a <title>, which browsers show over the mark
 _NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
-_STYLE: dict[Any, Any] = {
+_STYLE = {
+    **chart_style(LOOKS["paper"]),
     "svg.fonttype": "none",
-    "svg.hashsalt": "sam2vt",
-    "text.parse_math": False,  # names of settings may hold a dollar
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
-    "text.color": LIGHT["ink"],
-    "axes.edgecolor": LIGHT["point"],
-    "axes.labelcolor": LIGHT["muted"],
-    "axes.titlecolor": LIGHT["muted"],
-    "axes.titlelocation": "left",
     "axes.titlesize": 12,
-    "axes.titlepad": 10,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LIGHT["grid"],
-    "grid.linewidth": 0.8,
-    "xtick.color": LIGHT["point"],
-    "ytick.color": LIGHT["point"],
-    "xtick.labelcolor": LIGHT["muted"],
-    "ytick.labelcolor": LIGHT["muted"],
-    "legend.frameon": False,
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), LIGHT["point"]),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), LIGHT["muted"]),
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vt.core.evaluation.palette import LOOKS
 from sam2vt.core.training.callbacks.plots import CURVES, ResultsPlot, plot_results, read_curves
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.callbacks.validations import FirstValidation
@@ -122,3 +125,56 @@ def test_curves_are_drawn_after_each_validation(fit, one_weight, tmp_path, monke
 def test_no_rows_no_picture(fit, one_weight, tmp_path) -> None:
     fit(one_weight(), [ResultsPlot(tmp_path / "results.csv", tmp_path / "results.png")], max_epochs=1)
     assert not (tmp_path / "results.png").exists()
+
+
+def texts(svg: Path) -> str:
+    """The words of a picture, which matplotlib writes as comments beside their outlines."""
+    return "\n".join(re.findall(r"<!-- (.*?) -->", svg.read_text()))
+
+
+def test_a_picture_for_print_names_the_run_the_units_and_the_baselines(tmp_path) -> None:
+    first, *rows = run_rows()
+    rows = [{**first, "val/F": 0.1}, *({**row, "val/F_hold_first": 0.25} for row in rows)]
+    svg = tmp_path / "results.svg"
+    plot_results(write(tmp_path / "results.csv", rows), svg, title="surgery · $1_first")
+    words = texts(svg)
+    for each in ("surgery · $1_first", "optimizer step", "score, 0 to 1", "mean, not weighted"):
+        assert each in words
+    for each in ("before training", "first mask repeated", "training", "validation"):
+        assert each in words
+    before = svg.read_bytes()
+    plot_results(tmp_path / "results.csv", svg, title="surgery · $1_first")
+    assert svg.read_bytes() == before
+
+
+def test_a_baseline_without_values_is_not_in_the_legend(tmp_path) -> None:
+    rows = [{"step": step, "val/J": 0.1 * step, "val/J&F": 0.1 * step} for step in (5, 10)]
+    plot_results(write(tmp_path / "results.csv", rows), tmp_path / "results.svg")
+    assert not {"before training", "first mask repeated"} & set(texts(tmp_path / "results.svg").splitlines())
+
+
+@pytest.mark.parametrize("style", LOOKS)
+def test_the_style_is_the_ground(tmp_path, style) -> None:
+    png = tmp_path / "results.png"
+    plot_results(write(tmp_path / "results.csv", run_rows()), png, style=style)
+    pixels = np.asarray(Image.open(png).convert("RGB"))
+    ground = [int(LOOKS[style].paper[i : i + 2], 16) for i in (1, 3, 5)]
+    assert (pixels == ground).all(-1).mean() > 0.8
+    assert all(has_colour(png, name) for name in ("bce", "dice", "J", "F"))
+
+
+def test_the_learning_rate_is_that_of_every_logged_step_also_after_a_resume(
+    fit, one_weight, saver, tmp_path
+) -> None:
+    def run(folder, **how):
+        csv_path = tmp_path / folder / "results.csv"
+        plot = ResultsPlot(csv_path, csv_path.with_suffix(".png"))
+        callbacks = [ResultsCsv(csv_path), plot, saver(tmp_path / "checkpoints")]
+        fit(one_weight(), callbacks, [1.0] * 5, log_every_n_steps=2, **how)
+        return plot
+
+    plot = run("first", max_epochs=1)
+    assert plot.rates == ([2, 4], pytest.approx([0.1, 0.1]))
+    assert (tmp_path / "first" / "results.svg").exists()
+    plot = run("second", max_epochs=2, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+    assert plot.rates[0] == [2, 4, 6, 8, 10]
