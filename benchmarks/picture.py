@@ -24,7 +24,8 @@ from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.frames.reading import read_frames
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.evaluation.drawing import LABEL, Canvas, draw_masks, resize_masks
+from sam2vt.core.evaluation.canvas import LABEL, Canvas
+from sam2vt.core.evaluation.drawing import draw_masks, resize_masks
 from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.evaluation.video import VideoResult, evaluate_video, hold_first_mask
 from sam2vt.core.prediction.weights import load_model
@@ -137,13 +138,14 @@ def animation(films: Sequence[tuple[Film, VideoResult, VideoResult]], title: str
         canvas = Canvas(
             height=LABEL + MARGIN + len(rows) * (LABEL + HEIGHT + MARGIN),
             width=MARGIN + len(COLUMNS) * (WIDTH + MARGIN),
+            style="screen",
         )
         canvas.text(title, MARGIN, MARGIN + LABEL / 2, 14)
         for row, (panels, (_, result, held)) in enumerate(zip(rows, films, strict=True)):
             top = LABEL + MARGIN + row * (LABEL + HEIGHT + MARGIN)
             captions = ("", f" · J&F {jf(result):.2f}", f" · J&F {jf(held):.2f}")
             for column, (panel, name, score) in enumerate(zip(panels, COLUMNS, captions)):
-                canvas.panel(panel, name + score, MARGIN + column * (WIDTH + MARGIN), top)
+                canvas.panel(panel, name + score, MARGIN + column * (WIDTH + MARGIN), top, 13)
         yield canvas.image
 
 

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises ConfigError or DataError for what cannot be used.
     """
-    from sam2vt.core.evaluation.drawing import draw_sheet
+    from sam2vt.core.evaluation.sheets import draw_sheet
 
     # Before the clips are drawn, which takes a while.
     path = Path(options.out)
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
         composed.dataset.data_path = re.sub(r"(\\*)\$\{", r"\1\1\\${", options.data)
 
     config = load_overrides(options.overrides, on_data)
-    sheet = draw_sheet(*_first_clips(config, options.clips))
+    sheet = draw_sheet(*_first_clips(config, options.clips), config.style)
     try:
         with write_whole(path) as written:
             sheet.save(written, format="PNG")

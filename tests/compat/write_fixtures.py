@@ -301,7 +301,7 @@ def write_features() -> dict[str, Any]:
 def write_run() -> dict[str, Any]:
     """A run that ends within its second epoch, and how it goes on from each of its checkpoints."""
     train(training())
-    for name in ("results.png", "overlays"):
+    for name in ("preview.png", "results.png", "results.svg", "overlays"):
         path = Path("run", name)
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     settle(Path("run"))

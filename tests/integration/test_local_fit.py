@@ -33,6 +33,7 @@ def test_the_run_folder(fitted) -> None:
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {
         "config.yaml",
+        "preview.png",
         "results.csv",
         "results.png",
         "results.svg",

@@ -13,22 +13,23 @@ import numpy as np
 from PIL import Image
 
 from sam2vt.core.data.frames.reading import read_frames
-from sam2vt.core.evaluation.drawing import (
+from sam2vt.core.evaluation.canvas import (
     BAR,
-    DIM_TEXT,
     LABEL,
     MARGIN,
     Canvas,
-    draw_masks,
-    fit_text,
-    resize_masks,
+    Entry,
+    outline_icon,
     save_animation,
+    swatch,
 )
+from sam2vt.core.evaluation.drawing import draw_masks, resize_masks
 from sam2vt.core.evaluation.jf import both_masks, jaccard
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import VideoRecord
 
 MILLISECONDS_PER_FRAME = 120
+HEAD = BAR + LABEL  # pixels: height of the title and the legend
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class OverlayRecorder:
 
     Pass it as `on_frame` to `evaluate_video`. It keeps masks of at most `num_grid_frames` annotated frames
     and `max_animation_frames` frames at `panel_px` (length of the longer side), whatever the video's
-    length; `save` reads the frames themselves a second time.
+    length; `save` reads the frames themselves a second time. `style` is the setting of that name.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class OverlayRecorder:
         num_grid_frames: int = 5,
         max_animation_frames: int = 40,
         panel_px: int = 384,
+        style: str = "paper",
     ) -> None:
         self.record = record
+        self._style = style
         scale = panel_px / max(record.height, record.width)
         self._size = (max(1, round(record.height * scale)), max(1, round(record.width * scale)))
         self._grid_frames = _spread(record.annotated_frames, num_grid_frames)
@@ -109,12 +112,13 @@ class OverlayRecorder:
         height, width = self._size
         columns, rows = (2, 1) if side_by_side else (len(frames), 2)
         total_width = MARGIN + columns * (width + MARGIN)
-        canvas = Canvas(height=BAR + rows * (LABEL + height) + MARGIN, width=total_width)
-        self._title(canvas, note, total_width)
+        canvas = Canvas(HEAD + rows * (LABEL + height) + MARGIN, total_width, self._style)
+        canvas.title(self.record.video_id, note, total_width)
+        canvas.legend(self._legend(), MARGIN, BAR + LABEL / 2, total_width)
         for column, frame in enumerate(frames):
             for row, (panel, caption) in enumerate(self._panels(frame, images[frame])):
                 across, down = (row, 0) if side_by_side else (column, row)
-                x, y = MARGIN + across * (width + MARGIN), BAR + down * (LABEL + height)
+                x, y = MARGIN + across * (width + MARGIN), HEAD + down * (LABEL + height)
                 canvas.panel(panel, caption, x, y)
         return canvas.image
 
@@ -133,15 +137,13 @@ class OverlayRecorder:
         ids = {i for m in self._moments.values() for i in (*m.predictions, *(m.truth or {}))}
         return {object_id: place for place, object_id in enumerate(sorted(ids))}
 
-    def _title(self, canvas: Canvas, note: str, width: int) -> None:
-        y, gap = MARGIN / 2 + BAR / 2, 14
-        x = gap + canvas.text(fit_text(self.record.video_id, width / 2, 15), MARGIN, y, 15)
-        if note:
-            x = gap + canvas.text(fit_text(note, width - x - MARGIN, 13), x, y, 13, DIM_TEXT)
+    def _legend(self) -> list[Entry]:
         names = self.record.object_names
-        labels = {f"{key} {names[key]}" if key in names else key: n for key, n in self._places().items()}
-        if len(labels) > 1 or names:
-            canvas.legend(labels, x, y, width, 12)
+        objects = [
+            (f"{key} {names[key]}" if key in names else f"object {key}", swatch(place))
+            for key, place in self._places().items()
+        ]
+        return [("ground truth where it differs", outline_icon()), *objects]
 
 
 class WorstVideos:

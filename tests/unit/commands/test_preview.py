@@ -10,7 +10,8 @@ from PIL import Image
 
 from sam2vt import cli
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.evaluation.drawing import BAR, LABEL, MARGIN, PANEL
+from sam2vt.core.evaluation.canvas import BAR, LABEL, MARGIN
+from sam2vt.core.evaluation.sheets import PANEL
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_row_a_clip_and_a_column_a_frame(data, tmp_path, capsys):
     assert str(out) in printed
     height, width, _ = pixels(out).shape
     assert width == MARGIN + 4 * (PANEL + MARGIN)
-    assert height == MARGIN + 3 * (BAR + LABEL + PANEL + MARGIN)
+    assert height == 3 * (BAR + LABEL + PANEL + MARGIN) + LABEL + MARGIN  # the legend of prompts
     # Each panel shows something.
     for row in range(3):
         for column in range(4):

@@ -19,6 +19,7 @@ from sam2vt.core.training.callbacks.log_lines import LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
 from sam2vt.core.training.callbacks.plots import ResultsPlot
+from sam2vt.core.training.callbacks.preview import FirstBatches
 from sam2vt.core.training.callbacks.quarantine import Quarantine
 from sam2vt.core.training.callbacks.results_csv import ResultsCsv, ScoresCsv
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
@@ -47,7 +48,8 @@ def _results(config: Config) -> list[L.Callback]:
 
 
 def _overlays(config: Config) -> list[L.Callback]:
-    return [ValidationOverlays(Path(config.output_dir) / "overlays", config.trainer.num_overlay_videos)]
+    folder = Path(config.output_dir) / "overlays"
+    return [ValidationOverlays(folder, config.trainer.num_overlay_videos, config.style)]
 
 
 def early_stopping(config: Config) -> list[L.Callback]:
@@ -65,6 +67,7 @@ CALLBACKS: dict[str, Callable[[Config], Sequence[L.Callback]]] = {
     # Before those that write: a bad step reaches no file.
     "non_finite": lambda config: [StopOnNonFinite()],
     "quarantine": _quarantine,
+    "preview": lambda config: [FirstBatches(Path(config.output_dir) / "preview.png", style=config.style)],
     "throughput": lambda config: [Throughput()],
     "progress": _progress,
     # The plot after the rows that it draws.

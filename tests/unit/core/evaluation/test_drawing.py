@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sam2vt.core.evaluation.drawing import BAR, LABEL, MARGIN, PANEL, draw_sheet
-from sam2vt.core.evaluation.palette import COLOURS
+from sam2vt.core.evaluation.canvas import BAR, LABEL, MARGIN, legend_rows, swatch
+from sam2vt.core.evaluation.palette import COLOURS, LOOKS
+from sam2vt.core.evaluation.sheets import NEGATIVE, PANEL, POSITIVE, _prompt_entries, draw_sheet
 
 SIDE = 56  # a quarter of a panel
 SCALE = PANEL // SIDE
@@ -83,7 +84,8 @@ def test_clips_of_any_length_have_a_row_each():
     for name in ("images", "masks", "valid_masks"):
         short[name] = short[name][:1]
     sheet = draw_sheet([short, long])
-    assert sheet.size == (MARGIN + 2 * (PANEL + MARGIN), MARGIN + 2 * (BAR + LABEL + PANEL + MARGIN))
+    rows = 2 * (BAR + LABEL + PANEL + MARGIN)
+    assert sheet.size == (MARGIN + 2 * (PANEL + MARGIN), rows + LABEL + MARGIN)
 
 
 def test_names_are_in_the_legend():
@@ -91,6 +93,45 @@ def test_names_are_in_the_legend():
     plain, named = (np.asarray(draw_sheet([clip], names)) for names in (None, {"v": {7: "cystic_duct"}}))
     changed = np.argwhere((plain != named).any(axis=2))
     assert len(changed)
-    assert changed[:, 0].max() < BAR + 4  # in the title alone
-    assert (named[:BAR] == COLOURS[0]).all(axis=2).any()
+    assert changed[:, 0].max() < BAR + MARGIN  # in the title alone
+    assert (named[: BAR + MARGIN] == COLOURS[0]).all(axis=2).any()
     assert np.array_equal(plain, np.asarray(draw_sheet([clip], {"v": {}})))
+
+
+def test_clicks_differ_in_shape_too():
+    """A disc has nothing of its colour in its corners, a cross nothing above its middle."""
+    (positive, _), (negative, _) = (panels(clip_with(points([[5, 45]], [label]))) for label in (1, 0))
+    x, y = 5 * SCALE + 2, 45 * SCALE + 2
+    disc, cross = (image[y - 4 : y + 5, x - 4 : x + 5] for image in (positive, negative))
+    is_disc, is_cross = (disc == POSITIVE).all(2), (cross == NEGATIVE).all(2)
+    assert is_disc[1, 4]
+    assert not is_disc[0, 0]
+    assert is_cross[1, 1]
+    assert not is_cross[0, 4]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "entries"),
+    [
+        ([points([[5, 5]], [1])], ["positive click"]),
+        ([points([[5, 5], [9, 9]], [1, 0])], ["positive click", "negative click"]),
+        ([points([[4, 6], [50, 48]], [2, 3], "box"), {"type": "mask"}], ["box", "mask as prompt"]),
+    ],
+)
+def test_the_legend_has_the_prompts_that_are_there(prompts, entries):
+    clips = [clip_with(prompt) for prompt in prompts]
+    found = list(_prompt_entries(clips))
+    assert [words for words, _ in found] == entries
+    assert len({icon.tobytes() for _, icon in found}) == len(entries)
+
+
+@pytest.mark.parametrize("style", LOOKS)
+def test_the_style_is_the_ground(style):
+    sheet = draw_sheet([clip_with(points([[5, 5]], [1]))], style=style)
+    assert "#{:02x}{:02x}{:02x}".format(*sheet.getpixel((0, 0))) == LOOKS[style].paper
+
+
+def test_a_legend_is_divided_into_rows():
+    entries = [("words of an object", swatch(n)) for n in range(5)]
+    assert [len(row) for row in legend_rows(entries, 420)] == [2, 2, 1]
+    assert [len(row) for row in legend_rows(entries, 20)] == [1] * 5  # never none

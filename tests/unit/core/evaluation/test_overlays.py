@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2vt.core.evaluation.drawing import (
-    BAR,
-    LABEL,
-    MARGIN,
-    draw_masks,
-    fit_text,
-    resize_masks,
-)
-from sam2vt.core.evaluation.overlays import OverlayRecorder, WorstVideos
+from sam2vt.core.evaluation.canvas import LABEL, MARGIN, fit_text
+from sam2vt.core.evaluation.drawing import draw_masks, resize_masks
+from sam2vt.core.evaluation.overlays import HEAD, OverlayRecorder, WorstVideos
 from sam2vt.core.evaluation.palette import COLOURS, WHITE, colour_of
 
 
@@ -109,9 +103,9 @@ def test_pictures(record, tmp_path):
     grid, animation = recorder.save(tmp_path / "overlays", note="J&F 0.123")
     assert (grid.name, animation.name) == ("clip.png", "clip.gif")
     picture = np.asarray(Image.open(grid).convert("RGB")).astype(int)
-    assert picture.shape[:2] == (BAR + 2 * (LABEL + 60) + MARGIN, MARGIN + 3 * (90 + MARGIN))
+    assert picture.shape[:2] == (HEAD + 2 * (LABEL + 60) + MARGIN, MARGIN + 3 * (90 + MARGIN))
     # Frame 24, the middle column: the truth lies at x 24..44, the prediction 20 to the right of it.
-    x, y = MARGIN + 90 + MARGIN, BAR + LABEL
+    x, y = MARGIN + 90 + MARGIN, HEAD + LABEL
     above = picture[y : y + 60, x : x + 90]
     below = picture[y + LABEL + 60 : y + LABEL + 120, x : x + 90]
     assert is_close(above[10, 34], COLOURS[0])
@@ -119,7 +113,7 @@ def test_pictures(record, tmp_path):
     assert is_close(below[10, 34], WHITE)
     with Image.open(animation) as gif:
         assert gif.n_frames == 8
-        assert gif.size == (MARGIN + 2 * (90 + MARGIN), BAR + LABEL + 60 + MARGIN)
+        assert gif.size == (MARGIN + 2 * (90 + MARGIN), HEAD + LABEL + 60 + MARGIN)
         assert gif.info["loop"] == 0
 
 
@@ -141,7 +135,7 @@ def test_many_objects_and_long_names_fit(make_record, tmp_path):
     masks = {i: box(40, 40, i, i, 3) for i in range(30)}
     recorder(0, np.zeros((8, 8, 3), np.uint8), masks, masks)
     grid, _ = recorder.save(tmp_path / "out", note="a long note " * 9)
-    assert Image.open(grid).size == (MARGIN + 64 + MARGIN, BAR + 2 * (LABEL + 64) + MARGIN)
+    assert Image.open(grid).size == (MARGIN + 64 + MARGIN, HEAD + 2 * (LABEL + 64) + MARGIN)
 
 
 def test_nothing_seen_writes_nothing(record, tmp_path):
@@ -159,7 +153,7 @@ def test_the_legend_has_the_names_of_objects(record, tmp_path):
     plain, named = pictures
     changed = np.argwhere((plain != named).any(axis=2))
     assert len(changed)
-    assert changed[:, 0].max() < BAR + MARGIN  # in the title alone
+    assert changed[:, 0].max() < HEAD  # in the legend alone
 
 
 class NamedRecorder:
