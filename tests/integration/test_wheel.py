@@ -21,4 +21,4 @@ def test_the_wheel_holds_every_module_and_every_yaml(tmp_path: Path) -> None:
     modules = {path.relative_to(clone).as_posix() for path in (clone / "sam2vt").rglob("*.py")}
     settings = {f"sam2vt/{path.relative_to(clone)}" for path in (clone / "configs").rglob("*.yaml")}
     assert len(settings) > 30
-    assert held == modules | settings | {"sam2vt/py.typed", "sam2vt/distributed/sweep/report/page.css"}
+    assert held == modules | settings | {"sam2vt/py.typed", "sam2vt/core/evaluation/page.css"}

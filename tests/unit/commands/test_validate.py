@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -243,7 +244,13 @@ def test_report_holds_pictures_and_faults(data, tmp_path, capsys, caplog):
     text = page.read_text()
     assert text.count("<img ") >= 2
     assert "sample_00" in text
-    assert "http" not in text.replace("data:image", "")
+    assert not re.search("https?:", text)
+    assert "Content-Security-Policy" in text
+    assert text.count("<svg ") == 2
+    assert "Videos by length" in text
+    assert "Objects by size" in text
+    run(capsys, data, "--report", page, "--read", "headers")
+    assert page.read_text().count("<svg ") == 1  # no mask was read
     code, _ = run(capsys, data, "--report", data / "JPEGImages/sample_00/00000.jpg/x.html")
     assert code == 2
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from sam2vt.core.data.checking.dataset import DatasetFindings
 
+COLUMN = 17  # characters: where the values of the text begin, behind their names
+
 
 def summarise(found: DatasetFindings) -> dict[str, Any]:
     """Return what `sam2vt validate --json` prints beside faults and notes."""
@@ -55,7 +57,7 @@ def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
             f"{numbers['promptable_objects']} can be prompted and tracked"
         )
         lines["object pixels"] = f"{_range(numbers['object_pixels'])}, where each is largest"
-    return [path, *(f"  {name:<15}{text}" for name, text in lines.items())]
+    return [path, *(f"  {name}".ljust(COLUMN) + text for name, text in lines.items())]
 
 
 def _sources(numbers: dict[str, Any]) -> str:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from sam2vt.core.evaluation.pages import LIGHT, RAMP, chart, empty_figure
 from sam2vt.distributed.sweep.report import marks
 from sam2vt.distributed.sweep.report.labels import Scale, axis_name, cut, score_label, short_name, wrapped
-from sam2vt.distributed.sweep.report.svg import LIGHT, RAMP, chart, empty_figure
 from sam2vt.distributed.sweep.results import FAILED, JF, Objective, SweepResult, Trial
 from sam2vt.errors import DataError
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sam2vt.core.evaluation.pages import LIGHT, TIP
 from sam2vt.distributed.sweep.report.labels import score_label, short_name, value_label
-from sam2vt.distributed.sweep.report.svg import LIGHT, TIP
 from sam2vt.distributed.sweep.results import DEFAULT, DONE, FAILED, RUNNING, STOPPED, SweepResult, Trial
 
 BEST, UNSWEPT = "best", "default"

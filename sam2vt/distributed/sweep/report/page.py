@@ -7,17 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from sam2vt.core.evaluation.pages import Section, html_page
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.distributed.sweep.report import charts, sections
 from sam2vt.distributed.sweep.report.charts import TooLittleData
 from sam2vt.distributed.sweep.report.importance import FEWEST_TRIALS, importance
 from sam2vt.distributed.sweep.report.labels import html_text, short_name
 from sam2vt.distributed.sweep.report.sections import Pictures
-from sam2vt.distributed.sweep.report.svg import style
 from sam2vt.distributed.sweep.results import SweepResult
 
 _NONE: Pictures = MappingProxyType({})
-_NO_LOADS = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 # How to read each chart; {} is the objective.
 _HISTORY = (
     "Each mark is a trial at its best validation, the line the best {} so far of trials that ran to their "
@@ -53,24 +52,11 @@ def write_report(result: SweepResult, path: str | Path, overlays: Pictures = _NO
 
 def render(result: SweepResult, overlays: Pictures = _NONE) -> str:
     """Return the page as HTML."""
-    title = f"Sweep {html_text(result.name)}"
-    parts = list(_sections(result, overlays))
-    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts)
-    content = "\n".join(
-        f'<section id="{name}">\n<h2>{heading}</h2>\n{body}\n</section>' for name, heading, body in parts
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_NO_LOADS}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{title}</title>\n<style>{style()}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
-        f'<p class="verdict">{sections.verdict(result)}</p>\n<p class="note">{sections.counts(result)}</p>\n'
-        f"<nav>{links}</nav>\n</header>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
-    )
+    head = f'<p class="verdict">{sections.verdict(result)}</p>\n<p class="note">{sections.counts(result)}</p>'
+    return html_page(f"Sweep {html_text(result.name)}", head, _sections(result, overlays))
 
 
-def _sections(result: SweepResult, overlays: Pictures) -> Iterator[tuple[str, str, str]]:
+def _sections(result: SweepResult, overlays: Pictures) -> Iterator[Section]:
     """Yield (id, heading, content) in the order of the page."""
     name = html_text(short_name(result.objectives[0].name))
     yield "values", "Best and default", sections.comparison(result)

@@ -12,7 +12,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from sam2vt.distributed.sweep.report import charts, svg
+from sam2vt.core.evaluation import pages
+from sam2vt.distributed.sweep.report import charts
 from sam2vt.distributed.sweep.report.charts import TooLittleData, parallel, pareto
 from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED, Objective, SweepResult, Trial
 
@@ -81,10 +82,10 @@ def test_every_colour_follows_the_page() -> None:
     drawn = "".join(draw(result) for draw in OF_SWEEP) + charts.parameter(result, FIELDS[0])
     drawn = re.sub(r'(href="|url\()#[\w-]+', "", drawn)
     assert not re.findall("#[0-9a-fA-F]{6}", drawn)
-    assert set(re.findall(r"var\(--(\w+)\)", drawn)) <= set(svg.VARIABLES.values())
-    assert len(svg.VARIABLES) == len(svg.LIGHT) + len(svg.RAMP)
-    assert svg.DARK.keys() == svg.LIGHT.keys()
-    assert len(svg.DARK_RAMP) == len(svg.RAMP)
+    assert set(re.findall(r"var\(--(\w+)\)", drawn)) <= set(pages.VARIABLES.values())
+    assert len(pages.VARIABLES) == len(pages.LIGHT) + len(pages.RAMP)
+    assert pages.DARK.keys() == pages.LIGHT.keys()
+    assert len(pages.DARK_RAMP) == len(pages.RAMP)
 
 
 @pytest.mark.parametrize("draw", OF_SWEEP)

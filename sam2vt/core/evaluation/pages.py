@@ -1,4 +1,4 @@
-"""The look of the page: its colours, light and dark, its CSS, and figures as inline SVG that follows them."""
+"""Pages of HTML that need nothing else, light and dark, and charts as SVG that follows their colours."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any
 from xml.etree import ElementTree
@@ -30,6 +30,9 @@ VARIABLES = {
     **{colour: name for name, colour in LIGHT.items()},
     **{colour: f"ramp{i}" for i, colour in enumerate(RAMP)},
 }
+
+_NO_LOADS = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+Section = tuple[str, str, str]  # id, heading, content
 
 TIP = "tip:"  # a gid with this prefix becomes a <title>, which browsers show over the mark
 _NO_XML = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"  # characters that XML cannot hold
@@ -119,8 +122,24 @@ def _as_variable(match: re.Match[str]) -> str:
     return f"var(--{name})" if name else match[0]
 
 
-def style() -> str:
-    """Return the content of the page's <style>."""
+def html_page(title: str, head: str, sections: Iterable[Section]) -> str:
+    """Return a page of sections with links to each of them; `head` comes below the title. All are HTML."""
+    parts = list(sections)
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading, _ in parts)
+    content = "\n".join(
+        f'<section id="{name}">\n<h2>{heading}</h2>\n{body}\n</section>' for name, heading, body in parts
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_NO_LOADS}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
+        f"<title>{title}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n"
+        f"{head}\n<nav>{links}</nav>\n</header>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _style() -> str:
     light = {**LIGHT, **{f"ramp{i}": colour for i, colour in enumerate(RAMP)}}
     dark = {**DARK, **{f"ramp{i}": colour for i, colour in enumerate(DARK_RAMP)}}
     themes = [";".join(f"--{name}:{colour}" for name, colour in theme.items()) for theme in (light, dark)]
