@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=positive, default=512, help="pixels (default: %(default)s)")
     parser.add_argument("--workers", type=positive, help="processes (default: the number of CPUs)")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    parser.add_argument("--report", help="an HTML page to write, with histograms and pictures of random clips")
+    parser.add_argument("--report", help="an HTML page to write, with histograms and random clips")
 
 
 def run(options: argparse.Namespace) -> None:

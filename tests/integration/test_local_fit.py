@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import torch
 import torch.distributed as dist
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sam2vt.config import Config
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
@@ -44,6 +45,20 @@ def test_the_run_folder(fitted) -> None:
         "overlays/sample_00.gif",
     } <= names
     assert any(name.startswith("tensorboard/events") for name in names)
+
+
+def test_tensorboard_has_the_steps_of_the_results_and_the_overlays(fitted) -> None:
+    config, _ = fitted
+    found = EventAccumulator(f"{config.output_dir}/tensorboard").Reload()
+    names = set(found.Tags()["scalars"])
+    assert {"val/J&F", "val/loss", "train/loss", "train/lr", "train/clips_per_second"} <= names
+    assert not names & {"hp_metric", "epoch", "step"}
+    assert [event.step for event in found.Scalars("val/J&F")] == [0, 3, 6]
+    every = config.trainer.log_every_n_steps
+    assert [event.step for event in found.Scalars("train/loss")] == [n for n in range(1, 7) if n % every == 0]
+    best = torch.load(config.checkpoint_dir / "best.ckpt", weights_only=True)["global_step"]
+    assert found.Tags()["images"] == ["overlays/sample_00"]
+    assert [event.step for event in found.Images("overlays/sample_00")] == [best]
 
 
 def test_results_have_a_row_a_validation_from_step_0_on(fitted) -> None:

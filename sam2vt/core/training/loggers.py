@@ -29,7 +29,8 @@ class LoggerKind:
 def _tensorboard(config: Config) -> Logger:
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    return TensorBoardLogger(config.output_dir, name="", version="tensorboard")
+    # Lightning's default metric of the hyperparameters would be a curve of one point, -1.
+    return TensorBoardLogger(config.output_dir, name="", version="tensorboard", default_hp_metric=False)
 
 
 def _wandb(config: Config) -> Logger:

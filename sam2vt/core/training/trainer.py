@@ -85,7 +85,7 @@ class SAM2LightningModule(L.LightningModule):
             self._load_model()
         # Frozen parts are in eval mode on purpose, and the validation's values are those of all ranks.
         warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training")
-        warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('val/")
+        warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('(val/|step')")
 
     def on_fit_start(self) -> None:
         """Compile the model and fill the feature cache: weights are on the device, no clip is read."""
@@ -214,6 +214,8 @@ class SAM2LightningModule(L.LightningModule):
         if self._trainer is not None:
             for name, value in metrics.items():  # already those of all ranks
                 self.log(name, value, prog_bar=name == MONITOR)
+            if self.trainer.state.fn == "fit":
+                self.log("step", float(self.trainer.global_step))
 
     def on_train_end(self) -> None:
         """Log the last validation's scores."""
@@ -267,6 +269,8 @@ class SAM2LightningModule(L.LightningModule):
         values = reduced(self.trainer, torch.stack([value.float() for value in components.values()]), "mean")
         parts = {f"train/{_logged_name(name)}": value for name, value in zip(components, values)}
         parts["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        # Loggers take it as the step of all values. Lightning's own is one behind that of results.csv.
+        parts["step"] = float(self.trainer.global_step + 1)
         self.log_dict(parts, on_step=True, on_epoch=False, batch_size=num_clips)
 
     def _seed_step(self) -> None:
