@@ -12,13 +12,16 @@ failed; 143 after SIGTERM and 130 after Ctrl-C, once the workers have saved. A s
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from sam2vt.composing import load_overrides
 from sam2vt.errors import exit_on_error
+from sam2vt.logs import opening_line, setup_logging
 from sam2vt.run_folder import own_run_folder
-from sam2vt.train import setup_logging
+
+log = logging.getLogger("sam2vt.ray_jobs")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_on_error(), own_run_folder(given) as placed:
         config = load_overrides(placed)
         setup_logging(config.log_level)
+        log.info("%s", opening_line(config, by_ray=True))
         from sam2vt.distributed.launch import fit  # a bad configuration need not wait for Ray
 
         print(f"\n{fit(config)}")

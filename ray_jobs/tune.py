@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from sam2vt.composing import load_overrides
 from sam2vt.configuration.sweep import load_sweep
 from sam2vt.errors import exit_on_error
+from sam2vt.logs import setup_logging
 from sam2vt.run_folder import own_run_folder
-from sam2vt.train import setup_logging
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

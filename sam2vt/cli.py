@@ -78,7 +78,7 @@ def _run(verb: str, rest: Sequence[str]) -> None:
     if not hasattr(module, "add_arguments"):  # train: the rest is Hydra's, its options too
         return module.run(rest)
     options = _parse(parser_of(verb), rest)
-    from sam2vt.train import setup_logging
+    from sam2vt.logs import setup_logging
 
     setup_logging()
     with exit_on_error():

@@ -5,6 +5,7 @@ Heavy packages are imported where they are used: composing and checking a config
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shlex
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam2vt.composing import HYDRA_VERSION_BASE, compose_config, load_overrides, usable_overrides
+from sam2vt.composing import HYDRA_VERSION_BASE, load_overrides, usable_overrides
 from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
@@ -23,29 +24,15 @@ from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.core.training.slurm import check_ranks, slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
+from sam2vt.logs import is_first_rank, opening_line, quiet_lightning
+from sam2vt.logs import setup_logging as setup_logging
 from sam2vt.run_folder import own_run_folder, warn_of_new_folder
-from sam2vt.settings import require
 
 if TYPE_CHECKING:
     import lightning as L
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
-
-
-def setup_logging(log_level: str = "INFO") -> None:
-    """Log this package from `log_level` on, to stderr where nobody (such as Hydra) has set up logging.
-
-    Raises ConfigError for an unknown level; upper and lower case are the same.
-    """
-    log_level = str(log_level).upper()
-    require(Config, "log_level", log_level)
-    package = logging.getLogger("sam2vt")
-    package.setLevel(log_level)
-    if not package.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-        package.addHandler(handler)
 
 
 def train(config: Config | Mapping[str, Any]) -> L.Trainer:
@@ -59,6 +46,11 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     check_ranks()
     config = validate(config)
     setup_logging(config.log_level)
+    check_gpu(config)
+    if is_first_rank():
+        log.info("%s", opening_line(config))
+    # DDP's own warning of an option that our batches do need; read when torch is loaded.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     config = with_pinned_weights(config)
     import lightning as L
 
@@ -68,6 +60,7 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
     from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
     from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+    from sam2vt.run_summary import end_of_run
 
     resume = checkpoint_to_resume(config)
     path, content = (None, None) if resume is None else (resume.path, resume.content)
@@ -86,7 +79,34 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
             command = shlex.join(["sam2vt", "train", f"resume={config.output_dir}"])
             log.warning("stopped at step %d; continue with: %s", trainer.global_step, command)
         raise
+    if trainer.is_global_zero:
+        places = (str(Path(each).absolute()) for each in (config.output_dir, config.checkpoint_dir))
+        log.info("done\n\n%s", end_of_run(trainer, module, *places))
     return trainer
+
+
+def check_gpu(config: Config) -> None:
+    """Raise ConfigError for a GPU that this machine cannot have: without torch, which takes seconds to load.
+
+    Where the driver of one is there, Lightning judges.
+    """
+    accelerator = config.trainer.accelerator
+    if accelerator in ("gpu", "cuda") and not has_gpu_driver():
+        raise ConfigError(
+            f"trainer.accelerator={accelerator!r}: this machine has no driver of a GPU. Give trainer=cpu to "
+            f"train without one, or install the driver: nvidia-smi then lists the GPU"
+        )
+
+
+def has_gpu_driver() -> bool:
+    """Return False only on Linux without NVIDIA's driver and AMD's, which torch needs for a GPU."""
+    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def with_pinned_weights(config: Config) -> Config:
@@ -121,14 +141,16 @@ def build_trainer(config: Config, callbacks: Sequence[L.Callback], **replaced: A
     import lightning as L
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    if logging.getLogger().handlers:
-        logging.getLogger("lightning").handlers.clear()  # it would say everything twice
+    quiet_lightning(config.log_level)
     arguments = {**trainer_kwargs(config), **replaced}
     try:
         trainer = L.Trainer(callbacks=list(callbacks), **arguments)
     except (MisconfigurationException, ValueError, TypeError) as error:
         asked = ", ".join(f"trainer.{name}={arguments[name]!r}" for name in ("accelerator", "devices"))
-        raise ConfigError(f"{asked}: {error}; allowed is what this machine has, or auto") from error
+        raise ConfigError(
+            f"{asked}: {error}; allowed is what this machine has: trainer=cpu trains on the CPU, "
+            f"trainer.accelerator=auto on the best that there is"
+        ) from error
     cpus = os.cpu_count() or 1
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cpus:
         raise ConfigError(
@@ -209,17 +231,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = command[1:] if arguments is None else list(arguments)
     run = hydra.main(str(configs_dir()), "config", HYDRA_VERSION_BASE)
     try:
-        with (
-            exit_on_error(),
-            own_run_folder(given) as placed,
-            usable_overrides(placed) as (known, faults),
-        ):
-            if faults:
-                load_overrides(given, takes_options=True)  # raises, with the faults of the rest
+        with exit_on_error():
             if not any(each.startswith("-") for each in given):
-                compose_config(given)  # raises in our words, not Hydra's
-            sys.argv = [command[0], *known]
-            run(task)()
+                # Raises before there is a folder, and in our words, not Hydra's.
+                check_gpu(load_overrides(given, takes_options=True))
+            with own_run_folder(given) as placed, usable_overrides(placed) as (known, faults):
+                if faults:
+                    load_overrides(given, takes_options=True)  # raises, with the faults of the rest
+                sys.argv = [command[0], *known]
+                run(task)()
     except SystemExit as end:
         # Hydra ends with 1 and has said why; before the task began, the overrides were at fault.
         raise SystemExit(2 if end.code == 1 and not started else end.code) from None

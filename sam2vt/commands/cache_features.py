@@ -7,7 +7,7 @@ import argparse
 from sam2vt.commands.arguments import add_overrides
 from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
-from sam2vt.train import setup_logging
+from sam2vt.logs import setup_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

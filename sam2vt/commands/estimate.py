@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_overrides
@@ -12,6 +14,8 @@ from sam2vt.errors import ConfigError
 
 if TYPE_CHECKING:
     from sam2vt.core.training.footprint.estimate import Estimate
+
+log = logging.getLogger(__name__)
 
 UNITS = {"MB": 1e6, "GB": 1e9, "MiB": 2**20, "GiB": 2**30}
 
@@ -30,11 +34,12 @@ def run(options: argparse.Namespace) -> None:
 
 def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
     """Print what a training needs; False where that exceeds a `limit` such as 8GB, with what would help."""
+    limit_bytes = None if limit is None else parse_size(limit)
+    config = load_overrides(overrides, _without_data)
+    log.info("running a training step of %s without its content", Path(config.model.config_path).stem)
     import sam2vt.core.training.trainer  # noqa: F401  a training loads Lightning, which counts too
     from sam2vt.core.training.footprint.estimate import estimate
 
-    limit_bytes = None if limit is None else parse_size(limit)
-    config = load_overrides(overrides, _without_data)
     found = estimate(config)
     print("\n".join(_table(found)))
     if limit_bytes is None:

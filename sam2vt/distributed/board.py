@@ -18,6 +18,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
+from sam2vt.logs import Lines, digits
+
 _POLL_SECONDS = 0.5
 _WAITING: dict[str, Any] = {"desc": "starting", "total": 1, "dynamic_ncols": True, "leave": False}
 _WAIT_LAYOUT = "{desc} [{elapsed}]"
@@ -125,6 +127,7 @@ def show_logs(board: Any, log_level: str | None = None) -> None:
         logger.setLevel(log_level)
     logger.propagate = False  # or Ray's own handlers would write them, too
     logger.handlers = [BoardHandler(board)]
+    logger.handlers[0].setFormatter(Lines())
 
 
 class Display:
@@ -205,4 +208,4 @@ def _draw(bar: tqdm, status: Status) -> None:
 
 
 def _numbers(metrics: Mapping[str, float]) -> list[str]:
-    return [f"{name} {value:.3g}" for name, value in metrics.items()]
+    return [f"{name} {digits(value)}" for name, value in metrics.items()]

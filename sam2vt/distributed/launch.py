@@ -30,9 +30,9 @@ from sam2vt.distributed.cluster.storage import RAY_FOLDER, RunStorage, run_stora
 from sam2vt.distributed.feature_cache import fill_on_cluster
 from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.start import NextStream, StreamConfig
-from sam2vt.distributed.summary import RunSummary
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
+from sam2vt.run_summary import RunSummary
 from sam2vt.train import with_pinned_weights
 
 log = logging.getLogger(__name__)

@@ -160,7 +160,15 @@ def test_a_sweep_is_a_job_like_any_other(outcomes: Outcomes) -> None:
 
 
 def test_the_log_is_short_where_there_is_no_terminal(outcomes: Outcomes) -> None:
-    """Lines now and then, no bar that is drawn over and over."""
+    """Lines now and then, no bar that is drawn over and over, nothing of libraries; the summary last."""
     lines = outcomes.logs["again"].splitlines()
+    text = outcomes.logs["again"]
+    assert any(line[8:].startswith(" training sam2.1_nano from random weights on ") for line in lines), text
+    for unwanted in ("Tip", "GPU available", "deprecat", "FutureWarning", "v_num", "[INFO]", "[sam2vt"):
+        assert unwanted not in text, text
+    warned = [line[8:] for line in lines if "warn" in line.lower()]
+    assert len(warned) == len(set(warned)), text
+    assert "very videos that were trained on" in text.split("before training")[1]
+    assert "next:" in lines
     assert len(lines) < 120, outcomes.logs["again"]
     assert not any("\r" in line or "it/s" in line for line in lines)

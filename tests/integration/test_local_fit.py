@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -15,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sam2vt.config import Config
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+from sam2vt.logs import Lines
 from sam2vt.train import train, trainer_kwargs
 
 
@@ -25,7 +30,44 @@ def fitted(tiny_config, tmp_path_factory) -> tuple[Config, L.Trainer]:
     config.trainer.max_epochs = 2
     config.trainer.logger = True
     config.trainer.num_overlay_videos = 1
-    return config, train(config)
+    with saying(Path(config.output_dir).parent / "said"):
+        return config, train(config)
+
+
+@contextmanager
+def saying(path: Path) -> Iterator[None]:
+    """Write what all packages log, and warn of, into a file as a run prints it."""
+    root, handler = logging.getLogger(), logging.FileHandler(path)
+    handler.setFormatter(Lines())
+    root.addHandler(handler)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
+            handler.close()
+            with path.open("a") as file:
+                file.writelines(f"{each.filename}:{each.lineno}: {each.message}\n" for each in warned)
+
+
+def test_a_run_says_what_matters_and_ends_with_its_summary(fitted) -> None:
+    config, _ = fitted
+    folder = Path(config.output_dir)
+    text = (folder.parent / "said").read_text()
+    for unwanted in ("Tip", "GPU available", "deprecated", "v_num", "lightning", "site-packages"):
+        assert unwanted not in text, text
+    first = text.splitlines()[0]
+    assert first[8:] == (
+        f" training sam2.1_nano from random weights on {config.dataset.data_path} into {folder}"
+    )
+    table = {line[:18].strip(): line[18:] for line in text.split("done\n")[1].splitlines()}
+    assert {"before training", "after (best)", "after (last)", "first mask held"} <= table.keys()
+    for name in ("checkpoint", "curves", "numbers", "overlays", "run folder"):
+        assert Path(table[name]).exists(), name
+    assert "very videos that were trained on" in text
+    assert f"evaluate {folder} other_videos" in text
+    assert "--against" not in text  # random weights are no model to compare with
 
 
 def test_the_run_folder(fitted) -> None:

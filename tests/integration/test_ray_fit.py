@@ -22,8 +22,8 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.launch import fit
-from sam2vt.distributed.summary import RunSummary
 from sam2vt.distributed.worker.entry import Job, train_on_worker
+from sam2vt.run_summary import RunSummary
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -92,6 +92,10 @@ def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]
     for path in summary.files.values():
         assert Path(path).exists(), path
     assert summary.judged_on_training_videos
+    assert {"checkpoint", "curves", "numbers", "overlays", "SAM 2 checkpoint"} == summary.files.keys()
+    text = str(summary)
+    for each in ("before training", "after (best)", "after (last)", "first mask held", "next:"):
+        assert each in text
 
 
 def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:

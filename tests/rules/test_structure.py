@@ -14,7 +14,7 @@ FILES = source_files()
 # From the ground up. A module imports from its own row and the rows above it in this list.
 FLOORS = (
     ("sam2vt.errors",),
-    ("sam2vt.settings", "sam2vt.data_config", "sam2vt.config"),
+    ("sam2vt.settings", "sam2vt.data_config", "sam2vt.config", "sam2vt.logs"),
     ("sam2vt.core.types",),
     ("sam2vt.core.storage",),
     ("sam2vt.configuration",),
@@ -22,7 +22,7 @@ FLOORS = (
     ("sam2vt.core.evaluation",),
     ("sam2vt.core.training",),
     ("sam2vt.core.prediction",),
-    ("sam2vt.composing", "sam2vt.run_folder", "sam2vt.train"),
+    ("sam2vt.composing", "sam2vt.run_folder", "sam2vt.run_summary", "sam2vt.train"),
     ("sam2vt.distributed",),
     ("sam2vt.commands",),
     ("sam2vt.cli", "sam2vt.__main__", "ray_jobs"),

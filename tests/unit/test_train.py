@@ -213,6 +213,54 @@ def test_a_gpu_that_is_not_there_is_a_config_error(config: Config) -> None:
         train.build_trainer(config, [])
 
 
+# Runs the command line as on Linux without a driver, and prints which packages are loaded at its end.
+WITHOUT_DRIVER = """
+import sys
+from sam2vt import train
+train.has_gpu_driver = lambda: False
+try:
+    train.main()
+finally:
+    print([m for m in ("torch", "lightning") if m in sys.modules])
+"""
+
+
+def test_a_gpu_without_a_driver_is_refused_before_torch_and_the_run_folder(tmp_path: Path) -> None:
+    overrides = [
+        "model=nano",
+        "trainer=gpu",
+        f"dataset.data_path={tmp_path}",
+        f"output_dir={tmp_path / 'run'}",
+    ]
+    command = [sys.executable, "-c", WITHOUT_DRIVER, *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == "[]\n"
+    assert "trainer.accelerator='gpu': this machine has no driver of a GPU. Give trainer=cpu" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("accelerator", "driver"), [("cpu", False), ("auto", False), ("gpu", True)])
+def test_other_accelerators_are_lightning_s_to_judge(
+    config: Config, accelerator: str, driver: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "has_gpu_driver", lambda: driver)
+    config.trainer.accelerator = accelerator
+    train.check_gpu(config)
+
+
+def test_a_gpu_that_torch_sees_has_a_driver() -> None:
+    assert train.has_gpu_driver() or not torch.cuda.is_available()
+
+
+def test_a_refused_run_leaves_the_folder_of_an_earlier_one_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(SystemExit):
+        train.main([f"dataset.data_path={tmp_path}", f"output_dir={folder}", "optimizer.lr=-1"])
+    assert not list(folder.iterdir())
+
+
 def test_tensorboard_is_the_logger_and_writes_into_the_run_folder(config: Config) -> None:
     (logger,) = build_loggers(config)
     assert type(logger).__name__ == "TensorBoardLogger"
@@ -493,7 +541,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
 def test_a_run_folder_that_cannot_be_made_is_one_message(tmp_path, capsys, inner):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit) as end:
-        train.main([f"output_dir={tmp_path}/file{inner}"])
+        train.main(["model=nano", f"dataset.data_path={tmp_path}", f"output_dir={tmp_path}/file{inner}"])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path}/file{inner}: ")

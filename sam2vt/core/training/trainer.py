@@ -48,8 +48,16 @@ from sam2vt.core.training.updates import UpdateMeans
 from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError
+from sam2vt.logs import digits
 
 log = logging.getLogger(__name__)
+
+# Lightning's warnings that are none here: frozen parts are in eval mode on purpose, the validation's values
+# are those of all ranks, few steps and loader processes were asked for, its own use of torch is outdated.
+_BESIDE_THE_POINT = (
+    *(r"in eval mode at the start of training", r"recommended to use `self.log\('(val/|step')"),
+    *(r"does not have many workers", r"is smaller than the logging interval", r"LeafSpec\)` is deprecated"),
+)
 
 # Checkpoints leave out what did not train only if that is more than this share of the weights.
 LEAST_SAVING = 0.1
@@ -83,9 +91,8 @@ class SAM2LightningModule(L.LightningModule):
         """Build the model, load its weights and choose what trains; a second call does nothing."""
         if not self.model.loaded:
             self._load_model()
-        # Frozen parts are in eval mode on purpose, and the validation's values are those of all ranks.
-        warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training")
-        warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\('(val/|step')")
+        for remark in _BESIDE_THE_POINT:
+            warnings.filterwarnings("ignore", message=f".*{remark}")
 
     def on_fit_start(self) -> None:
         """Compile the model and fill the feature cache: weights are on the device, no clip is read."""
@@ -218,16 +225,10 @@ class SAM2LightningModule(L.LightningModule):
                 self.log("step", float(self.trainer.global_step))
 
     def on_train_end(self) -> None:
-        """Log the last validation's scores."""
-        if not self.last_scores:
-            log.info("trained %d steps without validation", self.global_step)
-            return
-        mean, held = mean_score(self.last_scores), mean_score(self.hold_first_scores or [])
-        scores = ", ".join(f"{name} {mean.values[name]:.3f}" for name in METRICS)
-        log.info(
-            "trained %d steps: %s (J of repeating the first mask %.3f), best loss %.4f",
-            *(self.global_step, scores, held.values["J"], self.best_val_loss),
-        )
+        """Log how long it trained; the scores are in the run's summary."""
+        if self._rank_and_world_size()[0] == 0:
+            lowest = f", lowest validation loss {digits(self.best_val_loss)}" if self.last_scores else ""
+            log.info("trained %d steps%s", self.global_step, lowest)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the weights that trained and the base that holds the rest; all weights without a base."""

@@ -6,10 +6,10 @@ are in its batch. So each batch carries the numbers of its whole update, by whic
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from math import inf
+from math import inf, nan
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader
 from sam2vt.core.model.tracking.prompt_inputs import predicted_entries
 from sam2vt.core.training.loss_terms.entries import count_entries
 from sam2vt.core.types import Batch
+
+RECENT = 50  # updates whose mean loss is shown: one update's depends on its few clips
 
 
 def counted_by_update(batches: Iterator[Batch], size: int, left: float = inf) -> Iterator[Batch]:
@@ -58,16 +60,24 @@ class UpdateLoader:
 
 
 class UpdateMeans:
-    """Means of the loss's components over the batches of the current update."""
+    """Means of the loss's components over the batches of the current update, and of the last losses."""
 
     def __init__(self) -> None:
         self._parts: list[dict[str, Tensor]] = []
         self._is_complete = False
+        self._losses: deque[Tensor] = deque(maxlen=RECENT)  # on the device: nobody waits for them
 
     def add(self, components: dict[str, Tensor], completes: bool) -> None:
         """Add a batch; it is the first of its update where the one before completed an update."""
         self._parts = [*([] if self._is_complete else self._parts), components]
         self._is_complete = completes
+        if completes:
+            self._losses.append(self.values["total"])
+
+    @property
+    def recent_loss(self) -> float:
+        """The loss for people to read, a mean over the last updates; reading it waits for the device."""
+        return float(torch.stack([*self._losses]).mean()) if self._losses else nan
 
     @property
     def values(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import VideoRecord
+from sam2vt.logs import digits
 
 BASELINE = f"val/J{HELD}"  # J of repeating the first mask
 
@@ -82,5 +83,5 @@ def validation_line(trainer: L.Trainer) -> str:
     """Return the last validation's loss, scores and baseline as a line of the log."""
     metrics = validation_metrics(trainer)
     shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE)
-    values = ", ".join(f"{name} {metrics[name]:.4f}" for name in shown if name in metrics)
+    values = ", ".join(f"{name} {digits(metrics[name])}" for name in shown if name in metrics)
     return f"step {trainer.global_step}: {values}"

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.stopping import end_fit
-from sam2vt.core.training.callbacks.throughput import Throughput
+from sam2vt.core.training.callbacks.throughput import clips_per_second
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.validation import validation_line, validation_metrics
 from sam2vt.distributed.board import Status
@@ -76,7 +76,7 @@ class PostProgress(L.Callback):
         if not trainer.is_global_zero:
             return
         if logs_this_step(trainer):  # the loggers wait for the device at these steps anyway
-            loss = float(pl_module.update_means.values["total"])
+            loss = pl_module.update_means.recent_loss
             metrics = {"loss": loss, "clips/s": clips_per_second(trainer)}
             self._post(trainer, {"phase": "training", "metrics": metrics})
         elif time.monotonic() - self._posted >= _POST_SECONDS:
@@ -147,12 +147,6 @@ def report_metrics(trainer: L.Trainer) -> dict[str, float]:
         batches = trainer.accumulate_grad_batches / position["rounds"]
         metrics["seconds_per_step"] = position["clips_per_step"] * batches / rate
     return metrics
-
-
-def clips_per_second(trainer: L.Trainer) -> float:
-    """Return the throughput of all ranks over the training so far; 0 before its first step."""
-    meters = (each.total for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
-    return next((meter.clips_per_second for meter in meters), 0.0)
 
 
 class WatchSignals(L.Callback):

@@ -14,7 +14,7 @@ from sam2vt.distributed.stream.start import Start, local_checkpoint
 from sam2vt.errors import Sam2vtError
 
 if TYPE_CHECKING:
-    from sam2vt.distributed.summary import RunSummary
+    from sam2vt.run_summary import RunSummary
 
 
 class Job(TypedDict):

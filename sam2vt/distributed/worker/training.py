@@ -17,15 +17,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
 from sam2vt.core.data.opening import Records
-from sam2vt.core.evaluation.jf import mean_score
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.model.sam2 import SAM2Model
-from sam2vt.core.prediction.suggestion import suggest_prediction
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
-from sam2vt.core.training.callbacks.results_csv import ResultsCsv
 from sam2vt.core.training.checkpoints.restoring import resume_kwargs
 from sam2vt.core.training.checkpoints.store import BEST, DATA_STATE, LAST, CheckpointStore
 from sam2vt.core.training.data_module import SAM2LightningDataModule
@@ -35,15 +32,14 @@ from sam2vt.distributed.board import show_logs
 from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.loader import StreamLoader
 from sam2vt.distributed.stream.plan import Division
-from sam2vt.distributed.summary import RunSummary, summarise
 from sam2vt.distributed.worker.callbacks import (
     PostProgress,
     RankZero,
     ReportMetrics,
     WatchSignals,
-    clips_per_second,
 )
 from sam2vt.errors import ConfigError
+from sam2vt.run_summary import RunSummary, end_of_run
 from sam2vt.train import DDP_OPTIONS, build_trainer, write_config
 
 log = logging.getLogger(__name__)
@@ -76,7 +72,10 @@ def train_loop(
     try:
         with explain_out_of_memory(config):
             trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
-        return _summary(config, storage, trainer, module) if trainer.is_global_zero else None
+        if not trainer.is_global_zero:
+            return None
+        exported = _export(config, storage)
+        return end_of_run(trainer, module, storage.root, storage.checkpoints, exported)
     except SIGTERMException:
         return None
     finally:
@@ -137,28 +136,6 @@ def _export(config: Config, storage: RunStorage) -> str | None:
     out = Path(config.output_dir) / "export" / "sam2.pt"
     export_checkpoint(folder.address(BEST if BEST in found else LAST), out)
     return str(out.relative_to(config.output_dir))
-
-
-def _summary(
-    config: Config, storage: RunStorage, trainer: L.Trainer, module: SAM2LightningModule
-) -> RunSummary:
-    rows = next((c.rows for c in trainer.callbacks if isinstance(c, ResultsCsv)), [])  # type: ignore[attr-defined]
-    exported, videos = _export(config, storage), trainer.datamodule.val_records  # type: ignore[attr-defined]
-    data = config.valdataset.data_path if config.valdataset.is_given else config.dataset.data_path
-    return summarise(
-        config,
-        storage,
-        rows,
-        exported=exported,
-        prediction=suggest_prediction(
-            storage.root, videos, module.last_scores, config.dataset.prompt_types, data
-        )
-        if exported and len(videos)
-        else None,
-        steps=trainer.global_step,
-        clips_per_second=clips_per_second(trainer),
-        hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
-    )
 
 
 def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from sam2vt.commands.estimate import parse_size, print_estimate
@@ -12,7 +15,19 @@ from sam2vt.errors import ConfigError
 NANO = ["model=nano", "trainer=cpu", "model.image_size=64", "max_objects=2", "dataset.video_clip_length=2"]
 
 
-def test_it_fits_or_says_what_would_help(capsys, monkeypatch) -> None:
+def test_options_are_checked_before_torch_is_loaded() -> None:
+    for arguments, fault in ((["--limit", "8"], "--limit 8"), (["modle=nano"], "modle")):
+        code = (
+            f"import sys\nfrom sam2vt import cli\ntry:\n    cli.main({['estimate', *arguments]})\n"
+            f"finally:\n    print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "False\n")
+        assert fault in done.stderr
+
+
+def test_it_fits_or_says_what_would_help(capsys, monkeypatch, caplog) -> None:
+    caplog.set_level("INFO", "sam2vt")
     monkeypatch.setattr(out_of_memory, "knobs_that_fit", lambda *_: iter([("max_objects=1", 5e8)]))
     assert print_estimate(NANO, "100GB")
     printed = capsys.readouterr().out
@@ -24,6 +39,7 @@ def test_it_fits_or_says_what_would_help(capsys, monkeypatch) -> None:
     printed = capsys.readouterr().out
     assert f"does not fit into {limit}; each of these alone would make it fit:" in printed
     assert printed.endswith("  max_objects=1  (0.50 GB)\n")
+    assert "running a training step of sam2.1_nano without its content" in caplog.messages
 
 
 def test_what_no_setting_changes_is_said(capsys) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 # Runs the command line in a process of its own with the training replaced.
 REPLACED = """
-import sys
+import logging, sys
 from sam2vt import cli, train
 from sam2vt.errors import TrainingError
 
 def replacement(config):
     print("COMMAND", *sys.argv[1:])
+    logging.getLogger("sam2vt.core.a.module").info("a line")
     print("FOLDER", config.output_dir)
     if config.name == "failing":
         raise TrainingError("the loss is not finite")
@@ -39,6 +41,9 @@ def test_train_runs_under_hydra_in_the_run_folder(tmp_path: Path) -> None:
     assert f"COMMAND train {' '.join(overrides)}" in done.stdout
     assert f"FOLDER {folder}" in done.stdout
     assert (folder / ".hydra" / "overrides.yaml").is_file()
+    assert re.search(r"^\d\d:\d\d:\d\d a line$", done.stdout, re.MULTILINE)
+    (log,) = folder.glob("*.log")
+    assert log.read_text().endswith(" a line\n")
 
 
 def test_a_failed_training_ends_with_3_and_a_message(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_few_lines_where_there_is_no_terminal(board: LocalBoard) -> None:
     assert [line.split("] ")[-1] for line in lines] == [
         "training, step 0/9",
         "a warning",
-        "validating, step 4/9, J&F 0.25",
+        "validating, step 4/9, J&F 0.250",
     ]
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 
 from sam2vt.config import Config
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
-from sam2vt.core.training.callbacks.log_lines import LogLines
+from sam2vt.core.training.callbacks.log_lines import Bar, LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.callbacks.overlays import ValidationOverlays
 from sam2vt.core.training.callbacks.plots import ResultsPlot
@@ -37,8 +37,8 @@ def _progress(config: Config) -> list[L.Callback]:
     if not config.trainer.enable_progress_bar:
         return [LogLines()]
     if sys.stdout.isatty():
-        return [TQDMProgressBar()]
-    return [LogLines(), TQDMProgressBar(refresh_rate=0)]  # a bar of ours, or Lightning adds its own
+        return [Bar()]
+    return [LogLines(), Bar(refresh_rate=0)]  # a bar of ours, or Lightning adds its own
 
 
 def _results(config: Config) -> list[L.Callback]:
@@ -90,7 +90,7 @@ def default_callbacks(config: Config, further: Sequence[L.Callback] = ()) -> lis
     """
     kinds = {each.state_key for each in further}
     if any(isinstance(each, ProgressBar) for each in further):
-        kinds.add(TQDMProgressBar.__qualname__)
+        kinds.add(Bar.__qualname__)
     chosen: list[L.Callback] = []
     for name, build in CALLBACKS.items():
         # After those that guard them, before the first validation.

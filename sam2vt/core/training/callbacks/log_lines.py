@@ -1,4 +1,4 @@
-"""Progress as lines of the log, where no progress bar can be drawn."""
+"""Progress: a bar, or lines of the log where none can be drawn."""
 
 from __future__ import annotations
 
@@ -8,15 +8,39 @@ from datetime import timedelta
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from sam2vt.core.training.callbacks.throughput import Meter, clips_of_all_ranks
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.training.validation import validation_line
 from sam2vt.core.types import Batch
+from sam2vt.logs import digits
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 15.0  # at least, between two lines of training
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar with the loss, a mean over the last updates, and the last J&F.
+
+    Only steps that Lightning logs read the loss, since that waits for the device.
+    """
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        super().__init__(refresh_rate)
+        self._loss: dict[str, str] = {}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *rest: Any) -> None:  # type: ignore[override]
+        """Read the loss if this step is logged, then draw."""
+        if self.is_enabled and logs_this_step(trainer):
+            self._loss = {"loss": digits(pl_module.update_means.recent_loss)}
+        super().on_train_batch_end(trainer, pl_module, *rest)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
+        """Return what stands beside the bar; Lightning's own has the name of the logger's folder, too."""
+        shown = {name: digits(float(value)) for name, value in trainer.progress_bar_metrics.items()}  # type: ignore[arg-type]
+        return {**self._loss, **shown}
 
 
 class LogLines(L.Callback):
@@ -45,10 +69,10 @@ class LogLines(L.Callback):
             return
         self._said = now
         log.info(
-            "epoch %d, step %d of %s: loss %.4f, %.2f clips/s, %s left",
+            "epoch %d, step %d of %s: loss %s, %s clips/s, %s left",
             *(trainer.current_epoch, trainer.global_step, _total(trainer)),
-            float(pl_module.update_means.values["total"]),
-            *(self.meter.clips_per_second, self._time_left(trainer, clips)),
+            *(digits(pl_module.update_means.recent_loss), digits(self.meter.clips_per_second)),
+            self._time_left(trainer, clips),
         )
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -10,6 +10,7 @@ import lightning as L
 
 from sam2vt.core.training.checkpoints.position import logs_this_step
 from sam2vt.core.types import Batch
+from sam2vt.logs import digits
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +119,21 @@ class Throughput(L.Callback):
         """Log the whole fit's rates."""
         if trainer.is_global_zero and self.total.clips:
             log.info(
-                "%.0f clips in %.0f s of training: %.2f clips/s, %.1f frames/s per rank, %.1f%% of the time "
+                "%.0f clips in %.0f s of training: %s clips/s, %s frames/s per rank, %.1f%% of the time "
                 "waiting for data",
-                *(self.total.clips, self.total.seconds, self.total.clips_per_second),
-                *(self.total.frames_per_second, 100 * self.total.data_wait),
+                *(self.total.clips, self.total.seconds, digits(self.total.clips_per_second)),
+                *(digits(self.total.frames_per_second), 100 * self.total.data_wait),
             )
 
     def _start(self) -> None:
         self.total.start()
         self.interval.start()
+
+
+def clips_per_second(trainer: L.Trainer) -> float:
+    """Return the throughput of all ranks over the training so far; 0 before its first step."""
+    meters = (each.total for each in trainer.callbacks if isinstance(each, Throughput))  # type: ignore[attr-defined]
+    return next((meter.clips_per_second for meter in meters), 0.0)
 
 
 def clips_of_all_ranks(trainer: L.Trainer, batch: Batch) -> float:

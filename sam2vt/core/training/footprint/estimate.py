@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from sam2vt.configuration.loading import load_config, to_dict
 from sam2vt.configuration.model_conflicts import trains
 from sam2vt.core.training.footprint.step import simulate_step
 from sam2vt.settings import choices
+
+log = logging.getLogger(__name__)
 
 PREFETCHED = 2  # batches that each loader process has ready, as torch's DataLoader does
 # Memory of a GPU that no tensor holds: its context and the libraries' work spaces.
@@ -67,6 +70,7 @@ def knobs_that_fit(
     Changes that only cost time come first, then those that change the result.
     """
     for override, changed in _knobs(config):
+        log.info("trying %s", override)  # each takes seconds
         needed = estimate(changed, libraries).device_bytes
         if needed <= limit_bytes:
             yield override, needed

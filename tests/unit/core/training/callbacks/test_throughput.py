@@ -54,7 +54,7 @@ def test_log_lines_say_step_loss_rate_and_time_left(fit, one_weight, caplog) -> 
         "step 8",
     ]
     assert "clips/s, 0:00:00 left" in lines[0]
-    assert lines[1] == "step 4: val/J&F 0.2500"
+    assert lines[1] == "step 4: val/J&F 0.250"
 
 
 class Written(Logger):

@@ -1,3 +1,5 @@
+"""What a run says at its end, with and without Ray."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,14 +7,15 @@ from typing import Any
 import pytest
 
 from sam2vt.config import Config, DatasetConfig, ValDatasetConfig
-from sam2vt.distributed.cluster.storage import RunStorage
-from sam2vt.distributed.summary import summarise
+from sam2vt.run_summary import summarise
 
-NUMBERS: dict[str, Any] = {
+GIVEN: dict[str, Any] = {
+    "checkpoint": "/runs/a/checkpoints/best.ckpt",
     "exported": "export/sam2.pt",
     "steps": 40,
-    "clips_per_second": 3.21,
+    "clips_per_second": 3.214,
     "hold_first": {"J": 0.41, "F": 0.3, "J&F": 0.355},
+    "next_commands": {"scores on other videos": "sam2vt evaluate /runs/a other_videos"},
 }
 ROWS = [
     {"step": step, "val/J": j, "val/F": f, "val/J&F": (j + f) / 2}
@@ -22,7 +25,7 @@ ROWS.append({"step": 40, "train/loss": 0.5})
 
 
 def summary(config: Config, rows: list[dict[str, float]] = ROWS, **changes: Any) -> str:
-    return str(summarise(config, RunStorage("/runs/a"), rows, **{**NUMBERS, **changes}))
+    return str(summarise(config, "/runs/a", rows, **{**GIVEN, **changes}))
 
 
 def test_says_what_came_of_it_and_where_it_lies() -> None:
@@ -32,10 +35,13 @@ def test_says_what_came_of_it_and_where_it_lies() -> None:
     assert rows["after (last)"] == ["0.600", "0.600", "0.600", "step", "40"]
     assert rows["after (best)"] == ["0.700", "0.600", "0.650", "step", "20"]
     assert rows["first mask held"] == ["0.410", "0.300", "0.355"]
-    assert rows["clips per second"][0] == "3.21"
+    assert rows["clips per second"] == ["3.21", "over", "40", "steps"]
+    assert rows["checkpoint"] == ["/runs/a/checkpoints/best.ckpt"]
     assert rows["SAM 2 checkpoint"] == ["/runs/a/export/sam2.pt"]
     assert rows["overlays"] == ["/runs/a/overlays"]
     assert "very videos that were trained on" in text
+    assert text.endswith("next:\n  scores on other videos\n    sam2vt evaluate /runs/a other_videos")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -45,8 +51,6 @@ def test_held_back_videos_need_no_remark(config: Config) -> None:
     assert "trained on" not in summary(config)
 
 
-def test_a_run_without_validation() -> None:
-    text = summary(Config(), [], hold_first=None, exported=None)
-    assert "before training" not in text
-    assert "first mask held" not in text
-    assert "SAM 2 checkpoint" not in text
+def test_a_run_without_validation_and_checkpoints() -> None:
+    text = summary(Config(), [], hold_first=None, exported=None, checkpoint=None, next_commands={})
+    assert text.splitlines() == ["clips per second  3.21 over 40 steps", "run folder        /runs/a"]

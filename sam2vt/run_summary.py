@@ -1,0 +1,150 @@
+"""The summary of a finished run, the same with and without Ray."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sam2vt.config import Config
+from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
+from sam2vt.errors import DataError
+from sam2vt.logs import digits
+
+_ON_TRAINING_VIDEOS = """\
+These are scores on the very videos that were trained on: they show that the
+model learns, not that it generalises. Hold videos back with split=video or
+split=time, or give valdataset.data_path."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Scores are mappings with step, J, F and J&F; None if there was no validation.
+
+    As text, a table of them, the paths of the results and what to do next.
+    """
+
+    run_folder: str
+    steps: int
+    clips_per_second: float
+    judged_on_training_videos: bool
+    first: dict[str, float] | None = None  # before any step
+    best: dict[str, float] | None = None
+    last: dict[str, float] | None = None
+    hold_first: dict[str, float] | None = None  # repeating each object's first mask
+    files: dict[str, str] = field(default_factory=dict)  # name -> path
+    next_commands: dict[str, str] = field(default_factory=dict)  # what it does -> a command
+
+    def __str__(self) -> str:
+        rate = f"{digits(self.clips_per_second)} over {self.steps} steps"
+        paths = {"clips per second": rate, "run folder": self.run_folder, **self.files}
+        lines = [*_table(self), *(f"{name:<18}{text}" for name, text in paths.items())]
+        if self.judged_on_training_videos:
+            lines += ["", _ON_TRAINING_VIDEOS]
+        if self.next_commands:
+            lines += ["", "next:"]
+        for what, command in self.next_commands.items():
+            lines += [f"  {what}", f"    {command}"]
+        return "\n".join(lines)
+
+
+def end_of_run(
+    trainer: Any, module: Any, root: str, checkpoints: str, exported: str | None = None
+) -> RunSummary:
+    """Return the summary of a fit that has ended, on rank 0.
+
+    `root` is the run folder and `checkpoints` the folder of those, paths or URIs. `exported` is a checkpoint
+    for stock SAM 2 in the run folder.
+    """
+    from sam2vt.core.storage.folder import Folder
+    from sam2vt.core.training.callbacks.results_csv import ResultsCsv
+    from sam2vt.core.training.callbacks.throughput import clips_per_second
+    from sam2vt.core.training.checkpoints.store import BEST, LAST
+
+    rows = next((each.rows for each in trainer.callbacks if isinstance(each, ResultsCsv)), [])
+    found, checkpoint, commands = Folder(checkpoints).has(BEST, LAST), None, {}
+    if found:
+        checkpoint = posixpath.join(checkpoints, BEST if BEST in found else LAST)
+        is_inside = posixpath.join(root, "checkpoints") == checkpoints
+        commands = _next_commands(trainer, module, root if is_inside else checkpoint)
+    return summarise(
+        module.config,
+        root,
+        rows,
+        checkpoint,
+        exported,
+        next_commands=commands,
+        steps=trainer.global_step,
+        clips_per_second=clips_per_second(trainer),
+        hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
+    )
+
+
+def summarise(
+    config: Config,
+    root: str,
+    rows: Sequence[Mapping[str, Any]],
+    checkpoint: str | None,
+    exported: str | None,
+    **numbers: Any,
+) -> RunSummary:
+    """Return the summary of a run with these `rows` in results.csv.
+
+    `numbers` are its steps, clips_per_second and hold_first, and its `next_commands`.
+    """
+    scored = [_scores(row) for row in rows if MONITOR in row]
+    trained = [scores for scores in scored if scores["step"] > 0]
+    inside = {"curves": "results.png", "numbers": "results.csv"} if scored else {}
+    if scored and config.trainer.num_overlay_videos:
+        inside["overlays"] = "overlays"
+    if exported:
+        inside["SAM 2 checkpoint"] = exported
+    files = {"checkpoint": checkpoint} if checkpoint else {}
+    return RunSummary(
+        run_folder=root,
+        judged_on_training_videos=bool(scored) and not config.valdataset.is_given and config.split == "none",
+        first=scored[0] if scored else None,
+        best=max(trained, key=lambda scores: scores["J&F"], default=None),
+        last=trained[-1] if trained else None,
+        files={**files, **{name: posixpath.join(root, path) for name, path in inside.items()}},
+        **numbers,
+    )
+
+
+def _next_commands(trainer: Any, module: Any, run: str) -> dict[str, str]:
+    """Return commands that try a run's best checkpoint on one of its videos, and score it on others."""
+    from sam2vt.core.prediction.suggestion import program, suggest_prediction
+
+    config, videos = module.config, trainer.datamodule.val_records
+    data = config.valdataset.data_path if config.valdataset.is_given else config.dataset.data_path
+    against = ["--against", "zero-shot"] if config.model.checkpoint_path else []
+    commands = {}
+    # Without validation nobody has read these masks yet, and the run is done.
+    with suppress(DataError):
+        kinds = config.dataset.prompt_types
+        found = suggest_prediction(run, videos, module.last_scores, kinds, data) if len(videos) else None
+        commands |= {"masks on new videos (docs/masks-on-new-videos.md), such as": found} if found else {}
+    evaluate = [*program(), "evaluate", run, "other_videos", *against]
+    return {**commands, "scores on other videos": shlex.join(evaluate)}
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, float]:
+    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
+
+
+def _table(summary: RunSummary) -> list[str]:
+    rows = {
+        "before training": summary.first,
+        "after (best)": summary.best,
+        "after (last)": summary.last,
+        "first mask held": summary.hold_first,
+    }
+    lines = [f"{'':<18}{'J':>7}{'F':>7}{'J&F':>7}"]
+    for name, scores in rows.items():
+        if scores is not None:
+            step = f"   step {scores['step']:.0f}" if "step" in scores else ""
+            lines.append(f"{name:<18}" + "".join(f"{scores[key]:7.3f}" for key in ("J", "F", "J&F")) + step)
+    return [*lines, ""] if len(lines) > 1 else []
