@@ -12,9 +12,9 @@ from pathlib import Path
 from sam2vt.core.data.formats.frame_order import frame_order
 from sam2vt.core.data.formats.listing import stem
 from sam2vt.core.data.writing.encoding import Encoding, encoded_frames, has_images, image_suffix
-from sam2vt.core.storage.disk import unreadable, unwritable, write_whole
+from sam2vt.core.storage.disk import new_folder, unreadable, unwritable, write_whole
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, Sam2vtError
 
 _DONE = ".converted"  # what is converted, then a line per video that is done
 _SUFFIX = ".converting"
@@ -26,6 +26,7 @@ class WorkFolder:
 
     def __init__(self, path: Path, done: set[str]) -> None:
         self.path, self._done = path, done
+        self.is_used = bool(done)
 
     def is_done(self, video: str) -> bool:
         return video in self._done
@@ -34,13 +35,15 @@ class WorkFolder:
         """Note that all files of a video are written."""
         with (self.path / _DONE).open("a") as file:
             file.write(json.dumps(video) + "\n")
+        self.is_used = True
 
 
 @contextmanager
 def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
     """Open a folder that is renamed to `out` when the block ends well; `what` tells data and options apart.
 
-    Raises DataError where `out` has something in it, or where the work of another conversion is beside it.
+    Where the block raises an error of this package, nothing is left if no video is done. Raises DataError
+    where `out` has something in it, or where the work of another conversion is beside it.
     """
     target = Path(os.path.abspath(os.path.expanduser(out)))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -48,11 +51,18 @@ def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
     # On the same file system, so that the rename at the end is one step.
     work = target.with_name(target.name + _SUFFIX)
     try:
-        yield WorkFolder(work, _begin(work, what))
-        if target.exists():
-            target.rmdir()
-        work.rename(target)
-        (target / _DONE).unlink()
+        with new_folder(target.parent):
+            opened = WorkFolder(work, _begin(work, what))
+            try:
+                yield opened
+            except Sam2vtError:
+                if not opened.is_used:
+                    shutil.rmtree(work, ignore_errors=True)
+                raise
+            if target.exists():
+                target.rmdir()
+            work.rename(target)
+            (target / _DONE).unlink()
     except OSError as error:
         raise _refused(work, error) from None
 

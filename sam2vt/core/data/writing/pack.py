@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
 from sam2vt.core.data.packed.manifest import (
@@ -28,7 +29,7 @@ from sam2vt.core.data.writing.encoding import parse_encoding
 from sam2vt.core.data.writing.segments import Row, SegmentTask, build_rows, num_segments, packed_record
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import ConfigError, DataError
+from sam2vt.errors import ConfigError, DataError, Sam2vtError
 
 _SEGMENTS_A_TASK = 4
 _MEGABYTE = 1_000_000
@@ -59,7 +60,33 @@ def pack(
     folder that holds something else or is packed from other data.
     """
     folder = Folder(out, raises=DataError)
+    is_new = folder.is_local and not os.path.exists(folder.root)
     progress = _begin(folder, PackProgress(fingerprint(records), asdict(options)))
+    with _nothing_left(folder, is_new):
+        return _pack(folder, progress, records, options, workers)
+
+
+@contextmanager
+def _nothing_left(folder: Folder, is_new: bool) -> Iterator[None]:
+    """Remove what says that a pack has begun, where it is refused before its first shard."""
+    try:
+        yield
+    except Sam2vtError:
+        with suppress(OSError, DataError):  # the first error says more
+            if folder.sizes().keys() == {PROGRESS}:
+                folder.delete(PROGRESS)
+                if is_new:
+                    os.rmdir(folder.root)
+        raise
+
+
+def _pack(
+    folder: Folder,
+    progress: PackProgress,
+    records: Sequence[VideoRecord],
+    options: PackOptions,
+    workers: int | None,
+) -> PackManifest:
     total = sum(num_segments(record, options.segment_frames) for record in records)
     done = sum(part.rows for part in progress.shards)
     rows = with_progress(_rows(records, options, done, workers), total, "segment", done)

@@ -179,6 +179,7 @@ def test_what_cannot_be_packed(sources, tmp_path):
         pack([wrong_size], str(tmp_path / "b"), OPTIONS, workers=1)
     with pytest.raises(DataError, match="there is no video"):
         pack([], str(tmp_path / "c"), OPTIONS, workers=1)
+    assert not list(tmp_path.glob("[abc]"))  # nothing is left of what is refused
     for fields in ({"segment_frames": 0}, {"shard_mb": 0}):
         with pytest.raises(ConfigError, match="at least 1"):
             PackOptions(**fields)

@@ -95,10 +95,10 @@ CANNOT = {
 def test_is_refused_with_its_place(video, tmp_path, name):
     target, change, says, remedy = CANNOT[name]
     with pytest.raises(DataError) as caught:
-        convert([change(video)], str(tmp_path / "out"), target)
+        convert([change(video)], str(tmp_path / "new" / "out"), target)
     message = str(caught.value)
     assert not [each for each in (*says, remedy) if each not in message], message
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("target", ["coco", "sav"])
