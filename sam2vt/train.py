@@ -99,8 +99,9 @@ def check_gpu(config: Config) -> None:
 
 
 def has_gpu_driver() -> bool:
-    """Return False only on Linux without NVIDIA's driver and AMD's, which torch needs for a GPU."""
-    if sys.platform != "linux" or os.path.exists("/dev/kfd"):
+    """Return False only on Linux without NVIDIA's driver and AMD's: torch finds no GPU there."""
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, also below Windows, and AMD's
+    if sys.platform != "linux" or any(map(os.path.exists, devices)):
         return True
     try:
         ctypes.CDLL("libcuda.so.1")
