@@ -12,7 +12,7 @@ from typing import Any
 from sam2vt.config import Config
 from sam2vt.settings import require
 
-_CONSOLE_TIME = "%H:%M:%S"
+_TIME = "%H:%M:%S"
 _WEIGHTS = re.compile(r"([^/@]+)(@[^/]*)?$")  # the last part of a path or an address, without its revision
 
 
@@ -22,8 +22,8 @@ class Lines(logging.Formatter):
     configs/config.yaml names this class as the formatter of Hydra's handlers.
     """
 
-    def __init__(self, fmt: str | None = None, datefmt: str | None = _CONSOLE_TIME, *_: Any) -> None:
-        super().__init__("%(asctime)s %(message)s", datefmt)
+    def __init__(self, fmt: str | None = None, datefmt: str | None = None, *_: Any) -> None:
+        super().__init__("%(asctime)s %(message)s", datefmt or _TIME)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the first lines of a record, without its traceback."""

@@ -121,7 +121,7 @@ def _next_commands(trainer: Any, module: Any, run: str) -> dict[str, str]:
     config, videos = module.config, trainer.datamodule.val_records
     data = config.valdataset.data_path if config.valdataset.is_given else config.dataset.data_path
     against = ["--against", "zero-shot"] if config.model.checkpoint_path else []
-    commands = {}
+    commands: dict[str, str] = {}
     # Without validation nobody has read these masks yet, and the run is done.
     with suppress(DataError):
         kinds = config.dataset.prompt_types
