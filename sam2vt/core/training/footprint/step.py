@@ -7,6 +7,7 @@ its first use to its end.
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
     Without a GPU "cuda" is simulated with the CPU's operations, the loss in pieces of a GPU's size, and
     attention as a GPU computes it, without holding the whole matrix. Weights are not read.
     """
-    model = build_from_config(config.model).load("cpu", weights=False)
+    with _without_its_table():
+        model = build_from_config(config.model).load("cpu", weights=False)
     freeze_unreached_heads(model, config.loss)
     if device == "cuda":
         _without_attention_dropout(model)
@@ -259,6 +261,18 @@ def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = fake.from_tensor(buffer).to(device)
+
+
+@contextmanager
+def _without_its_table() -> Iterator[None]:
+    """Within this block, do not log what trains: the network is built once per setting that is tried."""
+    log = logging.getLogger("sam2vt.core.model")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _without_attention_dropout(model: SAM2Model) -> None:
