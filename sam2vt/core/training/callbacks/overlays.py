@@ -47,10 +47,12 @@ class ValidationOverlays(L.Callback):
             trainer.precision_plugin.val_step_context(),
             _best_weights(trainer, pl_module) as (step, weights),
         ):
+            config = pl_module.config
             for record in records:
                 recorder = OverlayRecorder(record, style=self.style)
-                arguments = (pl_module.config.model.image_size, pl_module.val_prompts, pl_module.config.seed)
-                result = evaluate_video(pl_module, record, *arguments, on_frame=recorder)
+                how = (config.model.image_size, pl_module.val_prompts, config.seed)
+                both_ends = config.valdataset.score_first_and_last
+                result = evaluate_video(pl_module, record, *how, both_ends, on_frame=recorder)
                 note = f"{weights}, step {step} · J&F {result.mean.values['J&F']:.3f}"
                 paths = recorder.save(self.folder, note)
                 _log_images(trainer, f"overlays/{record.video_id}", paths[:1], step)
