@@ -231,6 +231,9 @@ def config_of_run() -> Config:
     return config
 
 
+ADDED = {"val/F_hold_first", "val/J&F_hold_first"}  # columns of results.csv that came later
+
+
 def assert_goes_on(config: Config, expected: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         # All that Lightning has to say of a callback's state that no callback takes.
@@ -246,7 +249,7 @@ def assert_goes_on(config: Config, expected: dict[str, Any]) -> None:
     written = Path("gone_on/quarantine.jsonl").read_text().splitlines()
     assert list(map(bad_clip, written)) == list(map(bad_clip, expected["quarantined"]))
     rows, wanted = read_rows(Path("gone_on/results.csv")), expected["rows"]
-    assert [row.keys() for row in rows] == [row.keys() for row in wanted]
+    assert [row.keys() - ADDED for row in rows] == [row.keys() for row in wanted]
     for row, numbers in zip(rows, wanted):
         del row["seconds"]
         # What wrote the files counted an epoch that max_steps had ended as complete.
