@@ -16,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from sam2vt.core.evaluation.swaps import Swaps, count_swap, swap_rate
 from sam2vt.errors import DataError
 
 BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal
@@ -72,6 +73,7 @@ class ObjectScore(NamedTuple):
     values: dict[str, float]  # by the names of `METRICS`
     num_frames: int
     name: str = ""  # of the object, where its dataset has one
+    swaps: Swaps = Swaps()  # over the same frames
 
 
 class MeanScore(NamedTuple):
@@ -79,6 +81,7 @@ class MeanScore(NamedTuple):
 
     values: dict[str, float]  # by the names of `METRICS`
     num_objects: int
+    swap_rate: float = math.nan  # over all frames of the objects; NaN where no two objects were visible
 
 
 BY_OBJECT = attrgetter("video_id", "object_id")  # the order of rows
@@ -91,7 +94,7 @@ def mean_score(scores: Iterable[ObjectScore]) -> MeanScore:
     if not scored:
         return MeanScore(UNSCORED, 0)
     means = {name: sum(score.values[name] for score in scored) / len(scored) for name in _OF_MASKS}
-    return MeanScore(_means(means, 1), len(scored))
+    return MeanScore(_means(means, 1), len(scored), swap_rate(each.swaps for each in scored))
 
 
 _OF_MASKS = {name: metric.of_masks for name, metric in METRICS.items() if metric.of_masks is not None}
@@ -164,7 +167,8 @@ class VideoScore:
                 )
             score = _score(pred, gt, void)
             if score is not None:
-                self._newest[object_id] = score
+                swaps = Swaps() if pred is None else count_swap(object_id, pred, ground_truth, void)
+                self._newest[object_id] = score._replace(swaps=swaps)
             elif object_id in self._sums:
                 self._newest[object_id] = _Sum(dict.fromkeys(_OF_MASKS, 1.0), 1, False)
 
@@ -172,7 +176,13 @@ class VideoScore:
         """Return one score per object of the ground truth, by object id; may be called at any time."""
         sums = _joined(self._sums, self._newest) if self.score_first_and_last else self._sums
         return [
-            ObjectScore(self.video_id, object_id, _means(total.values, total.num_frames), total.num_frames)
+            ObjectScore(
+                self.video_id,
+                object_id,
+                _means(total.values, total.num_frames),
+                total.num_frames,
+                swaps=total.swaps,
+            )
             for object_id, total in sorted(sums.items())
             if total.in_ground_truth
         ]
@@ -184,6 +194,7 @@ class _Sum(NamedTuple):
     values: dict[str, float]  # of the metrics of masks
     num_frames: int
     in_ground_truth: bool  # on one of these frames the ground truth shows the object
+    swaps: Swaps = Swaps()
 
 
 def _joined(sums: Mapping[int, _Sum], newest: Mapping[int, _Sum]) -> dict[int, _Sum]:
@@ -192,7 +203,7 @@ def _joined(sums: Mapping[int, _Sum], newest: Mapping[int, _Sum]) -> dict[int, _
         old = sums.get(object_id, _Sum(dict.fromkeys(_OF_MASKS, 0.0), 0, False))
         values = {name: old.values[name] + new.values[name] for name in _OF_MASKS}
         seen = old.in_ground_truth or new.in_ground_truth
-        joined[object_id] = _Sum(values, old.num_frames + new.num_frames, seen)
+        joined[object_id] = _Sum(values, old.num_frames + new.num_frames, seen, old.swaps.plus(new.swaps))
     return joined
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
+from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING
 from sam2vt.core.storage.disk import write_whole
 
 COLUMNS = ("video", "object", "frames", *METRICS)
@@ -20,6 +21,7 @@ SHOWN = {
     "held": (f"J&F{HELD}", "J&F of each object's first mask, repeated"),
     "other": (f"J&F{AGAINST}", "J&F of the other checkpoint"),
     "diff": (f"J&F{DIFFERENCE}", "J&F minus other"),
+    "swaps": (SWAP_RATE, SWAP_RATE_MEANING),
 }
 WIDTH = 80
 _LEAST = {"video": 8, "name": 6, "class": 8}  # columns that give way, and the width that they keep
@@ -43,18 +45,23 @@ def means_of(
 ) -> Means:
     """Return a function from objects to the means of all columns over those that are scored; NaN for none.
 
-    `baseline` holds the scores of `hold_first_mask`, `others` those of another model.
+    `baseline` holds the scores of `hold_first_mask`, `others` those of another model. The swap rate is there
+    where an object could be mistaken for another one.
     """
     sides = {"": scores, HELD: baseline, AGAINST: others}
     found = {
         end: {BY_OBJECT(each): each for each in side} for end, side in sides.items() if side or end == ""
     }
 
+    contested = any(each.swaps.contested for each in scores)
+
     def means(keys: Collection[Key]) -> dict[str, float]:
         values: dict[str, float] = {}
         for end, rows in found.items():
             mean = mean_score(rows[key] for key in keys if key in rows)
             values |= {f"{name}{end}": mean.values[name] for name in METRICS}
+            if contested:
+                values[f"{SWAP_RATE}{end}"] = mean.swap_rate
         if others:
             values |= {f"{name}{DIFFERENCE}": values[name] - values[f"{name}{AGAINST}"] for name in METRICS}
         return values

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import lightning as L
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore
+from sam2vt.core.evaluation.swaps import SWAP_RATE
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.ranks import gather_objects
@@ -82,6 +83,6 @@ def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
 def validation_line(trainer: L.Trainer) -> str:
     """Return the last validation's loss, scores and baseline as a line of the log."""
     metrics = validation_metrics(trainer)
-    shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE)
+    shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE, f"val/{SWAP_RATE}")
     values = ", ".join(f"{name} {digits(metrics[name])}" for name in shown if name in metrics)
     return f"step {trainer.global_step}: {values}"

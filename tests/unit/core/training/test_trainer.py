@@ -169,6 +169,7 @@ def test_validation_scores_whole_videos(config, tmp_path) -> None:
     assert trainer.callback_metrics["val/J"] == pytest.approx(mean.values["J"])
     assert trainer.callback_metrics["val/F"] == pytest.approx(mean.values["F"])
     assert trainer.callback_metrics["val/J&F"] == pytest.approx(mean.values["J&F"])
+    assert trainer.callback_metrics["val/swap_rate"] == pytest.approx(mean.swap_rate)
     held = [s for r in data.val_records for s in hold_first_mask(r, 64, generator, config.seed).scores]
     for name, value in mean_score(held).values.items():
         assert trainer.callback_metrics[f"val/{name}_hold_first"] == pytest.approx(value)
