@@ -193,6 +193,6 @@ def settle_overlaps(logits: Tensor, size: tuple[int, int]) -> np.ndarray:
         if tuple(small.shape) != tuple(size):
             full = F.interpolate(full[None, None], size, mode="bilinear", align_corners=False)[0, 0]
         better = full > best
-        owner[better] = k
-        best[better] = full[better]
+        owner.masked_fill_(better, k)
+        best = torch.where(better, full, best)
     return owner.cpu().numpy()

@@ -6,14 +6,16 @@ each frame sees those ahead of it, too. A live video, and what detections begin,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sam2vt.core.data.frames.images import resize_frame
+from sam2vt.core.model.tracking.features import FrameFeatures
 from sam2vt.core.model.tracking.session import FramePrediction
 from sam2vt.core.prediction.ahead import ahead
 from sam2vt.core.prediction.association import Association
@@ -27,6 +29,11 @@ DIRECTIONS = ("forward", "backward", "both")
 # Of an object that is shown again and again: SAM 2's training saw few of them, and memory is bounded.
 MOST_SHOWN = 4
 _CHUNK_BYTES = 1 << 26  # of frames that are decoded forward to be tracked backward
+# Frames of a stored video that are encoded together: small ones alone leave a processor waiting for memory.
+# Of large ones each is work enough, and the features of several would take memory.
+_TOGETHER, _PIXELS_TOGETHER = 4, 4 * 256 * 256
+
+_Frame = tuple[int, np.ndarray]
 
 
 class Following:
@@ -102,7 +109,7 @@ class Following:
         frames = sorted(self._shown)
         if self._looks_ahead:
             for frame in frames:
-                self._look(frame, self._resized(self._source.frame_at(frame)))
+                self._session.look(frame, self._image(self._source.frame_at(frame)))
                 self._session.show(self._prompts(self._shown[frame]))
                 with self._engine.weights.autocast():
                     self._session.condition()
@@ -116,14 +123,15 @@ class Following:
         assert self._next is not None
         source, whole = self._source, self._on_frame is not None
         size = None if whole else self._engine.size
-        frames = source.frames(self._next, size, self._engine.options.as_stock, with_passed=whole)
-        for index, frame in ahead(frames, interrupt=source.interrupt):
+        frames = source.frames(self._first_of_group, size, self._engine.options.as_stock, with_passed=whole)
+        for index, frame, image, features in self._encoded(ahead(frames, interrupt=source.interrupt)):
             if index < self._next:  # tracked before
-                self._on_frame(frame, None)
+                if source.is_live:
+                    self._on_frame(frame, None)
                 continue
             for object_id in [key for key, last in self._removals.items() if last == index]:
                 self._session.remove(object_id)
-            self._look(index, self._resized(frame))
+            self._session.look(index, image, features)
             masks = self._track(index)
             self._next = index + 1
             if whole:
@@ -143,13 +151,16 @@ class Following:
 
     def _back(self) -> Iterator[FrameMasks]:
         assert self._next is not None
-        for index, image in ahead(self._frames_back(self._next)):
-            self._look(-index, image)
+        last_of_group = self._first_of_group + self._together - 1
+        for index, _, image, features in self._encoded(ahead(self._frames_back(last_of_group))):
+            if index > self._next:  # tracked before
+                continue
+            self._session.look(-index, image, features)
             masks = self._track(index)
             self._next = index - 1
             yield masks
 
-    def _frames_back(self, last: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _frames_back(self, last: int) -> Iterator[_Frame]:
         """Yield (index, frame at the model's size) from `last` down to 0; decoders only run forward."""
         height, width = self._engine.size
         chunk = max(1, _CHUNK_BYTES // (height * width * 3))
@@ -158,11 +169,39 @@ class Following:
             frames = self._source.frames(start, self._engine.size, self._engine.options.as_stock)
             yield from reversed(list(islice(frames, stop - start)))
 
-    def _resized(self, frame: np.ndarray) -> np.ndarray:
-        return resize_frame(frame, self._engine.size, self._engine.options.as_stock)
+    @property
+    def _together(self) -> int:
+        """How many frames are encoded together; a live video would have to wait for the others."""
+        height, width = self._engine.size
+        most = min(_TOGETHER, _PIXELS_TOGETHER // (height * width))
+        return max(1, most) if self._looks_ahead else 1
 
-    def _look(self, frame: int, image: np.ndarray) -> None:
-        self._session.look(frame, torch.from_numpy(image).permute(2, 0, 1).contiguous())
+    @property
+    def _first_of_group(self) -> int:
+        """The first frame of those that the next frame is encoded with.
+
+        Groups are the same wherever tracking begins or continues, and so is the rounding of their features.
+        """
+        assert self._next is not None
+        return self._next - self._next % self._together
+
+    def _encoded(
+        self, frames: Iterable[_Frame]
+    ) -> Iterator[tuple[int, np.ndarray, Tensor, FrameFeatures | None]]:
+        """Yield the index, the frame, and what the session looks at; one frame alone is encoded on demand."""
+        for group in in_groups(frames, self._together):
+            images = [self._image(frame) for _, frame in group]
+            features: Sequence[FrameFeatures | None] = [None] * len(images)
+            if self._together > 1:
+                with self._engine.weights.autocast():
+                    features = self._session.encode(torch.stack(images))
+            for (index, frame), *seen in zip(group, images, features):
+                yield index, frame, *seen
+
+    def _image(self, frame: np.ndarray) -> Tensor:
+        """Return a frame as the model takes it, uint8 [3, H, W]."""
+        resized = resize_frame(frame, self._engine.size, self._engine.options.as_stock)
+        return torch.from_numpy(resized.transpose(2, 0, 1).copy())
 
     def _track(self, index: int) -> FrameMasks:
         """Return the masks of the frame that was looked at, with what is shown and mended on it."""
@@ -189,6 +228,26 @@ class Following:
 
     def _masks(self, prediction: FramePrediction, index: int) -> FrameMasks:
         return self._engine.masks(prediction, index, self._source.height, self._source.width, self.names)
+
+
+def in_groups(frames: Iterable[_Frame], number: int) -> Iterator[list[_Frame]]:
+    """Yield frames that follow each other in groups, whose indices divided by `number` agree.
+
+    An error is raised after the frames before it.
+    """
+    group: list[_Frame] = []
+    try:
+        for frame in frames:
+            if group and frame[0] // number != group[0][0] // number:
+                yield group
+                group = []
+            group.append(frame)
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def check_direction(direction: str, source: Source, from_detections: bool = False) -> None:

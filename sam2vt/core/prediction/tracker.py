@@ -181,7 +181,7 @@ class Tracker:
         for object_id in [key for key, last in self._removals.items() if last == index]:
             self._session.remove(object_id)
         image = resize_frame(frame, self._engine.size, self._engine.options.as_stock)
-        self._session.look(index, torch.from_numpy(image).permute(2, 0, 1).contiguous())
+        self._session.look(index, torch.from_numpy(image.transpose(2, 0, 1).copy()))
         self.masks, self._clicks = FrameMasks(index, *self._size, ()), {}
         return self._show(due)
 

@@ -72,9 +72,19 @@ class TrackingSession:
         """The slots of all objects."""
         return sorted(packed.slot for cohort in self._cohorts for packed in cohort.objects)
 
-    def look(self, frame: int, image: Tensor) -> None:
-        """Take an image [3, H, W], uint8 or normalised, as what follows is about."""
-        self._frame, self._image, self._features, self._outputs = frame, image, None, {}
+    def encode(self, images: Tensor) -> list[FrameFeatures]:
+        """Return what `look` takes of each of the images [I, 3, H, W], which are encoded together."""
+        device = next(self._run.network.parameters()).device
+        with torch.no_grad(), self._within():
+            features = self._encode(images.to(device))
+        return [features.of([place]) for place in range(len(images))]
+
+    def look(self, frame: int, image: Tensor, features: FrameFeatures | None = None) -> None:
+        """Take an image [3, H, W], uint8 or normalised, as what follows is about.
+
+        It is encoded when that is needed, unless `encode` has done it: then give the image's `features`.
+        """
+        self._frame, self._image, self._features, self._outputs = frame, image, features, {}
 
     def show(self, prompts: dict[int, Prompt], keep: int | None = None) -> None:
         """Show objects, by slot, on the frame: their masks there condition what follows.
@@ -196,9 +206,7 @@ class TrackingSession:
     def _seen(self) -> FrameFeatures:
         """Return the features of the frame, encoded once."""
         if self._features is None:
-            device = next(self._run.network.parameters()).device
-            with torch.no_grad(), self._within():
-                self._features = self._encode(self._image.unsqueeze(0).to(device))
+            (self._features,) = self.encode(self._image.unsqueeze(0))
         return self._features
 
     def _within(self) -> AbstractContextManager[Any]:
