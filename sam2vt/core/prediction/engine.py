@@ -115,6 +115,8 @@ class Engine:
         if self.options.overlaps == "keep":
             return [clean(_resized(each, size), *sizes) for each in logits]
         owner = settle_overlaps(logits, size)
+        if not any(sizes):
+            return [owner == place for place in range(len(logits))]
         masks = []
         for place in range(len(logits)):
             mask = clean(owner == place, *sizes)
