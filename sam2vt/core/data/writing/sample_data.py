@@ -10,17 +10,22 @@ import colorsys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from sam2vt.core.data.writing.encoding import write_video
+from sam2vt.core.data.writing.varied import LOOKS, draw_varied_scene
 from sam2vt.core.storage.disk import unwritable
 from sam2vt.errors import ConfigError, DataError
 
 _FRAMES_PER_SECOND = 12
+PLAIN = "plain"
+STYLES = (PLAIN, *LOOKS)
 _PALETTE = (0, 0, 0, 228, 60, 50, 60, 110, 230)  # background and objects 1 and 2
+_FURTHER = (60, 180, 90)  # object 3, which plain videos do not have
 _MAX_TRIES = 3000
 # Scenes are judged at 40 times, on small masks, before one is drawn in full.
 _TRIAL_TIMES = np.linspace(0, 1, 40)
@@ -38,23 +43,30 @@ def write_sample_data(
     num_frames: int = 60,
     size: tuple[int, int] = (192, 256),
     seed: int = 0,
+    style: str = PLAIN,
 ) -> None:
-    """Write `num_videos` videos of two objects each, with masks, under `out`.
+    """Write `num_videos` videos with masks under `out`.
 
-    The masks follow both objects, then only the one in front, which leaves and comes back, then only the
-    one behind, which is crossed; the other is there to distract.
+    Plain ones have two objects each. The masks follow both, then only the one in front, which leaves and
+    comes back, then only the one behind, which is crossed; the other is there to distract. "varied" videos
+    have one to three objects of all textures and shapes, look-alikes, cameras that move, and changing light;
+    those of "held-out" have textures and shapes that no varied one has. See `varied`.
 
     Every second video is an mp4, the others are folders of jpg; masks are palette PNGs whose values are
     object ids. `size` is (height, width) in pixels, both even. The motion always takes the whole video:
     from 40 frames on it is a few pixels per frame, and repeating the first mask reaches a mean J of at
-    most 0.35 in each video. The same arguments write the same files. Raises ConfigError for arguments
+    most 0.35 in each plain video. The same arguments write the same files. Raises ConfigError for arguments
     that cannot be used, DataError where `out` already holds something or cannot be written.
     """
     out = Path(out)
-    _check_arguments(out, num_videos, num_frames, size)
+    _check_arguments(out, num_videos, num_frames, size, style)
     for i in range(num_videos):
         rng = np.random.default_rng(np.random.SeedSequence([seed, i]))
-        scene = draw_scene(rng, num_frames, size, _FOLLOWED[i % len(_FOLLOWED)])
+        scene: Drawable
+        if style == PLAIN:
+            scene = draw_scene(rng, num_frames, size, _FOLLOWED[i % len(_FOLLOWED)])
+        else:
+            scene = draw_varied_scene(rng, num_frames, size, LOOKS[style])
         try:
             _write_scene(out, f"sample_{i:02d}", scene, as_mp4=i % 2 == 1)
         except OSError as error:
@@ -62,7 +74,20 @@ def write_sample_data(
             raise DataError(f"{unwritable(out, error)}{begun}") from None
 
 
-def _check_arguments(out: Path, num_videos: int, num_frames: int, size: tuple[int, int]) -> None:
+class Drawable(Protocol):
+    """A scene of any style."""
+
+    @property
+    def num_frames(self) -> int:
+        """Of the video."""
+
+    def frame(self, frame_index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image, uint8 [h, w, 3], and its labels, uint8 [h, w]."""
+
+
+def _check_arguments(out: Path, num_videos: int, num_frames: int, size: tuple[int, int], style: str) -> None:
+    if style not in STYLES:
+        raise ConfigError(f"style={style}: allowed are {', '.join(STYLES)}")
     if num_videos < 1 or num_frames < 3:
         raise ConfigError(f"{num_videos=}, {num_frames=}: needs at least 1 video of at least 3 frames")
     if any(side < 32 or side % 2 for side in size) or max(size) > 2 * min(size):
@@ -73,7 +98,7 @@ def _check_arguments(out: Path, num_videos: int, num_frames: int, size: tuple[in
         raise DataError(f"{out} is not an empty folder: choose another, or remove it first")
 
 
-def _write_scene(out: Path, name: str, scene: Scene, as_mp4: bool) -> None:
+def _write_scene(out: Path, name: str, scene: Drawable, as_mp4: bool) -> None:
     masks, frames = out / "Annotations" / name, out / "JPEGImages" / name
     masks.mkdir(parents=True)
     (frames.parent if as_mp4 else frames).mkdir(parents=True, exist_ok=True)
@@ -85,12 +110,12 @@ def _write_scene(out: Path, name: str, scene: Scene, as_mp4: bool) -> None:
         Image.fromarray(image).save(frames / f"{i:05d}.jpg", quality=95, subsampling=0)
 
 
-def _images_beside_labels(scene: Scene, folder: Path) -> Iterator[np.ndarray]:
+def _images_beside_labels(scene: Drawable, folder: Path) -> Iterator[np.ndarray]:
     """Yield each frame's image, its labels having been written as a palette PNG."""
     for i in range(scene.num_frames):
         image, labels = scene.frame(i)
         png = Image.frombytes("P", labels.shape[::-1], labels.tobytes())
-        png.putpalette(_PALETTE)
+        png.putpalette(_PALETTE if isinstance(scene, Scene) else (*_PALETTE, *_FURTHER))
         png.save(folder / f"{i:05d}.png")
         yield image
 
