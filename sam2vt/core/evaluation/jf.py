@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from sam2vt.core.evaluation.swaps import Swaps, count_swap, swap_rate
+from sam2vt.core.evaluation.swaps import Swaps, count_swap
 from sam2vt.errors import DataError
 
 BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal
@@ -81,7 +81,6 @@ class MeanScore(NamedTuple):
 
     values: dict[str, float]  # by the names of `METRICS`
     num_objects: int
-    swap_rate: float = math.nan  # over all frames of the objects; NaN where no two objects were visible
 
 
 BY_OBJECT = attrgetter("video_id", "object_id")  # the order of rows
@@ -94,7 +93,7 @@ def mean_score(scores: Iterable[ObjectScore]) -> MeanScore:
     if not scored:
         return MeanScore(UNSCORED, 0)
     means = {name: sum(score.values[name] for score in scored) / len(scored) for name in _OF_MASKS}
-    return MeanScore(_means(means, 1), len(scored), swap_rate(each.swaps for each in scored))
+    return MeanScore(_means(means, 1), len(scored))
 
 
 _OF_MASKS = {name: metric.of_masks for name, metric in METRICS.items() if metric.of_masks is not None}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
-from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING
+from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.storage.disk import write_whole
 
 COLUMNS = ("video", "object", "frames", *METRICS)
@@ -58,10 +58,11 @@ def means_of(
     def means(keys: Collection[Key]) -> dict[str, float]:
         values: dict[str, float] = {}
         for end, rows in found.items():
-            mean = mean_score(rows[key] for key in keys if key in rows)
+            chosen = [rows[key] for key in keys if key in rows]
+            mean = mean_score(chosen)
             values |= {f"{name}{end}": mean.values[name] for name in METRICS}
             if contested:
-                values[f"{SWAP_RATE}{end}"] = mean.swap_rate
+                values[f"{SWAP_RATE}{end}"] = swap_rate(each.swaps for each in chosen)
         if others:
             values |= {f"{name}{DIFFERENCE}": values[name] - values[f"{name}{AGAINST}"] for name in METRICS}
         return values

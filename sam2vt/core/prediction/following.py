@@ -195,8 +195,8 @@ class Following:
             if self._together > 1:
                 with self._engine.weights.autocast():
                     features = self._session.encode(torch.stack(images))
-            for (index, frame), *seen in zip(group, images, features):
-                yield index, frame, *seen
+            for (index, frame), image, feature in zip(group, images, features):
+                yield index, frame, image, feature
 
     def _image(self, frame: np.ndarray) -> Tensor:
         """Return a frame as the model takes it, uint8 [3, H, W]."""

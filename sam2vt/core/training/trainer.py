@@ -19,7 +19,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
-from sam2vt.core.evaluation.swaps import SWAP_RATE
+from sam2vt.core.evaluation.swaps import SWAP_RATE, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
@@ -220,8 +220,8 @@ class SAM2LightningModule(L.LightningModule):
             metrics |= {f"val/{name}": value for name, value in mean.values.items()}
             held = mean_score(self.hold_first_scores).values
             metrics |= {f"val/{name}{HELD}": held[name] for name in METRICS}
-            if not math.isnan(mean.swap_rate):
-                metrics[f"val/{SWAP_RATE}"] = mean.swap_rate
+            swapped = swap_rate(each.swaps for each in rows.scores)
+            metrics |= {} if math.isnan(swapped) else {f"val/{SWAP_RATE}": swapped}
         if self._trainer is not None:
             for name, value in metrics.items():  # already those of all ranks
                 self.log(name, value, prog_bar=name == MONITOR)

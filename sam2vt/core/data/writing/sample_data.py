@@ -17,12 +17,16 @@ import numpy as np
 from PIL import Image
 
 from sam2vt.core.data.writing.encoding import write_video
-from sam2vt.core.data.writing.varied import LOOKS, draw_varied_scene
+from sam2vt.core.data.writing.sprites import HELD_OUT_SHAPES, SHAPES
+from sam2vt.core.data.writing.textures import HELD_OUT_TEXTURES, TEXTURES
+from sam2vt.core.data.writing.varied import Look, draw_varied_scene
 from sam2vt.core.storage.disk import unwritable
 from sam2vt.errors import ConfigError, DataError
 
 _FRAMES_PER_SECOND = 12
 PLAIN = "plain"
+# No texture or shape is in both.
+LOOKS = {"varied": Look(TEXTURES, SHAPES), "held-out": Look(HELD_OUT_TEXTURES, HELD_OUT_SHAPES)}
 STYLES = (PLAIN, *LOOKS)
 _PALETTE = (0, 0, 0, 228, 60, 50, 60, 110, 230)  # background and objects 1 and 2
 _FURTHER = (60, 180, 90)  # object 3, which plain videos do not have
@@ -47,10 +51,9 @@ def write_sample_data(
 ) -> None:
     """Write `num_videos` videos with masks under `out`.
 
-    Plain ones have two objects each. The masks follow both, then only the one in front, which leaves and
-    comes back, then only the one behind, which is crossed; the other is there to distract. "varied" videos
-    have one to three objects of all textures and shapes, look-alikes, cameras that move, and changing light;
-    those of "held-out" have textures and shapes that no varied one has. See `varied`.
+    Plain ones have two objects each. The masks follow both in the first video. In the second they follow
+    the one in front, which leaves and comes back, in the third the one behind, which is crossed. Videos of
+    style "varied" are those of `varied.py`. "held-out" has textures and shapes that no varied video has.
 
     Every second video is an mp4, the others are folders of jpg; masks are palette PNGs whose values are
     object ids. `size` is (height, width) in pixels, both even. The motion always takes the whole video:

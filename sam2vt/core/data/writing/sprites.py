@@ -100,9 +100,9 @@ class Sprite:
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         along_u, along_v = self.bend
         u, v = u + _wave(along_u, v, time), v + _wave(along_v, u, time)
-        places = [((each + 1) * (SIDE / 2) - 0.5).astype(np.float32) for each in (u, v)]
-        colour = cv2.remap(self.texture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        return colour, cv2.remap(self.shape, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        across, down = (((each + 1) * (SIDE / 2) - 0.5).astype(np.float32) for each in (u, v))
+        colour = cv2.remap(self.texture, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return colour, cv2.remap(self.shape, across, down, cv2.INTER_LINEAR)
 
 
 def paint(rng: np.random.Generator, texture: Texture) -> np.ndarray:

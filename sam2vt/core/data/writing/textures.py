@@ -43,7 +43,7 @@ def cells(rng: np.random.Generator, size: Size) -> np.ndarray:
     """Draw the cells around random points, each of a colour, with borders that are dark or light."""
     number = int(rng.integers(8, 60))
     points = rng.uniform(0, size, (number, 2)).astype(np.float32)
-    grid = np.stack(np.mgrid[: size[0], : size[1]], -1).astype(np.float32)
+    grid = np.moveaxis(np.mgrid[: size[0], : size[1]], 0, -1).astype(np.float32)
     away = np.sqrt(((grid[:, :, None] - points) ** 2).sum(-1))
     nearest = away.argmin(-1)
     first, second = np.partition(away, 1, axis=-1)[..., :2].transpose(2, 0, 1)

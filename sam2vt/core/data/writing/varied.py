@@ -14,8 +14,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from sam2vt.core.data.writing.sprites import HELD_OUT_SHAPES, SHAPES, Shape, Sprite, paint
-from sam2vt.core.data.writing.textures import HELD_OUT_TEXTURES, TEXTURES, Texture
+from sam2vt.core.data.writing.sprites import Shape, Sprite, paint
+from sam2vt.core.data.writing.textures import Texture
 from sam2vt.errors import DataError
 
 _MAX_TRIES = 300
@@ -34,10 +34,6 @@ class Look:
 
     textures: Mapping[str, Texture]
     shapes: Mapping[str, Shape]
-
-
-# No texture or shape is in both.
-LOOKS = {"varied": Look(TEXTURES, SHAPES), "held-out": Look(HELD_OUT_TEXTURES, HELD_OUT_SHAPES)}
 
 
 @dataclass(frozen=True)

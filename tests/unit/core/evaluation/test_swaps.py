@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from sam2vt.core.evaluation.jf import ObjectScore, VideoScore, mean_score
+from sam2vt.core.evaluation.jf import ObjectScore, VideoScore
 from sam2vt.core.evaluation.swaps import Swaps, count_swap, swap_rate
 from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 
@@ -68,7 +68,7 @@ def test_of_a_video_the_frames_count_that_are_scored(both_ends: bool) -> None:
     exchanged = {1: RIGHT, 2: LEFT}
     rows = scored([exchanged, BOTH, exchanged, BOTH, exchanged], both_ends)
     assert [row.swaps for row in rows] == [Swaps(5, 3) if both_ends else Swaps(3, 1)] * 2
-    assert mean_score(rows).swap_rate == (3 / 5 if both_ends else 1 / 3)
+    assert swap_rate(row.swaps for row in rows) == (3 / 5 if both_ends else 1 / 3)
 
 
 def test_tables_show_it_where_there_are_several_objects(tmp_path) -> None:

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.data.writing.sample_data import LOOKS, write_sample_data
 from sam2vt.core.data.writing.sprites import SIDE, Shape
 from sam2vt.core.data.writing.textures import Texture
-from sam2vt.core.data.writing.varied import LOOKS, VariedScene, draw_varied_scene
+from sam2vt.core.data.writing.varied import VariedScene, draw_varied_scene
 from sam2vt.errors import ConfigError
 
 SIZE, NUM_FRAMES = (48, 64), 16
