@@ -70,6 +70,7 @@ docs: $(READY)
 	rm -rf $(PAGES) && mkdir -p $(PAGES)/tests/rules
 	cp -r *.md LICENSE NOTICE cluster.yaml docs benchmarks configs deploy $(PAGES)
 	cp -r tests/rules/extending $(PAGES)/tests/rules
+	$(BIN)/python docs/notebooks.py $(PAGES)
 	test ! -x $(BIN)/zensical || $(BIN)/zensical build --strict --clean
 
 # docs/settings.md and the comments in configs/, from the settings themselves.
