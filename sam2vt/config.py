@@ -1,6 +1,6 @@
-"""Every setting of a run, once: name, type, default, allowed values, unit and meaning.
+"""Declare every setting of a run: name, type, default, allowed values, unit and meaning.
 
-`sam2vt.configuration` reads, checks and documents them from what is declared here; docs/settings.md lists
+`sam2vt.configuration` reads, checks and documents settings by these declarations; docs/settings.md lists
 them. Importing this module loads neither torch nor Ray.
 """
 
@@ -102,28 +102,28 @@ class ModelConfig:
         True, "The temporal position encoding tells past from future."
     )
     multimask_output_in_sam: bool = setting(True, "Prompted frames predict several masks.")
-    multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks, too.")
+    multimask_output_for_tracking: bool = setting(True, "Tracked frames predict several masks too.")
     max_objects: int = setting(
-        3, "Must equal max_objects of the root, which it follows.", at_least(1, "objects")
+        3, "Follows max_objects of the root, and must equal it.", at_least(1, "objects")
     )
     num_correction_clicks: int = setting(
-        0, "Correction clicks while training, on frames prompted by points or boxes.", at_least(0)
+        0, "Number of correction clicks in training, on frames prompted by points or boxes.", at_least(0)
     )
-    correction_from_gt: float = setting(0.1, "Share of clicks drawn from the mask, not the errors.", _SHARE)
+    correction_from_gt: float = setting(0.1, "Share of clicks drawn from the mask, not from errors.", _SHARE)
     bptt_frames: Optional[int] = setting(
         None, "Frames after which the gradient through the memory is cut; null: never.", _FRAMES
     )
-    presence_from_gt: bool = setting(True, "Train with presence from the ground truth where known.")
+    presence_from_gt: bool = setting(True, "Train with presence from the ground truth where it is known.")
     # Features of this precision are also those that a feature cache stores.
     encoder_precision: Optional[str] = setting(
-        None, "bf16 for a frozen image encoder alone; null: the trainer's.", one_of("bf16")
+        None, "bf16: for a frozen image encoder alone; null: as the trainer.", one_of("bf16")
     )
     memory_dropout: Optional[float] = setting(
-        None, "Dropout of the memory attention; null: the network's own, 0.1 in SAM 2's.", _DROPOUT
+        None, "Dropout of the memory attention; null: the network's own, 0.1 in SAM 2.", _DROPOUT
     )
     compile: List[str] = setting(
         [],
-        "Parts sped up by torch.compile; rounding and draws change.",
+        "Parts compiled by torch.compile; rounding and random draws change.",
         some_of("image_encoder", *_PARTS),
     )
     pad_memory: bool = setting(False, "Pad the memory to one shape, for a compiled memory_attention.")
@@ -141,7 +141,7 @@ class ModelConfig:
     )
     postprocessing: str = setting(
         "stock",
-        "Masks on whole videos: stock: as SAM 2's video predictor makes them; none: as in training.",
+        "Masks on whole videos. stock: as SAM 2's video predictor makes them; none: as in training.",
         one_of("stock", "none"),
     )
     adapter: str = setting("none", "Small parameters trained beside frozen weights.", _ADAPTER)
@@ -150,7 +150,7 @@ class ModelConfig:
 
 @dataclass
 class LossConfig:
-    """Weights of the loss's terms, and where they are evaluated."""
+    """Weights of the loss terms, and the pixels that they are computed on."""
 
     bce_weight: float = setting(1.0, "Weight of the binary cross-entropy of the masks.", at_least(0))
     dice_weight: float = setting(1.0, "Weight of the dice loss of the masks.", at_least(0))
@@ -167,7 +167,7 @@ class LossConfig:
         "full", "Size of the compared masks; low: a quarter of the side, faster.", one_of("full", "low")
     )
     num_points: Optional[int] = setting(
-        None, "Points compared per mask in training, most where uncertain; null: all.", at_least(1, "points")
+        None, "Points compared per mask in training, mostly uncertain ones; null: all.", at_least(1, "points")
     )
 
     @classmethod
@@ -195,7 +195,7 @@ class OptimizerConfig:
         "Learning rate of image_encoder; null: lr.",
         Rule(lambda v: 0 < v < math.inf, "above 0; to freeze it, see model.trainable_modules"),
     )
-    layer_decay: float = setting(1.0, "Factor on the learning rate per trunk block from the neck.", _FACTOR)
+    layer_decay: float = setting(1.0, "Factor on the learning rate per trunk block before the neck.", _FACTOR)
 
     def __post_init__(self) -> None:
         make_pair(self, "betas", "two numbers")
@@ -207,8 +207,8 @@ class SchedulerConfig:
 
     enabled: bool = setting(True, "false keeps the learning rate constant, without warm-up.")
     type: str = setting("cosine", "Shape of the curve.", one_of("cosine", "step", "constant"))
-    T_max: Optional[int] = setting(None, "Where the cosine ends and stays; null: the run's end.", _STEPS)
-    eta_min: float = setting(0.0, "Where the cosine of lr ends; other rates keep their ratio.", at_least(0))
+    T_max: Optional[int] = setting(None, "Step at which the cosine ends; null: the end of the run.", _STEPS)
+    eta_min: float = setting(0.0, "Last lr of the cosine; other rates keep their ratio to it.", at_least(0))
     step_size: int = setting(1000, "step: steps per factor.", _STEPS)
     gamma: float = setting(0.1, "step: factor on the learning rate.", _FACTOR)
     warmup_steps: int = setting(0, "Linear warm-up from lr / warmup_steps.", at_least(0, "optimizer steps"))
@@ -216,7 +216,7 @@ class SchedulerConfig:
 
 @dataclass
 class TrainerConfig:
-    """How long, how often and on which devices, as Lightning's Trainer takes it."""
+    """Length, validations and devices of a run, mostly arguments of Lightning's Trainer."""
 
     accelerator: str = setting("auto", "Kind of device.", one_of("auto", "cpu", "gpu", "cuda", "mps"))
     devices: Any = setting("auto", "Devices to train on; -1: all.", DEVICES)
@@ -225,7 +225,7 @@ class TrainerConfig:
     gradient_clip_val: float = setting(0.1, "Largest norm of the gradient; 0: no clipping.", at_least(0))
     accumulate_grad_batches: int = setting(1, "Batches per optimizer step.", at_least(1, "batches"))
     limit_train_batches: Union[int, float] = setting(
-        1.0, "Batches per epoch: a float is a share of them.", AMOUNT
+        1.0, "Batches per epoch; a float is a share of all.", AMOUNT
     )
     limit_val_batches: Union[int, float] = setting(
         1.0,
@@ -233,7 +233,7 @@ class TrainerConfig:
         Rule(lambda v: v == 0 or AMOUNT.fits(v), f"{AMOUNT.text}; 0 for no validation"),
     )
     val_check_interval: Union[int, float] = setting(
-        1.0, "Share of an epoch, or batches, per validation.", AMOUNT
+        1.0, "Validate after this share of an epoch, or after this many batches.", AMOUNT
     )
     num_sanity_val_steps: int = setting(0, "Validation batches before training; -1: all.", at_least(-1))
     enable_checkpointing: bool = setting(True, "Write checkpoints.")
@@ -244,20 +244,20 @@ class TrainerConfig:
         None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
     )
     max_steps: int = setting(-1, "Optimizer steps after which the run ends.", _limit("optimizer steps"))
-    check_val_every_n_epoch: int = setting(1, "Epochs per validation.", at_least(1, "epochs"))
-    num_overlay_videos: int = setting(4, "Validation videos drawn with masks at the end.", at_least(0))
+    check_val_every_n_epoch: int = setting(1, "Validate after this many epochs.", at_least(1, "epochs"))
+    num_overlay_videos: int = setting(4, "Number of validation videos drawn at the end.", at_least(0))
     checkpoint_every_n_steps: Optional[int] = setting(
-        None, "Steps from one checkpoint to the next, beside those at validations and epoch ends.", _STEPS
+        None, "Steps between checkpoints, in addition to those at validations and ends of epochs.", _STEPS
     )
-    keep_best: int = setting(1, "Checkpoints kept for their J&F, beside the newest ones.", at_least(1))
+    keep_best: int = setting(1, "Checkpoints kept for their J&F, besides the newest.", at_least(1))
 
 
 @dataclass
 class RayConfig:
-    """Where the steps run when `ray_jobs/train.py` runs them."""
+    """How `ray_jobs/train.py` runs a training on Ray."""
 
-    address: Optional[str] = setting(None, "The cluster; null: RAY_ADDRESS, else this machine.")
-    local_cpus: Optional[int] = setting(None, "Logical CPUs of a Ray started here; null: all.", _CPUS)
+    address: Optional[str] = setting(None, "Address of the cluster; null: RAY_ADDRESS, else this machine.")
+    local_cpus: Optional[int] = setting(None, "Logical CPUs of a Ray on this machine; null: all.", _CPUS)
     num_workers: Any = setting(
         2, "Training workers; {min: 2, max: 8} shrinks and grows with the cluster.", NUMBER_OF_WORKERS
     )
@@ -265,14 +265,14 @@ class RayConfig:
     use_gpu: bool = setting(False, "One GPU per worker.")
     worker_resources: Dict[str, float] = setting(
         {},
-        "Resources per worker beside CPUs and the GPU, such as {trainer_slot: 1}.",
+        "Further resources per worker, such as {trainer_slot: 1}.",
         Rule(
             lambda v: "CPU" not in v and all(n > 0 for n in v.values()),
             "names with numbers above 0; CPUs are ray.cpus_per_worker",
         ),
     )
     decode_actors: int = setting(
-        1, "Processes that make the clips, one CPU each, instead of dataset.num_workers.", at_least(1)
+        1, "Processes that decode clips, one CPU each; they replace dataset.num_workers.", at_least(1)
     )
     decode_labels: Dict[str, str] = setting({}, "Nodes that may decode, such as {pool: data}; empty: all.")
     prefetch_batches: int = setting(2, "Batches read ahead per worker.", at_least(0, "batches"))
@@ -303,8 +303,8 @@ class RayConfig:
 class Config:
     """Everything that describes a run.
 
-    `model.max_objects` follows `max_objects` where it is not given. One image size is enough: those that are
-    not given follow the model's, else the one of a dataset.
+    If `model.max_objects` is not given, it follows `max_objects`. One image size is enough: sizes that are
+    not given follow that of the model, else that of a dataset.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -316,16 +316,16 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     name: str = setting("default", "Name of the experiment, the run folder and the logger.", _NAME)
-    max_objects: int = setting(3, "Maximum number of objects per clip; of more, some are drawn.", at_least(1))
-    seed: int = setting(0, "Seed of everything that is drawn.", _SEED)
+    max_objects: int = setting(3, "Maximum number of objects per clip; others are left out.", at_least(1))
+    seed: int = setting(0, "Seed of everything random.", _SEED)
     split: str = setting(
         "none",
         "Validate on the training videos (none), on whole videos (video), or on each video's end (time).",
         one_of("none", "video", "time"),
     )
-    val_fraction: float = setting(0.2, "Share of the videos, or of each, that split holds back.", _FRACTION)
+    val_fraction: float = setting(0.2, "Share of the videos, or of each video, to hold back.", _FRACTION)
     resume: Optional[str] = setting(
-        None, "A checkpoint or run folder to resume from; auto: this run's newest, if any.", path="input"
+        None, "A checkpoint or run folder to resume from; auto: the newest of this run, if any.", path="input"
     )
     on_bad_sample: str = setting(
         "fail",
@@ -333,7 +333,7 @@ class Config:
         one_of("fail", "quarantine"),
     )
     use_wandb: bool = setting(False, "Log to Weights & Biases.")
-    wandb_project: str = setting("sam2vt", "Project at Weights & Biases.", _NON_EMPTY)
+    wandb_project: str = setting("sam2vt", "Weights & Biases project.", _NON_EMPTY)
     output_dir: str = setting("runs/default", "Folder of the run.", _NON_EMPTY, path="output")
     save_dir: str = setting("", "Folder of the checkpoints; empty: output_dir/checkpoints.", path="output")
     log_level: str = setting(
@@ -399,10 +399,10 @@ OBJECTIVES = {
 
 @dataclass
 class SweepConfig:
-    """Many runs with other values, which `ray_jobs/tune.py` makes."""
+    """Many runs of one configuration with different values, made by `ray_jobs/tune.py`."""
 
     space: Dict[str, Any] = setting(
-        {}, "Settings to vary, nested as the configuration; a leaf is a range or a choice."
+        {}, "Settings to vary, nested like the configuration; a leaf is a range or a choice."
     )
     algorithm: str = setting("tpe", "How values are drawn; tpe is Optuna's.", one_of("tpe", "random", "grid"))
     scheduler: str = setting(
@@ -417,16 +417,16 @@ class SweepConfig:
     objectives: List[str] = setting(["val/J&F"], f"One or two of {', '.join(OBJECTIVES)}; the first decides.")
     seed: int = setting(0, "Seed of the drawn values.", _SEED)
     max_concurrent: Optional[int] = setting(
-        None, "Trials at the same time; null: as many as the cluster has room for.", at_least(1)
+        None, "Trials at the same time; null: as many as fit on the cluster.", at_least(1)
     )
-    keep_best: int = setting(1, "Trials whose checkpoints are kept, beside the unswept.", at_least(1))
-    grace: float = setting(0.25, "Share of a run before which no trial is ended.", _FRACTION)
+    keep_best: int = setting(1, "Trials whose checkpoints are kept, besides the unswept one.", at_least(1))
+    grace: float = setting(0.25, "Share of a run during which no trial is ended.", _FRACTION)
     reduction: float = setting(
         3.0, "asha: one of this many trials passes a rung.", Rule(lambda v: v > 1, "above 1")
     )
     perturb_every: float = setting(0.2, "pbt: share of a run between two exchanges of weights.", _FRACTION)
     quantile: float = setting(
         0.25,
-        "pbt: share of the worst trials that take the weights of as many of the best.",
+        "pbt: share of trials, the worst, that copy the weights of the best.",
         Rule(lambda v: 0 < v <= 0.5, "above 0 and up to 0.5"),
     )

@@ -1,4 +1,4 @@
-"""The settings of a dataset: how clips and prompts are drawn from it and altered.
+"""Declare the settings of a dataset: how clips and prompts are drawn from it and augmented.
 
 `sam2vt.config` offers them with all others; import them from there.
 """
@@ -40,22 +40,22 @@ READING = ("dataset_type", "identity", "image_root", "allow_absolute_paths", "co
 
 @dataclass
 class AugmentConfig:
-    """How drawn clips are altered; the defaults leave them as they are."""
+    """How clips are augmented; the defaults change nothing."""
 
     # From several clips.
     mosaic_probability: float = setting(0.0, "Put four clips into a 2 x 2 grid.", _PROBABILITY)
     paste_probability: float = setting(0.0, "Paste another clip's object over it.", _PROBABILITY)
     # The same motion for all frames of a clip, and for their masks.
     flip_probability: float = setting(0.0, "Flip left to right.", _PROBABILITY)
-    degrees: float = setting(0.0, "Rotate by up to this, either way.", within(0, 180, "degrees"))
+    degrees: float = setting(0.0, "Rotate by up to this, in both directions.", within(0, 180, "degrees"))
     translate: float = setting(0.0, "Shift by up to this share of the frame, in x and y.", _SHARE)
     scale: Tuple[float, float] = setting((1.0, 1.0), "Zoom about the centre.", _ZOOM)
-    shear: float = setting(0.0, "Shear by up to this along x, either way.", within(0, 60, "degrees"))
+    shear: float = setting(0.0, "Shear by up to this along x, in both directions.", within(0, 60, "degrees"))
     crop_area: Tuple[float, float] = setting(
-        (1.0, 1.0), "Share of the frame that is cut out and fills it again.", range_within(0.01, 1)
+        (1.0, 1.0), "Share of the frame that is cut out and enlarged to fill it.", range_within(0.01, 1)
     )
-    crop_ratio: Tuple[float, float] = setting((1.0, 1.0), "Ratio of x to y of the crop.", _ZOOM)
-    scale_jitter: Tuple[float, float] = setting((1.0, 1.0), "Zoom, placed anywhere.", _ZOOM)
+    crop_ratio: Tuple[float, float] = setting((1.0, 1.0), "Aspect ratio of the crop, x to y.", _ZOOM)
+    scale_jitter: Tuple[float, float] = setting((1.0, 1.0), "Zoom about a random place.", _ZOOM)
     # The same colours for all frames of a clip.
     brightness: float = setting(0.0, "Brightness of the clip; 0.1 is a factor from 0.9 to 1.1.", _SHARE)
     contrast: float = setting(0.0, "Contrast of the clip, as a factor.", _SHARE)
@@ -102,12 +102,12 @@ class DatasetConfig:
         Rule(lambda v: v[0] == v[1], "square, [S, S] with S = model.image_size", unit="pixels"),
     )
     video_clip_length: int = setting(5, "Frames per clip.", _FRAMES)
-    batch_size: int = setting(1, "Clips per batch of a device.", _CLIPS)
+    batch_size: int = setting(1, "Clips per batch on each device.", _CLIPS)
     num_workers: int = setting(4, "Data-loader workers; 0 loads in the training process.", at_least(0))
-    shuffle: bool = setting(True, "Draw the clips in a new order each epoch.")
+    shuffle: bool = setting(True, "Draw the clips in a new order in each epoch.")
     prompt_types: List[str] = setting(
         ["point", "box", "mask"],
-        "Kinds of prompt; one is drawn per object, and a repeated kind is drawn more often.",
+        "Kinds of prompt; one is drawn per object, a repeated kind more often.",
         PROMPT_TYPES,
     )
     num_of_pos_points: int = setting(
@@ -126,7 +126,7 @@ class DatasetConfig:
     )
     object_sampling: str = setting(
         "uniform",
-        "Choice among more than max_objects: uniform, by frames (visible) or by area (large).",
+        "Choice if there are more than max_objects: uniform, by frames (visible) or by area (large).",
         one_of("uniform", "visible", "large"),
     )
     max_conditioning_frames: int = setting(
@@ -144,8 +144,8 @@ class DatasetConfig:
     # Any: a mapping of lists of whole numbers, or a word.
     colours: Any = setting(
         None,
-        "Masks in colours: {class: [red, green, blue], background: [0, 0, 0]}; palette: the colours of "
-        "palette images are the objects, whatever their indices.",
+        "Colour-coded masks: {class: [red, green, blue], background: [0, 0, 0]}; palette: each colour of "
+        "palette images is an object, whatever its index.",
         _COLOURS,
     )
     feature_cache: Optional[str] = setting(
@@ -165,18 +165,18 @@ class DatasetConfig:
 
     @property
     def is_given(self) -> bool:
-        """Whether it names data."""
+        """Whether the section names data."""
         return bool(self.data_path or self.datasets)
 
 
 @remember_given
 @dataclass
 class ValDatasetConfig(DatasetConfig):
-    """The validation set; without data of its own it means the training set's, divided by `split`."""
+    """The validation set; without its own data it uses the training set, divided by `split`."""
 
     shuffle: bool = setting(False, "Must stay false: validation compares the same clips every time.")
     prompt_types: List[str] = setting(["mask"], "As for dataset.", PROMPT_TYPES)
-    num_of_pos_points: int = setting(1, "Positive points of a point prompt, exactly so many.", at_least(1))
+    num_of_pos_points: int = setting(1, "Positive points of a point prompt, exactly this many.", at_least(1))
     feature_cache: Optional[str] = setting(
         None, "Must stay null.", Rule(lambda v: False, "null: validation reads images"), path="output"
     )
