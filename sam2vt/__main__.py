@@ -1,4 +1,4 @@
-"""`python -m sam2vt` is `sam2vt`."""
+"""Run the command line by `python -m sam2vt`."""
 
 from sam2vt.cli import main
 

@@ -1,4 +1,4 @@
-"""The command line: a table of verbs; `sam2vt <verb> --help` lists a verb's arguments."""
+"""Run the command line: a table of verbs, each with its heading, help and example."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _HEADINGS = {"data": "your data", "training": "training", "using": "what was tra
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb.
 
-    Exit codes: 0 done, 1 validate or pack --verify found faults or estimate more than its limit, 2 bad input,
-    3 training failed, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 done; 1 if `validate` or `pack --verify` found faults, or `estimate` is above its limit; 2
+    bad input; 3 training failed; 130 Ctrl-C; 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:
@@ -87,7 +87,7 @@ def _run(verb: str, rest: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet_on_closed_pipe() -> Iterator[None]:
-    """End without a word where the reader of a pipe has seen enough, as in `sam2vt validate data | head`."""
+    """End silently if the reader of a pipe closes it, as in `sam2vt validate data | head`."""
     try:
         yield
         if sys.stdout is not None:  # None: it was closed before the start, by >&-
@@ -115,7 +115,7 @@ def _help_of(verb: str) -> dict[str, Any]:
 
 
 def _complete() -> None:
-    """Answer a shell that asks what can come next: verbs, their options, files, and settings for train."""
+    """Tell a shell what can come next: verbs, their options, files, and the settings of train."""
     import argcomplete
 
     parser = argparse.ArgumentParser("sam2vt")

@@ -1,4 +1,4 @@
-"""Compose a configuration from the YAML files and overrides, with every fault of them in one message."""
+"""Compose a configuration from YAML files and overrides, and report all their faults in one message."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def load_overrides(
     load: Callable[[Any], Any] = load_config,
     takes_options: bool = False,
 ) -> Any:
-    """Return the configuration that `overrides` compose to, as `load` reads it.
+    """Return the configuration that `overrides` give, read by `load`.
 
-    `change` edits the composed configuration before. Raises one ConfigError with every fault of the
-    overrides and of the configuration that the right ones make. Hydra's own options and settings are a fault
-    unless `takes_options`: nothing here follows them.
+    `change` edits the composed configuration first. Raises one ConfigError with every fault of the overrides,
+    and of the configuration that the valid ones give. Hydra's own options and settings are faults unless
+    `takes_options`, since they have no effect here.
     """
     found: Any = None
     with usable_overrides(overrides) as (known, faults):
@@ -66,7 +66,8 @@ def load_overrides(
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
-    """Return what `sam2vt train` composes from `overrides`, unchecked. Raises one ConfigError for them."""
+    """Return the configuration that `sam2vt train` composes from `overrides`, unchecked. Raises
+    ConfigError."""
     with usable_overrides(overrides) as (known, faults):
         if faults:
             raise ConfigError.listing("the configuration", faults)
@@ -74,9 +75,9 @@ def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    """Compose where Hydra does not run the program.
+    """Compose without Hydra running the program.
 
-    Hydra's global state is left as it was: importing `sam2` initialises it.
+    Hydra's global state is restored, because importing `sam2` initialises it.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -99,10 +100,11 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 @contextmanager
 def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield (the arguments as Hydra takes them, the faults among them).
+    """Yield the arguments in Hydra's form, and the faults among them.
 
-    Texts are quoted, so that Hydra's grammar takes them as they are; `experiment=some/file.yaml`, which is
-    what a sweep leaves of its best trial, is a choice while the block runs. Options are passed on.
+    Texts are quoted, so that Hydra's grammar takes them literally. Within the block,
+    `experiment=some/file.yaml` is a choice; a sweep writes such a file for its best trial. Options are passed
+    on.
     """
     with TemporaryDirectory(prefix="sam2vt-experiment-") as folder:
         known, faults = [], []
@@ -123,10 +125,10 @@ def usable_overrides(arguments: Sequence[str]) -> Iterator[tuple[list[str], list
 
 
 def _continuing(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with what resume=RUN means where RUN is a run's folder: its configuration, there.
+    """Return the arguments with resume=RUN expanded: the run's configuration, in the run's folder.
 
-    Other overrides count on top of it. Where a folder or an experiment is named, that is another run, whose
-    checkpoint to begin from is named by its file.
+    Further overrides change it. If a folder or an experiment is named too, this is another run, which begins
+    from the checkpoint file.
     """
     names = [each.lstrip("+").partition("=")[0] for each in arguments]
     if {"output_dir", "experiment"} & set(names) or names.count("resume") != 1:
@@ -140,7 +142,7 @@ def _continuing(arguments: Sequence[str]) -> list[str]:
 
 
 def literal(value: str) -> str:
-    """Return the text of a value: without the quotes around it and their escapes, where it is quoted."""
+    """Return the text of a value, without quotes and their escapes if it is quoted."""
     if not _QUOTED.fullmatch(value):
         return value
     quote = value[0]
@@ -150,7 +152,7 @@ def literal(value: str) -> str:
 
 
 def _usable(found: re.Match[str], arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return an override as Hydra takes it, and what is wrong with it."""
+    """Return an override in Hydra's form, and its faults."""
     name, value, given = found["name"], found["value"], found[0]
     if re.match("hydra[./]", name):
         return [f"{found['sign']}{name}={_in_grammar(name, value)}" if value else given], None
@@ -175,9 +177,9 @@ def _usable(found: re.Match[str], arguments: Sequence[str]) -> tuple[list[str], 
 
 
 def _in_grammar(name: str, value: str, several: bool = False) -> str:
-    """Return the value of a setting as Hydra's grammar takes it.
+    """Return the value of a setting in Hydra's grammar.
 
-    What the grammar does not take, and several values for one run, become a text, for the setting to judge.
+    A value outside the grammar, or several values for one run, become a text, which the setting then checks.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Quote, QuotedString
@@ -194,7 +196,7 @@ def _in_grammar(name: str, value: str, several: bool = False) -> str:
 
 
 def _paths() -> set[str]:
-    """Return the settings that are paths, and Hydra's folders."""
+    """Return the names of settings that are paths, and of Hydra's folders."""
     return path_settings(Config) | {"hydra.run.dir", "hydra.sweep.dir"}
 
 
@@ -250,7 +252,7 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
 
 
 def _sets_hydra(file: Path) -> bool:
-    """Return whether an experiment's file could set Hydra's own options, among them names of functions."""
+    """Return whether an experiment's file could set Hydra's own options, which can name functions."""
     import yaml
 
     text = file.read_text(errors="replace")

@@ -1,4 +1,4 @@
-"""Errors that a user can meet. Each says what was got, what is allowed, where, and what to do."""
+"""Errors for users: each says what was got, what is allowed, where, and what to do."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SIGINT_EXIT_CODE = 130  # 128 + 2, by Ctrl-C
 
 
 class Sam2vtError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base class of every error that this package raises on purpose.
 
-    `exit_code` is what the command line ends with: 2 for bad input, 3 for a training that failed.
+    The command line ends with `exit_code`: 2 for bad input, 3 for a failed training.
     """
 
     exit_code = 2
@@ -25,7 +25,7 @@ class Sam2vtError(Exception):
 class ConfigError(Sam2vtError, ValueError):
     """A configuration that cannot be run; its message lists every fault that was found.
 
-    `faults` holds them one by one where there may be several.
+    If there may be several, `faults` lists them one by one.
     """
 
     def __init__(self, message: str = "", faults: Sequence[str] = ()) -> None:
@@ -36,7 +36,7 @@ class ConfigError(Sam2vtError, ValueError):
     def listing(cls, what: str, faults: Sequence[str]) -> ConfigError:
         """Return the error of all `faults` of `what`, one per line, each once.
 
-        A setting that was misspelt is not said to be missing as well.
+        A misspelt setting is not also reported as missing.
         """
         meant = re.findall(r"did you mean (\S+)\?", "\n".join(faults))
         told = [each for each in faults if "has to be given" in each and re.split("[=:]", each)[0] in meant]
@@ -48,7 +48,7 @@ class ConfigError(Sam2vtError, ValueError):
 class DataError(Sam2vtError, ValueError):
     """A dataset, video or mask that cannot be used; its message names the file, frame or object.
 
-    `place` says the same to programs, as far as it is known; frames count from 0, objects are ids.
+    `place` gives the same to programs, as far as it is known; frames count from 0, objects are ids.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class DataError(Sam2vtError, ValueError):
         self.place: dict[str, Any] = {"video": video, "file": file, "frame": frame, "object": object}
 
     def at(self, **place: Any) -> DataError:
-        """Return the same error, with what it did not know yet of its place."""
+        """Return the same error, with parts of its place that it did not know yet."""
         for name, value in place.items():
             self.place[name] = value if self.place[name] is None else self.place[name]
         return self
@@ -72,7 +72,7 @@ class DataError(Sam2vtError, ValueError):
 
 @contextmanager
 def located(**place: Any) -> Iterator[None]:
-    """Add what is known of its place to a DataError that the block raises."""
+    """Add the known place to a DataError that the block raises."""
     try:
         yield
     except DataError as error:
@@ -94,7 +94,7 @@ class TrainingError(Sam2vtError, RuntimeError):
 def exit_on_error() -> Iterator[None]:
     """End the process with the error's message on stderr and its exit code, without a traceback.
 
-    So ends Ctrl-C too, where nothing better has been made of it.
+    Ctrl-C ends the same way, unless it was handled before.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The folder of a run: no other run takes it, and nothing is left of it where the run is refused."""
+"""Create the folder of a run, for this run alone, and remove it again if the run is refused."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard")
 
 @contextmanager
 def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the overrides of a run with its folder, which is made: one named after the time is a new one.
+    """Create the run's folder, and yield the overrides with it; a folder named after the time is always new.
 
-    Where the run is refused, by a Sam2vtError or SystemExit of exit code 2, the folder is removed if this run
-    has made it and put nothing of use into it. Overrides with options of Hydra's, or that cannot be composed,
-    are left as they are. Raises OSError for a folder that cannot be made.
+    If the run is refused, by a Sam2vtError or SystemExit with exit code 2, the folder is removed, unless it
+    existed before or contains something useful. Overrides with Hydra's options, or that cannot be composed,
+    stay as they are. Raises OSError if the folder cannot be created.
     """
     check_ranks()
     slurm_step()  # raises now what would end the run in a folder that Hydra has made
@@ -58,7 +58,7 @@ def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 
 def warn_of_new_folder(cfg: DictConfig) -> None:
-    """Say where `resume=auto` looks in a folder that is named after the time, hence always a new one."""
+    """Warn that `resume=auto` finds no run in a folder named after the time, since it is always new."""
     output_dir = _as_written(cfg)
     if cfg.get("resume") == "auto" and _TIME.search(output_dir):
         log.warning(
@@ -69,7 +69,7 @@ def warn_of_new_folder(cfg: DictConfig) -> None:
 
 
 def _folder_of(overrides: Sequence[str]) -> tuple[Path, bool]:
-    """Return the run folder, and whether it is one that the overrides do not name by themselves."""
+    """Return the run folder, and whether it is a default that the overrides do not name."""
     named = [each.partition("=")[2] for each in overrides if each.lstrip("+").startswith("output_dir=")]
     if named and named[-1] and "${" not in named[-1]:
         return Path(literal(named[-1])), False
@@ -91,7 +91,7 @@ def _as_written(cfg: DictConfig) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Empty a folder, unless there is something of use in it."""
+    """Empty a folder, unless it contains something useful."""
     found = list(folder.iterdir())
     if not all(any(path.match(pattern) for pattern in _EARLY) for path in found):
         return

@@ -1,4 +1,4 @@
-"""Describe a setting where it is declared: meaning, unit, allowed values, and whether it is a path."""
+"""Describe settings where they are declared: meaning, unit, allowed values, and whether it is a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOLLOWED = "_followed"  # values that were taken over from elsewhere, by the se
 
 
 class Rule(NamedTuple):
-    """The values that a setting takes, and their unit; `text` completes "must be"."""
+    """The allowed values of a setting, and their unit; `text` completes "must be"."""
 
     fits: Callable[[Any], bool]
     text: str
@@ -31,10 +31,10 @@ ANYTHING = Rule(lambda value: True, "")
 
 
 class Setting(NamedTuple):
-    """Everything about a setting that its name, type and default do not say.
+    """The description of a setting, beyond name, type and default.
 
-    `path` says what kind of path it is: "input" (local or a URI, has to exist), "local input", "output",
-    "network" (also a name inside a package); empty for any other setting.
+    `path` is its kind of path: "input" (local or a URI, must exist), "local input", "output", "network" (may
+    also be a name inside a package); empty for other settings.
     """
 
     meaning: str
@@ -52,7 +52,7 @@ def setting(default: Any, meaning: str, allowed: Rule = ANYTHING, path: str = ""
 
 # The bounds below are finite: YAML writes infinity and "not a number" as numbers, too.
 def at_least(low: float, unit: str = "") -> Rule:
-    """Return the rule for finite numbers from `low` on."""
+    """Return the rule for finite numbers of at least `low`."""
     return Rule(lambda value: low <= value < math.inf, f"at least {low}", unit=unit)
 
 
@@ -78,7 +78,7 @@ def one_of(*allowed: str) -> Rule:
 
 
 def some_of(*allowed: str) -> Rule:
-    """Return the rule for a list, perhaps empty, of the given texts."""
+    """Return the rule for a list of the given texts, which may be empty."""
     return Rule(lambda value: set(value) <= set(allowed), f"a list of {', '.join(allowed)}", allowed)
 
 
@@ -132,7 +132,7 @@ PROMPT_TYPES = Rule(
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number; true and false are none."""
+    """Return whether a value is a finite number; true and false are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -147,7 +147,7 @@ def choices(section: type, name: str) -> tuple[str, ...]:
 
 
 def value_at(section: Any, name: str) -> Any:
-    """Return the value of a setting or section by its dotted name; None where there is none."""
+    """Return the value of a setting or section by its dotted name; None if there is none."""
     return functools.reduce(lambda value, part: getattr(value, part, None), name.split("."), section)
 
 
@@ -193,7 +193,7 @@ def types_of(section: Any) -> dict[str, Any]:
 def wrong_values(section: Any) -> Iterator[tuple[str, Any, str]]:
     """Yield (dotted name, value, what it must be) of each value that its setting does not allow.
 
-    Types are expected to be right. null is allowed wherever the type does; `Any` leaves it to the rule.
+    Types must be right already. null is allowed if the type allows it; with `Any` the rule decides.
     """
     for dotted, owner, name in walk(section):
         rule, value = settings_of(owner)[name].allowed, getattr(owner, name)
@@ -203,16 +203,16 @@ def wrong_values(section: Any) -> Iterator[tuple[str, Any, str]]:
 
 
 def require(section: type, name: str, value: Any, shown: str = "") -> None:
-    """Raise ConfigError where a value is not one that the setting `name` allows; null is not judged."""
+    """Raise ConfigError if the setting `name` does not allow a value; null is not checked."""
     rule = settings_of(section)[name].allowed
     if value is not None and not rule.fits(value):
         raise ConfigError(f"{shown or name}={show(value)}: must be {rule.text}")
 
 
 def remember_given(section: type[Section]) -> type[Section]:
-    """Have a dataclass remember which settings its constructor was given, for `follow`.
+    """Make a dataclass remember which settings its constructor was given, for `follow`.
 
-    A value that equals the default does not tell whether somebody asked for it.
+    A value that equals the default does not show whether it was given.
     """
     construct, names = section.__init__, [each.name for each in fields(section)]  # type: ignore[arg-type,misc]
 
@@ -228,7 +228,7 @@ def remember_given(section: type[Section]) -> type[Section]:
 def follow(section: Section, name: str, value: Any) -> Section:
     """Return `section` with the setting `name` at `value`, unless it was given or changed.
 
-    The result is a copy where that changes anything: one section may belong to several configurations.
+    If anything changes, the result is a copy: one section may belong to several configurations.
     """
     if getattr(section, name) == value or is_given(section, name):
         return section
@@ -239,12 +239,12 @@ def follow(section: Section, name: str, value: Any) -> Section:
 
 
 def settle(section: Any, name: str) -> None:
-    """Let the current value of a setting count as taken over: it follows again where another one leads."""
+    """Mark the current value of a setting as inherited, so that it follows another setting again."""
     object.__setattr__(section, _FOLLOWED, {**getattr(section, _FOLLOWED, {}), name: getattr(section, name)})
 
 
 def is_given(section: Any, name: str) -> bool:
-    """Tell whether somebody asked for the value of a setting, be it the default."""
+    """Return whether the value of a setting was given, even if it equals the default."""
     current, followed = getattr(section, name), getattr(section, _FOLLOWED, {})
     if name in followed:
         return bool(current != followed[name])
@@ -252,9 +252,9 @@ def is_given(section: Any, name: str) -> bool:
 
 
 def make_pair(section: Any, name: str, meaning: str) -> None:
-    """Make a tuple of a setting of two values. Raises ConfigError for another number of them.
+    """Turn a setting of two values into a tuple. Raises ConfigError for any other number.
 
-    OmegaConf and YAML give a tuple back as a list of any length.
+    OmegaConf and YAML return a tuple as a list of any length.
     """
     values = getattr(section, name)
     if not isinstance(values, (list, tuple)) or len(values) != 2:
