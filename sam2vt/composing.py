@@ -66,8 +66,7 @@ def load_overrides(
 
 
 def compose_config(overrides: Sequence[str] = ()) -> DictConfig:
-    """Return the configuration that `sam2vt train` composes from `overrides`, unchecked. Raises
-    ConfigError."""
+    """Return the configuration that `overrides` compose to, unchecked. Raises one ConfigError."""
     with usable_overrides(overrides) as (known, faults):
         if faults:
             raise ConfigError.listing("the configuration", faults)

@@ -1,4 +1,4 @@
-"""Items of an iterator made ahead of their use, in a thread."""
+"""Produce the items of an iterator ahead of their use, in a thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def ahead(
 ) -> Iterator[Item]:
     """Yield the items of an iterator, which runs in a thread, at most `depth` items ahead.
 
-    An error of the iterator is raised here, after the items before it, with its own traceback. When the
-    consumer stops early or fails, the iterator is closed in its thread, which has ended when this returns.
-    `interrupt` is called first, to wake up an iterator that waits for data. The thread starts with the
-    first item that is asked for.
+    An error of the iterator is raised here, after the items before it, with its own traceback. If the
+    consumer stops early or fails, the iterator is closed in its thread, and this returns after the thread has
+    ended. `interrupt` is called first, to wake up an iterator that waits for data. The thread starts when the
+    first item is requested.
     """
     worker = _Worker(items, max(1, depth))
     try:
@@ -30,7 +30,7 @@ def ahead(
 
 
 class _Worker:
-    """The thread, and the items that it has made; memory is bounded by a permit per item."""
+    """The thread and its items; one permit per item bounds the memory."""
 
     def __init__(self, items: Iterable[Any], depth: int) -> None:
         self._items = items
@@ -54,7 +54,7 @@ class _Worker:
                 raise value
 
     def stop(self, interrupt: Callable[[], None] | None) -> None:
-        """End the thread, and wait for that."""
+        """Stop the thread and wait for its end."""
         self._stopping.set()
         self._permits.release()
         if interrupt is not None and self._thread.is_alive():
@@ -80,7 +80,7 @@ class _Worker:
         self._made.put((False, error))
 
     def _may_go_on(self) -> bool:
-        """Wait for a permit; False: the consumer is gone."""
+        """Wait for a permit; return False if the consumer is gone."""
         while not self._permits.acquire(timeout=_LOOK_AFTER):
             # A consumer that was left open: the interpreter waits for this thread before it ends.
             if not main_thread().is_alive():

@@ -1,4 +1,4 @@
-"""Match detections to tracked objects; those that match none begin new ones."""
+"""Match detections to tracked objects; detections without a match begin new objects."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from sam2vt.errors import ConfigError
 
 
 class Association:
-    """Turns the detections of one video into prompts, frame after frame.
+    """Turns the detections of one video into prompts, frame by frame.
 
-    A detection matches a tracked object of its class, or one without a name, by IoU: of masks, or of boxes
-    for one that is a box.
-    One that matches none begins an object, with the next free id and its class as name. One that matches
-    prompts its object anew, where that was last prompted `reprompt_every` frames ago (0: never).
-    An object that a detection began ends when it was absent for `end_after` frames (0: never): without a
-    mask, or unmatched since the latest frame with detections.
+    A detection matches a tracked object of its class, or one without a name, by the IoU of masks; if the
+    detection is a box, by the IoU of boxes. A detection without a match begins an object, with the next free
+    id and the class as its name. A match prompts its object again if the last prompt is `reprompt_every`
+    frames ago (0: never). An object that came from a detection ends when it was absent for `end_after` frames
+    (0: never). It is absent if it has no mask, or if the latest frame with detections did not match it.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Association:
         taken: Collection[int] = (),
         end_after: int = 0,
     ) -> None:
-        """`taken` are ids that other prompts of the video use. Raises ConfigError for a wrong number."""
+        """`taken` are ids that other prompts of the video use. Raises ConfigError for invalid numbers."""
         if not 0 < match_iou <= 1:
             raise ConfigError(f"--match-iou: is {match_iou}; allowed is a number above 0, up to 1")
         for option, value in (("--reprompt-every", reprompt_every), ("--end-after", end_after)):
@@ -51,7 +50,7 @@ class Association:
     def at(self, frame: int, masks: FrameMasks | None) -> tuple[list[ObjectPrompt], dict[int, str]]:
         """Return the prompts of a frame, and the names of the objects that begin there.
 
-        `masks` is what was tracked on this frame; None where nothing is tracked yet.
+        `masks` are the tracked masks of this frame; None if nothing is tracked yet.
         """
         detections = self.detections.get(frame, ())
         tracked = masks.objects if masks is not None else ()
@@ -82,7 +81,7 @@ class Association:
         return sorted(prompts, key=lambda each: each.object_id), started
 
     def ended(self, masks: FrameMasks) -> list[int]:
-        """Return the objects that end with a frame, by its final masks; their ids are never used again."""
+        """Return the objects that end with a frame, given its final masks; their ids are never used again."""
         there = {each.object_id for each in masks.objects if each.mask.any()} - self._unmatched
         self._seen |= dict.fromkeys(there & self._seen.keys(), masks.frame)
         over = [key for key, seen in self._seen.items() if 0 < self.end_after <= masks.frame - seen]
@@ -91,7 +90,7 @@ class Association:
         return over
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` takes, of numbers, texts and lists alone, as JSON holds them."""
+        """Return the state for `restore`, made of numbers, texts and lists only, as in JSON."""
         names = sorted(self._names.items())
         return {
             "next_id": self._next_id,
@@ -102,7 +101,7 @@ class Association:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue as after the frame on which `state` was taken."""
+        """Continue as after the frame at which `state` was taken."""
         self._next_id = state["next_id"]
         self._names = dict(map(tuple, state["names"]))
         self._prompted = dict(map(tuple, state["prompted"]))

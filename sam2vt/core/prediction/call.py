@@ -1,4 +1,4 @@
-"""The folder of one call of predict: what was asked, journals, saved states, which videos are finished."""
+"""Manage the folder of one predict call: its request, journals, saved states and finished videos."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORMATS = "formats"  # may differ in a call that is continued: they change no m
 
 @dataclass(frozen=True)
 class _Finished:
-    """What a finished video's outputs need, beside its journal."""
+    """Data that the outputs of a finished video need besides its journal."""
 
     name: str
     video_id: str
@@ -40,7 +40,7 @@ class _Finished:
 
 
 class Call:
-    """The files of a call below its folder. What the disk refuses is a DataError."""
+    """The files of a call, below its folder. Errors of the disk become DataErrors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Call:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Have the folder for this process alone. Raises ConfigError where another call is writing there."""
+        """Reserve the folder for this process. Raises ConfigError if another call is writing there."""
         path = self._journals / _LOCK
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,10 +69,10 @@ class Call:
             yield
 
     def begin(self, request: Mapping[str, Any]) -> list[str]:
-        """Note what is asked, or compare it with what was asked here before; return all formats of both.
+        """Store the request, or compare it with the one stored before; return the formats of both.
 
-        Raises ConfigError that names what differs: a resumed call continues the same one, and only its
-        formats may be others.
+        Raises ConfigError that names the difference: a resumed call must repeat the request; only its formats
+        may differ.
         """
         path, asked = self.folder / _REQUEST, json.loads(json.dumps(request))
         before = _read(path) if path.exists() else asked
@@ -92,7 +92,7 @@ class Call:
         return formats
 
     def forget(self) -> bool:
-        """Remove the files of a call that began here and has tracked no frame yet; return whether it did."""
+        """Remove the files of a call that has tracked no frame yet; return whether there was one."""
         masks = list(self._journals.glob(f"*{_MASKS}"))
         if not self._began_here or any(each.stat().st_size for each in masks):
             return False
@@ -107,7 +107,7 @@ class Call:
         return self._journals / f"{name}{_MASKS}"
 
     def save(self, name: str, state: dict[str, Any]) -> None:
-        """Save the state of a video; the last one stays until this one is whole."""
+        """Save the state of a video; the previous one stays until this one is complete."""
         path = self._journals / f"{name}{_STATE}"
         try:
             with write_whole(path, sync=True) as written:
@@ -117,7 +117,7 @@ class Call:
             raise unwritable(path, cause) from None
 
     def saved(self, name: str, device: str = "cpu") -> dict[str, Any] | None:
-        """Return the state of a video on this device, wherever it was saved; None where none was."""
+        """Return the state of a video on this device, whichever device saved it; None if there is none."""
         path = self._journals / f"{name}{_STATE}"
         if not path.exists():
             return None
@@ -130,14 +130,14 @@ class Call:
             ) from None
 
     def so_far(self, name: str, source: Source, num_frames: int, names: Mapping[int, str]) -> TrackedVideo:
-        """Return a video of which only the first frames are tracked."""
+        """Return a video whose first frames are tracked."""
         about = (name, source.video_id, source.height, source.width, num_frames, (), dict(names))
         return TrackedVideo(*about, self.journal(name), None)
 
     def finish(
         self, name: str, source: Source, num_frames: int, names: Mapping[int, str], apart: bool
     ) -> TrackedVideo:
-        """Note that all frames of a video are tracked, and return it; `apart` as `TrackedVideo` has it."""
+        """Mark a video as completely tracked, and return it; `apart` as in `TrackedVideo`."""
         stems = tuple(source.frame_name(frame) for frame in range(num_frames))
         size = source.height, source.width
         about = (name, source.video_id, *size, num_frames, stems, tuple(names.items()))
@@ -146,14 +146,14 @@ class Call:
         return self._tracked(done, source.record)
 
     def written(self, name: str, formats: Collection[str]) -> None:
-        """Note the formats that a video is written in; its state is needed no more."""
+        """Store the formats that a video is written in, and delete its state."""
         done = self._done(name)
         assert done is not None
         self._note(replace(done, formats=tuple(dict.fromkeys([*done.formats, *formats]))))
         (self._journals / f"{name}{_STATE}").unlink(missing_ok=True)
 
     def is_finished(self, name: str, formats: Collection[str] = ()) -> bool:
-        """Return whether a video is tracked, and written in these formats."""
+        """Return whether a video is tracked and written in these formats."""
         done = self._done(name)
         return done is not None and set(formats) <= set(done.formats)
 
@@ -196,9 +196,9 @@ class Call:
 
 
 def load_masks(folder: str | Path) -> dict[str, TrackedVideo]:
-    """Return the videos that a call of predict has tracked, by id; `frames()` yields their masks.
+    """Return the videos that a predict call has tracked, by id; `frames()` yields their masks.
 
-    Raises DataError where the folder is none of `sam2vt predict`, or holds no finished video.
+    Raises DataError if the folder is not from `sam2vt predict`, or contains no finished video.
     """
     call = Call(Path(folder))
     videos = [video for name in call.names() if (video := call.finished(name)) is not None]

@@ -1,4 +1,4 @@
-"""Masks cleaned by choice: holes filled, small islands removed."""
+"""Clean masks: fill holes, and remove small islands."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def clean(mask: np.ndarray, fill_holes: int = 0, min_area: int = 0) -> np.ndarra
     """Return a mask, bool [height, width], with holes of up to `fill_holes` pixels filled, then without
     islands of fewer than `min_area` pixels.
 
-    Background that reaches the border is no hole, since it may go on outside. The largest island stays
-    unless all islands together have fewer than `min_area` pixels: cleaning thins an object out, and removes
-    only one that is all noise. `mask` itself is not changed.
+    Background that reaches the border is not a hole, since it may continue outside. The largest island stays
+    unless all islands together have fewer than `min_area` pixels. So an object is removed only if all of it
+    is noise. `mask` itself does not change.
     """
     if fill_holes > 0 and not mask.all():
         mask = mask | _holes(mask, fill_holes)

@@ -1,4 +1,4 @@
-"""Detections read: COCO's results, or our own JSON."""
+"""Read detections from COCO results or from our own JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Found = dict["str | None", dict[int, tuple[Detection, ...]]]  # by video and fr
 
 
 class _Images(NamedTuple):
-    """What tells the frame of a result."""
+    """The video and frame of each image id."""
 
     frames: dict[
         Any, tuple[str | None, int]
@@ -43,9 +43,9 @@ def read_detections(
 ) -> Detections:
     """Return the detections that score at least `min_score`, for the videos of the source.
 
-    A list is COCO's results: `images_path` is the COCO JSON of their images; without it `image_id` is a
-    frame's index in the only video. An object is our JSON of version 1. Raises DataError of all faults, and
-    where there is no detection, or none scores as much.
+    A JSON list contains COCO results. `images_path` is the COCO JSON of their images; without it, `image_id`
+    is the frame's index in the only video. A JSON object is our format of version 1. Raises DataError with
+    all faults, and if there is no detection or none scores high enough.
     """
     path = os.fspath(path)
     if not 0 <= min_score <= 1:
@@ -152,7 +152,7 @@ _RESULT: dict[str, Check] = {
 
 
 def _read_results(path: str, images: _Images) -> _Found:
-    """Return COCO's results; where one has a mask and a box, the mask counts."""
+    """Return COCO results; if one has a mask and a box, the mask counts."""
     faults = Faults(path)
     grouped: dict[str | None, dict[int, list[Detection]]] = {video: {} for video in images.counts or [None]}
     for i, entry in enumerate(load_json(path)):

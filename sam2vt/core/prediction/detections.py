@@ -1,4 +1,4 @@
-"""Detections of one frame after the other: boxes or masks with classes and scores, of any detector."""
+"""Keep detections by video and frame: boxes or masks with classes and scores, from any detector."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Detections:
     ) -> dict[int, tuple[Detection, ...]]:
         """Return frame index -> its detections, boxes cut at the frame's edges, frames ascending.
 
-        `height` and `width` are those of the video's frames in pixels, upright; `num_frames` None: unknown.
-        Raises DataError for detections that do not fit it, all in one message.
+        `height` and `width` are those of the upright frames in pixels; `num_frames` is None if unknown.
+        Raises one DataError for all detections that do not fit the video.
         """
         key = video_id if video_id in self.videos else None
         if key not in self.videos:

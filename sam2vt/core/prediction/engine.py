@@ -1,4 +1,4 @@
-"""The model as prediction uses it: prompts and masks at the source's size around it."""
+"""Wrap the model for prediction, with prompts and masks at the source's size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POSITIVE, _NEGATIVE, _TOP_LEFT, _BOTTOM_RIGHT = 1, 0, 2, 3
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """How frames reach the model and what its logits become. Raises ConfigError for what is not allowed."""
+    """How frames are resized and logits become masks. Raises ConfigError for invalid values."""
 
     resize: str = "area"  # frames as in training, or as SAM 2's predictor resizes them
     overlaps: str = "resolve"  # a pixel belongs to the object of the largest logit, or to several
@@ -57,7 +57,7 @@ class MaskOptions:
 
 
 class Engine:
-    """Weights and options; makes sessions, and translates between the source's pixels and the model's."""
+    """Weights and options; creates sessions, and converts between pixels of the source and of the model."""
 
     def __init__(self, weights: Weights, options: MaskOptions) -> None:
         from sam2vt.core.model.speedups.fixed_weights import fix_weights  # imports SAM 2
@@ -76,7 +76,7 @@ class Engine:
         return self.model.session(num_frames, keeps_start, gate_outputs=self.options.presence >= 0.5)
 
     def prompt(self, given: ObjectPrompt, height: int, width: int, before: tuple[Click, ...] = ()) -> Prompt:
-        """Return a prompt as the model takes it; `before` are earlier clicks on the same frame."""
+        """Return a prompt in the model's form; `before` are earlier clicks on the same frame."""
         if given.mask is not None:
             mask = resize_mask(given.mask, self.size, self.options.as_stock)
             return Prompt(type="mask", mask=torch.from_numpy(mask))

@@ -1,4 +1,4 @@
-"""JSON that users write: entries checked field by field, all faults of a file told in one message."""
+"""Check JSON written by users field by field, and report all faults of a file in one message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_LETTERS = 200
 
 
 class Faults:
-    """What is wrong with one file, folder or option, told in one message."""
+    """The faults of one file, folder or option, reported in one message."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -30,14 +30,14 @@ class Faults:
         self._texts: list[str] = []
 
     def add(self, where: str, text: str) -> None:
-        """Keep a fault; `where` names video, object, frame and field as far as they are known."""
+        """Add a fault; `where` names video, object, frame and field as far as they are known."""
         self.count += 1
         # A file may have a million of them.
         if self.count <= _MOST_SHOWN:
             self._texts.append(f"{where}: {text}" if where else text)
 
     def check(self, **place: Any) -> None:
-        """Raise DataError of all faults, the first 20 in full. `place` as for DataError."""
+        """Raise DataError with all faults, the first 20 in full. `place` as for DataError."""
         if self.count == 1:
             raise DataError(f"{self.path}: {self._texts[0]}", **{"file": self.path, **place})
         if self.count:
@@ -54,7 +54,7 @@ class Faults:
         required: Iterable[str] = (),
         others: bool = False,
     ) -> dict[str, Any]:
-        """Return the checked fields of an entry, without wrong ones. `others` ignores those not `known`."""
+        """Return the valid fields of an entry. `others` ignores fields that are not `known`."""
         if not isinstance(entry, dict):
             self.add(where, f"is {shown(entry)}; allowed is an object with {', '.join(known)}")
             return {}
@@ -79,10 +79,10 @@ class Faults:
 def read_by_video(
     path: str, inner: str, least: int = 1
 ) -> tuple[Faults, dict[str | None, tuple[str, list[Any]]]]:
-    """Return a file's faults so far, and per video where it is, for messages, and its list `inner`.
+    """Return the faults of a file so far, and per video its place for messages and its list `inner`.
 
-    The key None is that of the only video, whose list is at the top. `least` entries are in a list. Raises
-    DataError for what is no JSON.
+    The key None means the only video, whose list is at the top. Lists need at least `least` entries. Raises
+    DataError if the file is not JSON.
     """
     faults = Faults(path)
     content = load_json(path)
@@ -110,7 +110,7 @@ def read_by_video(
 def check_videos(path: str, known: Collection[str | None], ids: Collection[str]) -> None:
     """Raise DataError for `known` videos that are not in the source, and for its `ids` that are not known.
 
-    `known` is [None] for what belongs to the only video of a source.
+    `known` is [None] if the file is for the only video of a source.
     """
     faults = Faults(path)
     if None in known:
@@ -137,12 +137,12 @@ def check_videos(path: str, known: Collection[str | None], ids: Collection[str])
 
 
 def at(*places: str) -> str:
-    """Return the words that name a place, from the largest to the smallest."""
+    """Return the words for a place, from the largest part to the smallest."""
     return ", ".join(filter(None, places))
 
 
 def whole(least: int, most: int = _MOST) -> Check:
-    """Return the check of a whole number; 7.0 is one, as tables write it."""
+    """Return the check of an integer; 7.0 is allowed, since tables write integers like this."""
 
     def check(value: Any) -> int:
         value = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -154,7 +154,7 @@ def whole(least: int, most: int = _MOST) -> Check:
 
 
 def numbers(count: int, what: str) -> Check:
-    """Return the check of a list of `count` numbers, which messages call `what`."""
+    """Return the check of a list of `count` numbers; messages call it `what`."""
 
     def check(value: Any) -> tuple[float, ...]:
         is_list = isinstance(value, list) and len(value) == count
@@ -166,7 +166,7 @@ def numbers(count: int, what: str) -> Check:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether it is a finite number that a coordinate may be; JSON's 1e999 is read as infinite."""
+    """Return whether it is a finite number that fits a coordinate; JSON's 1e999 is read as infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
@@ -178,7 +178,7 @@ def share(value: Any) -> float:
 
 
 def listed(least: int = 1) -> Check:
-    """Return the check of a list of at least so many entries."""
+    """Return the check of a list with at least this many entries."""
 
     def check(value: Any) -> list[Any]:
         if not isinstance(value, list) or len(value) < least:
@@ -190,7 +190,7 @@ def listed(least: int = 1) -> Check:
 
 
 def name(value: Any) -> str:
-    """Check the name of an object or a class: it may become a part of a file's name."""
+    """Check the name of an object or class, which may become part of a file name."""
     _text(value)
     if value.startswith(".") or re.search(r"[/\\]", value):
         raise ValueError(
@@ -200,7 +200,7 @@ def name(value: Any) -> str:
 
 
 def video_name(value: Any) -> str:
-    """Check the id of a video: it may be in folders, but only below the source's."""
+    """Check the id of a video: it may contain folders, but only below the source's."""
     parts = re.split(r"[/\\]", _text(value))
     if not all(parts) or not {".", ".."}.isdisjoint(parts):
         raise ValueError(
@@ -210,7 +210,7 @@ def video_name(value: Any) -> str:
 
 
 def rle(value: Any) -> dict[str, Any]:
-    """Check an RLE that is not empty: its counts and its own size, without painting it."""
+    """Check a non-empty RLE: its counts and its size, without decoding it."""
     try:
         pixels = check_rle(value, "")
     except DataError as error:

@@ -1,4 +1,4 @@
-"""Videos found by the names of files and folders, here or behind a URI; nothing is opened."""
+"""Find videos by the names of files and folders, local or at a URI, without opening them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PATTERN = ("*", "?", "[")
 
 
 class Media(NamedTuple):
-    """A file that is a video or a single frame, or a folder's frames in order."""
+    """A file with a video or a single frame, or the frames of a folder in order."""
 
     folder: str
     names: list[str]
@@ -40,12 +40,12 @@ class Media(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Of the file, or of the folder of frames."""
+        """Path of the file, or of the folder of frames."""
         return os.path.join(self.folder, self.names[0]) if self.is_file else self.folder
 
     @property
     def name(self) -> str:
-        """Of the video: the file's without its ending, or the folder's."""
+        """Name of the video: that of the file without its ending, or that of the folder."""
         name = os.path.basename(self.path)
         return stem(name) if self.is_file else name
 
@@ -56,7 +56,7 @@ class Media(NamedTuple):
 
     @property
     def is_remote(self) -> bool:
-        """Whether it has to be fetched."""
+        """Whether it has to be downloaded."""
         return "://" in self.folder
 
 
@@ -68,14 +68,14 @@ class _Listing(NamedTuple):
 
 
 def is_pattern(path: str) -> bool:
-    """Return whether a path has a wildcard; in a URI ? begins its query."""
+    """Return whether a path has a wildcard; in a URI, ? begins the query instead."""
     return any(each in path for each in (_PATTERN[::2] if "://" in path else _PATTERN))
 
 
 def find_media(path: str) -> list[Media]:
     """Return the videos at an absolute path or a URI: a file, a folder of frames, or folders of them.
 
-    Raises DataError for a folder whose content can be taken in two ways, and for frames in no clear order.
+    Raises DataError for a folder whose content is ambiguous, and for frames without a clear order.
     """
     folder, name = os.path.split(path.rstrip("/"))
     # A file that is named may have any ending; behind a URI the ending tells that it is one.

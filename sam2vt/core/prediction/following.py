@@ -1,7 +1,8 @@
-"""One video followed from its prompts, forward and backward; saved between two frames, and continued.
+"""Track one video from its prompts, forward and backward, with a state to save and resume from.
 
-Forward, prompts of a stored video are all shown before the first frame is tracked, as SAM 2's predictor does:
-each frame sees those ahead of it, too. A live video, and what detections begin, cannot be known ahead.
+In the forward direction, all prompts of a stored video enter memory before the first frame is tracked, as in
+SAM 2's predictor. So each frame sees later prompts too. This is impossible for live videos and for objects
+that detections begin.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _Frame = tuple[int, np.ndarray]
 
 
 class Following:
-    """Tracks the objects of one video; `masks` yields frame after frame, `state` is for between them."""
+    """Tracks the objects of one video; `masks` yields them per frame, `state` is for between two frames."""
 
     def __init__(
         self,
@@ -69,8 +70,8 @@ class Following:
     def masks(self) -> Iterator[FrameMasks]:
         """Yield the masks of each tracked frame: forward in order, then backward in reverse.
 
-        Frames before the first prompt have none. With "both" an object may be on a frame of either way.
-        Raises DataError for frames that cannot be read.
+        Frames before the first prompt have no masks. With "both", an object may be on a frame in either
+        direction. Raises DataError for frames that cannot be read.
         """
         if self._next is None:
             self._begin()
@@ -82,7 +83,7 @@ class Following:
         yield from self._back()
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore` takes, of tensors and plain containers."""
+        """Return the state for `restore`, made of tensors and plain containers."""
         return {
             "backward": self._backward,
             "next": self._next,
@@ -92,7 +93,7 @@ class Following:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue as after the frame after which `state` was taken."""
+        """Continue as after the frame at which `state` was taken."""
         self._backward, self._next = state["backward"], state["next"]
         self.names = dict(state["names"])
         if self._association is not None:
@@ -251,7 +252,7 @@ def in_groups(frames: Iterable[_Frame], number: int) -> Iterator[list[_Frame]]:
 
 
 def check_direction(direction: str, source: Source, from_detections: bool = False) -> None:
-    """Raise ConfigError for a direction that does not exist, or that this source cannot be tracked in."""
+    """Raise ConfigError for an unknown direction, or one in which this source cannot be tracked."""
     if direction not in DIRECTIONS:
         raise ConfigError(f"direction={direction}: allowed are {', '.join(DIRECTIONS)}")
     if direction != "forward" and source.is_live:

@@ -1,4 +1,4 @@
-"""Prompts of a call, from its options: clicks, prompt files, masks, detections, or a dataset's own masks."""
+"""Read a call's prompts from its options: clicks, prompt files, masks, detections, or a dataset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Asked:
-    """Where prompts come from, as options name it."""
+    """The sources of prompts that the options name."""
 
     point: Sequence[str] = ()
     negative: Sequence[str] = ()
@@ -61,7 +61,7 @@ class Asked:
 
     @property
     def clicks(self) -> bool:
-        """Whether one object is shown by options alone."""
+        """Whether options alone show the only object."""
         return bool(self.point or self.negative or self.box)
 
 
@@ -69,7 +69,7 @@ class Given:
     """The prompts and detections of the sources of a call."""
 
     def __init__(self, asked: Asked, sources: Sequence[Source]) -> None:
-        """Read the files. Raises ConfigError where nothing shows a video's objects, DataError for files."""
+        """Read the files. Raises ConfigError if a video has no prompts, DataError for invalid files."""
         self._asked, self._sources = asked, sources
         self._first: dict[str, str] = {}  # video id -> digest of the masks that its dataset shows it by
         ids = [source.video_id for source in sources]
@@ -100,7 +100,7 @@ class Given:
         return None
 
     def __call__(self, source: Source) -> tuple[VideoPrompts, Association | None]:
-        """Return the prompts of a source, and what makes prompts of its detections. Raises DataError."""
+        """Return the prompts of a source, and the association of its detections. Raises DataError."""
         where = (source.video_id, source.height, source.width, source.num_frames)
         prompts = VideoPrompts(())
         if self._prompts is not None:
@@ -116,7 +116,7 @@ class Given:
         return prompts, Association(found, asked.match_iou, asked.reprompt_every, taken, asked.end_after)
 
     def digest(self) -> str:
-        """Return a digest of everything that prompts are read from."""
+        """Return a digest of all files and options that prompts are read from."""
         asked, content = self._asked, hashlib.sha256()
         content.update(repr((asked.point, asked.negative, asked.box, asked.frame)).encode())
         named = (asked.prompts, asked.detections, asked.detections_images)

@@ -1,8 +1,9 @@
-"""The journal of a video: its masks as a file of one JSON line per frame, appended while it is tracked.
+"""Write and read the journal of a video: its masks as one JSON line per frame, appended while tracking.
 
 A line is `{"frame": 0, "objects": [{"id": 1, "counts": "<compressed RLE>", "presence": 0.98, "iou": 0.87}]}`,
-with masks at the source's size and numbers to four places: the same masks give the same bytes. Lines may be
-in any order, as tracking backward writes them. A frame may have several: the last one of an object counts.
+with masks at the source's size and numbers with four decimals, so the same masks give the same bytes. Lines
+may be in any order, as backward tracking writes them. If a frame has several, the last entry of an object
+counts.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ _FRAME = re.compile(rb'\{"frame":([0-9]{1,12}),"objects":\[')  # how a line begi
 
 
 class Journal:
-    """A journal that is written. Every method raises DataError where the disk refuses."""
+    """A journal that is being written. Every method raises DataError for errors of the disk."""
 
     def __init__(self, path: Path, offset: int = 0) -> None:
-        """Open it to continue after its first `offset` bytes; what comes after them is dropped.
+        """Open the journal to continue after its first `offset` bytes; later bytes are dropped.
 
-        Raises DataError if there are fewer.
+        Raises DataError if it has fewer bytes.
         """
         self.path, self.offset = path, offset
         try:
@@ -60,7 +61,7 @@ class Journal:
         )
 
     def append(self, masks: FrameMasks) -> None:
-        """Write the line of a frame. Where the disk refuses, whole lines stay."""
+        """Write the line of a frame. After an error of the disk, complete lines stay."""
         line = memoryview(_line(masks))
         try:
             while line:  # a disk that gets full takes a part of it
@@ -72,7 +73,7 @@ class Journal:
         self.offset = self._file.tell()
 
     def sync(self) -> None:
-        """Have all lines on the disk, before something that counts on them is saved."""
+        """Flush all lines to the disk, before saving anything that relies on them."""
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -108,7 +109,7 @@ def _rounded(value: float) -> float | None:
 
 
 class Entry(NamedTuple):
-    """An object on a frame, as the journal has it; checked, but not painted."""
+    """An object on a frame, as in the journal: checked, but not decoded."""
 
     object_id: int
     rle: dict[str, Any]  # size and counts
@@ -118,7 +119,7 @@ class Entry(NamedTuple):
 
     @property
     def area(self) -> int:
-        """Pixels of the mask."""
+        """Number of pixels of the mask."""
         return int(self.runs[1::2].sum())
 
     @property
@@ -129,10 +130,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class TrackedVideo:
-    """All that an output needs of a video that is tracked to its end.
+    """All data that an output needs of a completely tracked video.
 
-    A frame without a line, such as those before the first prompt, has no object. Every method raises
-    DataError for a journal that cannot be read, naming the line.
+    A frame without a line, such as those before the first prompt, has no objects. Every method raises
+    DataError for a journal that cannot be read, and names the line.
     """
 
     name: str  # a file name without ending, unique in the call: see `writing.folder.folder_names`
@@ -150,7 +151,7 @@ class TrackedVideo:
     def entries(self, only: int | None = None) -> Iterator[tuple[int, list[Entry]]]:
         """Yield (index, objects by ascending id) of each frame in order, with one in memory.
 
-        `only` is an object: others are passed over.
+        `only` is the id of an object; others are skipped.
         """
         lines = self._find_lines()
         try:
@@ -181,7 +182,7 @@ class TrackedVideo:
 
     @cached_property
     def first_frames(self) -> dict[int, int]:
-        """Return the id of each object that has an entry -> the frame of its first one."""
+        """Return object id -> the frame of its first entry, for objects that have one."""
         found: dict[int, int] = {}
         for frame, entries in self.entries():
             for each in entries:

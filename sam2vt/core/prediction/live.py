@@ -1,4 +1,4 @@
-"""Live sources: a pipe, a camera, a network stream. Frames come once, in order, and nobody knows how many."""
+"""Read live sources: a pipe, a camera, a network stream. Frames come once, in order, in unknown number."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Kind(NamedTuple):
 
 
 class LiveSource(Source):
-    """A source that is read once, as it comes; its size is that of its first frame."""
+    """A source that is read once, in order; its size is that of its first frame."""
 
     is_live = True
     record = None
@@ -61,7 +61,7 @@ class LiveSource(Source):
 
     @property
     def has_masks(self) -> bool:
-        """Return False: nobody has annotated it yet."""
+        """Return False: live sources have no masks."""
         return False
 
     @property
@@ -76,7 +76,7 @@ class LiveSource(Source):
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, on average; None where the stream states none."""
+        """Mean number of frames per second; None if the stream does not state it."""
         self._opened()
         return self._fps
 
@@ -91,9 +91,9 @@ class LiveSource(Source):
         as_stock: bool = False,
         with_passed: bool = False,
     ) -> Iterator[Frame]:
-        """Yield (index, frame) as they come; those of a pipe before `start` are passed over.
+        """Yield (index, frame) as they come; in a pipe, frames before `start` are skipped.
 
-        Raises DataError where they were read already, or what came before `start` is gone.
+        Raises DataError if they were read before, or if the frames before `start` are gone.
         """
         self._opened()
         if self._coming is None:
@@ -109,15 +109,15 @@ class LiveSource(Source):
                 yield index, frame if size is None else resize_frame(frame, size, as_stock)
 
     def frame_at(self, index: int) -> np.ndarray:
-        """Raise DataError: nothing that was shown is kept."""
+        """Raise DataError: live frames are not kept."""
         raise DataError(f"{self.where}: {self.kind.what} cannot be asked for its frame {index}", frame=index)
 
     def interrupt(self) -> None:
-        """Wake up whoever waits for the next frame; a camera or stream ends the wait itself."""
+        """Wake up a thread that waits for the next frame; a camera or stream ends the wait itself."""
         self._wake()
 
     def close(self) -> None:
-        """Let go of the pipe, camera or stream; no frame may be asked for meanwhile."""
+        """Release the pipe, camera or stream; no frame may be requested meanwhile."""
         if self._container is not None:
             self._wake()
             self._container.close()
@@ -201,12 +201,12 @@ class _Pipe:
         self._own = [self._told, self._tell, *([descriptor] if is_own else [])]
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes as soon as there are some; none: the end."""
+        """Return up to `size` bytes as soon as there are some; no bytes mean the end."""
         ready, _, _ = select.select([self._descriptor, self._told], [], [])
         return b"" if self._told in ready else os.read(self._descriptor, size)
 
     def wake(self) -> None:
-        """End it; from any thread."""
+        """End the wait; may be called from any thread."""
         os.write(self._tell, b".")
 
     def __del__(self) -> None:
@@ -215,9 +215,9 @@ class _Pipe:
 
 
 def live_source(source: str) -> LiveSource | None:
-    """Return the live source that SOURCE names; None: it names none, but something that is stored.
+    """Return the live source that SOURCE names; None if it names something stored.
 
-    Nothing is opened yet. Raises DataError for a pipe that is a terminal.
+    Nothing is opened yet. Raises DataError if the pipe is a terminal.
     """
     kind = next((each for each in KINDS if re.match(each.begins, source)), None)
     if kind is None and _is_pipe(source):

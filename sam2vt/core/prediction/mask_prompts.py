@@ -1,4 +1,4 @@
-"""Prompts from masks: folders of images, and the annotations of a dataset."""
+"""Make prompts from masks: folders of images, and annotations of a dataset."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def prompts_from_masks(
     videos: Mapping[str, Sequence[str] | None],
     options: ReadOptions | None = None,
 ) -> Prompts:
-    """Return the prompts of a folder of masks: each object of each image is shown anew on that frame.
+    """Return the prompts in a folder of masks: each object of each image is shown anew on that frame.
 
-    `videos`: the ids of the source's videos -> the names of their frames without endings; None where frames
-    have no names: then the last number in a mask's name is the frame's index. The folder holds a folder per
-    video, or the masks of a single one; they are label images, or a folder of images per object. `options`
-    may name colours. Raises DataError for masks that belong to no video or frame; `for_video` opens them.
+    `videos`: the ids of the source's videos -> the names of their frames without endings; None if frames have
+    no names: then the last number in a mask's name is the frame's index. The folder contains a folder per
+    video, or the masks of a single video: label images, or a folder of images per object. `options` may name
+    colours. Raises DataError for masks that belong to no video or frame; `for_video` opens them.
     """
     folder = os.fspath(folder)
     faults = Faults(folder)
@@ -140,8 +140,8 @@ def _load(
 def first_masks(record: VideoRecord) -> VideoPrompts:
     """Return each object's mask on its first visible frame, at the source's size.
 
-    Frames count from the start of the whole video. Raises DataError for masks that cannot be read, and where
-    no object is ever visible.
+    Frames count from the start of the whole video. Raises DataError for masks that cannot be read, and if no
+    object is ever visible.
     """
     prompts = [
         ObjectPrompt(

@@ -1,4 +1,4 @@
-"""Prompts from a JSON: per video its objects, per object the frames on which it is shown."""
+"""Read prompts from a JSON: objects per video, and prompted frames per object."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ MOST_ID = 65535  # what a 16 bit label image holds
 
 
 def read_prompts(path: str) -> Prompts:
-    """Return the prompts of a JSON of version 1, checked as far as that needs no video.
+    """Return the prompts of a JSON of version 1, checked as far as possible without the videos.
 
-    Raises DataError of all faults; each names video, object, frame and field.
+    Raises DataError with all faults; each names video, object, frame and field.
     """
     path = os.fspath(path)
     faults, videos = read_by_video(path, "objects")

@@ -1,4 +1,4 @@
-"""Prompts that contradict themselves, each other, or their video."""
+"""Find prompts that contradict themselves, each other, or their video."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _RULES: tuple[tuple[Callable[[ObjectPrompt], bool], str], ...] = (
 
 
 def prompt_faults(prompt: ObjectPrompt) -> Iterator[str]:
-    """Yield what is wrong with one prompt, whatever its video."""
+    """Yield the faults of one prompt that do not depend on its video."""
     yield from (text.format(prompt) for is_wrong, text in _RULES if is_wrong(prompt))
 
 
 def object_faults(prompts: Sequence[ObjectPrompt], remove_at: int | None = None) -> Iterator[tuple[int, str]]:
-    """Yield (frame, what is wrong) where prompts of one object contradict each other."""
+    """Yield (frame, fault) where prompts of one object contradict each other."""
     counts = Counter(each.frame for each in prompts)
     for frame in sorted(each for each, count in counts.items() if count > 1):
         yield frame, "is prompted twice for one object; write points and box of a frame into one prompt"
@@ -67,7 +67,7 @@ def object_faults(prompts: Sequence[ObjectPrompt], remove_at: int | None = None)
 
 
 def frame_faults(prompt: ObjectPrompt, height: int, width: int, num_frames: int | None) -> Iterator[str]:
-    """Yield where a prompt does not fit its video; `num_frames` None: of unknown length."""
+    """Yield the faults of a prompt that does not fit its video; `num_frames` is None if unknown."""
     if num_frames is not None and prompt.frame >= num_frames:
         yield f"is not in the video, which has {num_frames} frames; allowed is 0 to {num_frames - 1}"
     inside = f"allowed is x from 0 {{}} {width}, y from 0 {{}} {height} (pixels of the source, upright)"

@@ -1,4 +1,4 @@
-"""Prompts as given, kept until their video is open: then they are checked against its frames."""
+"""Keep prompts until their video is open, then check them against its frames."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Prompts:
     ) -> VideoPrompts:
         """Return a video's prompts in the order of frames, then ids.
 
-        `height` and `width` are those of its frames in pixels, upright; `num_frames` None: unknown, as of a
-        camera. Raises DataError for prompts that do not fit it, all in one message.
+        `height` and `width` are those of its upright frames in pixels; `num_frames` is None if unknown, as
+        for a camera. Raises one DataError for all prompts that do not fit.
         """
         fit = self.videos.get(video_id, self.videos.get(None))
         if fit is None:
@@ -44,7 +44,7 @@ class Prompts:
 
 
 class GivenObject(NamedTuple):
-    """An object with its prompts, whose masks are kept as run lengths: they may wait for hours."""
+    """An object with its prompts. Masks are kept as run lengths, because they may wait for hours."""
 
     object_id: int
     name: str
@@ -54,12 +54,12 @@ class GivenObject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Its id and name, for messages."""
+        """Id and name, for messages."""
         return object_label(self.object_id, self.name)
 
 
 def object_label(object_id: int, name: str) -> str:
-    """Return the words that name an object in messages."""
+    """Return the words that messages use for an object."""
     return f"object {object_id} ({name})" if name else f"object {object_id}"
 
 
@@ -90,7 +90,7 @@ def fit_objects(
     width: int,
     num_frames: int | None,
 ) -> VideoPrompts:
-    """Return the prompts of a video, whose frames have this size. Raises DataError where they do not fit."""
+    """Return the prompts of a video whose frames have this size. Raises DataError if they do not fit."""
     faults = Faults(path)
     fitted = []
     for given in objects:
@@ -122,8 +122,8 @@ def prompts_from_options(
 ) -> Prompts:
     """Return the prompts of one object, with id 1, of a single video.
 
-    Each point is "x,y" or (x, y), the box "x0,y0,x1,y1" or four numbers. Raises DataError for others, and
-    for contradictions.
+    Each point is "x,y" or (x, y), the box "x0,y0,x1,y1" or four numbers. Raises DataError for anything else,
+    and for contradictions.
     """
     path = "--point, --negative, --box, --frame"
     faults = Faults(path)

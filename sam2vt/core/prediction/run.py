@@ -1,4 +1,4 @@
-"""Predict: every video of a source tracked from its prompts, written, and continued where it was stopped."""
+"""Track every video of a source from its prompts, write the masks, and resume stopped calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Given = Callable[[Source], "tuple[VideoPrompts, Association | None]"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with every video."""
+    """The work to do on every video."""
 
     engine: Engine
     given: Given
@@ -43,8 +43,8 @@ class Plan:
 def predict(plan: Plan, sources: Sequence[Source], call: Call) -> list[TrackedVideo]:
     """Track and write every source into the call's folder; return the videos.
 
-    Finished ones are passed over, an unfinished one continues from its saved state. Raises DataError for
-    what cannot be read or written: what is written by then stays, and the call can be resumed.
+    Finished videos are skipped; an unfinished one continues from its saved state. Raises DataError if
+    something cannot be read or written. Files written so far stay, and the call can be resumed.
     """
     names, videos = folder_names(source.video_id for source in sources), []
     for number, source in enumerate(sources, start=1):

@@ -1,4 +1,4 @@
-"""A stored video to track objects in, read when it is asked for; a remote one is fetched then."""
+"""Read a stored video to track objects in; a remote one is downloaded on first use."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _FETCHED_AT_ONCE = 8  # frames of a remote folder; each alone waits for the netw
 class Source:
     """A video to track objects in; its frames are upright RGB, all of one size.
 
-    `where` names it in messages. Opening costs nothing; `close`, or the end of a `with` block, gives back
-    what reading it took. What cannot be read raises DataError with the file and the frame.
+    `where` names it in messages. Opening costs nothing; `close`, or the end of a `with` block, releases what
+    reading took. Frames that cannot be read raise DataError with file and frame.
     """
 
     is_live = False  # True: frames come once, in order, and nobody knows how many
@@ -55,7 +55,7 @@ class Source:
 
     @property
     def record(self) -> VideoRecord | None:
-        """Its frames as references, with the masks that its dataset has; None where it is live."""
+        """The frames as references, with the masks of its dataset; None for a live source."""
         return self._stored
 
     @property
@@ -70,18 +70,18 @@ class Source:
 
     @property
     def num_frames(self) -> int | None:
-        """Of the whole video; None where it is live."""
+        """Number of frames of the whole video; None for a live source."""
         return self._stored.num_frames
 
     @property
     def fps(self) -> float | None:
-        """Frames per second, on average; None where nothing states them, as of a folder of frames."""
+        """Mean number of frames per second; None if unknown, as for a folder of frames."""
         file = video_source(self._stored)
         return None if file is None else frame_rate(file)
 
     @property
     def has_masks(self) -> bool:
-        """Whether its dataset has masks of it, which may serve as prompts."""
+        """Whether its dataset has masks, which may serve as prompts."""
         return not self._bare and bool(self._stored.annotated_frames)
 
     def frame_name(self, index: int) -> str:
@@ -98,7 +98,7 @@ class Source:
         """Yield (index, frame) in order, from frame `start` on, in constant memory.
 
         `size` is (height, width) to resize to while decoding; None keeps the source's. `as_stock` as for
-        `resize_frame`. `with_passed` yields also the frames that a live source passes over to reach `start`.
+        `resize_frame`. `with_passed` also yields the frames that a live source skips to reach `start`.
         """
         with self._told():
             usable = self._stored.frames
@@ -112,10 +112,10 @@ class Source:
             return read_frames(self._stored, [index])[0]
 
     def interrupt(self) -> None:
-        """Wake up whoever waits for the next frame of a live source, which then ends; from any thread."""
+        """End a live source, and wake up a thread that waits for its next frame; from any thread."""
 
     def close(self) -> None:
-        """Give back what reading took; reading again takes it again."""
+        """Release what reading took; the source can be read again."""
 
     @property
     def _stored(self) -> VideoRecord:

@@ -44,11 +44,11 @@ ALLOWED = (
 
 
 def open_sources(source: str, settings: DatasetConfig | None = None) -> list[Source]:
-    """Return the videos that SOURCE names, in natural order of their ids; the log says what it was taken for.
+    """Return the videos that SOURCE names, in natural order of their ids; the log says how it was recognised.
 
-    `settings` tell how a dataset is read. A pattern always means the files that it matches, anything else
-    that has annotations is read as the dataset that it is. Raises DataError for what holds no video, for
-    frames in no clear order and for two videos of one id, ConfigError for settings that mean nothing there.
+    `settings` say how to read a dataset. A pattern always means the files that it matches; any other path
+    with annotations is read as a dataset. Raises DataError if there is no video, if frames have no clear
+    order or if two videos have the same id, ConfigError for settings that have no effect there.
     """
     settings = replace(settings or DatasetConfig(), data_path=source)
     if not source.strip():

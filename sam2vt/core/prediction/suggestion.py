@@ -1,4 +1,4 @@
-"""The command that tries a checkpoint on a video, with a prompt of a kind that its training has seen."""
+"""Suggest a command that tries a checkpoint on a video, with a kind of prompt that its training has seen."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def suggest_prediction(
     kinds: Collection[str],
     dataset: str,
 ) -> str | None:
-    """Return a `sam2vt predict` of the object that scored best, as a user would type it.
+    """Return a `sam2vt predict` command for the object that scored best.
 
-    It is shown by a click or a box, of the `kinds` of prompts that were trained. Where those are masks alone,
-    the command is of the whole `dataset`, whose first masks are prompts. None for a video that is no file of
-    its own, as of a pack. Raises DataError for masks that cannot be read.
+    The prompt is a click or a box, whichever of the `kinds` was trained. If only masks were, the command
+    takes the whole `dataset`, whose first masks are the prompts. None for a video that is not a file, as in a
+    pack. Raises DataError for masks that cannot be read.
     """
     best = max(scores, key=lambda each: np.nan_to_num(each.values["J&F"]), default=None)
     # A table may have a million videos, each of which is read when it is asked for.
@@ -53,7 +53,7 @@ def suggest_prediction(
 
 
 def program() -> list[str]:
-    """Return the words that start the command line here; `make demo` does not put .venv/bin on the PATH."""
+    """Return the words that start the command line: `make demo` does not put .venv/bin on the PATH."""
     if shutil.which("sam2vt"):
         return ["sam2vt"]
     beside = os.path.join(os.path.dirname(sys.executable), "sam2vt")

@@ -1,4 +1,4 @@
-"""`Tracker`: follow objects through new videos from Python, frame by frame or a whole source at once."""
+"""`Tracker`: track objects in new videos from Python, frame by frame or a whole source at once."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _Points = Sequence[Sequence[float]]
 
 
 class Tracker:
-    """Follows objects that are shown to it through a video, with the weights of any checkpoint.
+    """Tracks objects through a video from their prompts, with the weights of any checkpoint.
 
-    `step` takes frames as they come, such as a camera's, and sees what was shown so far: a prompt counts from
-    its frame on. `run` tracks a whole source; it looks ahead, so that every frame sees all prompts.
-    Coordinates and masks are those of the source's frames, in pixels, (x, y) from the top left.
+    `step` takes frames one by one, for instance from a camera. It cannot look ahead: a prompt counts from its
+    frame on. `run` tracks a whole source and looks ahead, so that every frame sees all prompts. Coordinates
+    are (x, y) in pixels of the source's frames, from the top left. Masks have the size of these frames.
     """
 
     def __init__(
@@ -50,18 +50,19 @@ class Tracker:
         """Load the weights.
 
         Args:
-            checkpoint: a training checkpoint, a run's folder (its best), an export, or Meta's weights.
+            checkpoint: a training checkpoint, a run's folder (its best checkpoint), an export, or Meta's
+            weights.
             device: auto, cpu, cuda, cuda:<index> or mps.
             precision: as the setting `trainer.precision`.
             postprocessing: as the setting `model.postprocessing`.
-            resize: "area" as in training, or "stock" as SAM 2's predictor resizes frames.
-            overlaps: "resolve" gives a pixel to one object, that of the largest logit; "keep" to several.
+            resize: "area" as in training, or "stock" as SAM 2's predictor resizes frames. overlaps: "resolve"
+            gives each pixel to the object with the largest logit; "keep" lets objects overlap.
             presence: the probability above which an object counts as visible.
-            fill_holes: holes of up to so many pixels are filled; 0: off.
+            fill_holes: holes of up to this many pixels are filled; 0: off.
             min_area: islands of fewer pixels are removed; 0: off.
-            config_path: the network's YAML, for weights alone.
-            image_size: side of the model's input in pixels; None: what the checkpoint was made for.
-            base: where the weights that the training started from are now, if they were moved.
+            config_path: the network's YAML, for files that contain weights only.
+            image_size: side of the model's input in pixels; None: the size that the checkpoint was made for.
+            base: the new place of the weights that the training started from, if they were moved.
 
         Raises ConfigError for values that are not allowed, CheckpointError for weights.
         """
@@ -79,7 +80,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all objects and frames, for another video."""
+        """Forget all objects and frames, to start with another video."""
         self._prompts: list[ObjectPrompt] = []
         self._names: dict[int, str] = {}
         self._removals: dict[int, int] = {}
@@ -90,7 +91,7 @@ class Tracker:
 
     @property
     def next_frame(self) -> int:
-        """The index that the next frame of `step` gets, counted from 0."""
+        """The index of the next frame of `step`, counted from 0."""
         return 0 if self.masks is None else self.masks.frame + 1
 
     def add_prompt(
@@ -104,19 +105,19 @@ class Tracker:
         frame: int | None = None,
         name: str = "",
     ) -> None:
-        """Show an object on a frame, by points and a box, or by a mask; an unknown id is a new object.
+        """Show an object on a frame, by points and a box, or by a mask; a new id is a new object.
 
         Args:
             object_id: the object's number, 1 to 65535.
             points: (x, y) each.
-            labels: one per point, 1 on the object, 0 beside it; None: all are on it.
+            labels: one per point: 1 on the object, 0 beside it; None: all are on the object.
             box: x and y of the top left, then of the bottom right.
             mask: bool [height, width].
-            frame: its index; None: the next one of `step`, or the first of `run`.
+            frame: its index; None: the next frame of `step`, or the first of `run`.
             name: the object's name in the results.
 
-        On the frame that `step` has just seen it counts at once, and `masks` is renewed. Raises DataError for
-        what contradicts itself or lies outside the frame, and for frames that `step` has passed.
+        On the last frame of `step` it counts at once, and `masks` is updated. Raises DataError for prompts
+        that contradict each other or are outside the frame, and for frames that `step` has passed.
         """
         frame = self.next_frame if frame is None else frame
         where = f"prompt of object {object_id} on frame {frame}"
@@ -142,10 +143,11 @@ class Tracker:
             self._show([given])
 
     def correct(self, object_id: int, points: _Points, labels: Sequence[int] | None = None) -> FrameMasks:
-        """Mend an object's mask on the frame that `step` has just seen, by clicks; return the frame's masks.
+        """Correct an object's mask on the last frame of `step` by clicks; return the frame's masks.
 
-        As in SAM 2's predictor, clicks add to those before on this frame, the network sees its own mask, and
-        the frames that follow remember the mended one. Raises DataError for an object that is not tracked.
+        As in SAM 2's predictor, clicks add to earlier ones on this frame, and the network sees its own mask.
+        The frames that follow remember the corrected mask. Raises DataError for an object that is not
+        tracked.
         """
         where = f"correction of object {object_id}"
         if self.masks is None or self._size is None or object_id not in self.masks.masks:
@@ -161,7 +163,7 @@ class Tracker:
         return self._seen(prediction)
 
     def remove(self, object_id: int, frame: int | None = None) -> None:
-        """Track an object no longer: from the next frame of `step` on, or from `frame` on in `run`."""
+        """Stop tracking an object, from the next frame of `step` on, or from `frame` on in `run`."""
         frame = self.next_frame if frame is None else frame
         self._removals[object_id] = frame
         if frame <= self.next_frame:
@@ -170,7 +172,7 @@ class Tracker:
     def step(self, frame: np.ndarray) -> FrameMasks:
         """Return the masks of the next frame, uint8 RGB [height, width, 3].
 
-        Raises DataError for a frame of another kind or size, and for prompts that lie outside it.
+        Raises DataError for a frame of another type or size, and for prompts outside the frame.
         """
         index = self.next_frame
         self._check_frame(frame, index)
@@ -186,12 +188,12 @@ class Tracker:
         return self._show(due)
 
     def run(self, source: str | PathLike[str] | Source, direction: str = "forward") -> Iterator[FrameMasks]:
-        """Yield the masks of each frame of a source from the first prompt on, with all prompts known ahead.
+        """Yield the masks of each frame of a source from the first prompt on; every frame sees all prompts.
 
-        `source` is what `sam2vt predict` takes, a single video. "backward" yields frames in reverse, from the
-        last prompt to the start; "both" the way forward from the first prompt, then the way back from it.
-        Raises DataError for frames that cannot be read and prompts that do not fit, ConfigError for a
-        direction that a live source does not have.
+        `source` is a single video, in any form that `sam2vt predict` takes. "backward" yields frames in
+        reverse, from the last prompt to the start; "both" first goes forward from the first prompt, then back
+        from it. Raises DataError for frames that cannot be read and prompts that do not fit, ConfigError for
+        a direction that a live source does not have.
         """
         with self._opened(source) as video:
             for each in self._prompts:

@@ -1,6 +1,6 @@
-"""Types of tracking on new videos: prompts as users give them, masks as they get them.
+"""Types for tracking on new videos: prompts from users, and masks for them.
 
-Coordinates and masks are those of the source's frames, upright, in pixels; (x, y) counts from the top left.
+Coordinates are (x, y) in pixels of the upright source frames, from the top left; masks have their size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Click(NamedTuple):
 
 @dataclass(frozen=True)
 class ObjectPrompt:
-    """What tells the tracker where one object is on one frame: clicks and a box, or a mask."""
+    """A prompt for one object on one frame: clicks and a box, or a mask."""
 
     object_id: int
     frame: int  # index in the video

@@ -1,4 +1,4 @@
-"""Weights for inference: a checkpoint, a run's best, an export or Meta's, as a model in eval mode."""
+"""Load weights for inference: a checkpoint, a run's best, an export or Meta's, as a model in eval mode."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLACES = ("checkpoints", "", "best")
 
 @dataclass(frozen=True)
 class Weights:
-    """A model in eval mode, and where its weights are from."""
+    """A model in eval mode, and the source of its weights."""
 
     model: SAM2Model
     path: str  # the file: a local path or a URI
@@ -45,11 +45,11 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """The name and the beginning of the digest, which tells apart files of one name."""
+        """The name and the beginning of the digest, which distinguishes files of the same name."""
         return f"{self.name}@{self.digest[:12]}"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Return the context of the precision; the model is to be called within it."""
+        """Return the autocast context of the precision, in which the model must be called."""
         return autocast(self.precision, self.model.pixel_mean.device.type)
 
 
@@ -71,13 +71,14 @@ def open_weights(
     postprocessing: str = "stock",
     precision: str = "32-true",
 ) -> Weights:
-    """Return the model that `find_weights` finds at `checkpoint`, in eval mode, with all that names it.
+    """Return the model that `find_weights` finds at `checkpoint`, in eval mode, with its names.
 
-    A training checkpoint knows its network. Weights alone take `config_path`, else the YAML of their name
-    beside them, as `sam2vt export` writes it, else Meta's by the name of Meta's file. `image_size` replaces
-    the size it was trained or made for; `base` is where the checkpoint that the training started from is
-    now, if it was moved. `postprocessing` is that of `ModelConfig`, `precision` that of `TrainerConfig`.
-    Raises ConfigError for settings, also for a precision that the device lacks; CheckpointError for weights.
+    A training checkpoint knows its network. Files with weights only take `config_path`, else the YAML of the
+    same name beside them, as `sam2vt export` writes it, else Meta's YAML by the name of Meta's file.
+    `image_size` replaces the size that the model was made for. `base` is the new place of the checkpoint that
+    the training started from, if it was moved. `postprocessing` is that of `ModelConfig`, `precision` that of
+    `TrainerConfig`. Raises ConfigError for invalid settings and a precision that the device lacks,
+    CheckpointError for weights.
     """
     require(ModelConfig, "image_size", image_size)
     require_precision(precision, resolve_device(device))
@@ -106,14 +107,14 @@ def open_weights(
 
 
 def load_model(checkpoint: str, **how: Any) -> SAM2Model:
-    """Return the model of `open_weights`, with the same keywords, for callers without autocast."""
+    """Return the model of `open_weights`, with the same keywords, for callers that do not use autocast."""
     return open_weights(checkpoint, **how).model
 
 
 def zero_shot(weights: Weights, base: str | None = None) -> Weights:
-    """Return what the training of `weights` started from: the same network before any step.
+    """Return the weights that the training of `weights` started from: the same network before any step.
 
-    `base` is its present place, if it was moved. Raises CheckpointError where it is not known or not there.
+    `base` is their new place, if they were moved. Raises CheckpointError if the place is unknown or empty.
     """
     path = weights.path
     if weights.trained is None:
@@ -146,10 +147,10 @@ def zero_shot(weights: Weights, base: str | None = None) -> Weights:
 
 
 def find_weights(checkpoint: str) -> Place:
-    """Return the file that `checkpoint` means: itself, or in a run's folder the best of the run.
+    """Return the file that `checkpoint` means: itself, or the best checkpoint of a run's folder.
 
-    `checkpoint` is a local path or a URI. A file of the hub gets the commit that its branch means now. A
-    folder is a run's, its checkpoints', or a sweep's. Raises CheckpointError, which says what to name.
+    `checkpoint` is a local path or a URI. A file on the hub gets the current commit of its branch. A folder
+    is that of a run, of its checkpoints, or of a sweep. Raises CheckpointError, which says what to name.
     """
     if checkpoint.startswith(HUB_PREFIX):
         return Place(pinned(checkpoint), name_of(checkpoint))
@@ -162,7 +163,7 @@ def find_weights(checkpoint: str) -> Place:
 
 
 def name_of(checkpoint: str) -> str:
-    """Return a name for the results of a checkpoint: its own, after its run's if it is one of a run."""
+    """Return a name for the results of a checkpoint: its own, after the name of its run if it has one."""
     path = checkpoint.rpartition("://")[2]
     parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
     names = [PurePath(parts[-1]).stem] if parts else ["checkpoint"]

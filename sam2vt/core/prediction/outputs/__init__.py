@@ -33,9 +33,9 @@ OUTPUTS: dict[str, Output] = {
 
 
 def check_outputs(formats: Sequence[str], plans: Iterable[Plan] = ()) -> None:
-    """Raise ConfigError, with every fault, for formats that do not exist or cannot hold what is planned.
+    """Raise ConfigError, with every fault, for formats that do not exist or cannot store what is planned.
 
-    Before anything is tracked; objects that only detections bring are checked when they are written.
+    Call it before anything is tracked. Objects that come from detections are checked when they are written.
     """
     unknown = [name for name in formats if name not in OUTPUTS]
     faults = [f"there is no format {name}; allowed are {', '.join(OUTPUTS)}" for name in unknown]
@@ -53,7 +53,7 @@ def check_outputs(formats: Sequence[str], plans: Iterable[Plan] = ()) -> None:
 
 
 def write_outputs(formats: Sequence[str], video: TrackedVideo, folder: Path) -> None:
-    """Write what the formats have of one finished video. Raises DataError naming format and video."""
+    """Write the files of one finished video in each format. Raises DataError that names format and video."""
     for name in formats:
         plan = Plan(video.video_id, video.object_ids, first_frames=video.first_frames)
         refusal = OUTPUTS[name].refusal(plan)
@@ -64,7 +64,7 @@ def write_outputs(formats: Sequence[str], video: TrackedVideo, folder: Path) -> 
 
 
 def join_outputs(formats: Sequence[str], videos: Sequence[TrackedVideo], folder: Path) -> None:
-    """Write what the formats have of all videos together, once all are finished. Raises DataError."""
+    """Write the files that the formats share among all videos, once all are finished. Raises DataError."""
     for name in formats:
         with _told(folder):
             OUTPUTS[name].join(videos, folder)

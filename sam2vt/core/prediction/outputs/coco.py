@@ -1,4 +1,4 @@
-"""One COCO video JSON of all videos: an RLE per object and frame, with track, category and scores."""
+"""Write one COCO video JSON of all videos: an RLE per object and frame, with track, category and scores."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sam2vt.core.prediction.outputs.output import Output
 
 
 def image_root(videos: Sequence[TrackedVideo]) -> str | None:
-    """Return the folder from which the JSON names frames, the --image-root to read it with.
+    """Return the folder that the JSON's frame names are relative to, for --image-root.
 
-    None where no video has its frames in files.
+    None if no video has its frames in files.
     """
     folders = set[str]()
     for video in videos:

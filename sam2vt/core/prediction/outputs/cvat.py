@@ -1,6 +1,6 @@
-"""CVAT for video 1.1: annotations.xml with a track of masks per object.
+"""Write CVAT for video 1.1: annotations.xml with a track of masks per object.
 
-Masks are CVAT's own run lengths, row by row within a box, and so exact; polygons would lose holes and pixels.
+Masks are exact: CVAT's own run lengths, row by row within a box. Polygons would lose holes and pixels.
 """
 
 from __future__ import annotations

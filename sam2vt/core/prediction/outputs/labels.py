@@ -1,4 +1,4 @@
-"""PNG masks as DAVIS trees have them, and zips of them as the servers of three benchmarks take them."""
+"""Write PNG masks as in DAVIS, and zips of them for the servers of three benchmarks."""
 
 from __future__ import annotations
 

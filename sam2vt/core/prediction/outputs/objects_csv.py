@@ -1,4 +1,4 @@
-"""objects.csv: where each object is on each frame, as a table of all videos."""
+"""Write objects.csv: a table of all videos with the place of each object on each frame."""
 
 from __future__ import annotations
 

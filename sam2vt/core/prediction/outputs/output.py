@@ -1,4 +1,4 @@
-"""The interface of an output format: what a file of this room defines, and a row of `OUTPUTS` lists."""
+"""Define the interface of output formats, the rows of `OUTPUTS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sam2vt.core.prediction.journal import TrackedVideo
 
 
 class Plan(NamedTuple):
-    """What is known of a video before it is tracked, and when it is."""
+    """The facts about a video before it is tracked, and afterwards."""
 
     video_id: str
     object_ids: tuple[int, ...] = ()
@@ -19,7 +19,7 @@ class Plan(NamedTuple):
 
 
 class Output(NamedTuple):
-    """A format that masks can be written in. Its functions write files whole, below the folder they get."""
+    """A format for masks. Its functions write complete files, below the folder that they get."""
 
     meaning: str
     write: Callable[[TrackedVideo, Path], None] = lambda video, folder: None  # a video, when it is finished
@@ -29,7 +29,7 @@ class Output(NamedTuple):
 
 
 def id_refusal(plan: Plan, least: int, most: int, what: str, instead: str) -> str | None:
-    """Return why an id below `least` or above `most` is refused; `what` is what has ids."""
+    """Return why an id below `least` or above `most` is refused; `what` has the ids."""
     wrong = next((key for key in plan.object_ids if not least <= key <= most), None)
     if wrong is None:
         return None

@@ -1,4 +1,4 @@
-"""Videos with masks drawn on their frames, which browsers play."""
+"""Write videos with masks drawn on their frames, which browsers can play."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _SLOWEST, _FASTEST, _USUAL = 1.0, 240.0, 24.0  # frames per second that players 
 
 
 def overlay_path(folder: Path, name: str) -> Path:
-    """Return where the overlay of a video is in the folder of outputs."""
+    """Return the path of a video's overlay in the folder of outputs."""
     return folder / _FOLDER / f"{name}{_ENDING}"
 
 
 class OverlayWriter:
     """Writes an mp4 frame by frame, as a context manager: H.264 in yuv420p, its index first.
 
-    An object has one colour over the video, and its name or id beside it. The file appears when the block
-    ends without an error, unless no frame came. Every method raises DataError where the disk or the encoder
-    refuses.
+    An object has one colour throughout the video, and its name or id beside it. The file appears when the
+    block ends without an error, unless there was no frame. Every method raises DataError for errors of the
+    disk or the encoder.
     """
 
     def __init__(self, path: Path, fps: float = _USUAL) -> None:
@@ -90,7 +90,7 @@ class OverlayWriter:
 
 
 def label_texts(masks: FrameMasks) -> dict[int, str]:
-    """Return object id -> its name; its id where it has none, and both where several objects share a name."""
+    """Return object id -> its name, its id if it has none, or both if several objects share a name."""
     counts = Counter(each.name for each in masks.objects)
     return {
         each.object_id: each.name

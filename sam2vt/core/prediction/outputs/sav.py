@@ -1,4 +1,4 @@
-"""SA-V: <video>_manual.json, with a masklet per object and every frame annotated."""
+"""Write SA-V: <video>_manual.json, with a masklet per object and every frame annotated."""
 
 from __future__ import annotations
 
