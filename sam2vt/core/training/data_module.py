@@ -1,4 +1,4 @@
-"""Lightning's view of the data: training clips, and clips and whole videos to validate on."""
+"""Give Lightning the data: training clips, and clips and whole videos to validate on."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ SAME_SEQUENCE = ("clips_per_step", "clips_per_epoch", "seed", "shuffle")
 class SAM2LightningDataModule(L.LightningDataModule):
     """Training clips of this rank; validation clips and whole videos, divided among the ranks.
 
-    `config` is a `Config` or the plain dict of one. Its state is the run's position in the sequence of
-    clips: a resumed run continues with exactly the clip after the last one trained on. It keeps Lightning
-    from replacing the samplers. `records` are (train, validation) that
-    are found and checked already, as by the driver of a distributed run.
+    `config` is a `Config` or a plain dict of one. The state is the run's position in the sequence of clips: a
+    resumed run continues with exactly the clip after the last one trained on. It keeps Lightning from
+    replacing the samplers. `records` are (train, validation) records that are already found and checked, for
+    instance by the driver of a distributed run.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Find the videos and divide them; a second call does nothing.
 
-        Before a fit, raises ConfigError or DataError where `check_training` refuses them.
+        Before a fit, raises ConfigError or DataError if `check_training` refuses them.
         """
         if self.train_dataset is not None:
             return
@@ -83,9 +83,9 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self.train_dataset.quarantine = config.on_bad_sample == "quarantine"
 
     def use_features(self, model: SAM2Model) -> str:
-        """Fill the configured feature cache with what is missing and train from it; return its folder.
+        """Add missing features to the configured cache and train from it; return its folder.
 
-        Each rank encodes its share. Raises SystemExit on SIGTERM: there is nothing to save yet.
+        Each rank computes its share. Raises SystemExit on SIGTERM: there is nothing to save yet.
         """
         assert self.config.dataset.feature_cache is not None
         rank, world_size = self._rank_and_world_size()
@@ -127,7 +127,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         return loader if size == 1 else UpdateLoader(loader, size, self._batches_left)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Return [batches of clips, whole videos] of this rank; fill-ups are None.
+        """Return [batches of clips, whole videos] of this rank; None pads them to equal length.
 
         Raises RuntimeError before `setup`.
         """
@@ -158,7 +158,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def position(self, waiting: int = 0) -> Position:
         """Return the next clip to train on, counted over all ranks.
 
-        The last `waiting` batches of each rank count as not trained on.
+        The last `waiting` batches of each rank do not count as trained on.
         """
         return self._start.advanced(self._clips_trained(waiting), self.clips_per_epoch)
 
@@ -171,7 +171,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
     @property
     def clips_per_epoch(self) -> float:
-        """Number of clips of an epoch that are trained on, over all ranks."""
+        """Number of clips per epoch that are trained on, over all ranks."""
         num_batches = getattr(self.trainer, "num_training_batches", float("inf"))
         return num_batches / self.rounds * self._clips_per_step()
 
@@ -189,7 +189,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the position. Raises ConfigError where the rest of its epoch would be other clips."""
+        """Restore the position. Raises ConfigError if the rest of its epoch would contain other clips."""
         own = self._sequence()
         changed = [name for name in SAME_SEQUENCE if own[name] != state_dict.get(name)]
         if state_dict["clips"] and changed:
@@ -245,7 +245,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
 
 def as_config(config: Config | Mapping[str, Any]) -> Config:
-    """Return a configuration given as such or as the plain dict of one, as a checkpoint holds it."""
+    """Return a configuration, given as such or as a plain dict, as in a checkpoint."""
     return config if isinstance(config, Config) else from_dict(config)
 
 

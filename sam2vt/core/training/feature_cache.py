@@ -1,4 +1,4 @@
-"""Filling a feature cache: a frozen encoder's features of all training videos, computed once."""
+"""Fill a feature cache: compute a frozen encoder's features of all training videos once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _LOG_SECONDS = 30.0
 
 
 def cache_of(model: SAM2Model, root: str) -> FeatureCache:
-    """Return the cache of a loaded model below `root`. Raises ConfigError where its encoder trains."""
+    """Return the cache of a loaded model below `root`. Raises ConfigError if its encoder trains."""
     size = (model.image_size, model.image_size)
     return FeatureCache(root, model.describe_encoder(), tuple(model.kept_shapes), size)
 
 
 def videos_to_cache(records: Records) -> Iterator[VideoRecord]:
-    """Yield each video once. Raises ConfigError for a still, whose frames are drawn anew for every clip."""
+    """Yield each video once. Raises ConfigError for a still, because each clip draws its frames anew."""
     for record in records.once() if isinstance(records, Mixture) else records:
         if record.is_still:
             raise ConfigError(
@@ -50,10 +50,10 @@ def fill(
     skip_damaged: bool = False,
     between_frames: Callable[[], None] = lambda: None,
 ) -> None:
-    """Compute what is missing of the videos, on the model's device, one frame at a time.
+    """Compute the missing features of the videos, on the model's device, one frame at a time.
 
-    With `skip_damaged` a video that cannot be read is skipped with a warning; its clips raise DataError.
-    `between_frames` is called before each frame and may raise to stop.
+    With `skip_damaged`, a video that cannot be read is skipped with a warning; its clips raise DataError
+    later. `between_frames` is called before each frame and may raise to stop.
     """
     missing = list(cache.missing(records))
     if not missing:
@@ -91,7 +91,7 @@ class _Progress:
         self._began = self._told = time.monotonic()
 
     def step(self) -> None:
-        """Count a frame; log if a line is due."""
+        """Count a frame, and log a line if one is due."""
         self._done += 1
         now = time.monotonic()
         if now - self._told < _LOG_SECONDS and self._done < self._total:

@@ -1,4 +1,4 @@
-"""Table of the loggers that a configuration can ask for.
+"""Table of the loggers that a configuration can select.
 
 A new logger is a row of `LOGGERS` and its setting in `config.Config`.
 """
@@ -47,9 +47,9 @@ DEFAULT = "tensorboard"  # where no other one is asked for
 
 
 def build_loggers(config: Config) -> list[Logger]:
-    """Return the loggers that the configuration asks for, else TensorBoard's.
+    """Return the loggers that the configuration selects, else TensorBoard's.
 
-    Raises ConfigError where the package of one is not installed.
+    Raises ConfigError if a package is not installed.
     """
     wanted = [name for name, kind in LOGGERS.items() if name != DEFAULT and value_at(config, kind.setting)]
     return [_built(name, config) for name in wanted or [DEFAULT]]

@@ -49,27 +49,27 @@ class SAM2TrainingLoss(nn.Module):
     - `temporal`: |change of the probability - change of the target| from one frame to the next; mean
       over the pixels, sum over pairs of frames that both count / number of pairs; 0 for T=1.
     - `iou_head`: |predicted IoU - IoU of the thresholded mask|, mean over the masks of a step; only
-      entries whose target is not empty, as `dice`.
+      entries whose target is not empty, as for `dice`.
     - `presence`: binary cross entropy of the object score against "the target is not empty", as `bce`.
 
-    With `steps` (the decoder's calls, correction clicks included) the mask terms, `iou_head` and
-    `presence` come from them. A step's masks are brought to the target's size. Of several masks only
-    the best one (lowest weighted sum of the mask terms) counts. The terms of an entry's steps are
-    added up, as in SAM 2's own recipe. `temporal` always looks at `pred_masks`.
+    With `steps` (the decoder's calls, including correction clicks) the mask terms, `iou_head` and `presence`
+    come from them. The masks of a step are resized to the target's size. If there are several masks, only the
+    best one (lowest weighted sum of the mask terms) counts. The terms of an entry's steps are added up, as in
+    SAM 2's own recipe. `temporal` always uses `pred_masks`.
 
-    `resolution="low"` compares at the masks' own size, a quarter of the target's side. `num_points`
-    computes the mask terms at that many points per mask, most of them drawn where the masks are least
-    certain. Both are cheaper and change the numbers. Points are drawn while training only.
+    `resolution="low"` compares at the masks' own size, a quarter of the target's side. `num_points` computes
+    the mask terms at that many points per mask, most of them drawn where the masks are least certain. Both
+    are cheaper but change the results. Points are drawn only in training.
 
-    While training under torch.distributed the numbers of entries are those of all ranks, scaled so
-    that averaging the ranks' gradients (or losses) gives the mean over all ranks' entries. Every rank
-    must then call it equally often. In eval mode each rank's mean is its own.
+    In training under torch.distributed the numbers of entries are those of all ranks, scaled so that
+    averaging the ranks' gradients (or losses) gives the mean over all ranks' entries. Every rank must then
+    call it equally often. In eval mode each rank computes its own mean.
 
-    Computed in float32 (float64 stays), autocast or not. With no entry that counts the loss is 0 and
-    still connected to its inputs.
+    The loss is computed in float32 (float64 stays), with or without autocast. If no entry counts, the loss is
+    0 and still connected to its inputs.
 
-    `weights` take the weight of any other term by its name, as `focal_weight`; the defaults are those
-    of `LossConfig`, which says what is allowed. Raises ConfigError for anything else.
+    `weights` takes the weight of any other term by name, such as `focal_weight`. `LossConfig` gives defaults
+    and allowed values. Raises ConfigError for anything else.
     """
 
     def __init__(
@@ -108,20 +108,20 @@ class SAM2TrainingLoss(nn.Module):
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Return the total, or (total, components).
 
-        - pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also tells what was predicted and
-          by which steps. Bare logits count wherever an object was tracked. On a frame that is prompted by a
-          mask they are the prompt itself, and score as a prediction.
-        - target_masks: [B,T,N,H,W], bool or 0 to 1; brought to h x w by area where the sizes differ.
-        - valid_masks, scored: bool [B,T,N], all true by default. With `steps` alone, the entries that occur
-          in a step are scored.
-        - iou_predictions, object_score_logits: [B,T,N], used where no `steps` are given.
-        - update: how many entries all batches of an update have, by the names of `entries.Counts`. The sums
-          of this batch are divided by them, so that the losses of all its batches add up to the mean.
+        - pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also says what was predicted and by
+        which steps. Bare logits count wherever an object was tracked. On a frame with a mask prompt they are
+        the prompt itself, but count as a prediction.
+        - target_masks: [B,T,N,H,W], bool or 0 to 1; resized to h x w by area if the sizes differ.
+        - valid_masks, scored: bool [B,T,N], all true by default. With only `steps`, the entries that occur in
+        a step are scored.
+        - iou_predictions, object_score_logits: [B,T,N], used if no `steps` are given.
+        - update: numbers of entries in all batches of an update, by the names of `entries.Counts`. The sums
+        of this batch are divided by them, so that the losses of all batches add up to the mean.
 
-        Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal,
-        iou_head and presence where their weight is not 0 and their inputs are given. One of the first
-        four whose weight is 0 is computed without gradient, and only if components are asked for.
-        Raises ValueError where shapes do not match, and for targets on a CPU that are not from 0 to 1.
+        Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal, iou_head
+        and presence if their weight is not 0 and their inputs are given. If one of the first four has weight
+        0, it is computed without gradient, and only if components are requested. Raises ValueError if shapes
+        do not match, and for targets on a CPU that are not from 0 to 1.
         """
         if isinstance(pred_masks, Mapping):
             out = pred_masks
@@ -156,7 +156,7 @@ class SAM2TrainingLoss(nn.Module):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weight of each component, `total` aside."""
+        """Weight of each component except for `total`."""
         return {name: getattr(self, f"{name}_weight") for name in TERMS}
 
     def _add_step(
@@ -245,7 +245,7 @@ def batch_loss(
 ) -> tuple[Tensor, dict[str, Tensor], Mapping[str, Any]]:
     """Return the loss of a batch, its components, and the model's outputs.
 
-    `model` is `SAM2Model`, or what takes and returns the same. A batch that carries the numbers of its
+    `model` is `SAM2Model`, or has the same arguments and results. A batch that carries the numbers of its
     update is divided by these.
     """
     masks, valid = batch["masks"], batch["valid_masks"]

@@ -1,4 +1,4 @@
-"""Optimizers, learning rates and gradient norms, and the heads that no term of the loss trains."""
+"""Build optimizers and schedules, clip gradients, and freeze heads that no term of the loss trains."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ Curve = Callable[[int], float]
 def freeze_unreached_heads(model: SAM2Model, loss: LossConfig) -> list[str]:
     """Freeze the heads that no active loss term trains; return the names of their parameters.
 
-    Left trainable they would get no gradient, for which DistributedDataParallel waits forever. Raises
-    ConfigError where nothing is left to train.
+    If they were trainable, they would get no gradient, and DistributedDataParallel would wait for it forever.
+    Raises ConfigError if nothing is left to train.
     """
     heads = {f"{name}_weight": term.head for name, term in TERMS.items() if term.head is not None}
     frozen = []
@@ -60,7 +60,7 @@ def freeze_unreached_heads(model: SAM2Model, loss: LossConfig) -> list[str]:
 def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
     """Return the optimizer over the parameters of SAM 2's network that require a gradient.
 
-    Raises ConfigError for an unknown type, and where no parameter trains.
+    Raises ConfigError for an unknown type, and if no parameter trains.
     """
     groups = parameter_groups(network, config)
     if not groups:
@@ -75,10 +75,10 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> Optimizer:
 
 
 def hold_updates(optimizer: Optimizer, held: torch.Tensor) -> bool:
-    """Skip each further update during which `held`, a scalar float tensor on the device, is 1.0.
+    """Skip each later update during which `held`, a scalar float tensor on the device, is 1.0.
 
-    Weights, moments and step counts then stay as they are, and the host does not wait for the tensor.
-    Return False, with nothing done, for an optimizer that is not fused: it cannot skip by itself.
+    Weights, moments and step counts then do not change, and the host does not wait for the tensor. For an
+    optimizer that is not fused, do nothing and return False: it cannot skip by itself.
     """
     if not all(group.get("fused") for group in optimizer.param_groups):
         return False
@@ -106,8 +106,9 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
 def learning_rate(name: str, num_blocks: int, config: OptimizerConfig) -> float:
     """Return the learning rate of a parameter, by its name in SAM 2's network.
 
-    A block of the trunk is slowed down by `layer_decay` for itself and each block between it and the
-    neck; the patch embedding comes below the first block. Position codes are not slowed down.
+    The rate of a trunk block is multiplied by `layer_decay` once for itself and once for each block between
+    it and the neck. The patch embedding counts as the block before the first. Position codes keep the full
+    rate.
     """
     if not name.startswith(ENCODER):
         return config.lr
@@ -119,12 +120,12 @@ def learning_rate(name: str, num_blocks: int, config: OptimizerConfig) -> float:
 
 
 def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: int) -> LRScheduler | None:
-    """Return the schedule, to be stepped once per optimizer step; None where it is not enabled.
+    """Return the schedule, to be stepped once per optimizer step; None if it is not enabled.
 
-    Every group follows the same curve times its own learning rate, so `eta_min` is where `optimizer.lr`
-    ends and other groups keep their ratio to it. The warm-up is linear and reaches the full rate at its
-    last step; then the curve begins. Raises ConfigError for an unknown type, and for a warm-up longer than
-    the run where `T_max` is not given.
+    Every group follows the same curve times its own learning rate. So `optimizer.lr` ends at `eta_min`, and
+    other groups keep their ratio to it. The warm-up is linear and reaches the full rate at its last step;
+    then the curve begins. Raises ConfigError for an unknown type, and for a warm-up longer than the run if
+    `T_max` is not given.
     """
     require(SchedulerConfig, "type", config.type, "scheduler.type")
     make = _CURVES[config.type]
@@ -144,7 +145,7 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total_steps: 
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Return the Euclidean norm of all gradients, a scalar tensor; they stay as they are."""
+    """Return the Euclidean norm of all gradients, a scalar tensor, without changing them."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros((), device=parameters[0].device)
@@ -155,7 +156,7 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, norm: Tensor) -> None:
-    """Scale the gradients so that their Euclidean norm, which is `norm`, becomes at most `limit`."""
+    """Scale the gradients, whose Euclidean norm is `norm`, to a norm of at most `limit`."""
     if _HAS_SEPARATE_NORM:
         nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     else:

@@ -1,6 +1,6 @@
-"""Checks of a training's data against its configuration, before anything is loaded or trained.
+"""Check the data of a training against its configuration, before anything is loaded or trained.
 
-Lightning would refuse these runs with other words, or end them without a step.
+Lightning would refuse these runs with less helpful messages, or end them without a step.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 def check_training(config: Config, records: tuple[Records, Records], world_size: int) -> None:
     """Check once per run that its (training, validation) records give epochs, validations and scores.
 
-    `world_size` is the number of processes, the largest one where it may change: with fewer, each has
-    more batches. Raises ConfigError where an epoch or a validation would have no batch, or where the
-    feature cache cannot hold a video; DataError where no validation video, or no clip, could be scored.
+    `world_size` is the number of processes, the largest one if it may change: with fewer, each has more
+    batches. Raises ConfigError if an epoch or a validation would have no batch, or if the feature cache
+    cannot store a video; DataError if no validation video, or no clip, could be scored.
     """
     train, val = records
     if config.dataset.feature_cache is not None:
@@ -43,10 +43,10 @@ def check_training(config: Config, records: tuple[Records, Records], world_size:
 
 
 def check_key_frames(section: str, settings: DatasetConfig, records: Records) -> None:
-    """Log a warning where clips of some videos hold no second annotated frame.
+    """Log a warning if clips of some videos contain no second annotated frame.
 
-    Raises DataError where all do so and prompts are masks, which are no answer on their own frame: then
-    nothing would be scored.
+    Raises DataError if this is true of all videos and prompts are masks. A mask prompt is not scored on its
+    own frame, so nothing would be scored.
     """
     parts: list[tuple[DatasetConfig, Records]] = [(settings, records)]
     if isinstance(records, Mixture):
@@ -70,7 +70,7 @@ def check_key_frames(section: str, settings: DatasetConfig, records: Records) ->
 
 
 def check_training_length(config: Config, num_videos: int, world_size: int) -> None:
-    """Raise ConfigError where an epoch has no batch, or ends before its first validation."""
+    """Raise ConfigError if an epoch has no batch, or ends before its first validation."""
     data, trainer = config.dataset, config.trainer
     usable = usable_clips(num_videos, data.clips_per_video, world_size, data.batch_size)
     num_batches = usable // (world_size * data.batch_size)
@@ -88,7 +88,7 @@ def check_training_length(config: Config, num_videos: int, world_size: int) -> N
 
 
 def check_warm_up(scheduler: SchedulerConfig, total_steps: int) -> None:
-    """Raise ConfigError where the run, of so many optimizer steps, would end before its warm-up."""
+    """Raise ConfigError if the run, with this many optimizer steps, would end before its warm-up."""
     warmup = scheduler.warmup_steps
     if scheduler.enabled and scheduler.T_max is None and warmup > total_steps:
         raise ConfigError(
@@ -98,7 +98,7 @@ def check_warm_up(scheduler: SchedulerConfig, total_steps: int) -> None:
 
 
 def check_validation_length(config: Config, num_videos: int, world_size: int) -> None:
-    """Raise ConfigError where a share of the validation batches is less than one batch."""
+    """Raise ConfigError if a share of the validation batches is less than one batch."""
     data, limit = config.valdataset, config.trainer.limit_val_batches
     if limit == 0:
         return
@@ -111,9 +111,9 @@ def check_validation_length(config: Config, num_videos: int, world_size: int) ->
 
 
 def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: bool = True) -> None:
-    """Raise DataError where a run validates, but no frame of its validation videos counts for J and F.
+    """Raise DataError if a run validates, but no frame of its validation videos counts for J and F.
 
-    Without `can_skip` the message does not propose to skip validation: a sweep needs it.
+    Without `can_skip` the message does not suggest skipping validation, which a sweep needs.
     """
     if config.trainer.limit_val_batches == 0:
         return
@@ -128,7 +128,7 @@ def check_scorable(config: Config, records: Iterable[VideoRecord], can_skip: boo
 
 
 def unscorable(config: Config, what: str, all_stills: bool = False, can_skip: bool = True) -> DataError:
-    """Return the error of a validation without a scored frame: `what` is wrong, and what gives one."""
+    """Return the error for a validation without a scored frame: the fault `what`, and its remedies."""
     bounds = "" if config.valdataset.score_first_and_last else " and before the last one"
     return DataError(
         f"validation: {what}. An object needs an annotated frame after the one that it is prompted "

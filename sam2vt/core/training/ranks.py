@@ -1,4 +1,4 @@
-"""Sharing among the ranks of a run: gathered objects, and batches divided so that nobody waits forever."""
+"""Share among the ranks of a run: gather objects, and divide batches so that no rank waits forever."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def reduced(trainer: L.Trainer, value: Tensor, operation: str) -> Tensor:
 
 
 class RankBatches(Generic[Item]):
-    """Batch sampler of one rank: every world_size-th batch of the items, none twice and none left out.
+    """Batch sampler of one rank: every world_size-th batch of the items, each item exactly once.
 
-    Each rank gets equally many, because a wrapped model synchronises at every step: where batches do
-    not divide, the last ones are empty lists. `make` turns each item into the sample to load.
+    Each rank gets the same number, because a wrapped model synchronises at every step. If batches cannot be
+    divided equally, the last ones are empty lists. `make` turns each item into the sample to load.
     """
 
     def __init__(

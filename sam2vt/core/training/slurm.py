@@ -1,7 +1,7 @@
-"""SLURM: the tasks that `srun` starts on a node are the ranks of one run.
+"""Run under SLURM: the tasks that `srun` starts on a node are the ranks of one run.
 
 Lightning's own plug-in refuses tasks that were not started as it expects, or waits for them. It also ignores
-SIGTERM, and keeps checkpoints of its own for a requeued job.
+SIGTERM, and writes its own checkpoints for a requeued job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RANKS = (
 
 
 class Step(NamedTuple):
-    """Several tasks that one `srun` has started, as one of them sees it."""
+    """Several tasks started by one `srun`, as seen by one of them."""
 
     tasks: int
     nodes: int
@@ -33,15 +33,15 @@ class Step(NamedTuple):
 
 
 def check_ranks() -> None:
-    """Raise ConfigError for a launcher's variable that is no number; call it before Lightning is imported."""
+    """Raise ConfigError if a launcher's variable is not a number; call it before Lightning is imported."""
     for name in _RANKS:
         _number(os.environ, name)
 
 
 def slurm_step(variables: Mapping[str, str] | None = None) -> Step | None:
-    """Return the step that this process is a task of; None for an only task, and outside of `srun`.
+    """Return the step that this process is a task of; None for a single task, and outside `srun`.
 
-    `variables` are by default the environment's. Raises ConfigError for those that are no numbers.
+    `variables` are those of the environment by default. Raises ConfigError for values that are not numbers.
     """
     variables = os.environ if variables is None else variables
     tasks = _number(variables, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
@@ -54,10 +54,10 @@ def slurm_step(variables: Mapping[str, str] | None = None) -> Step | None:
 
 
 def slurm_arguments(config: TrainerConfig) -> dict[str, Any]:
-    """Return the arguments of Lightning's Trainer by which this task is a rank; {} outside of SLURM.
+    """Return the arguments of Lightning's Trainer that make this task a rank; {} outside SLURM.
 
-    Sets the variables by which the ranks find each other. Raises ConfigError where tasks and devices differ,
-    and for several nodes.
+    Sets the variables by which the ranks find each other. Raises ConfigError if tasks and devices differ, and
+    for several nodes.
     """
     # torchrun and Ray start their ranks themselves, on a node of SLURM too.
     if "SLURM_NTASKS" not in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:

@@ -1,4 +1,4 @@
-"""Lightning's view of the training: the model with its loss, and its validation."""
+"""Give Lightning the training: the model with its loss, and its validation."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ LEAST_SAVING = 0.1
 class SAM2LightningModule(L.LightningModule):
     """SAM 2 with its loss, validated by J&F over whole videos.
 
-    `config` is a `Config` or the plain dict of one. After `setup` each step can be called by hand, too,
+    `config` is a `Config` or a plain dict of one. After `setup`, each step can also be called by hand,
     without a Trainer. `last_scores` are the `ObjectScore` rows of the last validation over all ranks,
-    `hold_first_scores` those of repeating each object's first mask.
+    `hold_first_scores` those of the baseline that repeats each object's first mask.
     """
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
@@ -110,10 +110,10 @@ class SAM2LightningModule(L.LightningModule):
         data.use_features(self.model)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return Lightning's dict: `optimizer`, and `lr_scheduler` where a schedule is enabled.
+        """Return Lightning's dict: `optimizer`, and `lr_scheduler` if a schedule is enabled.
 
-        Without a Trainer the run ends after `trainer.max_steps`. With neither that nor `scheduler.T_max` a
-        cosine has no end: the learning rate stays constant after the warm-up, and a warning is logged.
+        Without a Trainer the run ends after `trainer.max_steps`. With neither this nor `scheduler.T_max`, a
+        cosine has no end. Then the learning rate stays constant after the warm-up, and a warning is logged.
         """
         optimizer = build_optimizer(self.model.network, self.config.optimizer)
         settings, total_steps = self.config.scheduler, self.config.trainer.max_steps
@@ -137,8 +137,8 @@ class SAM2LightningModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch of clips; `components` then holds its parts, detached scalars.
 
-        With gradient accumulation the components' mean over the batches of an update is the update's, and the
-        loss is what Lightning is to divide by the number of batches.
+        With gradient accumulation, the mean of the components over the batches of an update is that of the
+        update. Lightning divides the loss by the number of batches.
         """
         self._seed_step()
         loss, components, _ = batch_loss(self, self.criterion, batch)
@@ -163,7 +163,7 @@ class SAM2LightningModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, but by the norm that a callback has computed, if one has."""
+        """Clip as Lightning does, but use the norm that a callback has computed, if any."""
         norm, self.gradient_norm = self.gradient_norm, None
         by_norm = gradient_clip_algorithm in (None, "norm")
         if norm is not None and by_norm and gradient_clip_val:
@@ -186,8 +186,8 @@ class SAM2LightningModule(L.LightningModule):
     ) -> Tensor | None:
         """Return the loss of a batch of clips (loader 0), or each object's J&F in a whole video (loader 1).
 
-        The latter is float [K], NaN for an object that no frame counts for. None fills up the loaders of
-        ranks with fewer batches and counts nowhere. All are collected for `on_validation_epoch_end`.
+        The latter is float [K], NaN for an object without a counting frame. None pads the loaders of ranks
+        with fewer batches and counts nowhere. All are collected for `on_validation_epoch_end`.
         """
         if batch is None:
             return None
@@ -235,7 +235,7 @@ class SAM2LightningModule(L.LightningModule):
             log.info("trained %d steps%s", self.global_step, lowest)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the weights that trained and the base that holds the rest; all weights without a base."""
+        """Store the trained weights and the name of the base with the rest; without a base all weights."""
         checkpoint["best_val_loss"] = self.best_val_loss
         checkpoint["world_size"] = self.trainer.world_size
         frozen = {name: p.numel() for name, p in self.named_parameters() if not p.requires_grad}
@@ -248,7 +248,7 @@ class SAM2LightningModule(L.LightningModule):
         rewind_loops(checkpoint, batches_since_step(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete the checkpoint's weights by those of its base, and apply this run's learning rates."""
+        """Complete the checkpoint's weights from its base, and apply this run's learning rates."""
         self.best_val_loss = float(checkpoint.get("best_val_loss", self.best_val_loss))
         if not self.model.loaded:  # from load_from_checkpoint, which fills in the weights next
             self._load_model(weights=False)
@@ -309,7 +309,7 @@ class SAM2LightningModule(L.LightningModule):
 
     @property
     def val_prompts(self) -> PromptGenerator:
-        """Generator of the prompts on whole validation videos."""
+        """Generator of prompts for whole validation videos."""
         settings = self.config.valdataset
         points = (settings.num_of_pos_points, settings.include_center_point, settings.num_of_neg_points)
         return PromptGenerator(settings.prompt_types, *points)

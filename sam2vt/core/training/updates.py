@@ -1,7 +1,7 @@
-"""The batches of one optimizer step, counted together, so that their gradients are those of one large batch.
+"""Count the batches of one optimizer step together, so that they act like one large batch.
 
-The loss is a mean over entries. In a mean of the means of batches, an object would weigh more the fewer there
-are in its batch. So each batch carries the numbers of its whole update, by which its sums are divided.
+The loss is a mean over entries. In a mean of batch means, an object would weigh more if its batch had fewer
+objects. So each batch carries the numbers of its whole update, and its sums are divided by them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ RECENT = 50  # updates whose mean loss is shown: one update's depends on its few
 
 
 def counted_by_update(batches: Iterator[Batch], size: int, left: float = inf) -> Iterator[Batch]:
-    """Yield the batches with the numbers of their update, of `size` batches each and from its start on.
+    """Yield the batches with the numbers of their update; each update has `size` batches, from its start on.
 
-    Only the next `left` batches are trained on: the last update has those of them that remain. The batches of
-    one update are held at once. With a size of 1 they stay as they are.
+    Only the next `left` batches are trained on; the last update gets the remainder. The batches of one update
+    are in memory at once. With a size of 1 they do not change.
     """
     if size == 1:
         yield from batches
@@ -37,7 +37,7 @@ def counted_by_update(batches: Iterator[Batch], size: int, left: float = inf) ->
 
 
 def counted_together(batches: Sequence[Batch]) -> Sequence[Batch]:
-    """Return the batches of one update of this rank; `update` of each are their number and their entries."""
+    """Return the batches of one update of this rank; the `update` of each has their number and entries."""
     numbers: Counter[str] = Counter()
     for batch in batches:
         scored = predicted_entries(batch["prompts"], batch["valid_masks"].shape)
@@ -46,7 +46,7 @@ def counted_together(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 
 class UpdateLoader:
-    """A loader's batches, counted by update. `left` tells how many of the epoch's are still trained on."""
+    """The batches of a loader, counted by update. `left` says how many are still trained on in this epoch."""
 
     def __init__(self, loader: DataLoader, size: int, left: Callable[[], float]) -> None:
         self.loader, self.size, self.left = loader, size, left
@@ -68,7 +68,7 @@ class UpdateMeans:
         self._losses: deque[Tensor] = deque(maxlen=RECENT)  # on the device: nobody waits for them
 
     def add(self, components: dict[str, Tensor], completes: bool) -> None:
-        """Add a batch; it is the first of its update where the one before completed an update."""
+        """Add a batch; it is the first of its update if the one before completed an update."""
         self._parts = [*([] if self._is_complete else self._parts), components]
         self._is_complete = completes
         if completes:

@@ -1,4 +1,4 @@
-"""Rows that a validation collects on each rank, and their mean over all ranks."""
+"""Collect the rows of a validation on each rank, and their mean over all ranks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASELINE = f"val/J{HELD}"  # J of repeating the first mask
 class WholeVideo:
     """A record on its way through a data loader.
 
-    Lightning moves batches to the device field by field and would copy a dataclass; it leaves this alone.
+    Lightning moves batches to the device field by field and would copy a dataclass; it does not touch this.
     """
 
     def __init__(self, record: VideoRecord) -> None:
@@ -30,7 +30,7 @@ class WholeVideo:
 
 
 class LossRow(NamedTuple):
-    """A validation batch's loss components, the total left out."""
+    """The loss components of a validation batch, without the total."""
 
     batch: int  # number of the batch over all ranks
     counts: dict[str, int]  # what the components' means divided by, see entries.count_entries
@@ -59,8 +59,8 @@ class ValidationRows:
     def mean_losses(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Return each component's mean over all batches, as if they were one batch.
 
-        A batch counts by the number that its own means divided by. `total` is the sum with these
-        weights. {} where no entry counted.
+        The weight of a batch is the divisor of its own means. `total` is the sum with these weights. {} if no
+        entry counted.
         """
         if not any(row.counts["valid"] for row in self.losses):
             return {}
@@ -76,7 +76,7 @@ class ValidationRows:
 
 
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Return the metrics `val/*` of the last validation, as Lightning holds them."""
+    """Return the metrics `val/*` of the last validation, from Lightning."""
     return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
 
 

@@ -1,4 +1,4 @@
-"""The position of a run in its sequence of clips, and what Lightning's counters say of a batch."""
+"""Keep the position of a run in its sequence of clips, and read Lightning's counters of batches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Position(NamedTuple):
     clips: int
 
     def advanced(self, clips: int, clips_per_epoch: float) -> Position:
-        """Return the position so many clips later; an epoch's end is the next one's beginning."""
+        """Return the position this many clips later; the end of an epoch is the beginning of the next."""
         # As integers: without a limit `clips_per_epoch` is infinite, and the parts are floats.
         epochs, left = map(int, divmod(self.clips + clips, clips_per_epoch))
         return Position(self.epoch + epochs, left)
 
 
 def batches_since_step(trainer: L.Trainer) -> int:
-    """Return how many batches of this epoch wait for the next update; checkpoints hold no gradients."""
+    """Return how many batches of this epoch wait for the next update; checkpoints contain no gradients."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     if progress.is_last_batch or progress.current.ready == trainer.num_training_batches:
         return 0  # an epoch's last batch always makes a step
@@ -36,10 +36,10 @@ def batches_since_step(trainer: L.Trainer) -> int:
 
 
 def logs_this_step(trainer: L.Trainer) -> bool:
-    """Return whether Lightning writes down what this batch logs; the same on every rank.
+    """Return whether Lightning writes the values that this batch logs; the same on every rank.
 
-    It does so at every `log_every_n_steps`-th update of the run, on the batch that makes the update.
-    Valid from a batch's start to `on_train_batch_end`.
+    It does so at every `log_every_n_steps`-th update of the run, on the batch that makes the update. Valid
+    from the start of a batch to `on_train_batch_end`.
     """
     epoch_loop, interval = trainer.fit_loop.epoch_loop, trainer.log_every_n_steps  # type: ignore[attr-defined]
     if not interval or epoch_loop._should_accumulate():
@@ -48,12 +48,12 @@ def logs_this_step(trainer: L.Trainer) -> bool:
 
 
 def makes_a_step(trainer: L.Trainer) -> bool:
-    """Return whether this batch made an update; valid from a batch's start to `on_train_batch_end`."""
+    """Return whether this batch made an update; valid from its start to `on_train_batch_end`."""
     return not trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def ends_the_epoch(trainer: L.Trainer) -> bool:
-    """Return whether this batch is its epoch's last."""
+    """Return whether this batch is the last of its epoch."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
@@ -68,7 +68,7 @@ def is_validated_next(trainer: L.Trainer) -> bool:
 
 
 def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
-    """Take so many trained batches off the counters that Lightning has put into a checkpoint."""
+    """Subtract this many trained batches from Lightning's counters in a checkpoint."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for counters in (progress["total"], progress["current"]):
         for name in counters:
@@ -76,10 +76,10 @@ def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
 
 
 def resume_within_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
-    """Have Lightning continue the epoch in which a checkpoint was taken, whatever ended the run there.
+    """Make Lightning continue the epoch in which a checkpoint was taken, whatever ended the run.
 
-    Lightning counts an epoch that `max_steps` ended as complete, and with `max_steps` it takes every
-    checkpoint to be inside an epoch. Either way a resumed run would miss the rest of an epoch.
+    Lightning counts an epoch that `max_steps` ended as complete. With `max_steps`, it also assumes that every
+    checkpoint is inside an epoch. In both cases a resumed run would miss the rest of an epoch.
     """
     # From here on only the counters tell whether an epoch is complete.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -100,10 +100,10 @@ def resume_within_epoch(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
 
 
 class ResumableSampler(Sampler[SampleKey]):
-    """Yields an epoch's clips of one rank, from the run's position to the epoch's end.
+    """Yields the clips of one rank, from the run's position to the end of the epoch.
 
-    The epoch is the position's: Lightning makes the first iterator of a resumed run before it has restored
-    its own counters. The length is always that of a whole epoch, as Lightning expects.
+    The position gives the epoch, because Lightning makes the first iterator of a resumed run before it
+    restores its own counters. The length is always that of a whole epoch, as Lightning expects.
     """
 
     def __init__(self, sampler: ClipSampler, position: Callable[[], Position]) -> None:

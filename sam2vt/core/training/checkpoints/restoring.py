@@ -1,4 +1,4 @@
-"""Restore a run from a checkpoint through Lightning, with its own learning rates or with other ones."""
+"""Restore a run from a checkpoint through Lightning, with its own learning rates or new ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def resume_kwargs(
 ) -> dict[str, Any]:
     """Return the arguments of `Trainer.fit` that resume from a checkpoint file; none without a path.
 
-    Lightning takes `content`, the file's, if it was read already, and empties it: the optimizer's state
-    would otherwise stay in memory twice.
+    `content` is that of the file, if it was read before. Lightning takes it and empties it, so that the
+    optimizer's state is not in memory twice.
     """
     if path is None:
         return {}
@@ -36,14 +36,14 @@ def resume_kwargs(
 
 
 class AlreadyRead(TorchCheckpointIO):
-    """Gives the content of a checkpoint at the first load, and reads files from then on."""
+    """Returns the given content at the first load, and reads files from then on."""
 
     def __init__(self, content: dict[str, Any]) -> None:
         super().__init__()
         self._content = content
 
     def load_checkpoint(self, path: Any, *arguments: Any, **named: Any) -> dict[str, Any]:
-        """Return the content that was given once, then that of the file at `path`."""
+        """Return the given content once, then that of the file at `path`."""
         if not self._content:
             return super().load_checkpoint(path, *arguments, **named)
         content = dict(self._content)
@@ -52,17 +52,17 @@ class AlreadyRead(TorchCheckpointIO):
 
 
 def taken_over(checkpoint: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    """Return one run's checkpoint as one that another run, of `config`, resumes from.
+    """Return the checkpoint of one run in a form from which another run, with `config`, resumes.
 
-    Weights, moments, counters and the position in the clips stay the first run's. Learning rates, weight
-    decay and loss weights are those of `config` from the next step on.
+    Weights, moments, counters and position stay those of the first run. From the next step on, learning
+    rates, weight decay and loss weights are those of `config`.
     """
     known = {**checkpoint["hyper_parameters"], "config": to_dict(config)}
     return {**checkpoint, "hyper_parameters": known, TAKEN_OVER: True}
 
 
 def follow_settings(checkpoint: dict[str, Any], network: nn.Module, config: OptimizerConfig) -> None:
-    """Give optimizer and schedule of a checkpoint that was taken over the rates of `config`, in place.
+    """Set the rates of `config` in optimizer and schedule of a checkpoint that was taken over, in place.
 
     Other checkpoints stay as they are.
     """

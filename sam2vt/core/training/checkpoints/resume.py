@@ -21,7 +21,7 @@ AUTO = "auto"
 
 
 class FoundCheckpoint(NamedTuple):
-    """A checkpoint file, and its manifest if it has one; the file is then what the manifest says."""
+    """A checkpoint file, and its manifest if it has one; the file then matches the manifest."""
 
     path: str  # local path or URI
     manifest: CheckpointManifest | None = None
@@ -29,7 +29,7 @@ class FoundCheckpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint that a run may resume from, with all that is needed to plan the rest of the run."""
+    """A checkpoint that a run may resume from, with the data to plan the rest of the run."""
 
     path: str  # local path or URI
     step: int  # optimizer steps done
@@ -41,7 +41,7 @@ class ResumePoint:
 def checkpoint_to_resume(config: Config) -> ResumePoint | None:
     """Return where a local run of `config` resumes; None to start anew.
 
-    Raises ConfigError where the run's folder holds another run's checkpoints, CheckpointError as
+    Raises ConfigError if the run's folder contains checkpoints of another run, CheckpointError as
     `find_checkpoint` and `resume_point` do.
     """
     own = CheckpointStore(str(config.checkpoint_dir))
@@ -65,9 +65,9 @@ def checkpoint_to_resume(config: Config) -> ResumePoint | None:
 def find_checkpoint(resume: str | None, own: CheckpointStore) -> FoundCheckpoint | None:
     """Return the checkpoint that the setting `resume` means; None to start anew. The choice is logged.
 
-    `auto` is the newest complete checkpoint of the run's `own`, if there is one. A folder, a run's or its
-    checkpoints, means the newest complete one in it; a file is taken as it is. Raises CheckpointError for a
-    folder without one, OSError where the storage fails.
+    `auto` means the newest complete checkpoint in the store `own` of the run, if there is one. The folder of
+    a run or of its checkpoints means the newest complete checkpoint in it; a file means itself. Raises
+    CheckpointError for a folder without a checkpoint, OSError if the storage fails.
     """
     if resume is None:
         return None
@@ -90,9 +90,9 @@ def find_checkpoint(resume: str | None, own: CheckpointStore) -> FoundCheckpoint
 def resume_point(found: FoundCheckpoint, config: Config) -> ResumePoint:
     """Check that a run of `config` may resume from a checkpoint, and return what its planning needs.
 
-    The manifest answers that. The file is read only where it has none, or one of an older version. Raises
-    CheckpointError for a file that is no training checkpoint, that holds more than plain tensors, or whose
-    run had settings that would have given another result.
+    The manifest contains this. The file is read only if there is no manifest, or one of an older version.
+    Raises CheckpointError for a file that is not a training checkpoint, that contains more than plain
+    tensors, or whose run had settings that give a different result.
     """
     path, manifest = found
     if manifest is not None and manifest.config is not None:

@@ -48,7 +48,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointManifest(CheckpointInfo):
-    """The JSON file beside a checkpoint, written after it: a checkpoint without one does not count."""
+    """The JSON file beside a checkpoint, written after it: a checkpoint without a manifest does not count."""
 
     file: str
     size: int  # bytes
@@ -57,19 +57,19 @@ class CheckpointManifest(CheckpointInfo):
 
     @property
     def name(self) -> str:
-        """Name of the manifest's own file."""
+        """Name of the manifest's file."""
         return _manifest_of(self.file)
 
 
 class CheckpointStore:
     """Stores `step_00000120.ckpt` and its manifest `step_00000120.json` per checkpoint.
 
-    `root` is a local path or a URI; `filesystem` replaces the one that `root` names. The store keeps the
-    `keep_newest` newest checkpoints and the `keep_best` of the highest score. `last.ckpt` and `best.ckpt`
-    are lasting names of the newest and the best. Steps only grow: storing a checkpoint deletes those of
-    later steps, which an abandoned attempt has left.
+    `root` is a local path or a URI; `filesystem` replaces that of `root`. The store keeps the `keep_newest`
+    newest checkpoints and the `keep_best` with the highest score. `last.ckpt` and `best.ckpt` are permanent
+    names of the newest and the best. Steps only grow: storing a checkpoint deletes those of later steps,
+    which come from an abandoned attempt.
 
-    What the storage refuses is tried three times with `pauses` (seconds) between, then OSError is raised.
+    A failed operation is tried three times with `pauses` (seconds) in between, then OSError is raised.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CheckpointStore:
     def put(self, local: Path, info: CheckpointInfo) -> CheckpointManifest:
         """Move a local checkpoint file into the store and return its manifest, which is written last.
 
-        Raises OSError where it cannot be stored; earlier checkpoints then stay as they were.
+        Raises OSError if it cannot be stored; earlier checkpoints then stay as they were.
         """
         file = self._free_name(info.step)
         size = local.stat().st_size
@@ -107,11 +107,10 @@ class CheckpointStore:
         return manifest
 
     def newest(self, *, verified: str | None = None) -> CheckpointManifest | None:
-        """Return the newest checkpoint whose size and SHA-256 are its manifest's; None where there is none.
+        """Return the newest checkpoint whose size and SHA-256 match its manifest; None if there is none.
 
-        Others are logged and left out. The file at the path `verified` is not hashed again. Raises
-        CheckpointError where none is found and some could not be read, OSError where the storage cannot be
-        listed.
+        Other checkpoints are logged and skipped. The file at the path `verified` is not hashed again. Raises
+        CheckpointError if none is found and some could not be read, OSError if the storage cannot be listed.
         """
         sizes, unread = self._try(self._folder.sizes), []
         for name in sorted(sizes):
@@ -138,17 +137,17 @@ class CheckpointStore:
         return None
 
     def best(self) -> CheckpointManifest | None:
-        """Return the checkpoint of the highest score, the earliest of equals; None where none has one.
+        """Return the checkpoint with the highest score, the earliest of equals; None if none has a score.
 
-        Its SHA-256 is for whoever reads it to check. Raises OSError where the storage fails.
+        The reader must check its SHA-256. Raises OSError if the storage fails.
         """
         return next(iter(_by_score(self.manifests())), None)
 
     def describe(self, name: str) -> CheckpointManifest | None:
-        """Return the manifest of a file in the store, a checkpoint or a copy of one; None where it has none.
+        """Return the manifest of a file in the store, a checkpoint or a copy of one; None if it has none.
 
-        A checkpoint that is not what its manifest says has none; that is logged. Raises OSError where the
-        storage fails.
+        A checkpoint that does not match its manifest counts as having none; this is logged. Raises OSError if
+        the storage fails.
         """
         sizes = self._try(self._folder.sizes)
         if not _OURS.fullmatch(name):  # last.ckpt, best.ckpt, or a name that somebody gave
@@ -166,7 +165,7 @@ class CheckpointStore:
         return manifest
 
     def manifests(self) -> list[CheckpointManifest]:
-        """Return the manifests of all checkpoints of the right size, the oldest first."""
+        """Return the manifests of all checkpoints of the right size, oldest first."""
         sizes = self._try(self._folder.sizes)
         found = []
         for name in sorted(filter(_is_manifest, sizes), key=_order):
@@ -188,7 +187,7 @@ class CheckpointStore:
         self._delete(name for name in names if _order(name)[0] > step)
 
     def path(self, manifest: CheckpointManifest) -> str:
-        """Return the local path or URI of the checkpoint, as `read_checkpoint` takes it."""
+        """Return the local path or URI of the checkpoint, for `read_checkpoint`."""
         return self._folder.address(manifest.file)
 
     def _tidy(self, newest: CheckpointManifest) -> None:
@@ -251,7 +250,7 @@ class CheckpointStore:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as a manifest holds it; None for one that JSON cannot hold."""
+    """Return a value in the form for a manifest; None for one that JSON cannot store."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):  # a module of the user's own may save anything

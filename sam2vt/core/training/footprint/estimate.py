@@ -1,4 +1,4 @@
-"""Memory that a training needs, by purpose, and single settings that would make it fit."""
+"""Estimate the memory of a training by purpose, and find single settings that would make it fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WITHOUT_ENCODER = ("memory_attention", "memory_encoder", "mask_decoder")
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by purpose, on the device that trains and beside it on the host."""
+    """Bytes by purpose, on the training device and on the host."""
 
     device: str  # cpu or cuda
     on_device: dict[str, float]
@@ -38,16 +38,16 @@ class Estimate:
 
     @property
     def device_bytes(self) -> float:
-        """Bytes that must fit on the GPU, or without one in this process."""
+        """Bytes that must fit on the GPU, or without a GPU into this process."""
         return sum(self.on_device.values())
 
 
 def estimate(config: Config, libraries: float | None = None) -> Estimate:
-    """Return the bytes that one worker's training needs at the peak of a step.
+    """Return the bytes that the training of one worker needs at the peak of a step.
 
-    On a CPU one process holds all of it: the libraries, the weights and the step. The step runs on tensors
-    without content; weights and data are not read. `libraries` are the bytes of a process before it trains,
-    by default of this one.
+    On a CPU one process contains everything: the libraries, the weights and the step. The step runs on
+    tensors without content; weights and data are not read. `libraries` are the bytes of a process before it
+    trains, by default of this process.
     """
     libraries = process_bytes() if libraries is None else libraries
     device = device_of(config)
@@ -65,9 +65,9 @@ def estimate(config: Config, libraries: float | None = None) -> Estimate:
 def knobs_that_fit(
     config: Config, limit_bytes: float, libraries: float | None = None
 ) -> Iterator[tuple[str, float]]:
-    """Yield (override, bytes) of each single change with which the training takes at most `limit_bytes`.
+    """Yield (override, bytes) for each single change after which the training takes at most `limit_bytes`.
 
-    Changes that only cost time come first, then those that change the result.
+    Changes that only cost time come first, then changes that affect the result.
     """
     for override, changed in _knobs(config):
         log.info("trying %s", override)  # each takes seconds

@@ -1,4 +1,4 @@
-"""Errors of running out of memory that name the settings with which the training would fit."""
+"""Explain out-of-memory errors by naming settings with which the training would fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GB = 1e9
 
 @contextmanager
 def explain_out_of_memory(config: Config) -> Iterator[None]:
-    """Turn running out of memory within this block into a TrainingError that says what would fit."""
+    """Turn out-of-memory errors in this block into a TrainingError that says what would fit."""
     libraries = process_bytes()
     try:
         yield
@@ -36,13 +36,13 @@ def explain_out_of_memory(config: Config) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out."""
+    """Return whether an error means that the memory ran out."""
     # PyTorch has an error of its own for this on a GPU, on a CPU only a text.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def fitting_lines(config: Config, limit_bytes: float, libraries: float | None = None) -> list[str]:
-    """Return up to three overrides as text, each with the GB that the training takes with it alone."""
+    """Return up to three overrides as text, each with the GB that the training would take with it."""
     found = islice(knobs_that_fit(config, limit_bytes, libraries), MOST_KNOBS)
     return [f"{override}  ({needed / GB:.2f} GB)" for override, needed in found]
 
@@ -66,7 +66,7 @@ def _message(config: Config, error: BaseException, libraries: float) -> str:
 
 
 def device_capacity(needed: Estimate) -> float:
-    """Return the bytes of the GPU's memory, or without a GPU of the machine's."""
+    """Return the bytes of the GPU's memory, or without a GPU those of the machine."""
     if needed.device == "cuda" and torch.cuda.is_available():
         return float(torch.cuda.mem_get_info()[1])
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,7 +1,7 @@
-"""Peak memory of a training step, found by running it on tensors without content.
+"""Measure the peak memory of a training step by running it on tensors without content.
 
-PyTorch's fake tensors have shapes and storages but no data: two steps of the real code, backward and the
-optimizer included, take seconds and no memory, whatever the network's size. Every storage is counted from
+PyTorch's fake tensors have shapes and storages but no data. Two steps of the real code, including backward
+and the optimizer, take seconds and no memory, whatever the size of the network. Every storage is counted from
 its first use to its end.
 """
 
@@ -52,8 +52,8 @@ class StepFootprint:
 def simulate_step(config: Config, device: str) -> StepFootprint:
     """Return the footprint of a step of `config` with full batches, on "cpu" or "cuda".
 
-    Without a GPU "cuda" is simulated with the CPU's operations, the loss in pieces of a GPU's size, and
-    attention as a GPU computes it, without holding the whole matrix. Weights are not read.
+    Without a GPU, "cuda" is simulated with the CPU's operations, the loss in pieces of a GPU's size, and
+    attention without the whole matrix, as on a GPU. Weights are not read.
     """
     with _without_its_table():
         model = build_from_config(config.model).load("cpu", weights=False)
@@ -87,8 +87,8 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all live storages except those of `known` tensors.
 
-    `peak` is their highest sum, `heap.peak` the size that a process on Linux grows to by them. Reading a
-    value, as checks of the user's input do, gives 1 or True.
+    `peak` is their highest sum, `heap.peak` the size to which they make a process on Linux grow. Reading a
+    value, as checks of user input do, gives 1 or True.
     """
 
     def __init__(self, known: list[Any]) -> None:
@@ -125,12 +125,12 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Heap:
-    """The heap of the C library on Linux (glibc): how far a process grows by what it allocates and frees.
+    """A model of glibc's heap on Linux: how far a process grows as it allocates and frees.
 
-    A freed block stays with the process and is used again where a new one fits, so a process takes more
-    than its live tensors. Addresses are by best fit; freed neighbours are joined, and a free top is given
-    back. Blocks beyond a threshold are mapped outside the heap and given back at once; freeing one raises
-    the threshold to its size, to 32 MiB at most. `peak` is the highest sum of both, in bytes.
+    A freed block stays with the process and is reused if a new one fits, so a process takes more than its
+    live tensors. Addresses are chosen by best fit; freed neighbours are joined, and a free top is returned.
+    Blocks above a threshold are mapped outside the heap and returned at once; freeing one raises the
+    threshold to its size, at most to 32 MiB. `peak` is the highest sum of both, in bytes.
     """
 
     def __init__(self) -> None:
@@ -142,7 +142,7 @@ class Heap:
         self._free_ends: dict[int, int] = {}  # end -> start
 
     def allocate(self, size: int) -> tuple[int, int]:
-        """Return the (start, end) of a new block; start is -1 outside of the heap."""
+        """Return (start, end) of a new block; start is -1 outside the heap."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
         if size >= self._threshold:
             self._mapped += size
@@ -284,7 +284,7 @@ def _without_attention_dropout(model: SAM2Model) -> None:
 
 @contextmanager
 def loss_in_pieces_of(device: str) -> Iterator[None]:
-    """Within this block, give the loss on a CPU the pieces that it has on `device`, "cpu" or "cuda"."""
+    """In this block, the loss on a CPU uses the pieces that it has on `device`, "cpu" or "cuda"."""
     before = dict(PIXELS_AT_ONCE)
     try:
         PIXELS_AT_ONCE["cpu"] = before[device]

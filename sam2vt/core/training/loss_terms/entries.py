@@ -1,4 +1,4 @@
-"""Entries of the loss: which objects on which frames count, and the numbers that the means divide by.
+"""Find the entries of the loss: which objects count on which frames, and the divisors of the means.
 
 An entry is (b,t,n): object n of clip b on frame t.
 """
@@ -37,7 +37,7 @@ class Entries(NamedTuple):
     adding: dist.Work | None
 
     def counts(self) -> Counts:
-        """Return the denominators. Waits for the other ranks' numbers, so ask when all else is done."""
+        """Return the denominators. Waits for the numbers of the other ranks, so call it last."""
         numbers = self.numbers
         if self.adding is not None:
             self.adding.wait()
@@ -55,7 +55,7 @@ def find_entries(
     """Return the entries of targets [B,T,N,H,W] that count: both masks (bool [B,T,N] or None) are true.
 
     If `across_ranks`, starts a collective that `Entries.counts` completes. `update` are the numbers of all
-    batches of this rank's update, instead of this batch's own.
+    batches in this rank's update; they replace those of this batch.
     """
     counted, present = _counted_and_present(targets, valid_masks, scored)
     if update is None:
@@ -69,7 +69,7 @@ def find_entries(
 
 
 def count_entries(targets: Tensor, valid_masks: Tensor | None, scored: Tensor | None) -> dict[str, int]:
-    """Return how many entries this process has, by the names of `Counts`; unlike there, 0 stays 0."""
+    """Return the numbers of entries of this process, by the names of `Counts`; here, 0 stays 0."""
     numbers = _numbers(*_counted_and_present(targets, valid_masks, scored))
     return dict(zip(Counts._fields, torch.stack(numbers).tolist()))
 
@@ -106,14 +106,14 @@ def entries_of(steps: Sequence[Step], pred_masks: Tensor) -> Tensor:
 
 
 def is_tracked(pred_masks: Tensor) -> Tensor:
-    """Return bool [B,T,N]: logits [B,T,N,h,w] of the model are not what it fills untracked entries with."""
+    """Return bool [B,T,N]: logits [B,T,N,h,w] of the model are not the filling of untracked entries."""
     # One pixel tells, since the fill is below any logit; resized masks hold it but for rounding.
     first = pred_masks.detach()[..., :1, :1].flatten(3).sum(3)
     return ~((first - NOT_TRACKED_LOGIT).abs() <= 1)  # NaN is a prediction, which must be seen
 
 
 def check_targets(targets: Tensor) -> None:
-    """Raise DataError for targets that are not from 0 to 1, as masks of 0 and 255; bool costs nothing."""
+    """Raise DataError for targets that are not from 0 to 1, as in masks of 0 and 255; bool costs nothing."""
     if targets.dtype == torch.bool or not targets.numel():
         return
     low, high = (float(value) for value in targets.detach().aminmax())
@@ -126,7 +126,7 @@ def check_targets(targets: Tensor) -> None:
 def final_masks(
     pred_masks: Tensor, entries: Entries, ious: Tensor | None, object_score_logits: Tensor | None
 ) -> Step:
-    """Return what counts of pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N], as a step."""
+    """Return the counting pred_masks [B,T,N,h,w], ious and object_score_logits [B,T,N] as a step."""
 
     def column(values: Tensor | None) -> Any:
         return None if values is None else values[entries.counted][:, None]
@@ -135,7 +135,7 @@ def final_masks(
 
 
 def merged(steps: Iterable[Step]) -> Iterator[Step]:
-    """Yield the steps, those with equally many masks per entry merged into one."""
+    """Yield the steps; steps with the same number of masks per entry are merged into one."""
     # One large operation costs less than several small ones, on a GPU above all.
     alike: dict[tuple[Any, ...], list[Step]] = defaultdict(list)
     for step in steps:
@@ -154,7 +154,7 @@ def sum_where(counts: Tensor, values: Tensor) -> Tensor:
 
 
 def zero_unless(counts: Tensor, values: Tensor) -> Tensor:
-    """Return values [K,...] with 0 where `counts` (bool [K]) is false, also where the value is NaN."""
+    """Return values [K,...] with 0 where `counts` (bool [K]) is false, even if the value is NaN."""
     # A selection by `counts` would have an unknown size, for which the host would wait.
     return torch.where(counts.view(*counts.shape, *[1] * (values.ndim - counts.ndim)), values, 0)
 
@@ -165,5 +165,5 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def connected_zero(x: Tensor) -> Tensor:
-    """Return 0 with a gradient path to x; unlike 0 * x.sum() it is 0 even where x holds NaN."""
+    """Return 0 with a gradient path to x; unlike 0 * x.sum() it is 0 even if x contains NaN."""
     return at_least_float32(x.flatten()[:0]).sum()

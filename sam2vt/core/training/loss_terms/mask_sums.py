@@ -1,14 +1,14 @@
-"""Sums over a mask's pixels, from which the mask terms are computed.
+"""Compute sums over the pixels of masks, from which the mask terms follow.
 
-Of each mask, with probability p and target t at a pixel:
+For each mask, with probability p and target t at a pixel:
     cross_entropy: of t under p;
     focal: the same, weighted by `FOCAL_ALPHA` and by the squared error;
     overlap, area: p t, and p;
     intersection, predicted: pixels with p > 0.5 and t > 0.5, and with p > 0.5; these two have no gradient.
 
-A plain loss stores a dozen values per pixel for backward and passes through memory as often. Here a few
-masks at a time are summed, so that a pixel's values stay in the cache, and nothing of full size is stored:
-backward recomputes the one mask that counts at full size. Values and gradients are those of the plain form.
+A plain loss stores a dozen values per pixel for backward, and passes through memory as often. Here only a few
+masks are summed at a time, so that the values of a pixel stay in the cache. Nothing of full size is stored:
+backward recomputes the one mask that counts at full size. Values and gradients equal those of the plain form.
 
 Notation: z is the logit with its sign turned so that it is positive where the mask is wrong; e = sigmoid(z)
 is the error. The cross entropy is then log(1 + exp(z)), and p is e where t is 0 and 1 - e where t is 1.

@@ -1,7 +1,7 @@
-"""Places at which masks are compared: all pixels of the target, the masks' own size, or drawn points.
+"""Choose the places where masks are compared: all pixels of the target, the masks' own, or drawn points.
 
-A `Sampler` takes masks [K,M,h,w] and their targets [K,H,W]. It returns both at the places where the mask
-terms are computed, and both at the places where the true IoU is.
+A `Sampler` takes masks [K,M,h,w] and their targets [K,H,W]. It returns both at the places for the mask terms,
+and both at the places for the true IoU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Sampler = Callable[[Tensor, Tensor], tuple[Places, Places]]
 
 
 def sampler(resolution: str, num_points: int | None) -> Sampler:
-    """Return the sampler for the loss' settings; `num_points` of None means every pixel."""
+    """Return the sampler for the settings of the loss; `num_points=None` means every pixel."""
     if num_points is not None:
         return partial(at_points, num_points=num_points)
     return at_masks_size if resolution == "low" else at_targets_size

@@ -1,4 +1,4 @@
-"""Table of the loss terms: how each is computed, what its mean divides by, which head it trains.
+"""Table of the loss terms: the formula of each, the divisor of its mean, and the head that it trains.
 
 A new term is a function, a row of `TERMS`, and its weight `<name>_weight` in `config.LossConfig`.
 """
@@ -44,7 +44,7 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskTerm(Term):
-    """Compares predicted masks with their targets; of several masks per entry only the best one counts."""
+    """Compares predicted masks with their targets; of several masks per entry, only the best counts."""
 
     of: Callable[[MaskPixels], Tensor]  # one value per mask
     sums: tuple[str, ...]  # that `of` reads
@@ -52,7 +52,7 @@ class MaskTerm(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadTerm(Term):
-    """Judges one output of the decoder beside its masks: (output, target not empty, true IoUs) -> [K]."""
+    """Scores a further output of the decoder: (output, target not empty, true IoUs) -> [K]."""
 
     of: Callable[[Tensor, Tensor, Tensor], Tensor]
     output: str  # field of `Step`; the term is left out where it is None
@@ -61,7 +61,7 @@ class HeadTerm(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTerm(Term):
-    """Looks at all frames of the final masks [B,T,N,h,w] together: the sum over what counts, a scalar."""
+    """Compares all frames of the final masks [B,T,N,h,w] together: a sum over counting entries."""
 
     of: Callable[[Tensor, Entries], Tensor]
 
