@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the videos. Raises ConfigError or DataError where they cannot be written."""
+    """Write the videos. Raises ConfigError or DataError if they cannot be written."""
     from sam2vt.core.data.writing.sample_data import write_sample_data
 
     write_sample_data(options.out, options.videos, options.frames, seed=options.seed, style=options.style)

@@ -63,7 +63,7 @@ class BaseConfig:
         return from_dict(self.mapping({}))
 
     def config(self, values: Mapping[str, Any]) -> Config:
-        """Return the configuration with other `values`, checked. Raises ConfigError where they conflict."""
+        """Return the configuration with other `values`, checked. Raises ConfigError if they conflict."""
         return load_config(self.mapping(values))
 
 

@@ -36,7 +36,7 @@ def fill_on_cluster(
     """Have actors encode the videos of `records` that the cache lacks.
 
     There are as many actors as the fewest workers of the run, each with the resources of a worker. Raises
-    ConfigError where clips of features do not fit into the object store, DataError for a video that cannot
+    ConfigError if clips of features do not fit into the object store, DataError for a video that cannot
     be read.
     """
     from sam2vt.core.training.feature_cache import videos_to_cache

@@ -117,7 +117,7 @@ def _folder(path: str) -> str:
 
 
 def _with_absolute_model(model: ModelConfig) -> ModelConfig:
-    """Return the settings with absolute paths; a network's YAML that is no file is a name in a package."""
+    """Return the settings with absolute paths; a network's YAML that is not a file is a name in a package."""
     config_path = model.config_path
     if Path(config_path).expanduser().is_file():
         config_path = _absolute(config_path)

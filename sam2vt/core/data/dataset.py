@@ -49,7 +49,7 @@ class ClipDataset(Dataset[Clip]):
 
     `dataset[i]` draws a clip of video i in the epoch of `set_epoch` (0 at first); `dataset[SampleKey]`
     draws that of the key. A draw is a pure function of (seed, epoch, index). Logs a warning for a video
-    that is shorter than a clip. Raises DataError where there is no video.
+    that is shorter than a clip. Raises DataError if there is no video.
     """
 
     def __init__(self, records: Sequence[VideoRecord], spec: ClipSpec) -> None:

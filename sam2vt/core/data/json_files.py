@@ -101,7 +101,7 @@ def field(entry: Any, name: str, kind: type | tuple[type, ...], where: str) -> A
 
 
 def check_objects(entries: list[Any], key: str, path: str) -> None:
-    """Raise DataError where an entry of the list `key` is no object of fields."""
+    """Raise DataError if an entry of the list `key` is not an object with fields."""
     wrong = next((place for place, each in enumerate(entries) if not isinstance(each, dict)), None)
     if wrong is not None:
         raise DataError(f"{path}: {key}[{wrong}] is {shown(entries[wrong])}, not an object of fields")

@@ -83,7 +83,7 @@ def explained_workers(num_workers: int) -> Iterator[None]:
 def process_pool(workers: int, then: str = "") -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which a fork would break.
 
-    Raises DataError where a process is ended from outside; `then` ends its text. SIGTERM and Ctrl-C end the
+    Raises DataError if a process is ended from outside; `then` ends its text. SIGTERM and Ctrl-C end the
     processes at once, by SystemExit with code 143 or by KeyboardInterrupt.
     """
     spawned = get_context("spawn")

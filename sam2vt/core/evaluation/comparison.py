@@ -14,7 +14,7 @@ LEVEL = 0.95
 
 
 class Difference(NamedTuple):
-    """The mean difference of a metric over objects, and its interval; None where there is one video."""
+    """The mean difference of a metric over objects, and its interval; None if there is one video."""
 
     mean: float
     low: float | None

@@ -66,7 +66,7 @@ MONITOR = "val/J&F"  # ranks checkpoints and trials, and stops training early
 
 
 class ObjectScore(NamedTuple):
-    """Each metric's mean over the object's scored frames (NaN where there is none)."""
+    """Each metric's mean over the object's scored frames (NaN if there is none)."""
 
     video_id: str
     object_id: int
@@ -77,7 +77,7 @@ class ObjectScore(NamedTuple):
 
 
 class MeanScore(NamedTuple):
-    """Each metric's mean over objects; NaN where none was scored."""
+    """Each metric's mean over objects; NaN if none was scored."""
 
     values: dict[str, float]  # by the names of `METRICS`
     num_objects: int

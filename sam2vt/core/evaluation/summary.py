@@ -20,7 +20,7 @@ Scores = Sequence[ObjectScore]
 
 
 def by_class(scores: Scores) -> dict[str, list[ObjectScore]]:
-    """Return the scored objects by their names, in order; {} where none has a name."""
+    """Return the scored objects by their names, in order; {} if none has a name."""
     scored = [each for each in scores if each.num_frames]
     if not any(each.name for each in scored):
         return {}

@@ -153,7 +153,7 @@ def write_scores_csv(
     others: Sequence[ObjectScore] = (),
     labels: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the rows of `score_rows` as CSV with all digits; cells are empty where nothing was scored.
+    """Write the rows of `score_rows` as CSV with all digits; cells are empty if nothing was scored.
 
     `labels` are further columns, the same in every row.
     """

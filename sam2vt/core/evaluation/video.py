@@ -91,7 +91,7 @@ def evaluate_video(
     The prompts follow from (seed, video id) alone. Predictions are resized to the video's size, and a
     pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
     `resize_as_stock` resizes frames and mask prompts as SAM 2's video predictor does.
-    Raises DataError where frames or masks cannot be read.
+    Raises DataError if frames or masks cannot be read.
     """
     scorer = _Scorer(record, image_size, generator, seed, score_first_and_last, resize_as_stock)
     images: dict[int, Tensor] = {}  # that the model has taken and not yet predicted, for `on_frame`

@@ -95,7 +95,7 @@ def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) 
     """Return the tensors without what wrappers put into their names, where each then is one of `names`.
 
     The wrappers are those of DDP, torch.compile, FSDP and activation checkpointing, anywhere in a name, and
-    any modules around the network, at its front. Raises CheckpointError where some tensors lack them.
+    any modules around the network, at its front. Raises CheckpointError if some tensors lack them.
     """
 
     def fits(name: str) -> bool:

@@ -82,7 +82,7 @@ def compile_parts(
     """Let torch.compile compile each of these parts at its first call.
 
     Parts are compiled in place, so names of weights stay. The code between the parts is not compiled.
-    Raises ConfigError where compiling cannot work on this machine.
+    Raises ConfigError if compiling cannot work on this machine.
     """
     if cuda_graphs and device.type != "cuda":
         raise ConfigError(

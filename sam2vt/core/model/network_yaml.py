@@ -94,7 +94,7 @@ def _check_extent(path: Path) -> None:
 def checked_network(model: DictConfig, config_path: str) -> DictConfig:
     """Return {"model": `model`} with all interpolations replaced by their values.
 
-    Raises ConfigError where it would call anything but the modules that `sam2.modeling` defines, or where
+    Raises ConfigError if it would call anything but the modules that `sam2.modeling` defines, or where
     an interpolation is left.
     """
     try:

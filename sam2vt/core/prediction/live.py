@@ -173,7 +173,7 @@ class LiveSource(Source):
             ) from None
 
     def _damaged(self, index: int, before: int, reason: str) -> int:
-        """Return how many damaged frames there were, or raise DataError where none is allowed."""
+        """Return how many damaged frames there were, or raise DataError if none is allowed."""
         text = f"{self.where}: frame {index} cannot be decoded: {reason}"
         if not self.kind.is_lossy:
             raise DataError(f"{text}; what is piped in is damaged: re-encode it", frame=index)

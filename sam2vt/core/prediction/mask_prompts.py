@@ -48,7 +48,7 @@ def prompts_from_masks(
 
 
 def _folders(folder: str, ids: list[str]) -> dict[str, str]:
-    """Return the folder of each video. Raises DataError where folders and videos do not fit."""
+    """Return the folder of each video. Raises DataError if folders and videos do not fit."""
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: is no folder; allowed is a folder of masks (--masks)", file=folder)
     paths = {video: os.path.join(folder, video) for video in ids}
@@ -66,7 +66,7 @@ def _folders(folder: str, ids: list[str]) -> dict[str, str]:
 
 
 def _refuse_other_video(folder: str, video: str) -> None:
-    """Raise DataError where the subfolders are those of another video, not of this one's objects."""
+    """Raise DataError if the subfolders are those of another video, not of this one's objects."""
     inner = [each for each in subfolders(folder) if not each.isdecimal()]
     close = get_close_matches(video, inner, n=1)
     if close:

@@ -147,7 +147,7 @@ def prompts_from_options(
 
 
 def _read_option(faults: Faults, option: str, text: str | Sequence[float], count: int, what: str) -> Any:
-    """Return the numbers of an option; None where it is at fault."""
+    """Return the numbers of an option; None if it is at fault."""
     try:
         values = [float(each) for each in (text.split(",") if isinstance(text, str) else text)]
         return numbers(count, what)(values)

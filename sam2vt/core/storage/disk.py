@@ -55,7 +55,7 @@ def write_whole(
 def new_folder(path: Path | str, *, alone: bool = False) -> Iterator[Path]:
     """Yield a folder, made with those above it; if the block fails, made ones that are empty are removed.
 
-    Made `alone`, it is no folder that was there, but the next free one of `path`, path_2, path_3: no two
+    Made `alone`, it is not a folder that was there, but the next free one of `path`, path_2, path_3: no two
     processes get the same. Raises OSError.
     """
     path = Path(path)

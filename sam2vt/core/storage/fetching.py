@@ -29,7 +29,7 @@ def expand_user(path: str) -> str:
 def checkpoint_sha256(path: str) -> str:
     """Return the SHA-256 of a checkpoint's file in hexadecimal, computed once per process.
 
-    Raises CheckpointError where a URI cannot be read, OSError where a local file cannot.
+    Raises CheckpointError if a URI cannot be read, OSError if a local file cannot.
     """
     if "://" in path:
         return _sha256_of_remote(path)
@@ -73,7 +73,7 @@ def first_line(error: BaseException) -> str:
 def pinned(path: str) -> str:
     """Return a hub's file with the commit that its branch or tag means now; any other path as it is.
 
-    The commit is logged. Raises CheckpointError where the hub does not answer.
+    The commit is logged. Raises CheckpointError if the hub does not answer.
     """
     if not path.startswith(HUB_PREFIX):
         return path

@@ -43,7 +43,7 @@ class Folder:
 
     `root` is a local path, a URI, or a path on the pyarrow `filesystem` that is given. A local file is
     written beside its place, synced to the disk and renamed; a remote object appears when its upload is
-    complete. Every method raises OSError where the storage fails, or the error class `raises` with the
+    complete. Every method raises OSError if the storage fails, or the error class `raises` with the
     folder, the reason and a remedy.
     """
 
@@ -66,7 +66,7 @@ class Folder:
         return self._local is not None
 
     def sizes(self) -> dict[str, int]:
-        """Return name -> bytes of the files, IS_FOLDER for folders; {} where the folder does not exist."""
+        """Return name -> bytes of the files, IS_FOLDER for folders; {} if the folder does not exist."""
         with self._told("cannot be listed"):
             if self._filesystem.get_file_info(self._inner).is_file:
                 raise (self._raises or NotADirectoryError)(f"{self.root} is a file; choose a folder")

@@ -256,7 +256,7 @@ def batch_loss(
 
 
 def _mask_terms(masks: MaskPixels, present: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-    """The named mask terms of each mask; those that only visible objects have are 0 where it is absent."""
+    """The named mask terms of each mask; those that only visible objects have are 0 if it is absent."""
     return {
         name: term.of(masks) * present if term.divides_by == "present" else term.of(masks)
         for name, term in mask_terms(names).items()

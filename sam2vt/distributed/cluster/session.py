@@ -157,7 +157,7 @@ _BELOW_TMPDIR = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_
 
 
 def _start(**arguments: Any) -> None:
-    """Start Ray on this machine. Raises ConfigError where it cannot start."""
+    """Start Ray on this machine. Raises ConfigError if it cannot start."""
     folder, most = get_default_system_temp_dir(), _SOCKET_BYTES - len(_BELOW_TMPDIR)
     if len(os.fsencode(folder)) > most:  # seen before half of Ray has started
         name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"

@@ -51,7 +51,7 @@ def collate_fn(batch: Sequence[Clip]) -> Batch:
 
 
 def _check(clip: Clip) -> None:
-    """Raise DataError where a field's shape or dtype is not what `Clip` says. Reads no tensor's values."""
+    """Raise DataError if a field's shape or dtype is not what `Clip` says. Reads no tensor's values."""
     fields, sizes = dict(clip), dict[str, int]()
     where = f"video {fields.get('video_id')}"
     if "features" in clip:

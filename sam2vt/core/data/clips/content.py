@@ -40,7 +40,7 @@ class Content(NamedTuple):
 def draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:
     """Return the frames that are drawn of a video, and what they show.
 
-    Raises DataError where no object is ever visible, or a frame or mask cannot be read.
+    Raises DataError if no object is ever visible, or a frame or mask cannot be read.
     """
     window = choose_window(record, spec, rng)
     frames, visible = window
@@ -56,7 +56,7 @@ def draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) 
 
 
 def prompted_frames(masks: np.ndarray) -> np.ndarray:
-    """Return the first frame on which each object is visible, [N]; 0 where it never is."""
+    """Return the first frame on which each object is visible, [N]; 0 if it never is."""
     return masks.any(axis=(2, 3)).argmax(axis=0)
 
 
@@ -72,7 +72,7 @@ def are_kept(before: np.ndarray, after: np.ndarray) -> bool:
 def _stack_masks(
     frames: list[int], visible: dict[int, FrameMasks], object_ids: list[int], spec: ClipSpec
 ) -> np.ndarray:
-    """Return bool [T, N, H, W]; empty where an object is absent or its mask is not known."""
+    """Return bool [T, N, H, W]; empty if an object is absent or its mask is not known."""
     masks = np.zeros((spec.clip_length, len(object_ids), *spec.image_size), dtype=bool)
     for t, frame in enumerate(frames):
         for n, object_id in enumerate(object_ids):
@@ -176,7 +176,7 @@ def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
 
     Failing that, one that shows an object at all. Stride and direction are drawn first and last: a stride
     that the video is too short for becomes the longest that fits; a clip runs backwards only where that
-    leaves something to track. Raises DataError where no object is ever visible.
+    leaves something to track. Raises DataError if no object is ever visible.
     """
     stride = _draw_stride(len(record.frames), spec, rng)
     window = _try_windows(record, replace(spec, frame_stride=stride, max_frame_stride=None), rng)

@@ -15,7 +15,7 @@ _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 def lacking_gap(annotated: Sequence[int], length: int, strides: Iterable[int]) -> int | None:
     """Return None if some clip of `length` frames, at one of these strides, holds two annotated frames.
 
-    Else the usual number of frames from one annotated frame to the next; 0 where there is only one.
+    Else the usual number of frames from one annotated frame to the next; 0 if there is only one.
     """
     known, steps = set(annotated), {k * stride for stride in strides for k in range(1, length)}
     if any(frame + step in known for frame in annotated for step in steps):

@@ -30,7 +30,7 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
     dropped.
 
     Dropped at the epoch's end, never repeated, so that every rank gets equally many full batches.
-    Raises ConfigError where an epoch has not even one batch for each rank.
+    Raises ConfigError if an epoch has not even one batch for each rank.
     """
     assert num_videos > 0
     total, together = num_videos * clips_per_video, world_size * batch_size
@@ -46,7 +46,7 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
 def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
     """Return how many of `num_batches` (those `of` something) a limit leaves: a count or a share (float).
 
-    Raises ConfigError where none is left, naming the smallest share that leaves one.
+    Raises ConfigError if none is left, naming the smallest share that leaves one.
     """
     used = min(num_batches, limit) if isinstance(limit, int) else int(num_batches * limit)
     if used == 0:

@@ -97,7 +97,7 @@ def load_records(
 
 
 def _existing(data_path: str) -> str:
-    """Return the absolute path, or the URI. Raises DataError where nothing is there."""
+    """Return the absolute path, or the URI. Raises DataError if nothing is there."""
     if "://" in data_path:
         return data_path
     path = check_text(os.path.abspath(os.path.expanduser(data_path)))
@@ -115,7 +115,7 @@ def _layouts(dataset_type: str) -> list[Layout]:
 def recognise(dataset_type: str, path: str) -> Found | None:
     """Return the layout that an absolute path, or a URI, has; None: it is none of this type.
 
-    Raises DataError where it has several, or one that cannot be read as it is.
+    Raises DataError if it has several, or one that cannot be read as it is.
     """
     is_uri = "://" in path
     layouts = [packed.LAYOUT, *([] if is_uri else _layouts(dataset_type))]  # nothing else is read from there

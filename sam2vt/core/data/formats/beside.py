@@ -30,7 +30,7 @@ _LEVELS = 2  # below the dataset's folder
 
 
 def load_beside(root: str, folders: list[str], options: ReadOptions) -> list[VideoRecord]:
-    """Return a record of each folder. Raises DataError where the order of its frames is not clear."""
+    """Return a record of each folder. Raises DataError if the order of its frames is not clear."""
     return options.records(
         lambda folder: coloured(_record(root, folder, options), options),
         folders,

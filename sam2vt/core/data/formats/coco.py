@@ -107,7 +107,7 @@ def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_on
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
     """Return video id, or folder where no image has one -> its images.
 
-    Raises DataError where only some images have one, and where a number and a text look the same.
+    Raises DataError if only some images have one, and where a number and a text look the same.
     """
     videos: dict[int | str, list[JsonObject]] = {}
     if all(image.get("video_id") is None for image in images):  # CVAT: a task is a video
@@ -133,7 +133,7 @@ def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, lis
 
 
 def in_order(frames: list[JsonObject], where: str) -> list[JsonObject]:
-    """Return a video's images by their order field, else by name; DataError where that is not clear."""
+    """Return a video's images by their order field, else by name; DataError if that is not clear."""
     for field in _ORDER_FIELDS:
         values = [_order_value(frame.get(field)) for frame in frames]
         if all(value is None for value in values):
@@ -192,7 +192,7 @@ def find_images(json: CocoJson, images: list[JsonObject], where: str) -> tuple[l
 
 # Some programs, such as CVAT, export a JSON without the images of its video.
 def _find_video(json: CocoJson, name: str, is_only: bool) -> VideoProbe | None:
-    """Return the video file of images that do not exist, such as `name`; None where nothing tells which.
+    """Return the video file of images that do not exist, such as `name`; None if nothing tells which.
 
     It is named as the images' folder, or the only file of the JSON's only video (`is_only`). It is where
     images are looked for, or in the folder above annotations/.
@@ -213,7 +213,7 @@ def _match_images(
 ) -> Sequence[int]:
     """Return the frame of the video that each image is: in order if there are as many, else by its number.
 
-    Raises DataError where an image states another size, its number is no frame of the video, or numbers may
+    Raises DataError if an image states another size, its number is no frame of the video, or numbers may
     count from 0 or from 1.
     """
     size = (video.height, video.width)

@@ -160,7 +160,7 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
-    """Return category id -> name. Raises DataError for a category that is no object of fields."""
+    """Return category id -> name. Raises DataError for a category that is not an object with fields."""
     categories = data.get("categories") or []
     if not isinstance(categories, list):
         raise DataError(f"{path}: categories is a {type(categories).__name__}; it must be a list of objects")
@@ -227,7 +227,7 @@ def same_id(known: Container[Any], value: Any) -> Any:
 
 
 def by_id(path: str, entries: list[JsonObject], key: str) -> dict[Any, list[JsonObject]]:
-    """Return a list to fill for the id of each entry of the list `key`. Raises DataError where one has none,
+    """Return a list to fill for the id of each entry of the list `key`. Raises DataError if one has none,
     or that of another.
     """
     found: dict[Any, list[JsonObject]] = {}
@@ -254,7 +254,7 @@ def no_object(where: str, num_images: int) -> DataError:
 
 
 def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where: str) -> None:
-    """Raise DataError where an image or video states another size than the (height, width) of its file."""
+    """Raise DataError if an image or video states another size than the (height, width) of its file."""
     stated = (entry.get("height", size[0]), entry.get("width", size[1]))
     if stated != size:
         ratios = [f"{one / other:.3g}" for one, other in zip(stated, size) if isinstance(one, (int, float))]

@@ -117,7 +117,7 @@ class Frames(NamedTuple):
 
 
 def find_frames(folder: str, task: Task) -> Frames:
-    """Raise DataError where there are none, or nothing says which is which."""
+    """Raise DataError if there are none, or nothing says which is which."""
     images = _image_folder(folder)
     if images is not None:
         names = files_in(images, IMAGE_EXTENSIONS)

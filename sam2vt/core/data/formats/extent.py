@@ -28,7 +28,7 @@ class _Extent(NamedTuple):
 def outside_frames(record: VideoRecord) -> str | None:
     """Return a remark where polygons of a video have their centre outside of its frames.
 
-    Raises DataError where many are too far right or below and none is left or above: they were drawn on
+    Raises DataError if many are too far right or below and none is left or above: they were drawn on
     larger frames.
     """
     found = list(_extents(record))

@@ -81,7 +81,7 @@ def _shapes(path: str, size: tuple[int, int], frame_path: str) -> list[dict[str,
 
 
 def _check_frame(data: Any, path: str, frame_path: str) -> None:
-    """Raise DataError where a JSON is named as one frame, and names another one beside it."""
+    """Raise DataError if a JSON is named as one frame, and names another one beside it."""
     named = data.get("imagePath") if isinstance(data, dict) else None
     name = os.path.basename(with_slashes(named)) if isinstance(named, str) else ""
     if name in ("", os.path.basename(frame_path)) or stem(name) == stem(os.path.basename(frame_path)):

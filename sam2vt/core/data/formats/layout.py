@@ -126,7 +126,7 @@ class Layout(NamedTuple):
 
 
 def only(places: Sequence[Item]) -> Item | None:
-    """Return the video, file or frame of a fault that is about one or several; None where there are
+    """Return the video, file or frame of a fault that is about one or several; None if there are
     several.
     """
     return places[0] if len(places) == 1 else None

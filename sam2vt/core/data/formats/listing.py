@@ -104,7 +104,7 @@ def text_lines(path: str, remedy: str) -> list[tuple[int, str]]:
 
 
 def check_text(path: str) -> str:
-    """Return the path itself. Raises DataError where it is not UTF-8: no table or JSON could hold it."""
+    """Return the path itself. Raises DataError if it is not UTF-8: no table or JSON could hold it."""
     if printable(path) != path:
         raise DataError(
             f"{printable(path)}: the name is not UTF-8 text; allowed are names in UTF-8: rename it, or all "
@@ -133,7 +133,7 @@ def alike(name: str) -> str:
 
 
 def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Return name, as it is compared -> path. Raises DataError where two compare equal."""
+    """Return name, as it is compared -> path. Raises DataError if two compare equal."""
     paths: dict[str, str] = {}
     for name in names:
         # Both would be found by the name of one.

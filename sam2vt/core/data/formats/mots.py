@@ -25,7 +25,7 @@ _LABELS = "labels.txt"
 
 
 def load_mots(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
-    """Return a record of every sequence. Raises DataError where frames or masks of a sequence are missing."""
+    """Return a record of every sequence. Raises DataError if frames or masks of a sequence are missing."""
     describe = partial(with_coding, coding="mots", classes=read_classes(os.path.join(mask_root, _LABELS)))
     # A single sequence without the level of sequences.
     if files_in(mask_root, (".png",)):

@@ -45,7 +45,7 @@ _COPY = "copy it again, or pack the dataset again"
 
 
 def is_packed(path: str) -> bool:
-    """Return whether a folder or URI holds a pack, be it complete or not."""
+    """Return whether a folder or URI holds a pack, complete or not."""
     folder = Folder(path, raises=DataError)
     found = folder.has(MANIFEST, PROGRESS, shard_name(0))
     # Other programs write a manifest.json, too: the shards or its content tell.
@@ -53,7 +53,7 @@ def is_packed(path: str) -> bool:
 
 
 def open_packed(path: str) -> RecordTable:
-    """Return the videos of a pack, read by row. Raises DataError where files are missing or of another
+    """Return the videos of a pack, read by row. Raises DataError if files are missing or of another
     size.
     """
     folder = Folder(path, raises=DataError)

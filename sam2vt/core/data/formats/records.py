@@ -85,7 +85,7 @@ def first_size(paths: Sequence[str]) -> tuple[int, int]:
 
 
 def check_fits(probe: VideoProbe, stated: tuple[int, int, int], path: str) -> None:
-    """Raise DataError where a file is for another (frames, height, width) than the video's."""
+    """Raise DataError if a file is for another (frames, height, width) than the video's."""
     # A re-encoded video may have frames more or fewer, and all masks would be shifted.
     if stated != (probe.num_frames, probe.height, probe.width):
         raise DataError(
@@ -151,7 +151,7 @@ def in_order(names: Sequence[str], folder: str) -> list[str]:
 def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
     """Return the record with label images of another coding, and with the fields that this coding needs.
 
-    Raises DataError where a frame has an image per object.
+    Raises DataError if a frame has an image per object.
     """
     coded: dict[int, FrameAnnotation] = {}
     for index, annotation in record.annotations.items():

@@ -92,7 +92,7 @@ def annotation_stride(num_frames: int, num_annotated: int) -> int | None:
 
 
 def _stride(files: list[Masklets], video_path: str) -> int:
-    """Return the stride from one annotated frame to the next. Raises DataError where none fits."""
+    """Return the stride from one annotated frame to the next. Raises DataError if none fits."""
     num_frames, counts = files[0].num_video_frames, {len(file.frames) for file in files}
     if len(counts) > 1:
         raise DataError(

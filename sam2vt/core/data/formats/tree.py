@@ -64,7 +64,7 @@ def find_tree(path: str) -> tuple[str, str] | None:
 
 
 def load_tree(frame_root: str, mask_root: str, options: ReadOptions) -> list[VideoRecord]:
-    """Return a record of every video. DataError where frames or masks of a video are missing."""
+    """Return a record of every video. DataError if frames or masks of a video are missing."""
     above = os.path.dirname(frame_root)
     top = above if os.path.basename(above) == FRAMES else frame_root  # without a level such as 480p
     frame_root, mask_root = _choose_level(frame_root, mask_root)

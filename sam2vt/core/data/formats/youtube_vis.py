@@ -122,7 +122,7 @@ def _video_ids(videos: list[JsonObject]) -> dict[Any, str]:
 
 
 def _folder(video: JsonObject) -> str:
-    """Return the folder as the JSON writes it; empty where it names none."""
+    """Return the folder as the JSON writes it; empty if it names none."""
     files = video.get("file_names")
     first = files[0] if isinstance(files, list) and files else None
     return os.path.dirname(with_slashes(first)) if isinstance(first, str) else ""

@@ -28,7 +28,7 @@ _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError,
 
 
 def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
-    """Return the opened image, pixels not yet read. Raises DataError where there is none, or more than one.
+    """Return the opened image, pixels not yet read. Raises DataError if there is none, or more than one.
 
     `data` is the file's content where it is stored elsewhere; `path` then says where, for messages.
     """
@@ -118,7 +118,7 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
 
 
 def intensity_range(paths: Sequence[str]) -> tuple[float, float] | None:
-    """Return what scales a video's frames to 8 bits, one range for all; None where the first has 8 bits.
+    """Return what scales a video's frames to 8 bits, one range for all; None if the first has 8 bits.
 
     The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
     """

@@ -89,7 +89,7 @@ def video_source(record: VideoRecord) -> VideoSource | None:
 
 
 def frame_rate(source: VideoSource) -> float | None:
-    """Return the frames per second that a video file states, on average; None where it states none."""
+    """Return the frames per second that a video file states, on average; None if it states none."""
     with open_video(source) as (_, stream):
         rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate else None
@@ -295,7 +295,7 @@ def _packed_index(source: PackedFile) -> _CachedIndex:
 
 
 def _scan(path: VideoSource, listed: FrameIndex) -> FrameIndex:
-    """Return the exact index, by decoding every frame once. Raises DataError where decoding fails."""
+    """Return the exact index, by decoding every frame once. Raises DataError if decoding fails."""
     counting = replace(listed, times=None)
     with open_video(path) as (container, stream):
         times = [frame.pts for _, frame in _numbered(container.demux(stream), path, counting, None)]

@@ -136,14 +136,14 @@ def void_pixels(labels: Labels, objects: dict[int, int]) -> np.ndarray | None:
 
 
 def read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
-    """Return the label image of a frame. Raises DataError where their sizes differ."""
+    """Return the label image of a frame. Raises DataError if their sizes differ."""
     with naming_frame(record, frame_index):
         check_size(record, path)
         return read_labels(path)
 
 
 def check_size(record: VideoRecord, path: str) -> None:
-    """Raise DataError where a mask, by its header, is not of the frames' size."""
+    """Raise DataError if a mask, by its header, is not of the frames' size."""
     height, width = image_size(path, "mask")
     if (height, width) != (record.height, record.width):
         frames = record.video_path or (record.frame_paths or (record.source,))[0]

@@ -41,7 +41,7 @@ def load_masks(
 ) -> dict[int, np.ndarray]:
     """Return the visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
 
-    Masks of different objects may overlap where each has a mask of its own. Void is no object. Raises
+    Masks of different objects may overlap where each has a mask of its own. Void is not an object. Raises
     DataError naming file, frame and object for a mask that is missing, damaged, of another size than its
     frame, or no mask at all. With `faults` the error is appended there, and the other masks are read.
     """
@@ -83,7 +83,7 @@ def iterate_first_masks(record: VideoRecord) -> Iterator[tuple[int, int, np.ndar
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
-    """Return where an annotated frame is void, bool [height, width]; None where nothing is."""
+    """Return where an annotated frame is void, bool [height, width]; None if nothing is."""
     annotation = _annotation(record, frame_index)
     void = KINDS[type(annotation)].void(record, frame_index, annotation)
     return void if void is not None and void.any() else None

@@ -46,7 +46,7 @@ def _mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> d
 def only_object(labels: Labels, path: str, what: str) -> np.ndarray:
     """Return the one object of an image, bool [height, width]: all pixels that are neither 0 nor void.
 
-    Raises DataError where there are several; the message calls it `what`.
+    Raises DataError if there are several; the message calls it `what`.
     """
     objects = object_values(labels, path)
     if len(objects) > 1:

@@ -37,12 +37,12 @@ def _is_gray_ramp(palette: bytes) -> bool:
 
 
 def colour_of(palette: bytes, index: int) -> bytes:
-    """Return the colour of an index, three bytes; empty where the palette ends before it."""
+    """Return the colour of an index, three bytes; empty if the palette ends before it."""
     return palette[3 * index : 3 * index + 3]
 
 
 def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
-    """Raise DataError where index 0 has a colour, also unused, and another index of the image is black."""
+    """Raise DataError if index 0 has a colour, also unused, and another index of the image is black."""
     ground = colour_of(palette, 0)
     if ground in (b"", _BLACK):
         return
@@ -55,7 +55,7 @@ def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
 
 
 def check_palettes(record: VideoRecord, frame: int, palette: bytes, indices: Iterable[int]) -> None:
-    """Raise DataError where one of the frame's indices has another colour on an earlier annotated frame.
+    """Raise DataError if one of the frame's indices has another colour on an earlier annotated frame.
 
     Costs next to nothing where the palette is that of the video's first mask. Else palettes are read from
     the headers of earlier masks, and pixels only where a colour differs.
@@ -126,7 +126,7 @@ def _number(palettes: tuple[bytes, ...]) -> dict[bytes, int]:
 
 
 def _palette_in(path: str) -> bytes:
-    """Return the palette of a mask; empty where it has none, or cannot be read, which is told elsewhere."""
+    """Return the palette of a mask; empty if it has none, or cannot be read, which is told elsewhere."""
     return _read_palette(path, *_state(path))
 
 

@@ -93,7 +93,7 @@ def read_manifest(folder: Folder) -> PackManifest:
 
 
 def read_progress(folder: Folder) -> PackProgress:
-    """Raise DataError where it cannot be read, or is no pack's."""
+    """Raise DataError if it cannot be read, or is no pack's."""
     where = f"{folder.root}/{PROGRESS}"
     fields = _read(folder, PROGRESS, where)
     try:

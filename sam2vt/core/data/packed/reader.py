@@ -54,7 +54,7 @@ def place_of(record: VideoRecord, frame_index: int) -> Place:
 
 
 def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
-    """Raise DataError where the row cannot be read, or says nothing of the frame."""
+    """Raise DataError if the row cannot be read, or says nothing of the frame."""
     place = place_of(record, frame_index)
     masks = _segment_masks(place).get(frame_index)
     if masks is None:
@@ -116,7 +116,7 @@ class PackedFile:
         return SlicedFile(self)
 
     def index_row(self) -> dict[str, Any]:
-        """Return the index of its frames that was packed with it. Raises DataError where it has none."""
+        """Return the index of its frames that was packed with it. Raises DataError if it has none."""
         place = _place(self.video_id, self.packed, 0)
         index = _read(place, INDEX_COLUMNS)["index"].as_py()
         if index is None:

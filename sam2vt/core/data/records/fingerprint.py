@@ -15,7 +15,7 @@ from sam2vt.errors import DataError
 def fingerprint(records: Iterable[VideoRecord]) -> str:
     """Return the SHA-256 of the records, and of the sizes and times of their files, none of which is opened.
 
-    Raises DataError naming a file that is missing, or where there is no video.
+    Raises DataError naming a file that is missing, or if there is no video.
     """
     digest, is_empty = hashlib.sha256(), True
     for record in records:

@@ -18,7 +18,7 @@ _MOST_VISITS = 1 << 27  # an epoch's order is held in memory
 class Mixture(RecordsByRow):
     """The visits of an epoch, set after set; a set's videos come in turn, each as often as any, or once more.
 
-    Ids are `<set's name>/<id in its set>`; each record knows its set. Raises ConfigError where the weights
+    Ids are `<set's name>/<id in its set>`; each record knows its set. Raises ConfigError if the weights
     make an epoch too long.
     """
 

@@ -40,7 +40,7 @@ _EXTRA = {
 
 
 def encode_record(record: VideoRecord) -> str:
-    """Return the record as text. Raises DataError where it holds what JSON cannot say, such as an array."""
+    """Return the record as text. Raises DataError if it holds what JSON cannot say, such as an array."""
     fields: dict[str, Any] = {
         "video_id": record.video_id,
         "num_frames": record.num_frames,

@@ -25,7 +25,7 @@ def split_records(
     - "time": the last `val_fraction` of each video's frames is held back, by `frame_range`.
 
     Of a `RecordTable` the sides are read by row, too, and a video that split=time cannot divide is only
-    found when it is read. Raises ConfigError for values that are not allowed, DataError where a side would
+    found when it is read. Raises ConfigError for values that are not allowed, DataError if a side would
     have nothing.
     """
     require(Config, "split", mode)

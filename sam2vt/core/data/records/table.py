@@ -98,7 +98,7 @@ class RecordsByRow(Sequence[VideoRecord]):
 class RecordTable(RecordsByRow):
     """The records in a file that `write_records` wrote.
 
-    Raises DataError where the file is missing, damaged, or another Parquet file.
+    Raises DataError if the file is missing, damaged, or another Parquet file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -46,7 +46,7 @@ def write_labels(
 def write_objects(
     record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
 ) -> None:
-    """Write one folder per object, a file per frame on which it is known, empty where it is absent."""
+    """Write one folder per object, a file per frame on which it is known, empty if it is absent."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
     _write_names(record, name, folder)
@@ -81,7 +81,7 @@ def _write_names(record: VideoRecord, name: str, folder: Path) -> None:
 
 
 def meta_entry(objects: Collection[int], names: Mapping[int, Any]) -> dict[str, Any] | None:
-    """Return a video's entry of meta.json; None where no object has a name, or an id may not be there."""
+    """Return a video's entry of meta.json; None if no object has a name, or an id may not be there."""
     if not names or not objects or not 0 < min(objects) <= max(objects) <= LARGEST_ID:
         return None
     return {"objects": {str(key): {"category": str(names.get(key, key))} for key in objects}}

@@ -42,8 +42,8 @@ class WorkFolder:
 def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
     """Open a folder that is renamed to `out` when the block ends well; `what` tells data and options apart.
 
-    Where the block raises an error of this package, nothing is left if no video is done. Raises DataError
-    where `out` has something in it, or where the work of another conversion is beside it.
+    If the block raises an error of this package, nothing is left unless a video is done. Raises DataError if
+    `out` has something in it, or where the work of another conversion is beside it.
     """
     target = Path(os.path.abspath(os.path.expanduser(out)))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -107,7 +107,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
-    """Return video id -> a name that a file or folder may have. Raises DataError where two become the
+    """Return video id -> a name that a file or folder may have. Raises DataError if two become the
     same.
     """
     names: dict[str, str] = {}

@@ -59,7 +59,7 @@ def write_sample_data(
     object ids. `size` is (height, width) in pixels, both even. The motion always takes the whole video:
     from 40 frames on it is a few pixels per frame, and repeating the first mask reaches a mean J of at
     most 0.35 in each plain video. The same arguments write the same files. Raises ConfigError for arguments
-    that cannot be used, DataError where `out` already holds something or cannot be written.
+    that cannot be used, DataError if `out` already holds something or cannot be written.
     """
     out = Path(out)
     _check_arguments(out, num_videos, num_frames, size, style)

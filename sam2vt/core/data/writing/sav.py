@@ -27,7 +27,7 @@ _SIZES = ((32**2, "small"), (96**2, "medium"))
 
 
 def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
-    """Raise DataError where the annotated frames are not every n-th one."""
+    """Raise DataError if the annotated frames are not every n-th one."""
     _check_stride(record)
     objects = all_object_ids(record)
     check_masklet_ids(objects, f"{record.source}: video {record.video_id}", "use coco")

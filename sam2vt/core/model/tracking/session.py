@@ -40,7 +40,7 @@ class TrackingSession:
     """Objects, each in its slot, and their memory.
 
     `look` at a frame, `show` objects on it, then `track` it; `mend` what came out. All of a frame runs
-    within `running(False)`. `num_frames` is the video's, None where it is not known.
+    within `running(False)`. `num_frames` is the video's, None if it is not known.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ def _write_track(file: TextIO, video: TrackedVideo, key: int) -> None:
 
 
 def _masks_of(video: TrackedVideo, key: int) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Yield each frame with the object's mask; None where it is absent."""
+    """Yield each frame with the object's mask; None if it is absent."""
     for frame, entries in video.entries(only=key):
         yield frame, entries[0].mask if entries and entries[0].area else None
 

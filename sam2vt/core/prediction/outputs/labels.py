@@ -41,7 +41,7 @@ def _label_images(video: TrackedVideo) -> Iterator[tuple[str, bytes]]:
 
 
 def _write_objects(video: TrackedVideo, folder: Path) -> None:
-    """Write a file per object and frame, empty where the object is absent: no file would say unknown."""
+    """Write a file per object and frame, empty if the object is absent: no file would say unknown."""
     size = (video.height, video.width)
     empty = encode_labels(np.zeros(size, dtype=np.uint8))
     for stem, masks in zip(video.stems, video.frames(), strict=True):

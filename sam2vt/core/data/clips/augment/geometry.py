@@ -205,7 +205,7 @@ def paste_object(content: Content, other: Content, rng: np.random.Generator) -> 
 
 
 def _cut_out(other: Content, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the frames and masks of one object; None where it never is visible."""
+    """Return the frames and masks of one object; None if it never is visible."""
     known = np.flatnonzero(other.valid_masks[:, n])
     if not other.masks[known, n].any():
         return None
