@@ -12,6 +12,6 @@ Each room imports only from those before it:
 - checking, writing
 - opening, videos, dataset
 
-Nothing up to formats loads torch, and neither does drawing clips without augmentation. Decode actors and the
-planning of a split do without it.
+Nothing up to formats loads torch, nor does drawing clips without augmentation. So decode actors and the
+planning of a split need no torch.
 """

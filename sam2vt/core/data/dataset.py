@@ -1,4 +1,4 @@
-"""The datasets and the loader that users program against, thin over clips, prompts and formats."""
+"""Provide the public datasets and the loader, as thin layers over clips, prompts and formats."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ __all__ = [
 class ClipDataset(Dataset[Clip]):
     """Clips drawn from a list of videos; `len` is the number of videos.
 
-    `dataset[i]` draws a clip of video i in the epoch of `set_epoch` (0 at first); `dataset[SampleKey]`
-    draws that of the key. A draw is a pure function of (seed, epoch, index). Logs a warning for a video
-    that is shorter than a clip. Raises DataError if there is no video.
+    `dataset[i]` draws a clip of video i in the epoch of `set_epoch` (0 at first); `dataset[SampleKey]` draws
+    the clip of that key. A draw is a pure function of (seed, epoch, index). Logs a warning for a video that
+    is shorter than a clip. Raises DataError if there is no video.
     """
 
     def __init__(self, records: Sequence[VideoRecord], spec: ClipSpec) -> None:
@@ -73,11 +73,11 @@ class ClipDataset(Dataset[Clip]):
 
     @property
     def prompt_generator(self) -> PromptGenerator:
-        """The generator of its clips' prompts."""
+        """The generator of the clips' prompts."""
         return self.spec.prompts
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of `dataset[i]`; the keys of a `ClipSampler` carry their own epoch."""
+        """Set the epoch of `dataset[i]`; the keys of a `ClipSampler` contain their own epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -94,8 +94,8 @@ class ClipDataset(Dataset[Clip]):
 class VideoDataset(ClipDataset):
     """Folders of frames or video files, with masks.
 
-    `number_of_points` is the inclusive range of positive points drawn for an object. Further keywords
-    are those of `ClipSpec`; `records` replaces what is at `data_path`, as for one side of a split.
+    `number_of_points` is the inclusive range of positive points drawn per object. Further keywords are those
+    of `ClipSpec`. `records` replaces the videos at `data_path`, for instance by one side of a split.
     """
 
     def __init__(
@@ -118,11 +118,11 @@ class VideoDataset(ClipDataset):
 
 
 class COCODataset(ClipDataset):
-    """A COCO video JSON. Objects are told apart by track ids, or as `identity` says.
+    """A COCO video JSON. Objects are identified by track ids, or as `identity` says.
 
-    Further keywords as for `VideoDataset`; `image_root` is where file names start, and files elsewhere are
-    refused without `allow_absolute_paths`. The JSON is read again when one of the four attributes below is
-    first asked for.
+    Further keywords as for `VideoDataset`. File names are relative to `image_root`; files elsewhere are
+    refused without `allow_absolute_paths`. The JSON is read again at the first access to one of the four
+    attributes below.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class COCODataset(ClipDataset):
 
     @property
     def images(self) -> list[JsonObject]:
-        """The JSON's images, as they are there."""
+        """The images of the JSON, unchanged."""
         return self._json["images"]
 
     @property
     def annotations(self) -> list[JsonObject]:
-        """The JSON's annotations, as they are there."""
+        """The annotations of the JSON, unchanged."""
         return self._json["annotations"]
 
     @cached_property
@@ -195,8 +195,8 @@ def dataset_from_config(
 ) -> ClipDataset:
     """Return the `VideoDataset` or `COCODataset` of a configuration, over `records` where they are given.
 
-    `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset` and
-    wherever it is validated on.
+    `num_of_pos_points: n` means 1 to n points for a `VideoDataset`, exactly n for a `COCODataset` and for
+    validation.
     """
     if records is None:
         records = open_records(cfg)
@@ -226,7 +226,7 @@ def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: in
 def clip_spec(
     cfg: DatasetConfig, seed: int, max_objects: int | None, records: Sequence[VideoRecord]
 ) -> ClipSpec:
-    """Return how the configuration's dataset over these records draws its clips, for other engines."""
+    """Return the clip specification of the configuration's dataset, for other engines."""
     return dataset_from_config(cfg, records=records, seed=seed, max_objects=max_objects).spec
 
 
@@ -260,14 +260,14 @@ def create_dataloader(
     num_of_neg_points: int = 0,
     **kwargs: Any,
 ) -> DataLoader[Any]:
-    """Return a loader of a dataset's batches, the same for any number of workers.
+    """Return a loader of a dataset's batches; any number of workers gives the same batches.
 
     Further keywords: the settings of `DatasetConfig` by their names; records, seed, max_objects; rank,
-    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. Each pass over the loader is
-    a new epoch with clips of its own, unless `epoch` or `loader.sampler.set_epoch` fixes one, as a
-    validation needs. Lightning leaves a loader with a `world_size` as it is. With shuffle, clips that fill
-    no batch are left out at an epoch's end; without it the last batch may be smaller. Raises ConfigError
-    for a keyword that nothing takes, and for values that `DatasetConfig` does not allow.
+    world_size and epoch of the `ClipSampler`; and those of torch's DataLoader. Each pass over the loader is a
+    new epoch with its own clips, unless `epoch` or `loader.sampler.set_epoch` fixes one, as validation needs.
+    Lightning does not change a loader with a `world_size`. With shuffle, clips at the end of an epoch that do
+    not fill a batch are left out; without it, the last batch may be smaller. Raises ConfigError for unknown
+    keywords, and for values that `DatasetConfig` does not allow.
     """
     taken = _config_options()
     options, draw, sampling = (

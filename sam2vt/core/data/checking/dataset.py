@@ -1,4 +1,4 @@
-"""A whole dataset: its videos one by one, in several processes, and what they have in common."""
+"""Check a whole dataset: its videos one by one, in several processes, and what they have in common."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Load = Callable[[list[DataError], list[str]], Sequence[VideoRecord]]  # given wh
 
 @dataclass
 class DatasetFindings:
-    """Faults forbid training; notes say what a user may not have meant."""
+    """Faults prevent training; notes name what the user may not have intended."""
 
     path: str
     videos: list[VideoFindings] = field(default_factory=list)
@@ -44,9 +44,9 @@ def check_dataset(
     image_size: int = 512,
     workers: int | None = None,
 ) -> tuple[DatasetFindings, Sequence[VideoRecord]]:
-    """Return all faults of a dataset, and the records of the videos that can be read at all.
+    """Return all faults of a dataset, and the records of the readable videos.
 
-    `load` is given the lists that collect the faults of single videos, and notes.
+    `load` gets two lists: one for the faults of single videos, one for notes.
     """
     errors: list[DataError] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""The findings of a check: faults with their places, and the numbers of a video."""
+"""Findings of a check: faults with their places, and numbers about a video."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sam2vt.errors import DataError
 
 @dataclass(frozen=True)
 class DataFault:
-    """Something that has to be mended before this data can be trained on."""
+    """A fault that prevents training on this data."""
 
     message: str  # what was got, what is allowed, what to do
     video: str | None = None  # None: of the dataset as a whole
@@ -30,7 +30,7 @@ class DataFault:
 
 @dataclass
 class ObjectNumbers:
-    """How much of an object a video shows. Areas are in pixels of the video."""
+    """On how many frames and pixels an object is visible. Areas are in pixels of the video."""
 
     name: str
     frames: int = 0  # on which it is visible
@@ -49,7 +49,7 @@ class ObjectNumbers:
 
 @dataclass
 class VideoFindings:
-    """Of one video, or of a still."""
+    """Findings of one video, or of one still."""
 
     video: str
     source: str
@@ -69,5 +69,5 @@ class VideoFindings:
 
     @property
     def trackable(self) -> list[ObjectNumbers]:
-        """Objects with a frame to be prompted on and another to be tracked to; a still's clips have these."""
+        """Objects with a frame to prompt and another to track to; clips of stills always have both."""
         return [each for each in self.objects.values() if each.frames > 1 or self.is_still]

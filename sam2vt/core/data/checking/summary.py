@@ -1,4 +1,4 @@
-"""The findings of a dataset as plain numbers, and these as lines of text."""
+"""Turn the findings of a dataset into plain numbers, and these into lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMN = 17  # characters: where the values of the text begin, behind their name
 
 
 def summarise(found: DatasetFindings) -> dict[str, Any]:
-    """Return what `sam2vt validate --json` prints beside faults and notes."""
+    """Return the summary that `sam2vt validate --json` prints with faults and notes."""
     videos = found.videos
     objects = [numbers for video in videos for numbers in video.objects.values()]
     num_frames = sum(video.num_frames for video in videos)
@@ -38,7 +38,7 @@ def summarise(found: DatasetFindings) -> dict[str, Any]:
 
 
 def format_summary(path: str, numbers: dict[str, Any], depth: str) -> list[str]:
-    """Return one line per number; objects are left out where no mask was read."""
+    """Return one line per number, without objects if no mask was read."""
     if not numbers["videos"]:
         return [path, "  no video that can be read"]
     # A dataset whose videos all have faults has no frame to divide by.

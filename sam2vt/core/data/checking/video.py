@@ -1,4 +1,4 @@
-"""Everything that can be wrong with one video: its headers, its masks, its frames."""
+"""Check one video: its headers, its masks, its frames."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FINGERPRINT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class VideoCheck:
-    """What is looked at, and the clips that the video has to give."""
+    """The parts to check, and the clips that the video must provide."""
 
     depth: str = "masks"  # headers; masks: every mask, and a clip's frames; all: every frame, too
     clip_length: int = 5

@@ -1,4 +1,4 @@
-"""Clips to a batch: the one place where shapes and dtypes of both are checked."""
+"""Collate clips to a batch: the only place that checks shapes and dtypes of both."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PROMPT: dict[str, _Spec] = {
 
 
 def collate_fn(batch: Sequence[Clip]) -> Batch:
-    """Stack clips; object slots are padded to the largest clip's number, without mask and not valid.
+    """Stack clips; object slots are padded to the largest number in a clip, with empty, invalid masks.
 
     Fields without a shape (prompts, ids, sizes) become lists over B. Raises DataError naming video and field
-    where a clip is not as `Clip` says, and where clips differ in length or size.
+    if a clip does not match `Clip`, and if clips differ in length or size.
     """
     for clip in batch:
         _check(clip)

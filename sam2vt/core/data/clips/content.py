@@ -1,4 +1,4 @@
-"""Content of a clip: frames and objects that are chosen, then read from a video or drawn from a still."""
+"""Choose frames and objects of a clip, then read them from a video or draw them from a still."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Content(NamedTuple):
 
 
 def draw_content(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> tuple[list[int], Content]:
-    """Return the frames that are drawn of a video, and what they show.
+    """Return the frames drawn from a video, and their masks.
 
     Raises DataError if no object is ever visible, or a frame or mask cannot be read.
     """
@@ -61,9 +61,9 @@ def prompted_frames(masks: np.ndarray) -> np.ndarray:
 
 
 def are_kept(before: np.ndarray, after: np.ndarray) -> bool:
-    """Return whether no object is lost; bool [N, H, W] each, the objects on their prompted frames.
+    """Return whether no object is lost; both masks, bool [N, H, W], are of the prompted frames.
 
-    An object that had fewer than `FEW_PIXELS` before must not have become smaller.
+    An object that had fewer than `FEW_PIXELS` before must not become smaller.
     """
     areas, left = np.count_nonzero(before, axis=(1, 2)), np.count_nonzero(after, axis=(1, 2))
     return bool((left >= np.minimum(areas, FEW_PIXELS)).all())
@@ -124,8 +124,8 @@ def _draw_still(
 def draw_motion(num_frames: int, side: int, rng: np.random.Generator) -> np.ndarray:
     """Draw affine maps from the still to each frame, float64 [T, 2, 3], in pixels of a side x side image.
 
-    The first frame is the still itself. From there zoom, turn and shift follow a curve bent by one random
-    point on the way to another, so that the motion changes its direction as a hand-held camera's does.
+    The first frame is the still itself. From there, zoom, turn and shift follow a curve through one random
+    point to another. So the motion changes its direction like that of a hand-held camera.
     """
     middle, end = rng.uniform(-_MOST, _MOST, (2, 4))
     maps = np.empty((num_frames, 2, 3))
@@ -145,9 +145,7 @@ def move(image: np.ndarray, maps: np.ndarray) -> np.ndarray:
 
 
 def move_mask(mask: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Return a mask bool [H, W] alike, [T, H, W]; mirrored parts are no object's, as nothing tells
-    them apart.
-    """
+    """Return a mask, bool [H, W], moved the same way, [T, H, W]; mirrored parts belong to no object."""
     size, values = mask.shape[::-1], mask.astype(np.uint8)
     return np.stack([cv2.warpAffine(values, each, size, flags=cv2.INTER_NEAREST) for each in maps]) > 0
 
@@ -160,23 +158,23 @@ def _affine(pose: np.ndarray, side: int) -> np.ndarray:
 
 
 class Window(NamedTuple):
-    """A clip's frames in its own order, and the visible objects of those of them that are annotated."""
+    """The frames of a clip in its own order, and the visible objects of its annotated frames."""
 
     frames: list[int]
     visible: dict[int, FrameMasks]
 
     @property
     def early(self) -> set[int]:
-        """Objects that are visible before the last frame, where there is something left to track."""
+        """Objects that are visible before the last frame, so that something is left to track."""
         return {i for frame, masks in self.visible.items() if frame != self.frames[-1] for i in masks}
 
 
 def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator) -> Window:
-    """Choose the frames of a clip: a random window that shows an object before its last frame.
+    """Choose the frames of a clip: a random window that shows an object before the last frame.
 
-    Failing that, one that shows an object at all. Stride and direction are drawn first and last: a stride
-    that the video is too short for becomes the longest that fits; a clip runs backwards only where that
-    leaves something to track. Raises DataError if no object is ever visible.
+    If there is none, the window shows an object anywhere. The stride is drawn first, and is reduced to the
+    longest that fits into the video. The direction is drawn last: a clip runs backwards only if that leaves
+    something to track. Raises DataError if no object is ever visible.
     """
     stride = _draw_stride(len(record.frames), spec, rng)
     window = _try_windows(record, replace(spec, frame_stride=stride, max_frame_stride=None), rng)
@@ -190,8 +188,8 @@ def choose_window(record: VideoRecord, spec: ClipSpec, rng: np.random.Generator)
 def choose_objects(window: Window, spec: ClipSpec, rng: np.random.Generator) -> list[int]:
     """Return the ids of the clip's objects in order, at most `max_objects`.
 
-    An object that only appears on the last frame leaves nothing to track: it is taken only when there is
-    no other. So is one smaller than `min_object_pixels` wherever it is visible. Of too many objects,
+    An object that only appears on the last frame leaves nothing to track. It is taken only if there is no
+    other, and so is one that is always smaller than `min_object_pixels`. If there are too many objects,
     "uniform" draws with equal probability, "visible" by number of frames and "large" by largest area.
     """
     candidates = sorted(window.early or {i for masks in window.visible.values() for i in masks})

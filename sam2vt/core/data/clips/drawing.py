@@ -1,4 +1,4 @@
-"""Clips out of videos: a pure function of (records, spec, key)."""
+"""Draw clips from videos: a pure function of (records, spec, key)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def make_clip(
 ) -> Clip:
     """Return the clip of one draw, from video `key.index % len(records)`.
 
-    Everything random follows from (spec.seed, key.epoch, key.index), so any process draws the same clip.
-    The window is one in which an object is visible on an annotated frame; `record.frames` is never left.
-    A video shorter than the clip is padded by the clip's last frame, not valid there; a still is shown by a
-    moving camera instead. Only the frames of the clip are decoded. Prompts are drawn of what `spec.augment`
-    makes of it. Raises DataError for a video in which no object is ever visible; with `quarantine` a blank
-    clip that says so comes instead.
+    Everything random depends only on (spec.seed, key.epoch, key.index), so any process draws the same clip.
+    In its window an object is visible on an annotated frame; the window stays within `record.frames`. A video
+    shorter than the clip is padded with the clip's last frame, without valid masks; a still is shown by a
+    moving camera instead. Only the frames of the clip are decoded. Prompts are drawn after augmentation.
+    Raises DataError for a video in which no object is ever visible; with `quarantine`, a blank clip with the
+    reason is returned instead.
     """
     draw = draw_or_quarantine if quarantine else draw_clip
     return as_tensors(draw(records, key, spec))
@@ -80,7 +80,7 @@ def _augment(
     from sam2vt.core.data.clips.augment.clip import augment  # it loads torch
 
     def draw_other() -> Content:
-        """Draw a clip of another video, where there is one; a mixture may have the same video there."""
+        """Draw a clip of another video, if there is one; in a mixture it may be the same video again."""
         other = records[(place + int(rng.integers(1, max(len(records), 2)))) % len(records)]
         try:
             return draw_content(other, spec.of(other), rng)[1]
@@ -95,7 +95,7 @@ def _augment(
 
 
 def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: ClipSpec) -> ClipArrays:
-    """Draw a clip, or instead of a DataError a blank one whose `quarantined` says what was wrong."""
+    """Draw a clip; a DataError becomes a blank clip whose `quarantined` gives the reason."""
     try:
         return draw_clip(records, key, spec)
     except DataError as error:
@@ -109,10 +109,10 @@ def draw_or_quarantine(records: Sequence[VideoRecord], key: SampleKey, spec: Cli
 
 
 def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
-    """Return a clip of arrays that counts nowhere, for one that cannot be made.
+    """Return a clip of arrays that counts nowhere, instead of one that cannot be made.
 
     It has black frames with the index -1 and one object that is valid on no frame. The object's prompt is on
-    the last frame and of a kind that other clips may have, so it costs the model next to nothing.
+    the last frame and of an allowed kind, so it costs the model almost nothing.
     """
     length, (height, width) = spec.clip_length, spec.image_size
     centre = np.zeros((1, 1, height, width), dtype=bool)
@@ -129,7 +129,7 @@ def draw_blank(spec: ClipSpec, video_id: str) -> ClipArrays:
 def warn_short_videos(records: Sequence[VideoRecord], spec: ClipSpec) -> None:
     """Log a warning for each video that is shorter than a clip, among the first thousand.
 
-    For whoever sets up a dataset, once: `make_clip` itself stays silent, in any number of workers.
+    Call it once when a dataset is set up: `make_clip` itself logs nothing, in any number of workers.
     """
     told = set()
     for record in islice(records, _LOOKED_AT):

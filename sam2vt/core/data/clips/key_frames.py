@@ -1,4 +1,4 @@
-"""Videos of which only some frames are annotated: whether a clip can hold two of them."""
+"""Check whether clips of sparsely annotated videos can contain two annotated frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOKED_AT = 1000  # videos that are looked at before a start, of any number
 
 
 def lacking_gap(annotated: Sequence[int], length: int, strides: Iterable[int]) -> int | None:
-    """Return None if some clip of `length` frames, at one of these strides, holds two annotated frames.
+    """Return None if some clip of `length` frames, at one of these strides, contains two annotated frames.
 
     Else the usual number of frames from one annotated frame to the next; 0 if there is only one.
     """
@@ -26,7 +26,7 @@ def lacking_gap(annotated: Sequence[int], length: int, strides: Iterable[int]) -
 
 @dataclass
 class Sparse:
-    """Counts of videos whose clips hold one annotated frame at most, so that none is left to be scored."""
+    """Counts of videos whose clips contain at most one annotated frame, so that none is left to score."""
 
     length: int
     stride: int
@@ -43,11 +43,11 @@ class Sparse:
 
     @property
     def is_all(self) -> bool:
-        """Whether no video has a clip that is scored."""
+        """Whether no video has a clip that can be scored."""
         return bool(self.names) and len(self.names) == self.num_videos
 
     def text(self, length: str = "video_clip_length", stride: str = "frame_stride") -> str:
-        """Return what is wrong and what would help; the arguments are the names of the two settings."""
+        """Return the fault and its remedy; the arguments are the names of the two settings."""
         what = (
             f"{len(self.names)} of {self.num_videos} videos (such as {self.names[0]}): no clip of "
             f"{self.length} frames at stride {self.stride} holds a second annotated frame"
@@ -63,7 +63,7 @@ class Sparse:
 def find_sparse(records: Iterable[VideoRecord], length: int, stride: int, last_stride: int | None) -> Sparse:
     """Return the counts of the first thousand videos, without reading a mask.
 
-    Strides are drawn from `stride` to `last_stride`, or all are `stride`.
+    Strides are drawn from `stride` to `last_stride`, or are always `stride`.
     """
     found, strides = Sparse(length, stride), range(stride, (last_stride or stride) + 1)
     for record in islice(records, _LOOKED_AT):

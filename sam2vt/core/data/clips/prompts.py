@@ -1,4 +1,4 @@
-"""Prompts from masks: points, a box or the mask itself."""
+"""Draw prompts from masks: points, a box or the mask itself."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def normalise_prompt_types(prompt_types: Sequence[str] | None) -> tuple[str, ...
 class PromptGenerator:
     """Draws one prompt for one mask.
 
-    `num_of_pos_points` is a number, or the inclusive range from which it is drawn. With
-    `include_center` the first positive point is the pixel deepest inside the mask; it counts as one of
-    the positives. `prompt_types` None means point, box and mask, one of which is drawn each time; a kind
-    that is named twice is drawn twice as often as others.
+    `num_of_pos_points` is a number, or the inclusive range to draw it from. With `include_center`, the first
+    positive point is the pixel deepest inside the mask; it counts as one of the positives.
+    `prompt_types=None` means point, box and mask. One kind is drawn each time; a kind that is named twice is
+    drawn twice as often as others.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class PromptGenerator:
     ) -> Prompt:
         """Return the prompt for one mask: bool or 0/1 [H, W].
 
-        The same mask and state of `rng` give the same prompt; without `rng` each call differs.
-        `prompt_type` sets the kind instead of drawing it. Points are pixel centres as (x, y), all
-        different: a mask (or its outside, for negatives) of fewer pixels than points asked gives as
-        many points as it has pixels, so a mask that fills the image gives no negatives. A box is its
-        first and last pixel in x and y. Raises DataError for an empty mask or a wrong shape.
+        The same mask and state of `rng` give the same prompt; without `rng` each call differs. `prompt_type`
+        sets the kind instead of drawing it. Points are pixel centres as (x, y), all different. If a mask (for
+        negatives, its outside) has too few pixels, each of them is a point; so a mask that fills the image
+        gives no negatives. A box is given by the mask's first and last pixel in x and y. Raises DataError for
+        an empty mask or a wrong shape.
         """
         rng = np.random.default_rng() if rng is None else rng
         return as_tensors(self.draw(_as_bool_image(mask), rng, prompt_type))
@@ -86,7 +86,7 @@ class PromptGenerator:
     def draw(
         self, pixels: np.ndarray, rng: np.random.Generator, prompt_type: str | None = None
     ) -> dict[str, Any]:
-        """Draw a prompt of arrays for a mask bool [H, W] that is not empty; see `generate_prompts`."""
+        """Draw a prompt of arrays for a non-empty mask, bool [H, W]; see `generate_prompts`."""
         if prompt_type is None:
             prompt_type = self.prompt_types[int(rng.integers(len(self.prompt_types)))]
         (kind,) = normalise_prompt_types([prompt_type])

@@ -1,4 +1,4 @@
-"""The order of clips: one endless sequence of draws, cut into epochs."""
+"""Order clips as one endless sequence of draws, divided into epochs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
     """Return how many clips of an epoch are visited: what does not divide by world_size x batch_size is
     dropped.
 
-    Dropped at the epoch's end, never repeated, so that every rank gets equally many full batches.
-    Raises ConfigError if an epoch has not even one batch for each rank.
+    Clips at the end of the epoch are dropped, never repeated, so every rank gets the same number of full
+    batches. Raises ConfigError if an epoch has not even one batch for each rank.
     """
     assert num_videos > 0
     total, together = num_videos * clips_per_video, world_size * batch_size
@@ -44,7 +44,7 @@ def usable_clips(num_videos: int, clips_per_video: int, world_size: int, batch_s
 
 
 def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -> int:
-    """Return how many of `num_batches` (those `of` something) a limit leaves: a count or a share (float).
+    """Return how many of `num_batches` remain under a limit, a count or a share (float); `of` names them.
 
     Raises ConfigError if none is left, naming the smallest share that leaves one.
     """
@@ -61,10 +61,9 @@ def limited_batches(field: str, num_batches: int, limit: int | float, of: str) -
 class ClipSampler:
     """Yields an epoch's draws of one rank: a `sampler` for torch's DataLoader.
 
-    A step's world_size x batch_size clips are next to each other in the epoch's order; rank r takes the
-    r-th batch of them. Each pass is the next epoch, from 0 on, unless `epoch` or `set_epoch` fixes it; it
-    travels inside each key, so that persistent workers see it. With shuffle the order is a permutation
-    seeded by (seed, epoch).
+    The world_size x batch_size clips of a step are adjacent in the epoch's order; rank r takes the r-th batch
+    of them. Each pass is the next epoch, from 0 on, unless `epoch` or `set_epoch` fixes it. Each key contains
+    the epoch, so persistent workers see it. With shuffle, the order is a permutation seeded by (seed, epoch).
     """
 
     num_videos: int
@@ -83,7 +82,7 @@ class ClipSampler:
         self._usable = usable_clips(self.num_videos, self.clips_per_video, self.world_size, self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that every further pass yields."""
+        """Set the epoch of all further passes."""
         self.epoch = epoch
 
     def __len__(self) -> int:

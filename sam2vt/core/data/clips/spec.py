@@ -1,4 +1,4 @@
-"""The specification of a clip: sizes, strides, objects and prompts."""
+"""Specify clips: sizes, strides, objects and prompts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam2vt.settings import require, settings_of, wrong_values
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """How clips are drawn. Raises ConfigError naming the field that cannot be used."""
+    """How clips are drawn. Raises ConfigError naming an invalid field."""
 
     image_size: tuple[int, int]  # (H, W) in pixels, square, a multiple of 32
     clip_length: int  # T
@@ -48,7 +48,7 @@ class ClipSpec:
             raise ConfigError(f"augment.{name}={value!r}: {text}")
 
     def of(self, record: VideoRecord) -> ClipSpec:
-        """Return how clips of this video are drawn."""
+        """Return the specification for clips of this video."""
         return self if record.member is None or not self.sets else self.sets[record.member]
 
     def reading(self, features: FeatureCache) -> ClipSpec:
@@ -57,7 +57,7 @@ class ClipSpec:
 
     @property
     def span(self) -> int:
-        """How many frames of the video a whole clip reaches over."""
+        """Number of frames of the video that a whole clip spans."""
         return (self.clip_length - 1) * self.frame_stride + 1
 
 

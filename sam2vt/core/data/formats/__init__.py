@@ -65,10 +65,10 @@ def load_records(
 ) -> list[VideoRecord]:
     """Return every video of a dataset, sorted by video_id; paths are absolute.
 
-    `dataset_type` is a key of `LAYOUTS`, or "auto", which logs what it recognised. The keywords are those of
-    `ReadOptions`. With `faults`, videos that cannot be used are left out and listed there. With `notes`, what
-    a user may not have meant is listed there instead of logged. Only identity="iou" decodes masks.
-    Raises ConfigError for values that are not allowed, DataError for data that cannot be used.
+    `dataset_type` is a key of `LAYOUTS`, or "auto", which logs the layout that it recognised. The keywords
+    are those of `ReadOptions`. With `faults`, unusable videos are left out and listed there. With `notes`,
+    data that may be unintended is listed there instead of logged. Only identity="iou" decodes masks. Raises
+    ConfigError for values that are not allowed, DataError for data that cannot be used.
     """
     options = ReadOptions(identity, image_root, allow_absolute_paths, colours, faults, notes)
     require(DatasetConfig, "dataset_type", dataset_type)
@@ -113,7 +113,7 @@ def _layouts(dataset_type: str) -> list[Layout]:
 
 
 def recognise(dataset_type: str, path: str) -> Found | None:
-    """Return the layout that an absolute path, or a URI, has; None: it is none of this type.
+    """Return the layout of an absolute path or a URI; None if it has none of this type.
 
     Raises DataError if it has several, or one that cannot be read as it is.
     """

@@ -1,7 +1,7 @@
-"""Masks beside their frames, in a folder per video: frame_0.png with frame_0_mask.png.
+"""Read masks beside their frames, in a folder per video: frame_0.png with frame_0_mask.png.
 
-A mask is named as its frame with an ending such as _mask, _gt or _label. Other pictures of a frame, such as
-frame_0_color_mask.png, are left out, and a note says how many.
+A mask has the name of its frame with an ending such as _mask, _gt or _label. Other pictures of a frame, such
+as frame_0_color_mask.png, are left out, and a note says how many.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""BURST (TAO with masks): a JSON of sequences, with an RLE per track on each annotated frame.
+"""Read BURST (TAO with masks): a JSON of sequences, with an RLE per track on each annotated frame.
 
 Frames are <dataset>/<sequence>/<name> below the JSON's folder, frames/, or a folder of the split in either.
-A track is an object, named by its category. An annotated frame without its RLE shows that it is absent.
+A track is an object, named by its category. On an annotated frame without its RLE it is known to be absent.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""COCO video JSON: images with `video_id` and an order, annotations with `segmentation` and an identity.
+"""Read COCO video JSON: images with `video_id` and an order, annotations with `segmentation` and identity.
 
 - Frames of a video are ordered by `order_in_video`, `frame_id`, `frame_index` (TAO), else by their names.
 - Files are found by `path`, else `file_name`, under the JSON's folder or `image_root`.
-- Segmentations are RLE, compressed or not, or polygons; who is who is `coco_identity`'s matter.
-- An image is annotated if it has an annotation. One without any is not annotated, since nothing tells
-  whether somebody looked, unless images carry a flag that does (`is_annotated`, `annotated`,
-  `is_det_keyframe`, `is_keyframe`): where it is true, an image without annotations is known to be empty.
-- Crowd regions (`iscrowd`) without an identity are no objects; a note says how many were left out.
+- Segmentations are RLE, compressed or not, or polygons. `coco_identity` decides which object they show.
+- An image is annotated if it has an annotation. Without one it is not annotated, unless a flag says so
+(`is_annotated`, `annotated`, `is_det_keyframe`, `is_keyframe`). If the flag is true, an image without
+annotations is known to be empty.
+- Crowd regions (`iscrowd`) without an identity are not objects; a note says how many were left out.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _record(json: CocoJson, video_id: int | str, frames: list[JsonObject], is_on
 
 
 def list_videos(json_path: str, images: list[JsonObject]) -> dict[int | str, list[JsonObject]]:
-    """Return video id, or folder where no image has one -> its images.
+    """Return video id -> its images; the key is the folder if no image has a video id.
 
     Raises DataError if only some images have one, and where a number and a text look the same.
     """
@@ -165,9 +165,10 @@ def _names(frame: JsonObject, where: str) -> list[str]:
 
 
 def image_roots(json_path: str, options: ReadOptions) -> list[str]:
-    """Return where the files of a JSON's images are looked for.
+    """Return the folders in which the files of a JSON's images are looked up.
 
-    Of annotations/instances_train.json also in images/train and images (or frames) beside annotations/.
+    For annotations/instances_train.json these include images/train and images (or frames) beside
+    annotations/.
     """
     given = [os.path.abspath(options.image_root)] if options.image_root else []
     folder, name = os.path.split(os.path.abspath(json_path))
@@ -178,7 +179,7 @@ def image_roots(json_path: str, options: ReadOptions) -> list[str]:
 
 
 def find_images(json: CocoJson, images: list[JsonObject], where: str) -> tuple[list[str], tuple[int, int]]:
-    """Return the file of each image of a video, and the (height, width) that they have in common.
+    """Return the file of each image of a video, and their common (height, width).
 
     Raises DataError naming files that are missing, and an image that states another size.
     """

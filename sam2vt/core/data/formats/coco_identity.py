@@ -1,9 +1,9 @@
-"""Object identity of COCO annotations over a video; never guessed.
+"""Assign COCO annotations to objects throughout a video, without guessing.
 
-An annotation says it by `track_id`, `instance_id` or `attributes.track_id`. Where none does, the user may
-choose. `identity=category` makes one object per category and unites its masks on a frame. `identity=iou`
-links masks of a category from one annotated frame to the next. It takes the largest overlaps first, from an
-intersection over union of 0.3 on. A mask that is linked to nothing begins a new object.
+Annotations name their object by `track_id`, `instance_id` or `attributes.track_id`. If none does, the user
+may choose. `identity=category` makes one object per category and unites its masks on a frame. `identity=iou`
+links masks of a category from one annotated frame to the next, largest overlaps first, with an intersection
+over union of at least 0.3. A mask without a link begins a new object.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _is_number(text: str) -> bool:
 
 
 def say_united(objects: Objects, where: str) -> None:
-    """Warn of objects in parts: two objects of one track id would look the same."""
+    """Warn of objects in several parts, because two objects with the same track id would look the same."""
     united = [
         (key, frame) for frame, each in objects.items() for key, parts in each.items() if len(parts) > 1
     ]

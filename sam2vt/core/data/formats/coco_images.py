@@ -1,7 +1,7 @@
-"""Plain COCO images, as Roboflow and most tools export them: each image becomes a still.
+"""Read plain COCO images, as exported by Roboflow and most tools: each image becomes a still.
 
-No image has a video_id and no annotation a track id, so nothing says which images belong together. A still
-is a video of one frame; its clips are drawn by a seeded motion of the camera. Each annotation is an object.
+No image has a video_id and no annotation a track id, so it is unknown which images belong together. A still
+is a video of one frame; a seeded motion of the camera makes its clips. Each annotation is an object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A COCO JSON as read: that it is one, and that its images and annotations fit together."""
+"""Read a COCO JSON, and check that its images and annotations fit together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_SEGMENTED = (
 
 
 class CocoJson(NamedTuple):
-    """A JSON with all that its records are made from."""
+    """A JSON with all data that its records are made from."""
 
     path: str
     annotations: dict[Any, list[JsonObject]]  # by the id of their image, or of their video
@@ -43,7 +43,7 @@ def recognise_json(
     load: Callable[[str, ReadOptions], list[VideoRecord]],
     takes: tuple[str, ...] = (),
 ) -> Found | None:
-    """Return the layout `what` of a dataset whose JSON is of one of these `json_kind`s, else None."""
+    """Return the layout `what` if the dataset's JSON is of one of these `json_kind`s, else None."""
     json_path = find_json(path)
     if json_path is None or json_kind(json_path) not in kinds:
         return None
@@ -92,7 +92,7 @@ def json_home(path: str) -> str:
 
 
 def json_kind(path: str) -> str:
-    """Return what a JSON is by its content: "masklets", "burst", "youtube_vis", "images" or "coco"."""
+    """Return the kind of a JSON by its content: "masklets", "burst", "youtube_vis", "images" or "coco"."""
     data = load_json(path)
     if not isinstance(data, dict):
         return "coco"  # whose reader says what is wrong
@@ -113,7 +113,7 @@ def json_kind(path: str) -> str:
 
 
 def stated_track(annotation: JsonObject) -> Any:
-    """Return what an annotation says of which object it shows; None: nothing."""
+    """Return the value by which an annotation names its object; None if it has none."""
     attributes = annotation.get("attributes")
     candidates = [annotation.get("track_id"), annotation.get("instance_id")]
     candidates.append(attributes.get("track_id") if isinstance(attributes, dict) else None)
@@ -121,7 +121,7 @@ def stated_track(annotation: JsonObject) -> Any:
 
 
 def track_of(annotation: JsonObject, where: str) -> int | str | None:
-    """Return the number or name of the object; whole numbers may be written as 7.0, as tables do."""
+    """Return the number or name of the object; integers may be written as 7.0, as in tables."""
     track = stated_track(annotation)
     # pandas turns whole numbers into floats where some are missing.
     if isinstance(track, float) and track.is_integer():
@@ -169,7 +169,7 @@ def category_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:
 
 
 def name_of(annotation: JsonObject, names: dict[Any, Any]) -> str | None:
-    """Return the category of an annotation, where it has one and the category a name."""
+    """Return the name of an annotation's category, if both exist."""
     category = same_id(names, annotation.get("category_id"))
     name = names.get(category) if isinstance(category, (int, str)) else None
     return str(name) if name else None
@@ -185,8 +185,8 @@ def group_by_image(
     """Return image id -> its annotations; every image has an entry. An annotation that is a fault is left
     out.
 
-    So are crowds, unless they say which object they are: CVAT writes iscrowd=1 for every brush mask.
-    `place_of` tells the video and frame of an image, for faults.
+    Crowds are left out too, unless they name their object: CVAT writes iscrowd=1 for every brush mask.
+    `place_of` returns the video and frame of an image, for faults.
     """
     by_image = by_id(json_path, images, "images")
     num_crowd = 0
@@ -216,7 +216,7 @@ def group_by_image(
 
 
 def same_id(known: Container[Any], value: Any) -> Any:
-    """Return an id as the table has it: some programs write the number 1 as "1", or 1.0, as pandas does."""
+    """Return an id in the form of the table: some programs write the number 1 as "1", and pandas as 1.0."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     other = str(value) if isinstance(value, int) else value

@@ -1,8 +1,8 @@
-"""Cell Tracking Challenge: 01/t000.tif with 01_GT/TRA and 01_GT/SEG or 01_ST/SEG.
+"""Read the Cell Tracking Challenge: 01/t000.tif with 01_GT/TRA and 01_GT/SEG or 01_ST/SEG.
 
-Each sequence (01, 02, ...) is a video. TRA/man_track000.tif marks every cell by the number of its track,
-man_track.txt lists the tracks; SEG/man_seg000.tif holds the cells' outlines, whose own numbers mean nothing.
-Only frames with a SEG image are annotated: from 01_GT where there is one, else from 01_ST.
+Each sequence (01, 02, ...) is a video. TRA/man_track000.tif marks every cell with the number of its track,
+and man_track.txt lists the tracks. SEG/man_seg000.tif contains the outlines of the cells, whose own numbers
+mean nothing. Only frames with a SEG image are annotated: from 01_GT if it has one, else from 01_ST.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""CVAT for video 1.1: annotations.xml with tracks of masks or polygons, beside images/ or the video file.
+"""Read CVAT for video 1.1: annotations.xml with tracks of masks or polygons, beside images/ or the video.
 
-A track is an object, on all frames that the export has a shape of it for, interpolated ones too. On a frame
-of the task where it has none, or one marked as outside, the object is known to be absent; frames that the
-task left out are not annotated. Boxes are no masks.
+A track is an object on all frames for which the export has a shape, including interpolated ones. On a frame
+of the task without a shape, or with one marked as outside, the object is known to be absent. Frames that the
+task left out are not annotated. Boxes are not masks.
 """
 
 from __future__ import annotations

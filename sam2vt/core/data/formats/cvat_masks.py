@@ -1,7 +1,7 @@
-"""CVAT's Segmentation mask 1.1 (Pascal VOC): SegmentationClass/ with labelmap.txt, frames in JPEGImages/.
+"""Read CVAT's Segmentation mask 1.1 (Pascal VOC): SegmentationClass/, labelmap.txt, JPEGImages/.
 
-It has no track ids: the colours of SegmentationObject/ begin anew on every frame. With identity=category each
-label is one object.
+It has no track ids: the colours of SegmentationObject/ start again on every frame. With identity=category
+each label is one object.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The task or job of a CVAT XML, and its frames: images/ or a video beside the XML."""
+"""Read the task or job of a CVAT XML, and find its frames: images/ or a video beside the XML."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _STEP = re.compile(r"step\s*=\s*([1-9]\d{0,8})")
 
 @dataclass(frozen=True)
 class Task:
-    """Frames have the numbers that the shapes give them: those of the video, counted from 0."""
+    """Frames have the numbers that shapes use: those of the video, counted from 0."""
 
     is_of_images: bool = False  # it is of a video, or the XML does not say
     frames: range | None = None  # all its frames; None: the XML does not say
     jobs: tuple[tuple[int, int], ...] = ()  # first and last frame of each; empty: they have all frames
 
     def covers(self, number: int) -> bool:
-        """Return whether somebody was to annotate this frame."""
+        """Return whether this frame was to be annotated."""
         if self.frames is not None and number not in self.frames:
             return False
         return not self.jobs or any(first <= number <= last for first, last in self.jobs)
@@ -51,7 +51,7 @@ class Task:
 
 
 def read_task(meta: Element, path: str) -> Task:
-    """Return the task of <meta>. Raises DataError for several tasks, whose frames nothing tells apart."""
+    """Return the task of <meta>. Raises DataError for several tasks, whose frames cannot be distinguished."""
     tasks = meta.findall("project/tasks/task")
     check_single([str(each.findtext("id")) for each in tasks], path)
     job, task = meta.find("job"), tasks[0] if tasks else meta.find("task")
@@ -99,7 +99,7 @@ def _jobs(task: Element, frames: range | None, path: str) -> tuple[tuple[int, in
 
 
 def whole(text: str | None, name: str, where: str) -> int:
-    """Return the number that an element or attribute `name` holds. Raises DataError for anything else."""
+    """Return the number in an element or attribute `name`. Raises DataError for anything else."""
     text = (text or "").strip()
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise DataError(f"{where}: {name} is {text[:40]!r}; it must be a whole number: export the task again")
@@ -117,7 +117,7 @@ class Frames(NamedTuple):
 
 
 def find_frames(folder: str, task: Task) -> Frames:
-    """Raise DataError if there are none, or nothing says which is which."""
+    """Return the frames. Raises DataError if there are none, or if they cannot be distinguished."""
     images = _image_folder(folder)
     if images is not None:
         names = files_in(images, IMAGE_EXTENSIONS)

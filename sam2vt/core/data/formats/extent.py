@@ -1,4 +1,4 @@
-"""Polygons outside of their frames: frames were resized or cropped, and the annotation was not."""
+"""Find polygons outside their frames, whose frames were resized or cropped after annotation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Extent(NamedTuple):
 
 
 def outside_frames(record: VideoRecord) -> str | None:
-    """Return a remark where polygons of a video have their centre outside of its frames.
+    """Return a remark if polygons of a video have their centre outside its frames.
 
     Raises DataError if many are too far right or below and none is left or above: they were drawn on
     larger frames.

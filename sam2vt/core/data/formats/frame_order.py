@@ -1,4 +1,4 @@
-"""The order of a video's frames by their names, the same in every layout."""
+"""Order the frames of a video by their names, in the same way in every layout."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def last_value(name: str) -> Decimal | None:
 def numbered_frames(numbers: Sequence[int | None], num_frames: int) -> list[int] | None:
     """Return the frames of a video that have these numbers in their names, counted from 0.
 
-    They count from 1 where the last is the number of frames and none is 0. None: it is not clear.
+    They count from 1 if the last is the number of frames and none is 0. None if this is not clear.
     """
     known = [number for number in numbers if number is not None]
     if len(set(known)) < len(numbers):

@@ -1,8 +1,8 @@
-"""LabelMe: a JSON beside each frame, with polygons whose `group_id` tells which object they show.
+"""Read LabelMe: a JSON beside each frame, with polygons whose `group_id` says which object they show.
 
-A folder is a video, or holds a folder per video. An object is a label with its group_id; without group ids
-identity=category or identity=iou is needed. A frame without a JSON is not annotated; one whose JSON has no
-shape is known to be empty.
+A folder is a video, or contains a folder per video. An object is a label with its group_id; without group
+ids, identity=category or identity=iou is needed. A frame without a JSON is not annotated; a frame whose JSON
+has no shapes is known to be empty.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The interface of a layout on disk: how it is recognised, and how its records are read."""
+"""Define the interface of layouts on disk: how they are recognised, and how their records are read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LEAST_ID, _MOST_ID = -(2**63), 2**63 - 1  # int64, which every file and tensor 
 
 
 class Outside(DataError):
-    """A file that an annotation names is outside the dataset's folders, by a link or by its path."""
+    """Raised for a file that an annotation names and that is outside the dataset's folders."""
 
 
 class NoFrames(DataError):
-    """None of the files that an annotation names as a video's frames exists."""
+    """Raised if none of the files exists that an annotation names as a video's frames."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user says about a dataset beside its path; a layout takes some of it."""
+    """Options of the user about a dataset; a layout takes some of them."""
 
     identity: str = "error"  # annotations without track ids: error, category or iou
     image_root: str | None = None  # where file names in a JSON or XML start; None: its own folder
@@ -41,13 +41,13 @@ class ReadOptions:
 
     @property
     def look(self) -> bool:
-        """Whether to look into a few files at once; whoever collects faults reads them all."""
+        """Whether a look into a few files is enough; to collect all faults, all files are read."""
         return self.faults is None
 
     def fault(self, error: DataError | str, **place: Any) -> None:
-        """Collect what is wrong with some of the videos while others can be read, or raise it as DataError.
+        """Collect a fault of some videos while others can be read, or raise it as DataError.
 
-        `place` is where a fault that is a text is, by the keywords of DataError.
+        `place` gives the place of a fault that is a text, by the keywords of DataError.
         """
         error = DataError(error, **place) if isinstance(error, str) else error
         if self.faults is None:
@@ -57,15 +57,15 @@ class ReadOptions:
     def lonely(self, names: Sequence[str], where: str, what: str, remedy: str, **place: Any) -> None:
         """Collect, or raise, one fault of all videos that have no masks, or masks that have no video.
 
-        It is about the video `names[0]`, where there is only one, and the file `where`, unless `place` says
-        otherwise. Nothing happens where there are no names.
+        It is about the video `names[0]`, if there is only one, and the file `where`, unless `place` says
+        otherwise. Without names, nothing happens.
         """
         if names:
             text = f"{where}: {len(names)} {what}: {some(names)}; {remedy}"
             self.fault(text, **{"video": only(names), "file": where, **place})
 
     def note(self, text: str) -> None:
-        """Collect, or log, a remark on data that can be used but may not be as the user meant it."""
+        """Collect, or log, a remark on data that can be used but may be unintended."""
         if self.notes is None:
             log.warning("%s", text)
         else:
@@ -77,9 +77,7 @@ class ReadOptions:
         items: Iterable[Item],
         place: Callable[[Item], Mapping[str, Any]],
     ) -> list[VideoRecord]:
-        """Return the record of each item that has no fault; `place` is where a fault is, if it does
-        not know it.
-        """
+        """Return the record of each item without a fault; `place` completes the place of a fault."""
         built = []
         outside: list[DataError] = []
         for item in items:
@@ -101,7 +99,7 @@ class ReadOptions:
         return built
 
     def given(self) -> dict[str, object]:
-        """Return what differs from the default, by its name in a configuration."""
+        """Return the options that differ from the default, by their names in a configuration."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.compare}
         return {name: value for name, value in values.items() if value != getattr(ReadOptions, name)}
 

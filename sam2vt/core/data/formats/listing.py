@@ -1,4 +1,4 @@
-"""The content of folders, in an order that is the same everywhere."""
+"""List the content of folders, in the same order on every system."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _is_number(text: str) -> bool:
 def subfolders(folder: str) -> list[str]:
     """Return the names of the folders in a folder, empty if there is no such folder.
 
-    Hidden ones are left out, and what macOS adds to archives.
+    Hidden folders are left out, and those that macOS adds to archives.
     """
     return _in_order(folder, filter(_is_folder, _entries(folder)))
 
@@ -56,7 +56,7 @@ def and_inner(folder: str) -> list[str]:
 def files_in(folder: str, extensions: Iterable[str]) -> list[str]:
     """Return the names of the files with one of these extensions, hidden ones left out, in natural order.
 
-    Raises DataError for a pipe, a broken link and the like, and for a folder that is named as an image.
+    Raises DataError for a pipe, a broken link and the like, and for a folder named like an image.
     """
     allowed = tuple(extensions)
     entries = [each for each in _entries(folder) if each.name.lower().endswith(allowed)]
@@ -92,7 +92,7 @@ def names_in(folder: str) -> list[str]:
 
 
 def text_lines(path: str, remedy: str) -> list[tuple[int, str]]:
-    """Return (number from 1, text) of each line of a file that is not blank, without the blanks around it.
+    """Return (number from 1, stripped text) of each line of a file that is not blank.
 
     Raises DataError with `remedy` for a file that cannot be read, or is not UTF-8.
     """
@@ -128,12 +128,12 @@ def printable(text: str) -> str:
 
 
 def alike(name: str) -> str:
-    """Return a name as it is compared: macOS writes é as e and an accent, others as one letter."""
+    """Return a name in the form for comparisons: macOS writes é as e and an accent, others as one letter."""
     return unicodedata.normalize("NFC", name)
 
 
 def by_name(folder: str, names: Iterable[str]) -> dict[str, str]:
-    """Return name, as it is compared -> path. Raises DataError if two compare equal."""
+    """Return name, in the form for comparisons -> path. Raises DataError if two are equal."""
     paths: dict[str, str] = {}
     for name in names:
         # Both would be found by the name of one.

@@ -1,4 +1,4 @@
-"""A folder of masks of one video: one label image per frame, or a subfolder of images per object."""
+"""Read a folder of masks of one video: one label image per frame, or a subfolder of images per object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """The masks of one video by the name of their frame as it is compared, in natural order; at least one."""
+    """The masks of one video by the name of their frame, in natural order; at least one."""
 
     path: str
     by_name: Mapping[str, FrameAnnotation]
@@ -45,7 +45,7 @@ def _object_folders(folder: str) -> list[str]:
 
 
 def read_mask_folder(folder: str) -> MaskFolder:
-    """List the masks in a folder, opening none. Raises DataError if there is none."""
+    """List the masks in a folder without opening them. Raises DataError if there is none."""
     files = files_in(folder, MASK_EXTENSIONS)
     objects = _object_folders(folder)
     if files and objects:
@@ -100,9 +100,9 @@ def _by_stem(folder: str, files: list[str]) -> dict[str, str]:
 
 
 def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, FrameAnnotation]:
-    """Return masks by frame index, where frames have names: by the name without its extension.
+    """Return masks by frame index if frames have names: by the name without its extension.
 
-    Where no name fits at all, by the last number in the names, if that tells all frames apart.
+    If no name fits at all, the last number in the names decides, provided that it is unique.
     """
     indices: dict[object, int] = {alike(name): index for index, name in enumerate(frame_names)}
     keys: dict[object, str] = {name: name for name in masks.by_name}
@@ -126,10 +126,10 @@ def match_frame_names(masks: MaskFolder, frame_names: list[str]) -> dict[int, Fr
 
 
 def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> dict[int, FrameAnnotation]:
-    """Return masks by frame index, where frames have no names, as in a video file.
+    """Return masks by frame index if frames have no names, as in a video file.
 
-    As many masks as frames belong to them in order; else the last number in a mask's name is its frame's, as
-    `numbered_frames` counts.
+    If there are as many masks as frames, they are paired in order. Otherwise the last number in a mask's name
+    is that of its frame, as `numbered_frames` counts.
     """
     names = list(masks.by_name)
     # Names may begin at 1, or be times: as many masks as frames leave no doubt.

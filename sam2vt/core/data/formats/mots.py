@@ -1,9 +1,9 @@
-"""MOTS PNG: instances/<sequence>/*.png of 16 bit, whose values are class * 1000 + instance.
+"""Read MOTS PNG: instances/<sequence>/*.png of 16 bit, with values class * 1000 + instance.
 
 Frames are in images/<sequence>/ beside instances/, or in KITTI's training/image_02/<sequence>/; with a single
-sequence, as CVAT exports it, both folders hold the files themselves. An object's id is its pixel value;
-10000 is void. instances/labels.txt names the classes, line by line from class 1; without it they are car
-and pedestrian.
+sequence, as CVAT exports it, both folders contain the files directly. An object's id is its pixel value;
+10000 is void. instances/labels.txt names the classes, line by line from class 1; without it they are car and
+pedestrian.
 """
 
 from __future__ import annotations

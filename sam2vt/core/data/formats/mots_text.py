@@ -1,4 +1,4 @@
-"""MOTS text: a line per object and frame, of frame, id, class, height, width and RLE.
+"""Read MOTS text: a line per object and frame, with frame, id, class, height, width and RLE.
 
 MOTSChallenge has <sequence>/gt/gt.txt beside <sequence>/img1/, KITTI instances_txt/<sequence>.txt beside the
 folders of MOTS PNG. A line's frame is the image with that number. Class 10 is void. Frames without a line are

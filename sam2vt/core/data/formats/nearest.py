@@ -1,4 +1,4 @@
-"""Name the layout that a folder comes nearest to, and what to rename, move or choose."""
+"""Name the layout nearest to a folder, and what to rename, move or choose."""
 
 from __future__ import annotations
 

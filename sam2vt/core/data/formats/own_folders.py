@@ -1,7 +1,7 @@
-"""Frames and masks in folders of other names than DAVIS's: images/ with masks/, Frame/ with GT/ and the like.
+"""Read frames and masks in folders with other names than DAVIS's: images/ with masks/, Frame/ with GT/ etc.
 
-Either these two hold a folder (or a video file) per video, or they are a single clip, or each video has its
-own two. What was taken for what is said when the dataset is read.
+Either these two contain a folder (or a video file) per video, or they are a single clip, or each video has
+its own two. The log says which folder was taken for which.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shards that `sam2vt pack` wrote: a folder, or a URI, with its manifest.json."""
+"""Read shards that `sam2vt pack` wrote: a folder, or a URI, with its manifest.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sam2vt.errors import DataError
 
 
 def pack_at(path: str) -> str | None:
-    """Return the folder or URI of a pack, which may be named by its manifest; None: there is none."""
+    """Return the folder or URI of a pack, which may be named by its manifest; None if there is none."""
     folder = os.path.dirname(path) if os.path.basename(path) == MANIFEST else path
     if "://" not in folder and not os.path.isdir(os.path.expanduser(folder)):
         return None
@@ -45,7 +45,7 @@ _COPY = "copy it again, or pack the dataset again"
 
 
 def is_packed(path: str) -> bool:
-    """Return whether a folder or URI holds a pack, complete or not."""
+    """Return whether a folder or URI contains a pack, complete or not."""
     folder = Folder(path, raises=DataError)
     found = folder.has(MANIFEST, PROGRESS, shard_name(0))
     # Other programs write a manifest.json, too: the shards or its content tell.
@@ -65,9 +65,7 @@ def open_packed(path: str) -> RecordTable:
 
 
 def verify(path: str) -> tuple[PackManifest, list[DataError]]:
-    """Return the manifest, and what is wrong with the files, each of which is read and held to its
-    checksum.
-    """
+    """Return the manifest, and the faults of the files, each of which is compared with its checksum."""
     folder = Folder(path, raises=DataError)
     if not is_packed(path):
         raise DataError(

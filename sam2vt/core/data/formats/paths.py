@@ -1,4 +1,4 @@
-"""Files that a JSON or XML names: they have to be inside the dataset's folders."""
+"""Find files that a JSON or XML names, which must be inside the dataset's folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst
 def find_files(
     names: Sequence[list[str]], roots: Sequence[str], where: str, options: ReadOptions
 ) -> list[str]:
-    """Return the file of each frame: the first of its names that is one. Raises DataError for the missing."""
+    """Return the file of each frame: the first of its names that exists. Raises DataError for missing
+    ones."""
     found = []
     for place, each in enumerate(names):
         with located(frame=place):
@@ -36,11 +37,11 @@ def find_files(
 def find_inside(
     names: Iterable[str], roots: Sequence[str], where: str, allow_absolute: bool = False
 ) -> str | None:
-    """Return the first of these names that is a file under one of the roots; None: there is none.
+    """Return the first of these names that is a file below one of the roots; None if there is none.
 
-    A name is looked for as it is, and as other systems write it: with slashes for backslashes, with accents
-    as a part of their letters or beside them. Symbolic links and .. are followed first. Raises DataError for
-    a name that leads out of all roots, or is absolute without `allow_absolute`.
+    A name is looked up as it is, and in the spelling of other systems: with slashes instead of backslashes,
+    with accents as part of their letters or beside them. Symbolic links and .. are followed first. Raises
+    DataError for a name that leads outside all roots, or is absolute without `allow_absolute`.
     """
     for name in dict.fromkeys(written for given in names for written in _spellings(given)):
         if os.path.isabs(name) and not allow_absolute:
@@ -66,7 +67,7 @@ def with_slashes(name: str) -> str:
 
 
 def check_readable(path: str, setting: str = "data_path") -> None:
-    """Refuse archives and what is neither a file nor a folder, such as a pipe; `setting` is what named it."""
+    """Refuse archives, and what is neither file nor folder, such as a pipe; `setting` named the path."""
     if os.path.isdir(path):
         return
     if not os.path.isfile(path):

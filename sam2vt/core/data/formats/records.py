@@ -1,4 +1,4 @@
-"""A video and its masks, once found, as a record."""
+"""Make records of videos and masks that a layout has found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_videos(
 ) -> list[VideoRecord]:
     """Return the record of each (video id, folder of frames or video file, folder of masks).
 
-    `describe` adds what the layout knows besides. With a table of colours masks show an object per class.
+    `describe` adds further facts from the layout. With a table of colours, masks show one object per class.
     Raises DataError naming the folder or file.
     """
 
@@ -45,7 +45,7 @@ def read_videos(
 
 
 def coloured(record: VideoRecord, options: ReadOptions) -> VideoRecord:
-    """Return the record with its masks read by colour, where the options say so."""
+    """Return the record with its masks read by colour, if the options say so."""
     if not options.colours:
         return record
     if isinstance(options.colours, str):
@@ -111,7 +111,7 @@ def image_record(
 
 
 def bare_record(video_id: str, path: str, frames: Sequence[str] = ()) -> VideoRecord:
-    """Return the record of a video without masks: of the file `path`, or of `frames`, its images in order.
+    """Return the record of a video without masks: the file `path`, or the images `frames` in order.
 
     Raises DataError naming the file.
     """
@@ -132,13 +132,13 @@ def file_record(
 
 
 def frame_paths(folder: str) -> tuple[str, ...]:
-    """Return the images of a folder in order. Raises DataError for none, or two named alike."""
+    """Return the images of a folder in order. Raises DataError if there are none, or two with equal names."""
     names = in_order(files_in(folder, IMAGE_EXTENSIONS), folder)
     return tuple(os.path.join(folder, name) for name in names)
 
 
 def in_order(names: Sequence[str], folder: str) -> list[str]:
-    """Return the names of a video's frames in order. Raises DataError for none, or two named alike."""
+    """Return the names of a video's frames in order. Raises DataError for none, or two equal names."""
     if not names:
         allowed = ", ".join(IMAGE_EXTENSIONS)
         raise DataError(f"{folder}: no frame in it; allowed are {allowed} files, one per frame", file=folder)
@@ -149,7 +149,7 @@ def in_order(names: Sequence[str], folder: str) -> list[str]:
 
 
 def with_coding(record: VideoRecord, coding: str, **fields: Any) -> VideoRecord:
-    """Return the record with label images of another coding, and with the fields that this coding needs.
+    """Return the record with another coding of its label images, and the fields that this coding needs.
 
     Raises DataError if a frame has an image per object.
     """

@@ -1,7 +1,7 @@
-"""SA-V: <video>.mp4 beside <video>_manual.json and/or <video>_auto.json, in one folder or one level below.
+"""Read SA-V: <video>.mp4 with <video>_manual.json and/or <video>_auto.json, in a folder or a level below.
 
-Every n-th frame is annotated, n being 4 in SA-V itself (masks at 6 of 24 frames per second). An object is a
-masklet; those of the manual file come first, and are named "manual 0", "auto 0" and so on.
+Every n-th frame is annotated; n is 4 in SA-V itself (masks at 6 of 24 frames per second). An object is a
+masklet. Those of the manual file come first; names are "manual 0", "auto 0" and so on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load_sav(files: dict[str, list[str]], options: ReadOptions) -> list[VideoRec
 
 
 def find_masklet_files(path: str) -> dict[str, list[str]]:
-    """Return video, with its folder -> its masklet files, manual before auto."""
+    """Return video with its folder -> its masklet files, manual before auto."""
     if os.path.isfile(path):
         base = next((path[: -len(end)] for end in ENDINGS if path.endswith(end)), None)
         return {base: [path]} if base else {}

@@ -1,7 +1,7 @@
-"""Supervisely video projects: <dataset>/video/<name>.mp4 with <dataset>/ann/<name>.mp4.json.
+"""Read Supervisely video projects: <dataset>/video/<name>.mp4 with <dataset>/ann/<name>.mp4.json.
 
-An object is one of the file's objects, on the frames that have a figure of it; frames without any figure are
-not annotated. Figures are bitmaps and polygons; boxes are no masks.
+Each object of the file is an object, on the frames that have a figure of it. Frames without any figure are
+not annotated. Figures are bitmaps and polygons; boxes are not masks.
 """
 
 from __future__ import annotations

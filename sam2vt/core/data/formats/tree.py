@@ -1,9 +1,9 @@
-"""DAVIS, MOSE and YouTube-VOS: JPEGImages/<video>/* and Annotations/<video>/*.
+"""Read DAVIS, MOSE and YouTube-VOS: JPEGImages/<video>/* and Annotations/<video>/*.
 
-Between them and the videos there may be a level of resolution (480p), around them train/ or valid/. In place
-of a folder of frames JPEGImages may hold a video file, <video>.mp4. Annotations/<video> holds a label image
-a frame, or a subfolder per object. Frames without a mask are not annotated. YouTube-VOS's meta.json, beside
-JPEGImages, names the objects.
+Between them and the videos there may be a level of resolution (480p), around them train/ or valid/. Instead
+of a folder of frames, JPEGImages may contain a video file, <video>.mp4. Annotations/<video> contains a label
+image per frame, or a subfolder per object. Frames without a mask are not annotated. YouTube-VOS's meta.json,
+beside JPEGImages, names the objects.
 
 A single clip has no level of videos: JPEGImages/* and Annotations/*, named by the folder around them.
 """
@@ -39,7 +39,7 @@ SPLITS = ("train", "valid", "val", "test")
 
 
 def lacks_masks(path: str) -> bool:
-    """Return whether there are frames as in a tree, but nothing where their masks would be."""
+    """Return whether there are frames as in a tree, but no masks in their place."""
     return os.path.isdir(os.path.join(path, FRAMES)) and not os.path.isdir(os.path.join(path, MASKS))
 
 
@@ -147,7 +147,7 @@ def _level(frame_root: str, mask_root: str) -> tuple[str, str]:
 
 
 def has_images(folder: str) -> bool:
-    """Return whether a folder has images itself."""
+    """Return whether a folder directly contains images."""
     return bool(files_in(folder, IMAGE_EXTENSIONS))
 
 

@@ -1,8 +1,8 @@
-"""Video files beside folders of masks.
+"""Read video files beside folders of masks.
 
-A file's masks are in a folder of its name, beside it or in Annotations/ or masks/. A folder whose name the
-file's begins with (clip/ for clip_orig.mp4) serves, too. A single file with a single folder of masks needs no
-common name. Files may be in videos/.
+The masks of a file are in a folder of its name, beside it or in Annotations/ or masks/. The name of the
+folder may also be the beginning of the file's name (clip/ for clip_orig.mp4). A single file with a single
+folder of masks needs no common name. Files may be in videos/.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _unshared(pairs: dict[str, str], options: ReadOptions) -> dict[str, str]:
 
 
 def find_mask_folders(root: str) -> list[str]:
-    """Return the folders that hold the masks of one video."""
+    """Return the folders that contain the masks of one video."""
     found: dict[str, None] = {}
     for name in _MASK_FOLDERS:
         above = os.path.join(root, name) if name else root

@@ -1,4 +1,4 @@
-"""YouTube-VIS and OVIS: a JSON of videos, and annotations with a segmentation or null per frame.
+"""Read YouTube-VIS and OVIS: a JSON of videos, and annotations with a segmentation or null per frame.
 
 An annotation is an object. Every frame of a video is annotated: null says that the object is not visible.
 """

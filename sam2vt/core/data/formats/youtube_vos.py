@@ -1,4 +1,4 @@
-"""YouTube-VOS's meta.json beside a tree: which objects a video has, and of what category."""
+"""Read YouTube-VOS's meta.json beside a tree: the objects of a video, and their categories."""
 
 from __future__ import annotations
 

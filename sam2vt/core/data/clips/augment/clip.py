@@ -1,4 +1,4 @@
-"""A clip altered as its settings say: other clips, geometry, colours, then each frame by itself."""
+"""Augment a clip by its settings: other clips, geometry, colours, then each frame by itself."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def augment(
     aspect: float = 1.0,
     max_objects: int | None = None,
 ) -> Content:
-    """Return the altered clip, in this order: mosaic, paste, flip, motion, colours, each frame of its own.
+    """Return the augmented clip, in this order: mosaic, paste, flip, motion, colours, single frames.
 
-    Every number comes from `rng` and torch's generators stay as they are; one thread computes, so that
-    any process gives the same bytes. `draw_other` draws another clip of the same shape; it is called
-    for mosaics and pastes alone. `aspect` is the video's width by its height. No object is lost where it
-    is prompted, and `valid_masks` stays true of the masks: an object moved out of sight is absent.
+    Every random number comes from `rng`, and torch's generators do not change. One thread computes, so any
+    process gives the same bytes. `draw_other` draws another clip of the same shape; only mosaics and pastes
+    call it. `aspect` is the width of the video divided by its height. No object is lost on its prompted
+    frame. `valid_masks` stays correct: an object that leaves the frame is absent.
     """
     with _one_thread():
         if rng.random() < settings.mosaic_probability:
@@ -76,7 +76,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def draw_colours(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
-    """Return what changes the colours of all frames of a clip, in order."""
+    """Return the colour changes for all frames of a clip, in order."""
     changes = draw_jitter(settings, rng)
     if settings.hue:
         changes.append(_adjust("hue", rng.uniform(-settings.hue, settings.hue)))
@@ -97,7 +97,7 @@ def _adjust(name: str, factor: float) -> Change:
 
 
 def draw_spoils(settings: AugmentConfig, rng: np.random.Generator) -> list[Change]:
-    """Return what changes one frame of a clip beside its other frames, in order."""
+    """Return the changes for a single frame of a clip, in order."""
     changes = draw_jitter(settings, rng, "frame_")
     for probability, limits, spoil in (
         (settings.blur_probability, settings.blur_sigma, _blur),

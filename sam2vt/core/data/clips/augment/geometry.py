@@ -1,6 +1,6 @@
-"""Clips moved and mixed: one motion for all frames and their masks, a mosaic of four, a pasted object.
+"""Move and mix clips: one motion for all frames and their masks, a mosaic of four, a pasted object.
 
-All of a motion but the flip is one affine map, so that pixels are interpolated once.
+Except for the flip, a motion is one affine map, so pixels are interpolated only once.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MOTION = ("degrees", "translate", "scale", "shear", "crop_area", "crop_ratio", 
 
 
 def move(content: Content, settings: AugmentConfig, aspect: float, rng: np.random.Generator) -> Content:
-    """Return the clip moved; where all `MAX_TRIES` motions lose an object, it is only flipped, if at all.
+    """Return the moved clip; if all `MAX_TRIES` motions lose an object, it is only flipped, or unchanged.
 
-    An object is lost where its mask is nearly gone on the frame on which it is prompted.
+    An object is lost if its mask is nearly gone on its prompted frame.
     """
     if rng.random() < settings.flip_probability:
         content = flip(content)
@@ -47,7 +47,7 @@ def move(content: Content, settings: AugmentConfig, aspect: float, rng: np.rando
 
 
 def flip(content: Content) -> Content:
-    """Return the clip mirrored: left becomes right."""
+    """Return the clip mirrored left to right."""
     images, masks = F.horizontal_flip(torch.from_numpy(content.images)), np.flip(content.masks, -1)
     return content._replace(images=images.numpy(), masks=np.ascontiguousarray(masks))
 
@@ -63,7 +63,7 @@ def warp_images(images: np.ndarray, motion: np.ndarray) -> np.ndarray:
 
 
 def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
-    """Return masks moved the same way, bool [T, S, S] or [T, N, S, S], by the nearest pixel."""
+    """Return masks, bool [T, S, S] or [T, N, S, S], moved the same way by the nearest pixel."""
     coefficients = _coefficients(motion)
     moved = np.zeros_like(masks)
     for frame, target in zip(masks, moved):
@@ -76,8 +76,8 @@ def warp_masks(masks: np.ndarray, motion: np.ndarray) -> np.ndarray:
 def draw_motion(settings: AugmentConfig, side: int, aspect: float, rng: np.random.Generator) -> np.ndarray:
     """Return an affine map, float64 [3, 3], of pixels of the side x side input; (0, 0) is the frame's corner.
 
-    First the affine part about the centre, then the cut, then the zoom at any place. Turned and
-    sheared is the scene as it looked before it was squeezed to a square.
+    First comes the affine part about the centre, then the crop, then the zoom at a random place. Rotation and
+    shear apply to the original aspect ratio, before the frame is squeezed to a square.
     """
     return _place(settings, side, rng) @ _cut(settings, side, rng) @ _affine(settings, side, aspect, rng)
 
@@ -126,11 +126,11 @@ def _coefficients(motion: np.ndarray) -> list[float]:
 def make_mosaic(
     own: Content, others: Sequence[Content], max_objects: int | None, rng: np.random.Generator
 ) -> Content:
-    """Return the clip and three others, in cells that are drawn; an object keeps the frames it is valid on.
+    """Return the clip and three others in random cells; objects keep the frames on which they are valid.
 
-    The clip's own objects come first. Where they leave slots free, objects of the others that are not
-    lost by their size fill them, drawn alike; their ids follow the clip's largest. The clip stays
-    as it is where one of its own objects would be lost.
+    The clip's own objects come first. Objects of the others fill free slots, drawn with equal probability,
+    unless they become too small; their ids follow the largest of the clip. If one of its own objects would be
+    lost, the clip does not change.
     """
     side = own.images.shape[-1]
     # All four cells are drawn: else the own clip would always be in the same corner.
@@ -180,11 +180,11 @@ def _is_kept(masks: np.ndarray, small: np.ndarray) -> bool:
 
 
 def paste_object(content: Content, other: Content, rng: np.random.Generator) -> Content:
-    """Return the clip with an object of `other` pasted over it, which hides its objects and is none of them.
+    """Return the clip with an object of `other` pasted over it, as a distractor that hides its objects.
 
-    It moves as in its own clip, its centre put anywhere. On frames where its mask is not known it is the
-    cut-out of the nearest frame on which it is. Where all `MAX_TRIES` places hide an object that is
-    prompted there, nothing is pasted.
+    It moves as in its own clip, around a random place. On frames where its mask is unknown, the cut-out of
+    the nearest frame with a known mask is used. If all `MAX_TRIES` places hide an object on its prompted
+    frame, nothing is pasted.
     """
     cut = _cut_out(other, int(rng.integers(len(other.object_ids))))
     if cut is None:
