@@ -1,4 +1,4 @@
-"""JSON of unknown origin, read once and checked: encoding, depth, numbers that JSON does not have."""
+"""Read JSON of unknown origin once, and check it: encoding, depth, numbers that JSON does not have."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _LONE_HALF = re.compile("[\ud800-\udfff]")  # the parser has made one character 
 def load_json(path: str) -> Any:
     """Return the content of a JSON file; it is shared between callers and must not be changed.
 
-    Raises DataError naming the file for one that cannot be read, is no UTF-8, is nested too deeply, holds
-    a number that is none (NaN, Infinity), a field twice or a text that is no Unicode.
+    Raises DataError naming the file if it cannot be read, is not UTF-8, is nested too deeply, or contains
+    NaN, Infinity, a field twice or a text that is not Unicode.
     """
     try:
         # Size and time are part of the cache's key: a file that changed is read again.

@@ -1,8 +1,8 @@
-"""From settings to records.
+"""Open the records that settings name.
 
-- `load_records(dataset_type, data_path, ...)`, in formats: a layout on disk, recognised and read whole.
+- `load_records(dataset_type, data_path, ...)`, in formats: a layout on disk, recognised and read completely.
 - `open_records(settings)`: the data of one `DatasetConfig`, by row where it is a table or a pack.
-- `open_train_val(config)`: both sides of a run, as its `valdataset` or its `split` says.
+- `open_train_val(config)`: both sides of a run, by its `valdataset` or its `split`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Records = Sequence[VideoRecord]
 def open_train_val(config: Config) -> tuple[Records, Records]:
     """Open (training records, validation records): two datasets, or one divided by `split`.
 
-    Of a mixture each dataset is divided; validation sees each of its videos once.
+    In a mixture each dataset is divided; validation sees each of its videos once.
     """
     records = open_records(config.dataset)
     if config.valdataset.is_given:
@@ -50,8 +50,8 @@ def open_records(
     """Open the videos at `data_path` of these settings, or the mixture of their `datasets`.
 
     Record tables and packed shards are read by row, anything else by `load_records`, which takes `faults` and
-    `notes`. Raises ConfigError for settings that mean nothing to what is there, DataError
-    for data that cannot be used.
+    `notes`. Raises ConfigError for settings without meaning for this data, DataError for data that cannot be
+    used.
     """
     if settings.datasets:
         found = members(settings)

@@ -1,4 +1,4 @@
-"""Whole videos as evaluation needs them: where objects are prompted, and frame after frame."""
+"""Read whole videos for evaluation: the prompts of objects, and frames one by one."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def first_prompts(
 ) -> tuple[list[Prompt], list[int]]:
     """Return each object's prompt on its first visible frame, and the objects' ids in order.
 
-    `frame_index` of a prompt counts from `record.frames.start`, its coordinates are those of the model's
-    input. `as_stock` as for `resize_mask`.
-    Raises DataError if no object is ever visible.
+    `frame_index` of a prompt counts from `record.frames.start`; coordinates are pixels of the model's input.
+    `as_stock` as for `resize_mask`. Raises DataError if no object is ever visible.
     """
     prompts: dict[int, Prompt] = {}
     for index, object_id, mask in iterate_first_masks(record):

@@ -1,4 +1,4 @@
-"""Long passes over data: worker processes, and a progress bar."""
+"""Run long passes over data: worker processes, and a progress bar."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _LOST = re.compile(r"DataLoader (worker \(pid.*\) (exited|is killed)|timed out)"
 
 
 def init_worker(worker_id: int, then: Callable[[int], None] | None = None) -> None:
-    """Set up a data-loader worker: one thread, and signals are left to the process that loads.
+    """Set up a data-loader worker: one thread; the loading process handles signals.
 
-    A batch that cannot be sent ends the worker: PyTorch would drop it, and the loader wait for it for ever.
+    A batch that cannot be sent ends the worker: PyTorch would drop it, and the loader would wait forever.
     """
     _set_up()
     _outlive_sigterm()
@@ -50,7 +50,7 @@ def _exit_unsent(error: BaseException, batch: object) -> None:
 
 
 def loader_timeout(num_workers: int) -> float:
-    """Return the seconds after which a loader gives up, far more than the slowest storage takes; 0: never."""
+    """Return the seconds after which a loader gives up, far more than slow storage takes; 0 means never."""
     # In another thread PyTorch looks after its workers only between two timeouts.
     in_main_thread = threading.current_thread() is threading.main_thread()
     return TIMEOUT_SECONDS if num_workers and in_main_thread else 0
@@ -81,9 +81,9 @@ def explained_workers(num_workers: int) -> Iterator[None]:
 
 @contextmanager
 def process_pool(workers: int, then: str = "") -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which a fork would break.
+    """Yield a pool of spawned processes: OpenCV, FFmpeg and Arrow have threads, which forking would break.
 
-    Raises DataError if a process is ended from outside; `then` ends its text. SIGTERM and Ctrl-C end the
+    Raises DataError if a process is killed from outside; `then` ends its text. SIGTERM and Ctrl-C end the
     processes at once, by SystemExit with code 143 or by KeyboardInterrupt.
     """
     spawned = get_context("spawn")
@@ -145,7 +145,7 @@ def _outlive_sigterm() -> None:
 
 
 def with_progress(items: Iterable[Item], total: int, unit: str, done: int = 0) -> Iterator[Item]:
-    """Yield the items as they come; `done` of the total were there before."""
+    """Yield the items with a progress bar; `done` of the total were finished before."""
     # A log would hold a line per step.
     if not sys.stderr.isatty():
         yield from items

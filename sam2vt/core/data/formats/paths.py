@@ -16,8 +16,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst
 def find_files(
     names: Sequence[list[str]], roots: Sequence[str], where: str, options: ReadOptions
 ) -> list[str]:
-    """Return the file of each frame: the first of its names that exists. Raises DataError for missing
-    ones."""
+    """Return the file of each frame: the first of its names that exists. Raises DataError if none does."""
     found = []
     for place, each in enumerate(names):
         with located(frame=place):

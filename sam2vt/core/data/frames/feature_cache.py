@@ -1,4 +1,4 @@
-"""Encoded frames instead of images: a folder per encoder, a Parquet file per video, a row per frame."""
+"""Store encoded frames to read instead of images: a folder per encoder, a Parquet file per video."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ _FRAMES = "upright RGB, the whole frame squeezed to a square by cv2, area or lin
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """The features of videos by one encoder, below `root`, a folder or a URI.
+    """The features of videos from one encoder, below `root`, a folder or a URI. A row is a frame.
 
-    A file is named by what tells its frames from any other's, a folder by all else that its features depend
-    on: what changed since is not found, hence computed anew. Files appear when they are whole.
+    The name of a file depends on the identity of its frames, that of a folder on everything else that
+    features depend on. So after any change nothing is found, and features are computed anew. Files appear
+    when they are complete.
     """
 
     root: str
@@ -54,7 +55,7 @@ class FeatureCache:
         return sum(2 * channels * height * width for channels, height, width in self.levels)
 
     def missing(self, records: Iterable[VideoRecord]) -> Iterator[VideoRecord]:
-        """Yield those whose features are not there yet, each once."""
+        """Yield the videos without features, each once."""
         # One listing instead of a request per video.
         known = set(Folder(self.folder, raises=DataError).sizes())
         for record in records:

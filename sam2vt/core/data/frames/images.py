@@ -1,4 +1,4 @@
-"""Image files: sizes by header, RGB frames, resizing."""
+"""Read image files: sizes by header, RGB frames, resizing."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _DAMAGE = (OSError, ValueError, SyntaxError, struct.error, IndexError, KeyError,
 
 
 def open_image(path: str, what: str = "image", data: bytes | None = None) -> Image.Image:
-    """Return the opened image, pixels not yet read. Raises DataError if there is none, or more than one.
+    """Return the opened image, without reading pixels. Raises DataError if there is none, or more than one.
 
-    `data` is the file's content where it is stored elsewhere; `path` then says where, for messages.
+    `data` is the file's content if it is stored elsewhere; `path` then names the place in messages.
     """
     # A pipe would block, and Pillow opens folders with a message of its own.
     if data is None and not os.path.isfile(path):
@@ -92,15 +92,15 @@ def image_size(path: str, what: str = "image") -> tuple[int, int]:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Return whether a gray image has more than 8 bits a pixel."""
+    """Return whether a gray image has more than 8 bits per pixel."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) -> np.ndarray:
-    """Return an image as uint8 RGB [height, width, 3], turned as its EXIF orientation says.
+    """Return an image as uint8 RGB [height, width, 3], turned by its EXIF orientation.
 
-    Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. It is one
-    for all frames of a video, so that its brightness does not flicker. `data` as for `open_image`.
+    Gray images of more than 8 bits need `intensity_range`: the values that become 0 and 255. All frames of a
+    video share it, so that the brightness does not flicker. `data` as for `open_image`.
     """
     with open_image(path, "frame", data) as image:
         if is_deep(image) != (intensity_range is not None):
@@ -118,9 +118,9 @@ def read_rgb(path: str, intensity_range: Any = None, data: bytes | None = None) 
 
 
 def intensity_range(paths: Sequence[str]) -> tuple[float, float] | None:
-    """Return what scales a video's frames to 8 bits, one range for all; None if the first has 8 bits.
+    """Return the range that scales all frames of a video to 8 bits; None if the first has 8 bits.
 
-    The darkest and brightest 0.1 percent of pixels in up to 16 frames, evenly spread, are cut off.
+    It cuts off the darkest and brightest 0.1 percent of pixels in up to 16 evenly spaced frames.
     """
     with located(file=paths[0], frame=0), open_image(paths[0], "frame") as image:
         if not is_deep(image):
@@ -142,9 +142,9 @@ def _gray(path: str, frame: int) -> np.ndarray:
 
 
 def resize_frame(frame: np.ndarray, size: tuple[int, int], as_stock: bool = False) -> np.ndarray:
-    """Return a frame [h, w, 3] at size (height, width): by area when it shrinks, else bilinear.
+    """Return a frame [h, w, 3] resized to (height, width): by area if it shrinks, else bilinear.
 
-    `as_stock` takes Pillow's bicubic filter, with which SAM 2's video predictor loads images.
+    `as_stock` uses Pillow's bicubic filter, as SAM 2's video predictor does for images.
     """
     height, width = frame.shape[:2]
     if (height, width) == tuple(size):
@@ -187,9 +187,9 @@ def _scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
 def resize_mask(mask: np.ndarray, size: tuple[int, int], as_stock: bool = False) -> np.ndarray:
     """Return a mask at another size: bool [h, w] -> bool [H, W], `size` being (H, W) in pixels.
 
-    A pixel belongs to the object where the object covers at least half of it. An object too small to
-    cover half of any pixel keeps the pixels that it covers most: resizing never makes an object vanish.
-    `as_stock` weighs the pixels as SAM 2's video predictor does with a mask prompt.
+    A pixel belongs to the object if the object covers at least half of it. An object that covers half of no
+    pixel keeps the pixels that it covers most: resizing never removes an object. `as_stock` weights pixels as
+    SAM 2's video predictor does for mask prompts.
     """
     if mask.shape == tuple(size):
         return mask.copy()

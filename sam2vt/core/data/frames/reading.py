@@ -1,4 +1,4 @@
-"""Frames of a record, whatever holds them: images, a video file or a pack."""
+"""Read the frames of a record from images, a video file or a pack."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _decodable_from(record: VideoRecord, damaged: int) -> int:
 def check_frames(record: VideoRecord, targets: Sequence[int]) -> Iterator[DataError | None]:
     """Decode ascending frames: None for each that is sound, an error for each that is damaged.
 
-    Frames that need a damaged one are passed over, and so are all where a file cannot be entered behind it.
+    Frames that need a damaged one are skipped; so are all later ones if decoding cannot start behind it.
     """
     told: set[int | None] = set()
     while targets:

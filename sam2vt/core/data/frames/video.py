@@ -1,13 +1,13 @@
-"""Frames of video files, exactly by their index.
+"""Read frames of video files exactly by index.
 
-Frame i is the i-th frame that decoding the whole file in order yields, whatever its times are: B-frames,
-uneven frame times, start offsets and frames that an edit list discards change nothing. To reach it
-without decoding everything before it, the packets are listed once (no pixel is decoded), which gives
-the presentation times and the key frames; every read then checks the times of what it decodes against
-that list. Where the list cannot be trusted, one pass over the decoded frames replaces it.
+Frame i is the i-th frame that decoding the whole file in order yields, whatever its times are. B-frames,
+uneven frame times, start offsets and frames that an edit list discards do not matter. To reach it without
+decoding everything before it, the packets are listed once, without decoding. The list gives presentation
+times and key frames; every read compares the times of decoded frames with it. If the list cannot be trusted,
+one pass over the decoded frames replaces it.
 
-Frames come upright: a rotation flag in the file is applied, because masks are drawn on frames as they are
-displayed. Non-square pixels are not stretched.
+Frames are upright: a rotation flag in the file is applied, because masks are drawn on displayed frames.
+Non-square pixels are not stretched.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FRAMES_WORTH_A_SEEK = 8
 
 @dataclass(frozen=True)
 class VideoProbe:
-    """What is known of a video file without decoding all of it. Sizes are in pixels, as displayed."""
+    """Facts about a video file, found without decoding all of it. Sizes are in pixels, as displayed."""
 
     path: str
     num_frames: int
@@ -64,9 +64,9 @@ class _CachedIndex:
 def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
     """Return frame count, size and rotation of a video file.
 
-    The count is that of the frames which the packets announce (discarded ones left out), or of those that
-    decode where packets do not tell; only the first frame is decoded otherwise. Raises DataError if the
-    file cannot be opened or has no frame.
+    The count is that of the frames which the packets announce, without discarded ones; then only the first
+    frame is decoded. If packets do not tell, all frames are decoded and counted. Raises DataError if the file
+    cannot be opened or has no frame.
     """
     path = os.fspath(path)
     with located(file=path):
@@ -82,21 +82,21 @@ def probe_video(path: str | os.PathLike[str]) -> VideoProbe:
 
 
 def video_source(record: VideoRecord) -> VideoSource | None:
-    """Return the video file of a record; None: its frames are images."""
+    """Return the video file of a record; None if its frames are images."""
     if record.packed is not None and record.packed.file is not None:
         return PackedFile(record.video_id, record.packed, *record.packed.file)
     return record.video_path
 
 
 def frame_rate(source: VideoSource) -> float | None:
-    """Return the frames per second that a video file states, on average; None if it states none."""
+    """Return the mean number of frames per second that a video file states; None if it states none."""
     with open_video(source) as (_, stream):
         rate = stream.average_rate or stream.guessed_rate
     return float(rate) if rate else None
 
 
 def frame_index(source: VideoSource) -> FrameIndex:
-    """Return the index of a video file, as good as it is known by now."""
+    """Return the index of a video file, the best that is known so far."""
     return _cached(source).index
 
 

@@ -1,4 +1,4 @@
-"""Video files: opened safely, and the index of their frames as the packets announce it."""
+"""Open video files safely, and index their frames by their packets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
 
 
 def video_stream(container: Any, where: object) -> Any:
-    """Return the stream of an open container that holds the video, set to decode in one thread.
+    """Return the video stream of an open container, set to decode in one thread.
 
     Raises DataError, which begins with `where`, for no video, and for one that cannot be decoded.
     """
@@ -80,7 +80,7 @@ def _first_of_frames(streams: list[Any]) -> Any:
 class FrameIndex:
     """Presentation times of the F frames, in order, and of the K key frames, with where to seek.
 
-    `times` is None where times do not tell frames apart: frames are then counted from the start.
+    `times` is None if times do not distinguish frames: frames are then counted from the start.
     """
 
     num_frames: int
@@ -90,7 +90,7 @@ class FrameIndex:
     exact: bool = False  # times are those of decoded frames, not of packets
 
     def to_row(self) -> dict[str, Any]:
-        """Return it as plain numbers, as a shard stores it."""
+        """Return the index as plain numbers, for a shard."""
         fields = vars(self).items()
         return {name: each.tolist() if isinstance(each, np.ndarray) else each for name, each in fields}
 
@@ -101,7 +101,7 @@ class FrameIndex:
         return cls(**{**row, **{name: np.array(each, dtype=np.int64) for name, each in lists.items()}})
 
     def key_place(self, target: int) -> int:
-        """Return which key frame to decode from to get frame `target`; 0: from the start of the file."""
+        """Return the key frame from which to decode frame `target`; 0 means the start of the file."""
         if self.times is None:
             return 0
         return max(0, int(np.searchsorted(self.key_times, self.times[target], side="right")) - 1)
@@ -113,12 +113,12 @@ class FrameIndex:
         return int(np.searchsorted(self.times, self.key_times[key]))
 
     def key_of(self, time: int | None, last: int) -> int | None:
-        """Return which of the key frames 1 to `last` has this time; None: none of them."""
+        """Return which of the key frames 1 to `last` has this time; None if none has."""
         return next((key for key in range(last, 0, -1) if self.key_times[key] == time), None)
 
 
 def list_packets(path: VideoSource) -> tuple[FrameIndex, bool]:
-    """Return the index that the packets announce, and whether they can be trusted to give one frame each."""
+    """Return the index that the packets announce, and whether each surely gives one frame."""
     times: list[int] = []
     keys: list[tuple[int, int]] = []
     num_packets, odd = 0, False

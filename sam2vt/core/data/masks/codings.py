@@ -1,4 +1,4 @@
-"""Label images whose pixel values are not simply object ids: MOTS, colours of classes, cell tracking."""
+"""Decode label images whose pixel values are not object ids: MOTS, colours of classes, cell tracking."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Colours = dict[str, tuple[int, int, int]] | str  # class -> RGB, or BY_COLOUR
 
 
 class Decoded(NamedTuple):
-    """What a coded image shows; arrays are bool [height, width]."""
+    """The content of a coded image; arrays are bool [height, width]."""
 
     masks: dict[int, np.ndarray]  # object id -> its pixels
     void: np.ndarray
@@ -36,13 +36,13 @@ def decode_labels(record: VideoRecord, annotation: LabelImage) -> Decoded:
 
 
 def class_colours(colours: dict[str, tuple[int, int, int]]) -> dict[int, str]:
-    """Return object id -> class, in the table's order from 1; `background` and `void` are no objects."""
+    """Return object id -> class, in the table's order from 1; `background` and `void` are not objects."""
     names = [name for name in colours if name not in (_BACKGROUND, _VOID)]
     return dict(enumerate(names, start=1))
 
 
 def check_colours(table: Colours | None) -> None:
-    """Raise ConfigError for a table of colours that does not tell classes apart."""
+    """Raise ConfigError for a table of colours that does not distinguish classes."""
     if table is None or table == BY_COLOUR:
         return
     if isinstance(table, str):

@@ -1,4 +1,4 @@
-"""The interface of a kind of annotation: what a file of this room defines, and a row of `KINDS` lists."""
+"""Define the interface of kinds of annotation, the rows of `KINDS`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ToMask = Callable[[Any, int, int, str], np.ndarray]
 
 
 class Part(NamedTuple):
-    """Masks of a frame that fail on their own: one file, or one object."""
+    """Masks of a frame that can fail separately: one file, or one object."""
 
     place: dict[str, Any]  # "file" and, where the part is one object, "object", for errors
     load: Callable[[], dict[int, np.ndarray]]  # object id -> bool [height, width]
 
 
 class Kind(NamedTuple):
-    """How one kind of annotation is read. Each function takes (record, frame index, annotation)."""
+    """The functions that read one kind of annotation. Each takes (record, frame index, annotation)."""
 
     load: Callable[[VideoRecord, int, Any], list[Part]]
     void: Callable[[VideoRecord, int, Any], np.ndarray | None] = lambda *_: None  # see `load_void`
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 
 def frame_name(record: VideoRecord, frame_index: int) -> str:
-    """Return the words that name a frame in messages."""
+    """Return the words that messages use for a frame."""
     return f"video {record.video_id}, frame {frame_index}"
 
 
@@ -46,7 +46,7 @@ def naming_frame(record: VideoRecord, frame_index: int) -> Iterator[None]:
 
 
 def held_void(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], np.ndarray | None]:
-    """Return the `void` of a kind whose annotations hold the segmentations of what is void."""
+    """Return the `void` function of a kind whose annotations contain segmentations of void areas."""
 
     def void(record: VideoRecord, frame_index: int, annotation: Any) -> np.ndarray | None:
         found = None
@@ -60,7 +60,7 @@ def held_void(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], np.ndarray |
 
 
 def held_objects(to_mask: ToMask) -> Callable[[VideoRecord, int, Any], list[Part]]:
-    """Return the `load` of a kind whose annotations hold the segmentations of each object."""
+    """Return the `load` function of a kind whose annotations contain the segmentations of each object."""
 
     def load(record: VideoRecord, frame_index: int, annotation: Any) -> list[Part]:
         objects = {key: (record.source, each) for key, each in annotation.objects.items()}
@@ -78,8 +78,8 @@ def union_parts(
 ) -> list[Part]:
     """Return a part per object, whose mask is the union of its segmentations.
 
-    `objects`: object id -> (where they are, its segmentations). `file` is that of all objects where it
-    differs from where they are.
+    `objects`: object id -> (their place, its segmentations). `file` is the file of all objects, if it differs
+    from their place.
     """
 
     def unite(object_id: int, where: str, segmentations: list[Any]) -> dict[int, np.ndarray]:

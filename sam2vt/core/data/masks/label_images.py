@@ -23,7 +23,7 @@ from sam2vt.errors import DataError
 
 
 def load(record: VideoRecord, frame_index: int, annotation: LabelImage) -> list[Part]:
-    """Return one part, of all objects: an image that cannot be read shows none of them."""
+    """Return one part with all objects: an image that cannot be read shows none of them."""
     return [Part({"file": annotation.path}, partial(_masks, record, frame_index, annotation))]
 
 
@@ -35,7 +35,7 @@ def void(record: VideoRecord, frame_index: int, annotation: LabelImage) -> np.nd
 
 
 def known(record: VideoRecord, frame_index: int, annotation: LabelImage) -> frozenset[int] | None:
-    """Return the known objects: with markers, an object may have a marker but no mask, and is unknown."""
+    """Return the known objects: an object with a marker but without a mask is unknown."""
     if annotation.markers is None:
         return None
     return _decoded(record, frame_index, annotation).known

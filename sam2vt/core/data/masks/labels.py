@@ -1,10 +1,10 @@
-"""PNG masks: what their pixel values mean, and which files are no label images at all.
+"""Read PNG masks: interpret pixel values, and refuse files that are not label images.
 
-- A palette image holds object ids; 255 is void (DAVIS, YouTube-VOS), also where it stands alone: an area
-  that belongs to no object and counts nowhere. A palette that is a plain gray ramp is read as a gray image.
-- A gray image holds object ids, too. One whose only value besides 0 is 255 is a binary mask: object 1.
-  255 beside other ids is void.
-- A 16 bit gray image holds object ids, without void.
+- A palette image contains object ids; 255 is void (DAVIS, YouTube-VOS), even if it is the only value: an area
+that belongs to no object and counts nowhere. A palette that is a gray ramp is read as a gray image.
+- A gray image contains object ids, too. If 255 is its only value besides 0, it is a binary mask: object 1.
+255 beside other ids is void.
+- A 16 bit gray image contains object ids, without void.
 - Colour images are refused, and so are anti-aliased ones (see `is_anti_aliased`).
 """
 
@@ -31,7 +31,7 @@ _SMALLEST_SMOOTHED = 32
 
 @dataclass(frozen=True)
 class Labels:
-    """A label image as read: its pixels, the values besides 0, and its palette where that has colours."""
+    """A label image: its pixels, the values besides 0, and its palette if that has colours."""
 
     pixels: np.ndarray  # integers [height, width]
     values: tuple[int, ...]  # ascending
@@ -44,7 +44,7 @@ class Labels:
 
 
 def read_labels(path: str) -> Labels:
-    """Return the label image of a PNG. Raises DataError naming the file for one that holds no labels."""
+    """Return the label image of a PNG. Raises DataError naming the file if it contains no labels."""
     labels = read_indices(path)
     # Here, not where colours are compared: masks of single objects have a ground, too.
     check_ground(path, labels.palette, (int(labels.pixels.min()), *labels.values))
@@ -52,7 +52,7 @@ def read_labels(path: str) -> Labels:
 
 
 def read_indices(path: str) -> Labels:
-    """Return the label image without judging its colours. Raises DataError for one that holds no labels."""
+    """Return the label image without checking its colours. Raises DataError if it contains no labels."""
     with open_image(path, "mask") as image:
         if image.mode not in _LABEL_MODES:
             raise DataError(
@@ -77,10 +77,10 @@ def read_indices(path: str) -> Labels:
 
 
 def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict[int, int]:
-    """Return object id -> pixel value, of the objects in a label image.
+    """Return object id -> pixel value for the objects in a label image.
 
-    `binary` says whether a gray image in which 255 stands alone shows an object (then its id is 1) or only
-    void; None: an object.
+    `binary` says whether a gray image with 255 as its only value shows an object (with id 1) or only void;
+    None means an object.
     """
     if VOID not in labels.values or labels.pixels.dtype != np.uint8:
         return {value: value for value in labels.values}
@@ -100,11 +100,11 @@ def object_values(labels: Labels, path: str, binary: bool | None = None) -> dict
 def is_anti_aliased(pixels: np.ndarray, values: tuple[int, ...]) -> bool:
     """Return whether a gray image is a smoothed mask instead of a label image.
 
-    Smoothing puts between two areas pixels of intermediate values, so a value counts as a shade when at
-    least four fifths of its pixels have both a lower and a higher value among their 8 neighbours. An
-    object that thin may happen, and two; an image is refused when at least 3 of its values are shades and
-    they are at least as many as its other values besides 0. Images whose values stay below 32 are never
-    refused: numbers that low are ids.
+    Smoothing puts pixels of intermediate values between two areas. So a value counts as a shade if at least
+    four fifths of its pixels have both a lower and a higher value among their 8 neighbours. One or two
+    objects may be that thin. An image is refused if at least 3 of its values are shades, and at least as many
+    as its other values besides 0. Images with values below 32 only are never refused: such low numbers are
+    ids.
     """
     if len(values) < 4 or values[-1] < _SMALLEST_SMOOTHED:
         return False
@@ -143,7 +143,7 @@ def read_checked(record: VideoRecord, frame_index: int, path: str) -> Labels:
 
 
 def check_size(record: VideoRecord, path: str) -> None:
-    """Raise DataError if a mask, by its header, is not of the frames' size."""
+    """Raise DataError if a mask, by its header, does not have the frames' size."""
     height, width = image_size(path, "mask")
     if (height, width) != (record.height, record.width):
         frames = record.video_path or (record.frame_paths or (record.source,))[0]

@@ -1,7 +1,7 @@
-"""Masks of an annotated frame, each checked when it is loaded.
+"""Load the masks of an annotated frame, and check each.
 
-An object that is not visible has no entry in what `load_masks` returns; `known_objects` tells whether that
-means that it is known to be absent.
+`load_masks` returns no entry for an object that is not visible; `known_objects` says whether it is then known
+to be absent.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def load_masks(
 ) -> dict[int, np.ndarray]:
     """Return the visible objects of an annotated frame: object id -> bool [height, width], ids ascending.
 
-    Masks of different objects may overlap where each has a mask of its own. Void is not an object. Raises
-    DataError naming file, frame and object for a mask that is missing, damaged, of another size than its
-    frame, or no mask at all. With `faults` the error is appended there, and the other masks are read.
+    Masks of different objects may overlap if each has its own mask. Void is not an object. Raises DataError
+    naming file, frame and object for a mask that is missing, damaged, of another size than its frame, or not
+    a mask. With `faults`, the error is appended there, and the other masks are read.
     """
     annotation = _annotation(record, frame_index)
     masks = {}
@@ -62,8 +62,8 @@ def load_masks(
 def iterate_first_masks(record: VideoRecord) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield (frame index, object id, mask bool [height, width]) of each object's first visible frame.
 
-    Masks are read until all objects that the record names have been seen, one frame at a time. Raises
-    DataError, in the end, if no object is ever visible.
+    Masks are read frame by frame until all objects that the record names have been seen. Finally raises
+    DataError if no object is ever visible.
     """
     seen: set[int] = set()
     for index in record.annotated_frames:
@@ -83,14 +83,14 @@ def iterate_first_masks(record: VideoRecord) -> Iterator[tuple[int, int, np.ndar
 
 
 def load_void(record: VideoRecord, frame_index: int) -> np.ndarray | None:
-    """Return where an annotated frame is void, bool [height, width]; None if nothing is."""
+    """Return the void pixels of an annotated frame, bool [height, width]; None if there are none."""
     annotation = _annotation(record, frame_index)
     void = KINDS[type(annotation)].void(record, frame_index, annotation)
     return void if void is not None and void.any() else None
 
 
 def known_objects(record: VideoRecord, frame_index: int) -> frozenset[int] | None:
-    """Return the objects of which an annotated frame tells whether they are visible; None: all of them."""
+    """Return the objects whose visibility an annotated frame states; None means all of them."""
     annotation = _annotation(record, frame_index)
     return KINDS[type(annotation)].known(record, frame_index, annotation)
 
@@ -113,7 +113,7 @@ def find_object_ids(record: VideoRecord) -> tuple[int, ...]:
 
 
 def void_hint(record: VideoRecord) -> str:
-    """Return a hint for an error that no object is visible, where what is drawn counts as void."""
+    """Return a hint for the error that no object is visible, if the drawn areas count as void."""
     if all(load_void(record, frame_index) is None for frame_index in record.annotated_frames):
         return ""
     return (

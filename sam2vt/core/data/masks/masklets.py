@@ -17,7 +17,7 @@ _MOST = 2**53  # of a masklet's number, a count or a size; a video's files count
 
 @dataclass(frozen=True)
 class Masklets:
-    """What one file says. F annotated frames, M masklets."""
+    """The content of one file. F annotated frames, M masklets."""
 
     path: str
     frames: list[list[dict[str, Any]]]  # [F][M], an RLE dict each
@@ -46,9 +46,7 @@ def _rles_of(file: Masklets, place: int) -> list[dict[str, Any]]:
 
 
 def number_objects(files: Sequence[Masklets]) -> list[int]:
-    """Return the object of each masklet of a video's files: one more than its id; a further file
-    counts on.
-    """
+    """Return the object of each masklet in a video's files: its id plus one, counted on in further files."""
     numbers: list[int] = []
     for file in files:
         last = max(numbers, default=0)

@@ -32,7 +32,7 @@ def void(record: VideoRecord, frame_index: int, annotation: ObjectImages) -> np.
 
 
 def known(record: VideoRecord, frame_index: int, annotation: ObjectImages) -> frozenset[int]:
-    """Return the objects that have a file for the frame; of others nothing is known there."""
+    """Return the objects with a file for the frame; nothing is known about others."""
     return annotation.object_ids()
 
 
@@ -44,7 +44,7 @@ def _mask(record: VideoRecord, frame_index: int, object_id: int, path: str) -> d
 
 
 def only_object(labels: Labels, path: str, what: str) -> np.ndarray:
-    """Return the one object of an image, bool [height, width]: all pixels that are neither 0 nor void.
+    """Return the only object of an image, bool [height, width]: all pixels that are neither 0 nor void.
 
     Raises DataError if there are several; the message calls it `what`.
     """

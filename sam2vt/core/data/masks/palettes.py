@@ -1,4 +1,4 @@
-"""Colours of palette images: over a video an index has one colour, and black is the ground."""
+"""Check the colours of palette images: an index has one colour in a video, and black is background."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WAY_OUT = (
 
 
 def palette_of(image: Image.Image) -> bytes:
-    """Return three bytes per index, RGB; nothing for a gray ramp, which says no more than the index."""
+    """Return three bytes per index, RGB; nothing for a gray ramp, which adds nothing to the index."""
     assert image.palette is not None
     mode, data = image.palette.getdata()
     # A PNG's palette is known by its header; in other formats its bytes have another order.
@@ -42,7 +42,7 @@ def colour_of(palette: bytes, index: int) -> bytes:
 
 
 def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
-    """Raise DataError if index 0 has a colour, also unused, and another index of the image is black."""
+    """Raise DataError if index 0 has a colour, even if unused, and another index of the image is black."""
     ground = colour_of(palette, 0)
     if ground in (b"", _BLACK):
         return
@@ -57,8 +57,8 @@ def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
 def check_palettes(record: VideoRecord, frame: int, palette: bytes, indices: Iterable[int]) -> None:
     """Raise DataError if one of the frame's indices has another colour on an earlier annotated frame.
 
-    Costs next to nothing where the palette is that of the video's first mask. Else palettes are read from
-    the headers of earlier masks, and pixels only where a colour differs.
+    This costs almost nothing if the palette is that of the video's first mask. Otherwise palettes are read
+    from the headers of earlier masks, and pixels only if a colour differs.
     """
     first = next(iter(record.annotations.values()))
     if not palette or (isinstance(first, LabelImage) and _palette_in(first.path) == palette):
@@ -102,10 +102,10 @@ def _earlier(record: VideoRecord, stop: int) -> Iterator[tuple[int, str]]:
 
 
 def ids_by_colour(record: VideoRecord, path: str) -> dict[bytes, int]:
-    """Return colour -> object id over the palettes of the video's masks up to this one; 0 is the ground.
+    """Return colour -> object id from the palettes of the video's masks up to this one; 0 is background.
 
     Colours count from 1 in the order of the first palette, then of further ones, so that a palette of DAVIS
-    gives its own indices. The ground is black, or the colour of index 0 in a first palette without black.
+    gives its own indices. Background is black, or the colour of index 0 if the first palette has no black.
     """
     palettes: dict[bytes, None] = {}
     for _, annotation in sorted(record.annotations.items()):

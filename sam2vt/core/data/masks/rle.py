@@ -1,7 +1,7 @@
-"""COCO segmentations to masks, with every count checked before anything is painted.
+"""Decode COCO segmentations to masks, and check every count before anything is written.
 
-pycocotools trusts what it is given: counts that do not fit the size make it write past its buffers.
-Run lengths are therefore decoded and painted here; it only outlines polygons, once they are checked.
+pycocotools trusts its input: counts that do not fit the size make it write past its buffers. Therefore run
+lengths are decoded here; pycocotools only draws polygons, after they are checked.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MAX_CHARS_A_COUNT = 7  # 5 bits a character: counts beyond 2^34 have no image
 def decode_counts(text: str | bytes) -> np.ndarray:
     """Return the run lengths, int64 [R], of COCO's compressed `counts` string.
 
-    A count is written in characters of 5 bits, lowest first, bit 6 set on all but its last; from the
-    fourth count on it is the difference to the count two before. Raises ValueError on anything else.
+    A count is written in characters of 5 bits, lowest first, with bit 6 set on all but the last. From the
+    fourth count on, it is the difference to the count two before. Raises ValueError for anything else.
     """
     # utf-8 writes what is not ASCII in bytes that are refused below.
     raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
@@ -126,7 +126,7 @@ def _checked_counts(value: Any, height: int, width: int, name: str, where: str) 
 
 
 def check_rle(rle: Any, where: str) -> int:
-    """Return the number of pixels of an RLE, by its own size and counts, without painting it.
+    """Return the number of pixels of an RLE, by its own size and counts, without decoding it.
 
     `where` begins every message. Raises DataError.
     """
@@ -147,13 +147,13 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
 
 
 def json_rle(rle: dict[str, Any]) -> dict[str, Any]:
-    """Return an RLE as JSON holds it, with counts as text."""
+    """Return an RLE for JSON, with counts as text."""
     counts = rle["counts"]
     return {"size": list(rle["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
 
 
 def paint_runs(counts: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Paint runs of 0 and 1 in turn by column, bool [height, width]; counts sum to height x width."""
+    """Decode alternating runs of 0 and 1 by column to bool [height, width]; counts sum to height x width."""
     runs = np.arange(counts.size) % 2 == 1
     return np.repeat(runs, counts).reshape(width, height).T
 

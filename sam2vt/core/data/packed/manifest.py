@@ -1,4 +1,4 @@
-"""The files of a pack: shards, manifest.json, which is written last, and packing.json until then."""
+"""Define the files of a pack: shards, manifest.json, which is written last, and packing.json until then."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PackedPart:
 
 @dataclass(frozen=True)
 class PackManifest:
-    """What a complete pack holds."""
+    """The content of a complete pack."""
 
     videos: int
     frames: int
@@ -54,7 +54,7 @@ class PackManifest:
 
 @dataclass(frozen=True)
 class PackProgress:
-    """What an unfinished pack is made from, how, and which shards are done."""
+    """The source and options of an unfinished pack, and its finished shards."""
 
     source: str  # SHA-256 of the records and of the sizes and times of their files
     options: dict[str, Any]
@@ -64,13 +64,13 @@ class PackProgress:
 
 
 def write_json(folder: Folder, content: PackManifest | PackProgress) -> None:
-    """Write the manifest, or the progress, under its name."""
+    """Write the manifest or the progress under its name."""
     name = MANIFEST if isinstance(content, PackManifest) else PROGRESS
     folder.write(name, json.dumps(asdict(content), indent=1).encode())
 
 
 def read_manifest(folder: Folder) -> PackManifest:
-    """Raise DataError naming what is missing or wrong in it."""
+    """Raise DataError naming missing or wrong entries."""
     where = f"{folder.root}/{MANIFEST}"
     fields = _read(folder, MANIFEST, where)
     shards, records = fields.get("shards"), fields.get("records")
@@ -93,7 +93,7 @@ def read_manifest(folder: Folder) -> PackManifest:
 
 
 def read_progress(folder: Folder) -> PackProgress:
-    """Raise DataError if it cannot be read, or is no pack's."""
+    """Raise DataError if it cannot be read, or does not belong to a pack."""
     where = f"{folder.root}/{PROGRESS}"
     fields = _read(folder, PROGRESS, where)
     try:
@@ -123,7 +123,7 @@ def shard_name(number: int) -> str:
 
 
 def shard_schema() -> pa.Schema:
-    """Return the columns of a shard. A row is a segment of a video, in a row group that is read alone."""
+    """Return the columns of a shard. A row is a segment of a video, in a row group of its own."""
     import pyarrow as pa
 
     ids, binary = pa.list_(pa.int64()), pa.list_(pa.binary())

@@ -1,4 +1,4 @@
-"""Rows of shards: the encoded frames of a segment, its masks, slices of a video file."""
+"""Read rows of shards: the encoded frames of a segment, its masks, slices of a video file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Place(NamedTuple):
 
 
 class PackedFrameMasks(NamedTuple):
-    """What a row says of an annotated frame; masks are COCO's compressed RLE counts."""
+    """The content of a row about an annotated frame; masks are COCO's compressed RLE counts."""
 
     objects: dict[int, bytes]  # those that are visible
     void: bytes | None
@@ -48,13 +48,13 @@ class PackedFrameMasks(NamedTuple):
 
 
 def place_of(record: VideoRecord, frame_index: int) -> Place:
-    """Return where the frame's segment is stored."""
+    """Return the place of the frame's segment."""
     assert record.packed is not None
     return _place(record.video_id, record.packed, frame_index // record.packed.segment_frames)
 
 
 def read_masks(record: VideoRecord, frame_index: int) -> PackedFrameMasks:
-    """Raise DataError if the row cannot be read, or says nothing of the frame."""
+    """Raise DataError if the row cannot be read, or does not contain the frame."""
     place = place_of(record, frame_index)
     masks = _segment_masks(place).get(frame_index)
     if masks is None:
@@ -91,14 +91,14 @@ def iterate_images(record: VideoRecord, targets: Sequence[int]) -> Iterator[tupl
 
 
 def first_bytes(record: VideoRecord, at_most: int) -> bytes:
-    """Return what a packed video begins with, to tell it from others."""
+    """Return the first bytes of a packed video, which distinguish it from others."""
     data = _read(place_of(record, 0), DATA_COLUMNS)["data"].as_py()
     return data[0][:at_most] if data else b""
 
 
 @dataclass(frozen=True)
 class PackedFile:
-    """A video file whose slices are stored in rows; its text is where, for messages."""
+    """A video file whose slices are stored in rows; its text is the place, for messages."""
 
     video_id: str
     packed: PackedVideo
@@ -116,7 +116,7 @@ class PackedFile:
         return SlicedFile(self)
 
     def index_row(self) -> dict[str, Any]:
-        """Return the index of its frames that was packed with it. Raises DataError if it has none."""
+        """Return the index of frames that was packed with the video. Raises DataError if it has none."""
         place = _place(self.video_id, self.packed, 0)
         index = _read(place, INDEX_COLUMNS)["index"].as_py()
         if index is None:
@@ -177,12 +177,12 @@ def _slice(source: PackedFile, number: int) -> bytes:
 
 
 def slice_bytes(num_bytes: int, num_rows: int) -> int:
-    """Return the bytes per row; the last rows hold what is left."""
+    """Return the bytes per row; the last rows contain the rest."""
     return max(1, -(-num_bytes // num_rows))
 
 
 def open_shard(root: str, shard: str) -> pq.ParquetFile:
-    """Return a shard of this process. Raises DataError for one that is missing, cut, or none of ours."""
+    """Return a shard of this process. Raises DataError if it is missing, truncated, or not from sam2vt."""
     return _open(os.getpid(), root, shard)
 
 

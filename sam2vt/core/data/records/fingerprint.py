@@ -1,4 +1,4 @@
-"""Fingerprints of datasets and of videos: equal only where nothing has changed."""
+"""Compute fingerprints of datasets and videos, which are equal only if nothing has changed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sam2vt.errors import DataError
 
 
 def fingerprint(records: Iterable[VideoRecord]) -> str:
-    """Return the SHA-256 of the records, and of the sizes and times of their files, none of which is opened.
+    """Return the SHA-256 of the records, and of the sizes and times of their files, without opening these.
 
-    Raises DataError naming a file that is missing, or if there is no video.
+    Raises DataError naming a missing file, or if there is no video.
     """
     digest, is_empty = hashlib.sha256(), True
     for record in records:
@@ -32,7 +32,7 @@ def fingerprint(records: Iterable[VideoRecord]) -> str:
 def frames_fingerprint(record: VideoRecord) -> str:
     """Return the SHA-256 of the paths, sizes and times of the files of a video's usable frames.
 
-    Its id and its masks do not count. Raises DataError naming a file that is missing.
+    Id and masks do not count. Raises DataError naming a missing file.
     """
     # As a list: names of cached features depend on its text.
     values = record.intensity_range and list(record.intensity_range)

@@ -1,4 +1,4 @@
-"""Several datasets read as one: an epoch visits each video at least once, and sets by their weights."""
+"""Mix several datasets: an epoch visits each video at least once, and sets by their weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_VISITS = 1 << 27  # an epoch's order is held in memory
 
 
 class Mixture(RecordsByRow):
-    """The visits of an epoch, set after set; a set's videos come in turn, each as often as any, or once more.
+    """The visits of an epoch, set after set; videos of a set come in turn, equally often or once more.
 
     Ids are `<set's name>/<id in its set>`; each record knows its set. Raises ConfigError if the weights
     make an epoch too long.
@@ -28,7 +28,7 @@ class Mixture(RecordsByRow):
         self._ends = np.cumsum(self.visits)
 
     def over(self, change: Callable[[int, Sequence[VideoRecord]], Sequence[VideoRecord]]) -> Mixture:
-        """Return the same mixture of other records: `change` gets a set's number and its videos."""
+        """Return the same mixture with other records: `change` gets the number of a set and its videos."""
         return Mixture(self.members, [change(place, part) for place, part in enumerate(self.parts)])
 
     def once(self) -> Mixture:
@@ -56,7 +56,7 @@ class Mixture(RecordsByRow):
 
 
 def num_videos(records: Sequence[VideoRecord]) -> int:
-    """Return how many videos there are, however often an epoch visits each."""
+    """Return the number of different videos."""
     return sum(map(len, records.parts)) if isinstance(records, Mixture) else len(records)
 
 

@@ -1,7 +1,7 @@
-"""A record as compact text and back, exactly: the content of a row of a record table.
+"""Write a record as compact text and read it back exactly, for a row of a record table.
 
-Paths that count up in one folder, as those of frames and masks nearly always do, become a pattern; all else
-is JSON. What this module writes must stay readable: change no tag and no key, add new ones.
+Paths that count up in one folder, as for nearly all frames and masks, become a pattern; the rest is JSON.
+Files must stay readable: change no tag and no key, add new ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EXTRA = {
 
 
 def encode_record(record: VideoRecord) -> str:
-    """Return the record as text. Raises DataError if it holds what JSON cannot say, such as an array."""
+    """Return the record as text. Raises DataError if JSON cannot store a value, such as an array."""
     fields: dict[str, Any] = {
         "video_id": record.video_id,
         "num_frames": record.num_frames,

@@ -1,4 +1,4 @@
-"""Training and validation records that share no frame."""
+"""Split records into training and validation records that share no frame."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def split_records(
       one on each side.
     - "time": the last `val_fraction` of each video's frames is held back, by `frame_range`.
 
-    Of a `RecordTable` the sides are read by row, too, and a video that split=time cannot divide is only
-    found when it is read. Raises ConfigError for values that are not allowed, DataError if a side would
-    have nothing.
+    The sides of a `RecordTable` are also read by row; a video that split=time cannot divide is only found
+    when it is read. Raises ConfigError for values that are not allowed, DataError if a side would be empty.
     """
     require(Config, "split", mode)
     if mode == "none":

@@ -1,7 +1,7 @@
-"""The records of a dataset as a Parquet file that is read by row.
+"""Store the records of a dataset as a Parquet file that is read by row.
 
-A million videos take some megabytes on disk. A reader holds the file's footer and a few row groups, so it
-costs every process the same, however large the dataset is; it travels between processes as its path.
+A million videos take some megabytes on disk. A reader keeps the file's footer and a few row groups in memory,
+so its cost does not grow with the dataset. Only its path is sent between processes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _GROUPS_HELD = 4
 
 
 def write_records(records: Iterable[VideoRecord], path: str | os.PathLike[str]) -> None:
-    """Write a record table to a local path or a URI; what was there is replaced at once, or not at all.
+    """Write a record table to a local path or a URI; an old one is replaced atomically.
 
-    Row groups are written as they fill up, so `records` may be a generator over any number. Raises
-    DataError for a record that cannot be written, and where there is none.
+    Row groups are written as they fill up, so `records` may be a generator of any length. Raises DataError
+    for a record that cannot be written, and if there is none.
     """
     folder, name = _folder_and_name(os.fspath(path))
     target = folder.address(name)
@@ -75,7 +75,7 @@ def _write_rows(records: Iterable[VideoRecord], file: Counted) -> int:
 
 
 class RecordsByRow(Sequence[VideoRecord]):
-    """Records that are made when they are asked for; a slice is a list. Subclasses define `_at`."""
+    """Records that are read on access; a slice is a list. Subclasses define `_at`."""
 
     def _at(self, place: int) -> VideoRecord:
         raise NotImplementedError
@@ -96,7 +96,7 @@ class RecordsByRow(Sequence[VideoRecord]):
 
 
 class RecordTable(RecordsByRow):
-    """The records in a file that `write_records` wrote.
+    """The records in a file of `write_records`.
 
     Raises DataError if the file is missing, damaged, or another Parquet file.
     """

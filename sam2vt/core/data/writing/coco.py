@@ -1,4 +1,4 @@
-"""A COCO video JSON: images with a video and an order, an RLE for each object and annotated frame."""
+"""Write a COCO video JSON: images with video and order, an RLE for each object and annotated frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS = ".parts"  # what annotations.json is put together from
 
 
 def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
-    """Write a video's frames and its entries; ids are given when all videos are there."""
+    """Write the frames and entries of a video; ids are assigned when all videos are written."""
     files = write_frames(record, folder / FRAMES / name, frame_stems(record), options.encoding, options.link)
     names = record.object_names
     images = [
@@ -58,7 +58,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
 
 
 def join_parts(names: Sequence[str], folder: Path) -> None:
-    """Write annotations.json from the parts of all videos, with one in memory at a time."""
+    """Write annotations.json from the parts of all videos, with one part in memory at a time."""
     if not (folder / JSON).exists():  # else an earlier call was stopped after it
         _write_json(names, folder)
     shutil.rmtree(folder / _PARTS, ignore_errors=True)
@@ -71,7 +71,7 @@ def _write_json(names: Sequence[str], folder: Path) -> None:
 
 
 def number_categories(names: Iterable[str]) -> dict[str, int]:
-    """Return name -> id of each category, from 1 on, in the order of the alphabet."""
+    """Return name -> id of each category, from 1 on, in alphabetical order."""
     return {name: number for number, name in enumerate(sorted(set(names)), start=1)}
 
 
@@ -116,7 +116,7 @@ def _part(folder: Path, name: str) -> list[list[dict[str, Any]]]:
 
 
 def segmentation_fields(rle: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an annotation that its mask decides. The RLE is one that we encoded or checked."""
+    """Return the fields of an annotation that depend on its mask. The RLE must be encoded or checked here."""
     return {
         "segmentation": json_rle(rle),
         "area": int(coco_mask.area(rle)),

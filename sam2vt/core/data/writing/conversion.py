@@ -1,4 +1,4 @@
-"""A conversion's options, and its losses: an error, or a count where the user allows them."""
+"""Define options of a conversion, and count its losses, or raise them as errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_FPS = 1000  # what players show; encoders refuse some rates beyond
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """`encode` is for frames of video files; images stay as they are. `fps` is of videos that are written."""
+    """`encode` is for frames of video files; images do not change. `fps` is for videos that are written."""
 
     encode: str = "jpeg:95"
     link: bool = False  # hard links instead of copies
@@ -44,14 +44,14 @@ class ConvertOptions:
 
 
 class Losses:
-    """What a conversion cannot express, counted by kind."""
+    """Things that a conversion cannot express, counted by kind."""
 
     def __init__(self, target: str, allowed: bool) -> None:
         self.target, self.allowed = target, allowed
         self.counts = Counter[str]()
 
     def tell(self, where: str, what: str, kind: str, remedy: str) -> None:
-        """Raise DataError unless losses are allowed. `kind` is what is counted."""
+        """Raise DataError unless losses are allowed. `kind` is counted."""
         if not self.allowed:
             raise DataError(
                 f"{where}: {what}, which {self.target} cannot say; {remedy}, or allow it with --lossy"
@@ -68,12 +68,12 @@ def frame_where(record: VideoRecord, frame: int) -> str:
 
 
 def all_object_ids(record: VideoRecord) -> tuple[int, ...]:
-    """Return the ids that the layout lists, else those that are visible somewhere."""
+    """Return the ids that the layout lists, else all visible ids."""
     return record.object_ids or find_object_ids(record)
 
 
 def masks_without_void(record: VideoRecord, frame: int, losses: Losses) -> dict[int, np.ndarray]:
-    """Return the visible objects of a frame, for a layout that has neither void nor unknown objects."""
+    """Return the visible objects of a frame, for a layout without void and unknown objects."""
     if load_void(record, frame) is not None:
         losses.tell(
             frame_where(record, frame),
@@ -85,7 +85,7 @@ def masks_without_void(record: VideoRecord, frame: int, losses: Losses) -> dict[
 
 
 def masks_all_known(record: VideoRecord, frame: int, losses: Losses) -> dict[int, np.ndarray]:
-    """Return the visible objects of a frame, for a layout in which an annotated frame knows all objects."""
+    """Return the visible objects of a frame, for a layout without unknown objects on annotated frames."""
     known = known_objects(record, frame)
     unknown = [] if known is None else sorted(set(all_object_ids(record)) - known)
     if unknown:

@@ -1,4 +1,4 @@
-"""`sam2vt convert`: records to a folder in another layout."""
+"""Convert records to a folder in another layout, for `sam2vt convert`."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def convert(
     options: ConvertOptions = DEFAULT,
     lossy: bool = False,
 ) -> None:
-    """Write the videos to `out`, a folder that is empty or not there; a stopped conversion resumes.
+    """Write the videos to `out`, an empty or new folder; a stopped conversion is resumed.
 
-    Raises ConfigError for a target that there is not, DataError for data that cannot be read, and without
-    `lossy` for what the target cannot say.
+    Raises ConfigError for an unknown target, DataError for data that cannot be read, and without `lossy` for
+    things that the target cannot express.
     """
     check_target(target)
     losses, writer = Losses(target, lossy), TARGETS[target]
@@ -63,7 +63,7 @@ def convert(
 
 
 def check_target(target: str) -> None:
-    """Raise ConfigError for a target that there is not."""
+    """Raise ConfigError for an unknown target."""
     if target not in TARGETS:
         raise ConfigError(f"--to {target}: allowed are {', '.join(TARGETS)}")
 

@@ -1,4 +1,4 @@
-"""DAVIS trees: JPEGImages/<video>/ beside palette PNGs, one per frame, or one per object and frame."""
+"""Write DAVIS trees: JPEGImages/<video>/ and palette PNGs, one per frame, or one per object and frame."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGEST_ID = 65535  # of a 16 bit PNG, which has no void
 def write_labels(
     record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses
 ) -> None:
-    """Write one label image per frame. Raises DataError naming frame and objects where two overlap."""
+    """Write one label image per frame. Raises DataError naming frame and objects if two overlap."""
     stems = frame_stems(record)
     write_frames(record, folder / FRAMES / name, stems, options.encoding, options.link)
     _write_names(record, name, folder)
@@ -81,14 +81,14 @@ def _write_names(record: VideoRecord, name: str, folder: Path) -> None:
 
 
 def meta_entry(objects: Collection[int], names: Mapping[int, Any]) -> dict[str, Any] | None:
-    """Return a video's entry of meta.json; None if no object has a name, or an id may not be there."""
+    """Return a video's entry of meta.json; None if no object has a name, or an id is not allowed there."""
     if not names or not objects or not 0 < min(objects) <= max(objects) <= LARGEST_ID:
         return None
     return {"objects": {str(key): {"category": str(names.get(key, key))} for key in objects}}
 
 
 def join_names(names: Sequence[str], folder: Path) -> None:
-    """Write meta.json as YouTube-VOS has it; without one where a video has objects without names."""
+    """Write meta.json as in YouTube-VOS, unless a video has objects without names."""
     parts = {name: folder / _PARTS / f"{name}.json" for name in names}
     if all(path.exists() for path in parts.values()):
         write_meta(folder, {name: json.loads(path.read_bytes()) for name, path in parts.items()})
@@ -134,7 +134,7 @@ def paint_labels(
 ) -> np.ndarray:
     """Return object ids, and 255 where the frame is void, uint8 [height, width]; uint16 where `is_deep`.
 
-    Masks of later objects are on top; `tell` gets a text for each that overlaps earlier ones.
+    Masks of later objects are on top; `tell` gets a text for each mask that overlaps earlier ones.
     """
     labels = np.zeros(size, dtype=np.uint16 if is_deep else np.uint8)
     if void is not None:
@@ -148,7 +148,7 @@ def paint_labels(
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
-    """Return the PNG of a label image: with DAVIS's palette where it is uint8, 16 bit gray where uint16."""
+    """Return the PNG of a label image: with DAVIS's palette for uint8, as 16 bit gray for uint16."""
     buffer = BytesIO()
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:

@@ -1,4 +1,4 @@
-"""Frames as encoded images, kept as they are or encoded as JPEG or PNG, and as video files."""
+"""Encode frames as JPEG or PNG, or keep their files, and write video files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP"
 
 @dataclass(frozen=True)
 class Encoding:
-    """`keep`: what is an image stays as it is. `png` loses nothing, `jpeg` as its quality says."""
+    """`keep`: images stay as they are. `png` is lossless, `jpeg` has a quality."""
 
     kind: str = "keep"
     quality: int = 95
@@ -42,7 +42,7 @@ def parse_encoding(text: str) -> Encoding:
 
 
 def has_images(record: VideoRecord) -> bool:
-    """Return whether each frame is stored somewhere as an encoded image."""
+    """Return whether each frame is stored as an encoded image."""
     return video_source(record) is None
 
 
@@ -106,7 +106,7 @@ def write_video(
 ) -> None:
     """Encode frames, uint8 RGB [h, w, 3] all of one size, as H.264, or MPEG-4 where that is missing.
 
-    An odd height or width grows by one repeated row or column, which both codecs need; with `exact_size` it
+    An odd height or width grows by one repeated row or column, which both codecs need. With `exact_size` it
     stays, as H.264 with full colours, which fewer players show. `crf` is H.264's quality, 0 (lossless) to 51.
     Frame i is read back as frame i, and the same frames give the same file. Raises DataError if there is no
     frame.
@@ -124,7 +124,7 @@ def video_encoder(
     exact_size: bool = False,
     container_options: dict[str, str] | None = None,
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield what takes one frame after the other; the file is complete when the block ends.
+    """Yield a function that takes one frame after another; the file is complete when the block ends.
 
     Arguments and errors are those of `write_video`; `container_options` are FFmpeg's, such as movflags.
     """

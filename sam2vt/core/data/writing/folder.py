@@ -1,4 +1,4 @@
-"""The folder of a conversion, which appears when it is complete and resumes, and the files in it."""
+"""Write the folder of a conversion, which appears when it is complete and can be resumed, and its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOT_IN_NAMES = '/\\:\0"*?<>|'
 
 
 class WorkFolder:
-    """Beside the folder that it becomes."""
+    """The temporary folder, beside the folder that it becomes."""
 
     def __init__(self, path: Path, done: set[str]) -> None:
         self.path, self._done = path, done
@@ -32,7 +32,7 @@ class WorkFolder:
         return video in self._done
 
     def finish(self, video: str) -> None:
-        """Note that all files of a video are written."""
+        """Store that all files of a video are written."""
         with (self.path / _DONE).open("a") as file:
             file.write(json.dumps(video) + "\n")
         self.is_used = True
@@ -40,10 +40,10 @@ class WorkFolder:
 
 @contextmanager
 def work_folder(out: str, what: str) -> Iterator[WorkFolder]:
-    """Open a folder that is renamed to `out` when the block ends well; `what` tells data and options apart.
+    """Open a folder that is renamed to `out` if the block succeeds; `what` identifies data and options.
 
     If the block raises an error of this package, nothing is left unless a video is done. Raises DataError if
-    `out` has something in it, or where the work of another conversion is beside it.
+    `out` is not empty, or if the work of another conversion is beside it.
     """
     target = Path(os.path.abspath(os.path.expanduser(out)))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -101,7 +101,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, with the folders above it."""
+    """Write a file completely or not at all, and create the folders above it."""
     with write_whole(path) as written:
         written.write_bytes(content)
 
@@ -125,9 +125,9 @@ def folder_names(video_ids: Iterable[str]) -> dict[str, str]:
 
 
 def frame_stems(record: VideoRecord) -> list[str]:
-    """Return the names of the frames without their endings: those of their files, else their indices.
+    """Return the names of the frames without endings: those of their files, else their indices.
 
-    Names that do not sort in the order of the frames, or are not all different, become indices, too.
+    Names that do not sort in the order of the frames, or are not unique, become indices too.
     """
     stems = [stem(os.path.basename(path)) for path in record.frame_paths or ()]
     # Readers sort by name: other names would put the frames in another order, or be refused.
@@ -142,7 +142,7 @@ def write_frames(
 ) -> list[str]:
     """Return the names of the files written, an image per frame; with `link` hard links where possible.
 
-    Frames of 16 bits become PNGs of 8 bits, as a training sees them.
+    Frames of 16 bits become PNGs of 8 bits, as in training.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if link and record.frame_paths is not None and record.intensity_range is None:
@@ -160,7 +160,7 @@ def write_frames(
 
 
 def link_or_copy(source: str, path: Path, link: bool) -> None:
-    """Make a hard link where it is wanted and the file system has it, else a copy."""
+    """Make a hard link if it is wanted and the file system supports it, else a copy."""
     with write_whole(path) as written:
         if link:
             try:

@@ -1,4 +1,4 @@
-"""`sam2vt pack`: records to shards; a stopped pack resumes and gives the same shards."""
+"""Pack records into shards, for `sam2vt pack`; a stopped pack resumes and gives the same shards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class PackOptions:
-    """How a dataset is cut and written."""
+    """How a dataset is divided and written."""
 
     segment_frames: int = 16
     shard_mb: int = 128
@@ -55,9 +55,9 @@ def pack(
 ) -> PackManifest:
     """Write shards of these records to `out`, an empty folder, a URI, or what an earlier call left there.
 
-    Shards that are done are not written again, and whatever was interrupted, the same records and options
-    give the same bytes. `manifest.json` comes last. Raises DataError for data that cannot be read, and for a
-    folder that holds something else or is packed from other data.
+    Finished shards are not written again. After any interruption, the same records and options give the same
+    bytes. `manifest.json` comes last. Raises DataError for data that cannot be read, and for a folder with
+    other content or packed from other data.
     """
     folder = Folder(out, raises=DataError)
     is_new = folder.is_local and not os.path.exists(folder.root)

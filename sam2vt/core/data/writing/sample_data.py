@@ -1,4 +1,4 @@
-"""A small dataset made from nothing: textured objects that move, deform, cross, leave and come back.
+"""Generate a small dataset: textured objects that move, deform, cross, leave and come back.
 
 Big, brightly patterned objects over muted backgrounds, a few pixels of motion per frame: a network of one
 or two million parameters learns it in minutes, while repeating the first mask fails.
@@ -139,7 +139,7 @@ class Thing:
     pattern_scale: float
 
     def local(self, time: float, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the grid [2, h, w] in the object's own turning frame, and how deep it is there.
+        """Return the grid [2, h, w] in the object's own rotating frame, and the depth there.
 
         Depth [h, w] is the distance to the outline along the radius, positive inside.
         """
@@ -153,7 +153,7 @@ class Thing:
         return np.stack([u, v]), self.radius * outline - np.hypot(u, v)
 
     def box(self, time: float, size: tuple[int, int]) -> tuple[slice, slice]:
-        """Return the rows and columns of an image of this size outside of which there is nothing of it."""
+        """Return the rows and columns of an image of this size that contain the object."""
         middle = _place(self.corners, time)[::-1]  # y, x
         outermost = self.radius * (1 + self.wobble[:, 0].sum())
         first = np.maximum(0, ((middle - outermost) * size[0]).astype(int) - 1)
@@ -193,7 +193,7 @@ class Scene:
 def draw_scene(
     rng: np.random.Generator, num_frames: int, size: tuple[int, int], followed: Sequence[str] = _FOLLOWED[0]
 ) -> Scene:
-    """Return a scene with what the dataset promises: objects are drawn until they pass `_are_fit`."""
+    """Return a scene with the promised properties: objects are drawn until they pass `_are_fit`."""
     hues = (rng.random() + np.array([0, 0.5])) % 1
     background = _draw_background(rng, size)
     ids = [followed.index(place) + 1 if place in followed else 0 for place in _FOLLOWED[0]]

@@ -1,4 +1,4 @@
-"""SA-V: <video>.mp4 beside <video>_manual.json with a masklet per object, every n-th frame annotated."""
+"""Write SA-V: <video>.mp4 and <video>_manual.json with a masklet per object, every n-th frame annotated."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _check_stride(record: VideoRecord) -> None:
 
 
 class MaskletVideo(NamedTuple):
-    """What masklets are of: M objects, whose ids are 1 or more."""
+    """The video of masklets: M objects, whose ids are at least 1."""
 
     name: str
     num_frames: int
@@ -99,9 +99,9 @@ def check_masklet_ids(objects: Sequence[int], where: str, remedy: str) -> None:
 
 
 def write_masklets(path: Path, video: MaskletVideo, frames: Iterable[Mapping[int, dict[str, Any]]]) -> None:
-    """Write the fields of SA-V's own files, the objects' names beside them, one frame in memory at a time.
+    """Write the fields of SA-V's own files and the objects' names, with one frame in memory at a time.
 
-    `frames`: for each annotated frame the RLEs of its objects, encoded here or checked.
+    `frames`: the RLEs of the objects of each annotated frame, encoded or checked here.
     """
     # SA-V lists an object on every frame, with an empty RLE where it is absent.
     empty = encode_mask(np.zeros(video.size, dtype=bool))

@@ -1,4 +1,4 @@
-"""A segment of a video as a row of a shard."""
+"""Write a segment of a video as a row of a shard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _record = lru_cache(maxsize=2)(decode_record)  # tasks of a video follow each ot
 
 
 class SegmentTask(NamedTuple):
-    """Some consecutive segments of one video, for any process."""
+    """Consecutive segments of one video, for any process."""
 
     record: str  # as `encode_record` writes it
     video: int
@@ -43,7 +43,7 @@ def build_rows(task: SegmentTask) -> list[Row]:
 def packed_record(
     record: VideoRecord, segment_frames: int, encoding: Encoding, rows: tuple[tuple[str, int, int], ...]
 ) -> VideoRecord:
-    """Return the record of what these rows hold; its shards are stored beside its table."""
+    """Return the record of the content of these rows; its shards are beside its table."""
     source = _kept_file(record, encoding)
     file = None if source is None else (_ending(source), _num_bytes(source))
     return replace(
