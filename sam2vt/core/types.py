@@ -1,4 +1,4 @@
-"""Types that the rooms exchange: a record becomes a clip, clips become a batch.
+"""Define the types that the rooms exchange: a record becomes a clip, clips become a batch.
 
 Shape legend: B clips, T frames of a clip, N object slots of the batch (padded), O real objects of
 the batch (packed), H x W the model's square input, h x w = H/4 x W/4.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # decoders know these types and do without torch, which takes
 
 
 class Prompt(TypedDict, total=False):
-    """What tells the model which object to follow, on one frame, for one object.
+    """A prompt for one object on one frame.
 
     Points are pixels of the model's H x W input. Labels: 1 positive, 0 negative, 2 and 3 the top left
     and bottom right corner of a box. A box prompt is two points with labels 2 and 3.
@@ -46,14 +46,14 @@ class Clip(TypedDict):
 
 
 class BatchExtras(TypedDict, total=False):
-    """What only some batches carry."""
+    """Fields that only some batches have."""
 
     update: dict[str, int]  # of all batches of its update: their number, and their entries that count
     quarantined: list[dict[str, Any]]  # samples that could not be read, each replaced by a blank clip
 
 
 class Batch(BatchExtras):
-    """Clips stacked, object slots padded to the largest clip; what has no shape stays a list over B."""
+    """Stacked clips, with object slots padded to the largest clip; other fields are lists over B."""
 
     images: NotRequired[torch.Tensor]  # uint8 [B, T, 3, H, W]; or features in their place
     features: NotRequired[list[torch.Tensor]]  # bf16 [B, T, C, h, w] per level, finest first
@@ -71,11 +71,11 @@ class FrameAnnotation:
     """A reference to the masks of one frame. Each subclass is a kind, with a row in `masks.loading.KINDS`."""
 
     def files(self) -> tuple[str, ...]:
-        """Return the paths of all files that hold its masks."""
+        """Return the paths of all files with its masks."""
         return ()
 
     def object_ids(self) -> frozenset[int] | None:
-        """Return the ids of its objects; None where only reading the masks tells them."""
+        """Return the ids of its objects; None if only the masks themselves contain them."""
         return None
 
 
@@ -106,7 +106,7 @@ class ObjectImages(FrameAnnotation):
 
 @dataclass(frozen=True)
 class Segmentations(FrameAnnotation):
-    """COCO segmentations (RLE dicts or lists of polygons) per object, and void; several are united."""
+    """COCO segmentations (RLE dicts or lists of polygons) per object, and void; they are united."""
 
     objects: dict[int, list[Any]]
     void: list[Any] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Segmentations(FrameAnnotation):
 
 @dataclass(frozen=True)
 class Figures(FrameAnnotation):
-    """Supervisely's figures (bitmaps and polygons with holes) per object; several are united."""
+    """Supervisely's figures (bitmaps and polygons with holes) per object; they are united."""
 
     objects: dict[int, list[dict[str, Any]]]
 
@@ -127,9 +127,9 @@ class Figures(FrameAnnotation):
 
 @dataclass(frozen=True)
 class MaskletFrame(FrameAnnotation):
-    """The place of a frame in SA-V masklet files, which are read when its masks are asked for.
+    """The place of a frame in SA-V masklet files, which are read when its masks are needed.
 
-    An object's id is its masklet's plus one; those of a further file count on.
+    An object's id is that of its masklet plus one, counted on in further files.
     """
 
     paths: tuple[str, ...]  # of JSON files
@@ -141,15 +141,15 @@ class MaskletFrame(FrameAnnotation):
 
 @dataclass(frozen=True)
 class PackedMasks(FrameAnnotation):
-    """A frame whose masks are stored in the row of `VideoRecord.packed` that holds the frame."""
+    """A frame whose masks are stored in the row of `VideoRecord.packed` that contains the frame."""
 
 
 @dataclass(frozen=True)
 class PackedVideo:
-    """The rows of Parquet shards that hold a video, a segment of consecutive frames each.
+    """The rows of Parquet shards with a video; each row is a segment of consecutive frames.
 
-    Segment k begins with frame k * segment_frames. With `file` the video is one of that ending and number of
-    bytes, of which each row holds a slice; None: rows hold an encoded image per frame.
+    Segment k begins with frame k * segment_frames. With `file`, the video is a file with this ending and
+    number of bytes, and each row contains a slice of it; with None, rows contain an encoded image per frame.
     """
 
     root: str  # the shards' folder, or its URI
@@ -162,12 +162,12 @@ class PackedVideo:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """References to one video and its masks; holds neither frames nor masks.
+    """References to one video and its masks, without frames or masks themselves.
 
     Frames come from `frame_paths` (one image per frame), from `video_path` (a video file) or from `packed`
     (rows of shards); exactly one is set. `annotations` maps frame indices to references to masks. Indices
     always count from the start of the whole video; a frame without an entry is not annotated. `frame_range`
-    limits what may be used to frames start <= i < stop, so that two splits of one video never share a frame.
+    limits the usable frames to start <= i < stop, so that two splits of one video never share a frame.
     """
 
     video_id: str
@@ -217,7 +217,7 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Which draw of an epoch a clip is: everything random about it follows from (seed, epoch, index)."""
+    """The draw of a clip in an epoch: everything random about it depends only on (seed, epoch, index)."""
 
     epoch: int
     index: int  # 0 <= index < number of videos x clips_per_video; the video is index % number of videos

@@ -1,4 +1,4 @@
-"""Two models on the same videos: the difference of their scores, and how sure it is."""
+"""Compare two models on the same videos: the difference of their scores, and its interval."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Return the mean of `scores` minus `others` over the objects that both score, by metric.
 
-    The interval is a paired bootstrap over videos: objects of one video are judged on the same frames, so
-    videos are drawn, with all their objects. It follows from the scores and `seed` alone.
+    The interval is a paired bootstrap over videos, drawn with all their objects, because the objects of a
+    video are scored on the same frames. It depends only on the scores and `seed`.
     """
     pairs = {BY_OBJECT(each): each for each in others if each.num_frames}
     by_video: dict[str, list[list[float]]] = {}

@@ -2,7 +2,7 @@
 
 J, region similarity, is the IoU of two masks. F, contour accuracy, is the F-measure of their boundaries: a
 boundary pixel is matched if the other mask has one within a tolerance, a disk whose radius is 0.008 of the
-image's diagonal, rounded up. Both are 1 where both masks are empty.
+image's diagonal, rounded up. Both are 1 if both masks are empty.
 """
 
 from __future__ import annotations
@@ -123,10 +123,9 @@ def boundary(mask: Mask) -> Mask:
 class VideoScore:
     """The metrics of the objects of one video, fed frame by frame; keeps a few numbers per object.
 
-    As DAVIS does, the first and the last frame that are added are left out, unless
-    `score_first_and_last`. As its evaluators count, an object's frames start with the first scored
-    frame on which the prediction or the ground truth shows it. An object that the ground truth shows
-    on no scored frame has no score.
+    As in DAVIS, the first and the last added frame are left out, unless `score_first_and_last`. As in its
+    evaluators, an object's frames start with the first scored frame on which prediction or ground truth shows
+    it. An object that the ground truth shows on no scored frame has no score.
     """
 
     def __init__(self, score_first_and_last: bool = False, *, video_id: str = "") -> None:
@@ -145,10 +144,10 @@ class VideoScore:
         void: Mask | None = None,
         left_out: Collection[int] = (),
     ) -> None:
-        """Score one frame, later than the ones before; masks bool [height,width] by object id.
+        """Score one frame, in time order; masks are bool [height,width] by object id.
 
-        An object that one side lacks is empty there. Objects in `left_out` are not scored on this
-        frame, such as those not prompted yet. Raises DataError on masks of different sizes.
+        An object that is missing on one side is empty there. Objects in `left_out` are not scored on this
+        frame, for instance because they are not prompted yet. Raises DataError for masks of different sizes.
         """
         assert self._last_frame is None or frame_index > self._last_frame, (self._last_frame, frame_index)
         is_first = self._last_frame is None
@@ -216,7 +215,7 @@ def _score(pred: Mask | None, gt: Mask | None, void: Mask | None) -> _Sum | None
 
 
 def both_masks(pred: Mask | None, gt: Mask | None) -> tuple[Mask, Mask]:
-    """Return both masks, an empty one for one that is None; at most one may be None."""
+    """Return both masks; None becomes an empty mask, and at most one may be None."""
     some = gt if pred is None else pred
     assert some is not None
     empty = np.zeros_like(some)

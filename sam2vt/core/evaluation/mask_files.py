@@ -1,4 +1,4 @@
-"""Predicted masks of an evaluation, written as DAVIS has them: a palette PNG per frame."""
+"""Write predicted masks of an evaluation as in DAVIS: a palette PNG per frame."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sam2vt.errors import DataError
 class MaskFolder:
     """Writes `<video>/<frame>.png` below a folder, at the video's size and with the names of its frames.
 
-    A pixel is an object's id, in 8 bits, or in 16 where the video has an id of 255 or more. Raises DataError
-    for two videos of one name.
+    A pixel is an object's id, in 8 bits, or in 16 bits if the video has an id of at least 255. Raises
+    DataError for two videos with the same name.
     """
 
     def __init__(self, folder: Path, records: Sequence[VideoRecord]) -> None:
@@ -28,7 +28,7 @@ class MaskFolder:
         self._names = folder_names(record.video_id for record in records)
 
     def writer(self, record: VideoRecord) -> OnFrame:
-        """Return what writes a video's frames, as `on_frame` of `evaluate_video`.
+        """Return the `on_frame` of `evaluate_video` that writes the frames of a video.
 
         Raises DataError for an object whose id cannot be a pixel's value.
         """

@@ -1,4 +1,4 @@
-"""A set of scores in a few numbers, per class and over all, with their spread; as text and as JSON."""
+"""Summarise scores per class and over all, with their spread, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def by_class(scores: Scores) -> dict[str, list[ObjectScore]]:
 
 
 def deviation(values: Iterable[float]) -> float:
-    """Return the standard deviation of a sample; NaN below two values, of which NaN is none."""
+    """Return the standard deviation of a sample; NaN for fewer than two values, not counting NaN."""
     known = [value for value in values if not math.isnan(value)]
     return statistics.stdev(known) if len(known) > 1 else math.nan
 
@@ -45,9 +45,9 @@ def by_video(scores: Scores) -> dict[str, list[ObjectScore]]:
 def format_summary(
     scores: Scores, baseline: Scores = (), others: Scores = (), against: str = "", seed: int = 0
 ) -> str:
-    """Return the classes as a table, where objects have names, then the spread and the difference.
+    """Return the classes as a table, if objects have names, then the spread and the difference.
 
-    `against` names what `others` are of.
+    `against` names the model of `others`.
     """
     means = means_of(scores, baseline, others)
     shown = shown_columns(means([]))
@@ -77,8 +77,8 @@ def write_scores_json(
 ) -> None:
     """Write everything that was scored: per object, per video, per class, over all, and the difference.
 
-    `header` comes first. What was not scored is null; "sd" is the sample's standard deviation over objects,
-    of all also over videos.
+    `header` comes first. Missing scores are null. "sd" is the sample's standard deviation over objects; for
+    the total there is also one over videos.
     """
     means = means_of(scores, baseline, others)
 

@@ -1,4 +1,4 @@
-"""Scores as an aligned text table and as CSV: a row per object, a mean per video, the mean over all."""
+"""Write scores as an aligned text table and as CSV: a row per object, a mean per video, the total mean."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 def means_of(
     scores: Sequence[ObjectScore], baseline: Sequence[ObjectScore] = (), others: Sequence[ObjectScore] = ()
 ) -> Means:
-    """Return a function from objects to the means of all columns over those that are scored; NaN for none.
+    """Return a function from objects to the means of all columns over scored objects; NaN if there are none.
 
     `baseline` holds the scores of `hold_first_mask`, `others` those of another model. The swap rate is there
     where an object could be mistaken for another one.
@@ -75,8 +75,8 @@ def score_rows(
 ) -> list[Row]:
     """Return a row per object, a mean per video with several objects, and last the mean over all.
 
-    Means are over objects, each counting the same; an object without a scored frame has NaN and counts in
-    none. Further columns are those of `means_of`.
+    Means are over objects with equal weights. An object without a scored frame has NaN and counts in no mean.
+    Further columns are those of `means_of`.
     """
     means, ordered = means_of(scores, baseline, others), sorted(scores, key=BY_OBJECT)
     rows: list[Row] = []
@@ -95,7 +95,7 @@ def format_scores(
 ) -> str:
     """Return the rows of `score_rows` as a table of at most 80 columns with 3 decimals; "-" for unscored.
 
-    Of the baseline and the other model it has J&F; a line below tells what their columns are.
+    For the baseline and the other model it shows J&F; a line below explains their columns.
     """
     rows = score_rows(scores, baseline, others)
     names = ["name"] if any(row.name for row in rows) else []
@@ -111,7 +111,7 @@ def format_scores(
 
 
 def shown_columns(values: Mapping[str, float]) -> list[str]:
-    """Return the headings of `SHOWN` whose columns there are."""
+    """Return the headings of `SHOWN` whose columns exist."""
     return [heading for heading, (column, _) in SHOWN.items() if column in values]
 
 
@@ -124,9 +124,9 @@ def cells(values: Mapping[str, float], shown: Sequence[str]) -> list[str]:
 
 
 def aligned(header: Sequence[str], lines: Sequence[Sequence[str]], total: bool = False) -> list[str]:
-    """Return a table as lines of text, with a rule above the last where that is the `total`.
+    """Return a table as lines of text, with a rule above the last if that is the `total`.
 
-    Names that do not fit are shortened in the middle, since those of one dataset often begin alike.
+    Names that do not fit are shortened in the middle, since names in a dataset often begin in the same way.
     """
     widths = [max(map(len, column)) for column in zip(header, *lines)]
     for heading, least in _LEAST.items():

@@ -1,9 +1,9 @@
-"""Scores of a model over a whole video, frame by frame in constant memory.
+"""Score a model over a whole video, frame by frame in constant memory.
 
-Annotated frames count, without the first and the last of them (as DAVIS; an option keeps them). Of an
-object only frames after the one of its prompt count, whatever the kind of prompt: a mask is returned as
-given, and the baseline is scored on the same frames as the model. Objects about which a frame's
-annotation says nothing are not scored there. Void pixels count on neither side.
+Annotated frames count, except for the first and the last (as in DAVIS; an option keeps them). For an object,
+only frames after its prompted frame count, whatever the kind of prompt: a mask prompt is returned unchanged,
+and the baseline is scored on the same frames as the model. Objects that are unknown on a frame are not scored
+there. Void pixels count on neither side.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Prediction(Protocol):
 
 
 class Tracker(Protocol):
-    """Anything that follows prompted objects through frames, such as `SAM2Model`."""
+    """Anything that tracks prompted objects through frames, such as `SAM2Model`."""
 
     def propagate(
         self, frames: Iterable[Tensor], prompts: list[Prompt], num_frames: int
@@ -58,7 +58,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class VideoResult:
-    """The scores of one video, one row per object; NaN and 0 frames where no frame counts for an object."""
+    """The scores of one video, one row per object; NaN and 0 frames if no frame counts for an object."""
 
     video_id: str
     scores: list[ObjectScore]
@@ -72,7 +72,7 @@ class VideoResult:
 
 
 def can_be_scored(record: VideoRecord, score_first_and_last: bool = False) -> bool:
-    """Return whether a frame may count, judged without reading masks; never true for a still."""
+    """Return whether a frame may count, without reading masks; never true for a still."""
     return len(record.annotated_frames) >= (2 if score_first_and_last else 3)
 
 
@@ -88,7 +88,7 @@ def evaluate_video(
 ) -> VideoResult:
     """Prompt each object where it is first visible, track it to the end, and score J and F.
 
-    The prompts follow from (seed, video id) alone. Predictions are resized to the video's size, and a
+    The prompts depend only on (seed, video id). Predictions are resized to the video's size, and a
     pixel belongs to the object with the largest positive logit there. `on_frame` sees every frame once.
     `resize_as_stock` resizes frames and mask prompts as SAM 2's video predictor does.
     Raises DataError if frames or masks cannot be read.
@@ -125,9 +125,9 @@ def hold_first_mask(
     seed: int,
     score_first_and_last: bool = False,
 ) -> VideoResult:
-    """Score the baseline that any tracker must beat: each object's mask on its prompted frame, repeated.
+    """Score the baseline that repeats each object's mask on its prompted frame.
 
-    Arguments as for `evaluate_video`, with which it shares the prompted frames and those that count.
+    Arguments are those of `evaluate_video`; prompted and counting frames are the same.
     """
     scorer = _Scorer(record, image_size, generator, seed, score_first_and_last)
     held: dict[int, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Adapters: small trainable parameters added to a network whose own weights stay frozen.
+"""Add adapters: small trainable parameters in a network whose own weights stay frozen.
 
 To add one, write its function, a row of `ADAPTERS` and one of `sam2vt.config.ADAPTED_PARTS`.
 """
@@ -16,11 +16,11 @@ NONE = "none"
 
 
 class Adapter(NamedTuple):
-    """How an adapter comes into a network and, for export, out of it.
+    """The functions that add an adapter to a network and, for export, merge it.
 
-    `adapt(network, settings)` adds parameters, with `settings` from `model.adapter_settings`. Those that are
-    there keep their names, so that checkpoints of the base model still fit. `merge(network)` folds the
-    added parameters into the network's own and removes them; None: the adapter cannot be exported.
+    `adapt(network, settings)` adds parameters, with `settings` from `model.adapter_settings`. Existing
+    parameters keep their names, so that checkpoints of the base model still fit. `merge(network)` folds the
+    added parameters into the network's own and removes them; None means that the adapter cannot be exported.
     """
 
     adapt: Callable[[nn.Module, Mapping[str, Any]], None]

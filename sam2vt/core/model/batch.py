@@ -1,6 +1,6 @@
-"""The batch that the model is given, checked and packed, and the dict that it returns.
+"""Check and pack the batch for the model, and assemble the dict that it returns.
 
-Objects of all clips are packed along one axis while they are tracked; here they leave and find their slots.
+While they are tracked, objects of all clips are packed along one axis; here they leave and return to slots.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def check_masks(masks: Tensor | None, valid_masks: Tensor | None, shape: tuple[i
 def from_datapoint(datapoint: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return images [B,T,3,H,W], masks [B,T,N,H,W] and valid_masks [B,T,N] of a `BatchedVideoDatapoint`.
 
-    Its images are taken as normalised. An object's slot is its place among its video's objects.
+    Its images must be normalised. An object's slot is its place among the objects of its video.
     """
     images = datapoint.img_batch.transpose(0, 1)
     video_of = datapoint.obj_to_frame_idx[0, :, 1].tolist()
@@ -82,7 +82,7 @@ def from_datapoint(datapoint: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def number_of_slots(objects: Sequence[PackedObject], masks: Tensor | None) -> int:
-    """Return N: the masks' if there are any. Raises DataError if a prompt's slot is beyond them."""
+    """Return N, that of the masks if there are any. Raises DataError if a prompt's slot is beyond N."""
     needed = max((packed.slot + 1 for packed in objects), default=0)
     if masks is None:
         return needed
@@ -100,9 +100,9 @@ def pack_truth(
     decides_presence: bool,
     clicks: bool,
 ) -> GroundTruth | None:
-    """Return what masks [B,T,N,H,W] say of the packed objects; None if there is nothing to say.
+    """Return the ground truth of the packed objects from masks [B,T,N,H,W]; None if there is none.
 
-    Only with `clicks` its validity is copied to the host, since that waits for the device.
+    Its validity is copied to the host only with `clicks`, since that waits for the device.
     """
     if masks is None or not objects:
         return None
@@ -126,7 +126,7 @@ def assemble(
 ) -> dict[str, Any]:
     """Return the result of `SAM2Model.forward` from (frame, output) pairs; shape is (B, T, N), size H = W.
 
-    Slots and frames on which nothing is tracked hold constants: NOT_TRACKED_LOGIT in the masks.
+    Slots and frames without tracking contain constants: NOT_TRACKED_LOGIT in the masks.
     """
     slots = torch.tensor([(o.clip, o.slot) for o in objects], dtype=torch.long, device=device).reshape(-1, 2)
     index = [_batch_index(frame, output.rows, slots) for frame, output in outputs]

@@ -70,8 +70,8 @@ def build_network(config: DictConfig, speedups: str = "auto", recompute_blocks: 
 def replacements(speedups: str = "auto") -> dict[type[nn.Module], type[nn.Module]]:
     """Return our class for each class of SAM 2 that it replaces: the same parameters and results.
 
-    What saves operations or memory on every device always replaces SAM 2's; `speedups` "none" leaves out
-    what only a CPU gains from.
+    Classes that save operations or memory on every device always replace SAM 2's; `speedups` "none" leaves
+    out those that only help on a CPU.
     """
     # All of these extend SAM 2's classes, and `sam2` may only be imported when a network is built.
     from sam2.modeling.backbones.hieradet import MultiScaleBlock
@@ -100,7 +100,7 @@ def replacements(speedups: str = "auto") -> dict[type[nn.Module], type[nn.Module
 
 
 def replace_modules(network: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
-    """Give modules of these classes the class on the right; their parameters keep names and values."""
+    """Replace classes of modules by this table; parameters keep names and values."""
     for module in network.modules():
         module.__class__ = classes.get(type(module), type(module))
 

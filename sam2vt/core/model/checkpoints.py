@@ -34,7 +34,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def read_hashed(path: str) -> tuple[dict[str, Any], str]:
-    """Return what `read_checkpoint` does, and the SHA-256 of the file, for which it is not fetched again."""
+    """Return the result of `read_checkpoint` and the SHA-256 of the file, without downloading it twice."""
     with local_copy(path) as local:
         return _read(local, path), checkpoint_sha256(local)
 
@@ -80,10 +80,10 @@ def whole_state(
     names: Container[str] | None = None,
     content: Mapping[str, Any] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Return the network's tensors of a checkpoint, and from its base (at `base` if given) what it lacks.
+    """Return the network's tensors of a checkpoint, completed from its base (at `base` if given).
 
-    Names are as stored, or with `names`, those of the network's own tensors, as `unwrapped` gives them.
-    `content` is the file's, if it was read already.
+    Names are the stored ones. With `names`, those of the network's own tensors, they are those of
+    `unwrapped`. `content` is that of the file, if it was read before.
     """
     content = read_checkpoint(path) if content is None else content
     own, where = network_state(content, path), find_base(content, path, base)
@@ -92,7 +92,7 @@ def whole_state(
 
 
 def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) -> dict[str, torch.Tensor]:
-    """Return the tensors without what wrappers put into their names, where each then is one of `names`.
+    """Return the tensors without wrappers in their names, if each is then one of `names`.
 
     The wrappers are those of DDP, torch.compile, FSDP and activation checkpointing, anywhere in a name, and
     any modules around the network, at its front. Raises CheckpointError if some tensors lack them.
@@ -135,8 +135,8 @@ def load_weights(
 ) -> None:
     """Load a checkpoint into the network strictly. Raises CheckpointError, which lists what differs.
 
-    `base` is the present place of the checkpoint's base, if it was moved; `content` is the file's, if it
-    was read already.
+    `base` is the new place of the checkpoint's base, if it was moved; `content` is that of the file, if it
+    was read before.
     """
     own = network.state_dict()
     state = whole_state(path, base, own, content)

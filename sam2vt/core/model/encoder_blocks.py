@@ -1,8 +1,8 @@
-"""Parts of SAM 2's image encoder without work that is thrown away: the same features from fewer operations.
+"""Parts of SAM 2's image encoder without wasted work: the same features from fewer operations.
 
-Where windows do not divide a feature map, SAM 2 pads the map with zeros and discards what comes out of the
-padding. Attention has to see the padding, with the bias as its keys and values; the linear layers around it
-do not. At 256 px this saves a third of the encoder's work, at 1024 px a twentieth.
+If windows do not divide a feature map, SAM 2 pads the map with zeros and discards the output of the padding.
+Attention has to see the padding, with the bias as its keys and values; the linear layers around it do not. At
+256 px this saves a third of the encoder's work, at 1024 px a twentieth.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class UnpaddedBlock(MultiScaleBlock):
 
 
 class ContiguousPatches(PatchEmbed):
-    """The embedding of patches in the order in which blocks read it: else each of theirs would reorder it."""
+    """The embedding of patches in the order in which blocks read it, so that no block has to reorder it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images [I, 3, H, W] to [I, H/4, W/4, C]."""
@@ -65,7 +65,7 @@ class ContiguousPatches(PatchEmbed):
 
 
 class PlainNeck(FpnNeck):
-    """The neck without position codes, as `as_features` makes those of the one level that is read."""
+    """The neck without position codes; `as_features` makes those of the only level that is read."""
 
     finishes = False  # whether its finer maps are those after the mask decoder's convolutions
 
@@ -88,7 +88,7 @@ class PlainNeck(FpnNeck):
 
 
 def of_padding(attention: Any, x: Tensor) -> Tensor:
-    """Return what the attention's projection makes of a padded place of x [I, H, W, C]: [3 C'].
+    """Return the attention's projection of a padded place of x [I, H, W, C]: [3 C'].
 
     It is the bias, but an adapter may wrap the projection: its `weight` and `bias` would be those of the
     frozen layer. Calling it is right for every layer.

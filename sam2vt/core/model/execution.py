@@ -1,4 +1,4 @@
-"""Run the network on a device, with activation checkpointing and in compiled parts."""
+"""Run the network on a device, with activation checkpointing and compiled parts."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def resolve_device(device: str) -> torch.device:
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
-    """Return the context in which a `trainer.precision` is computed on this type of device."""
+    """Return the autocast context of a `trainer.precision` on this type of device."""
     dtype = _AUTOCAST.get(precision)
     return torch.autocast(device, dtype, enabled=dtype is not None)
 
 
 def require_precision(precision: str, device: torch.device) -> None:
-    """Raise ConfigError for a precision that there is not, or that inference on this device cannot have."""
+    """Raise ConfigError for a precision that is unknown, or impossible for inference on this device."""
     require(TrainerConfig, "precision", precision)
     if precision == "16-mixed" and device.type == "cpu":
         raise ConfigError(
@@ -96,7 +96,7 @@ def compile_parts(
 
 
 def running(compiled: bool, cuda_graphs: bool = False) -> AbstractContextManager[Any]:
-    """Return a context within which compiled parts run compiled, or eagerly.
+    """Return a context in which compiled parts run compiled, or eagerly.
 
     Validation runs eagerly: it tracks whole videos of any number of objects, and every new shape would be
     compiled again.

@@ -68,7 +68,7 @@ def _writing(out: Path) -> Iterator[Path]:
 
 
 def model_config_of(training_checkpoint: str | Path) -> dict[str, Any]:
-    """Return the model section of the configuration that a training checkpoint holds."""
+    """Return the model section of the configuration in a training checkpoint."""
     content = read_checkpoint(str(training_checkpoint))
     config = content.get("hyper_parameters", {}).get("config")
     if not isinstance(config, dict) or "model" not in config:

@@ -1,4 +1,4 @@
-"""Features of frames that can be kept between steps: those computed by frozen modules only."""
+"""Compute features of frames that can be kept between steps, by frozen modules only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def keep_maps(network: Any, images: Tensor) -> list[Tensor]:
 
 
 def features_of(network: Any, kept: list[Tensor]) -> FrameFeatures:
-    """Return what `encode_images` returns for the images of kept maps, but for rounding."""
+    """Return the result of `encode_images` for the images of kept maps, except for rounding."""
     precision = next(network.parameters()).dtype
     maps = [level.to(precision) for level in kept]
     return as_features(network, maps if _is_finished(network) else finish_maps(network, maps))
@@ -39,7 +39,7 @@ def kept_shapes(network: Any, image_size: int) -> list[tuple[int, int, int]]:
 
 
 def describe_encoder(network: Any, *settings: Any) -> str:
-    """Return the SHA-256 of the weights that make kept maps, and of `settings`, which say how they are used.
+    """Return the SHA-256 of the weights that make kept maps, and of `settings`, which define their use.
 
     Raises ConfigError if some of these weights train.
     """

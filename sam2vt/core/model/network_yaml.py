@@ -1,6 +1,6 @@
-"""Network YAMLs, found and read; one that would run anything but SAM 2's own modules is refused.
+"""Find and read network YAMLs; a YAML that would run anything but SAM 2's own modules is refused.
 
-Hydra calls whatever a YAML names as `_target_`, and people pass YAMLs on: all of one is checked before
+Hydra calls whatever a YAML names as `_target_`, and people share YAMLs. So a whole YAML is checked before
 anything in it is called.
 """
 

@@ -36,12 +36,12 @@ PIXEL_STD = (0.229, 0.224, 0.225)
 
 
 class SAM2Model(nn.Module):
-    """SAM 2 for training: its weights, what of it trains, forward over clips and over whole videos.
+    """SAM 2 for training: its weights, its trainable parts, forward over clips and over whole videos.
 
-    Nothing is read before `load()`. The arguments are the settings of `ModelConfig`, which says what they
-    mean and allow. Those of the architecture, from `backbone_stride` on, keep the value of the network's
-    YAML where they are None; `further` are other fields of SAM 2's, such as `max_cond_frames_in_attn=4`.
-    Raises ConfigError for a value that is not allowed and for an unknown name, with the nearest known one.
+    Nothing is read before `load()`. The arguments are the settings of `ModelConfig`, which explains them.
+    Those of the architecture, from `backbone_stride` on, keep the value of the network's YAML if they are
+    None. `further` are other fields of SAM 2, such as `max_cond_frames_in_attn=4`. Raises ConfigError for a
+    value that is not allowed and for an unknown name, with the nearest known one.
     """
 
     pixel_mean: Tensor
@@ -153,7 +153,7 @@ class SAM2Model(nn.Module):
             execution.compile_parts(self.network, parts, device, self.cuda_graphs)
 
     def configure_for_training(self, trainable_modules: Sequence[str]) -> None:
-        """Freeze everything but what these names or glob patterns over module paths match.
+        """Freeze all parameters except for those that these names or glob patterns over module paths match.
 
         An adapter's parameters always train. Raises ConfigError for a pattern that matches nothing.
         """
@@ -163,21 +163,21 @@ class SAM2Model(nn.Module):
         self.train(self.training)
 
     def freeze_all_parameters(self) -> None:
-        """Let nothing train, not even an adapter."""
+        """Freeze all parameters, including those of an adapter."""
         self._require_network()
         self.network.requires_grad_(False)
         self.train(self.training)
 
     def count_trainable_parameters(self) -> int:
-        """Return how many numbers train."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def count_total_parameters(self) -> int:
-        """Return how many numbers the model has."""
+        """Return the number of all parameters."""
         return sum(p.numel() for p in self.parameters())
 
     def train(self, mode: bool = True) -> SAM2Model:
-        """Set train mode for what trains; frozen parts stay in eval mode (no dropout, no drop path)."""
+        """Set train mode for trainable parts; frozen parts stay in eval mode (no dropout, no drop path)."""
         super().train(mode)
         if mode and self.loaded:
             for module in self.network.modules():
@@ -204,16 +204,16 @@ class SAM2Model(nn.Module):
                 without `prompts` each object is prompted by its mask on its first frame that is visible
                 and valid, and slots without one are not tracked.
             prompts: one list of dicts per clip (see `sam2vt.core.types.Prompt`); a flat list if B is 1.
-                Lists and arrays are accepted, too.
+                Lists and arrays are accepted too.
             batched_video_datapoint: SAM 2's `BatchedVideoDatapoint`, instead of images and masks.
             valid_masks: bool [B, T, N]; where False, the ground truth is not used for anything.
-            features: what `keep` made of the images, instead of them: [B, T, C, h, w] per level.
+            features: the result of `keep`, instead of images: [B, T, C, h, w] per level.
 
         Returns a dict:
             pred_masks [B, T, N, h, w], pred_masks_high_res [B, T, N, H, W]: logits; -1024 where an
                 object is scored absent, -2048 where it is not tracked, which the loss leaves out;
             iou_predictions, object_score_logits [B, T, N];
-            scored bool [B, T, N]: where the model made a prediction of its own;
+            scored bool [B, T, N]: where the model predicted the mask itself;
             steps: a `DecoderStep` for every call of the mask decoder, clicks included; ungated in
                 eval mode too (with `presence_from_gt`), so that a validation's loss is training's.
 
@@ -246,7 +246,7 @@ class SAM2Model(nn.Module):
 
     @torch.no_grad()
     def keep(self, images: Tensor) -> list[Tensor]:
-        """Return what later steps can read instead of images [I, 3, H, W]: bf16 [I, C, h, w] per level."""
+        """Return features to read instead of images [I, 3, H, W] later: bf16 [I, C, h, w] per level."""
         self._require_network()
         with self._running(False):
             return kept_features.keep_maps(self.network, self._normalise(images))
@@ -258,7 +258,7 @@ class SAM2Model(nn.Module):
         return kept_features.kept_shapes(self.network, self.image_size)
 
     def describe_encoder(self) -> str:
-        """Return a digest of all that `keep`'s output depends on. Raises ConfigError if some of it trains."""
+        """Return a digest of all that `keep` depends on. Raises ConfigError if some of it trains."""
         self._require_network()
         network = build.network_config(self.config_path, self.image_size, self.architecture).model
         levels = [network.get("use_high_res_features_in_sam"), network.get("num_feature_levels")]
@@ -274,9 +274,9 @@ class SAM2Model(nn.Module):
 
         `frames` yields [3, H, W] images in order, uint8 or normalised; `prompts` carry `object_index` and
         `frame_index` in the video. Frames are seen in time order: an object is tracked from its first prompt
-        on, and a later prompt of it does not reach back, as it does within a clip of `forward`. Runs in eval
-        mode, with SAM 2's object-score gate. With `postprocessing` "stock" masks and memory are made as by
-        SAM 2's video predictor; with "none" as by `forward`.
+        on. A later prompt does not affect earlier frames, unlike in a clip of `forward`. Runs in eval mode,
+        with SAM 2's object-score gate. With `postprocessing` "stock" masks and memory are made as by SAM 2's
+        video predictor; with "none" as by `forward`.
         """
         self._require_network()
         was_training = self.training
@@ -375,7 +375,7 @@ def build_from_config(config: ModelConfig) -> SAM2Model:
 
 
 def uniform_clicks(masks: Tensor, predictions: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return one click per object, uniform over where prediction and mask differ; over the mask without one.
+    """Return one click per object, uniform over the errors of the prediction, or over the mask without one.
 
     `masks` and `predictions` are bool [K, 1, H, W]; coordinates are [K, 1, 2], labels int32 [K, 1].
     """

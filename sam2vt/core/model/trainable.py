@@ -1,4 +1,4 @@
-"""Choose which parameters train, by names or glob patterns over module paths."""
+"""Choose the trainable parameters by names or glob patterns over module paths."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEVER_USED = "no_mem_pos_enc"
 
 
 def select_trainable(network: nn.Module, patterns: Sequence[str], always: Iterable[str] = ()) -> None:
-    """Freeze everything but the parameters that the patterns match, and those named in `always`.
+    """Freeze all parameters except for those that the patterns match or that `always` names.
 
     Raises ConfigError for a pattern that matches nothing.
     """
@@ -39,7 +39,7 @@ def matching_parameters(network: nn.Module, patterns: Iterable[str]) -> set[str]
     """Return the names of the parameters that can train and that the patterns match.
 
     A pattern matches whole module paths ("memory_attention", "image_encoder.trunk.blocks.1?", "*") or
-    single parameters. Raises ConfigError for one that matches nothing; it lists what exists.
+    single parameters. Raises ConfigError, which lists what exists, for a pattern that matches nothing.
     """
     chosen: set[str] = set()
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Files of this machine: written whole, hashed, and errors that say what the disk refuses."""
+"""Write and hash files on this machine, and explain errors of the disk."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _REMEDIES = {errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN, errno.ENOENT: "r
 def write_whole(
     path: Path | str, *, sync: bool = False, private: bool = False, keep_suffix: bool = False
 ) -> Iterator[Path]:
-    """Yield a temporary path, which takes the name `path` when the block ends without an error.
+    """Yield a temporary path, which is renamed to `path` when the block ends without an error.
 
-    Nobody reads half a file: `path` has the old content, then the new one. The block creates the
-    temporary file, by writing or by linking; an error deletes it. Folders above `path` are created.
-    `sync` has the content on the disk before it gets its name. `private` gives the temporary a name of
-    its own, for files that several processes may write at once. `keep_suffix` keeps the file's suffix,
-    for writers that choose the format by it. Raises OSError.
+    So nobody reads half a file: `path` has the old content, then the new one. The block creates the temporary
+    file, by writing or linking; an error deletes it. Folders above `path` are created. `sync` flushes the
+    content to the disk before renaming. `private` gives the temporary file a unique name, for files that
+    several processes may write at once. `keep_suffix` keeps the file's suffix, for writers that choose the
+    format by it. Raises OSError.
     """
     path = Path(path)
     own = f".{uuid4().hex[:8]}" if private else ""
@@ -55,8 +55,8 @@ def write_whole(
 def new_folder(path: Path | str, *, alone: bool = False) -> Iterator[Path]:
     """Yield a folder, made with those above it; if the block fails, made ones that are empty are removed.
 
-    Made `alone`, it is not a folder that was there, but the next free one of `path`, path_2, path_3: no two
-    processes get the same. Raises OSError.
+    With `alone`, it is always a new folder, the next free one of `path`, path_2, path_3: no two processes get
+    the same. Raises OSError.
     """
     path = Path(path)
     missing = [each for each in path.parents if not each.exists()]  # the innermost first
@@ -86,13 +86,13 @@ def new_folder(path: Path | str, *, alone: bool = False) -> Iterator[Path]:
 
 
 def sync_file(path: Path) -> None:
-    """Have the file's content on the disk, as a power failure after the rename would otherwise empty it."""
+    """Flush the file's content to the disk; otherwise a power failure after the rename could empty it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sha256_of(stream: Any) -> str:
-    """Return the SHA-256 of what is left of an open file in hexadecimal, read in constant memory."""
+    """Return the SHA-256 of the rest of an open file in hexadecimal, read in constant memory."""
     digest = hashlib.sha256()  # hashlib.file_digest needs Python 3.11
     while chunk := stream.read(CHUNK_BYTES):
         digest.update(chunk)
@@ -106,7 +106,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 def move(source: Path, target: Path) -> str:
-    """Move a local file, from another disk if need be, and return its SHA-256. Raises OSError."""
+    """Move a local file, even from another disk, and return its SHA-256. Raises OSError."""
     digest = file_sha256(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_file(source)
@@ -135,7 +135,7 @@ def unwritable(path: str | os.PathLike[str], error: OSError) -> DataError:
 
 
 def remedy_of_writing(path: str | os.PathLike[str], error: OSError) -> str:
-    """Return, for a message, what to do about a local file or folder that cannot be written."""
+    """Return the remedy, for a message, if a local file or folder cannot be written."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return "choose a folder that your user may write to"
     folder = os.path.abspath(path)

@@ -1,4 +1,4 @@
-"""Checkpoint files from a local path, a URI or the Hugging Face hub, as local files."""
+"""Fetch checkpoint files from a local path, a URI or the Hugging Face hub, as local files."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def local_copy(path: str) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, at most 200 characters, for a message of ours."""
+    """Return the first line of an error's text, at most 200 characters, for our messages."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def pinned(path: str) -> str:
-    """Return a hub's file with the commit that its branch or tag means now; any other path as it is.
+    """Return a hub's file with the current commit of its branch or tag; any other path as it is.
 
     The commit is logged. Raises CheckpointError if the hub does not answer.
     """

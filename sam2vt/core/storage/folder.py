@@ -1,4 +1,4 @@
-"""One folder of files, on this machine or behind a URI; files appear there when they are whole."""
+"""Read and write one folder of files, local or at a URI; files appear when they are complete."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def download(path: str, local: str | Path) -> None:
 class Folder:
     """Named files of one folder; the folder is created by the first write.
 
-    `root` is a local path, a URI, or a path on the pyarrow `filesystem` that is given. A local file is
-    written beside its place, synced to the disk and renamed; a remote object appears when its upload is
-    complete. Every method raises OSError if the storage fails, or the error class `raises` with the
-    folder, the reason and a remedy.
+    `root` is a local path, a URI, or a path on the given pyarrow `filesystem`. A local file is written beside
+    its place, synced to the disk and renamed; a remote object appears when its upload is complete. Every
+    method raises OSError if the storage fails, or the error class `raises` with the folder, the reason and a
+    remedy.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Folder:
         return {name for name, (size, _) in zip(names, self.sizes_and_times(*names)) if size is not None}
 
     def sizes_and_times(self, *names: str) -> list[tuple[int | None, int | None]]:
-        """Return (bytes, time of the last change in ns) of each file; None for both where it is missing."""
+        """Return (bytes, time of the last change in ns) of each file; None for both if it is missing."""
         with self._told("cannot be reached"):
             found = self._filesystem.get_file_info([self._at(name) for name in names])
         return [(each.size, each.mtime_ns) for each in found]
@@ -89,7 +89,7 @@ class Folder:
         return posixpath.join(self.root if self._local is None else str(self._local), name)
 
     def open(self, name: str) -> Any:
-        """Open a file of pyarrow's for reading at any position. Raises OSError, whatever `raises` is."""
+        """Open a pyarrow file for reading at any position. Raises OSError, whatever `raises` is."""
         return self._filesystem.open_input_file(self._at(name))
 
     def read(self, name: str) -> bytes:
@@ -108,15 +108,15 @@ class Folder:
             return sha256_of(stream)
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file as a whole; one of that name is replaced."""
+        """Write a complete file; one of the same name is replaced."""
         with self.create(name) as file:
             file.write(content)
 
     @contextmanager
     def create(self, name: str, private: bool = False) -> Iterator[Counted]:
-        """Yield a file to write, which takes its name when the block ends without an error.
+        """Yield a file to write, which gets its name when the block ends without an error.
 
-        Until then it is `private` where other processes may write the same.
+        Until then it is `private` if other processes may write the same file.
         """
         with self._told(f"{name} cannot be written", writes=True):
             if self._local is not None:
@@ -151,7 +151,7 @@ class Folder:
             return sink.sha256
 
     def alias(self, name: str, alias: str) -> None:
-        """Let `alias` have the content that `name` has now, also after `name` is deleted."""
+        """Give `alias` the current content of `name`, which stays even after `name` is deleted."""
         with self._told(f"{alias} cannot be written", writes=True):
             if self._local is None:  # object stores have no links; they copy without a download
                 self._filesystem.copy_file(self._at(name), self._at(alias))
@@ -171,9 +171,9 @@ class Folder:
             fs.copy_files(str(local), target, destination_filesystem=self._filesystem, use_threads=False)
 
     def delete(self, name: str = "") -> None:
-        """Delete a file, or a folder with all that is in it, by default this one.
+        """Delete a file, or a folder with its content, by default this folder.
 
-        One that does not exist is no error.
+        A missing one is not an error.
         """
         path = self._at(name)
         with self._told(f"{name} cannot be deleted"), suppress(FileNotFoundError):
@@ -205,7 +205,7 @@ class Folder:
 
 
 class Counted(io.RawIOBase):
-    """Passes bytes on to a stream, and knows how many they were and their SHA-256."""
+    """Passes bytes on to a stream, and counts and hashes them."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._digest, self.num_bytes = stream, hashlib.sha256(), 0
@@ -215,7 +215,7 @@ class Counted(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        """Write bytes or a buffer, and return how many bytes it was."""
+        """Write bytes or a buffer, and return the number of bytes."""
         self._digest.update(content)
         self._stream.write(content)
         size = len(memoryview(content).cast("B"))
@@ -228,5 +228,5 @@ class Counted(io.RawIOBase):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what was written so far, in hexadecimal."""
+        """The SHA-256 of the bytes written so far, in hexadecimal."""
         return self._digest.hexdigest()

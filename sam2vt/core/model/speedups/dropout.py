@@ -1,4 +1,4 @@
-"""Dropout that is cheap on a CPU and stores little for the backward pass, and attention with it.
+"""Compute dropout cheaply on a CPU and store little for the backward pass; attention with it.
 
 PyTorch draws dropout on a CPU number by number. Here one draw of 64 bits decides four values, by vector
 operations that take an eighth of the time. On other devices PyTorch draws.
@@ -47,7 +47,7 @@ def dropout(x: Tensor, probability: float) -> Tensor:
 
 
 def relu_dropout(x: Tensor, probability: float) -> Tensor:
-    """Return dropout of relu(x), which stores nothing but its result for the backward pass."""
+    """Return dropout of relu(x); only the result is stored for the backward pass."""
     if torch.compiler.is_compiling():  # the compiler decides itself what is stored
         return F.dropout(x.relu(), probability)
     return _ReluDropout.apply(x, probability)

@@ -1,4 +1,4 @@
-"""Values that depend on an encoder's weights alone, computed once for a network that is not trained."""
+"""Compute values that depend only on an encoder's weights once, for a network that is not trained."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FixedTrunk(Hiera):
 class FixedNeck(PlainNeck):
     """The neck, whose two finest maps are those after the mask decoder's convolutions.
 
-    Nothing else reads them, and two convolutions of single pixels in a row are one.
+    Nothing else reads them, and two successive convolutions of single pixels are one.
     """
 
     finishes = True
@@ -40,9 +40,9 @@ class FixedNeck(PlainNeck):
 
 @torch.no_grad()
 def fix_weights(network: Any) -> None:
-    """Let a network in eval mode compute once what its weights decide; they must not change afterwards.
+    """Precompute values that depend only on the weights of a network in eval mode; the weights must stay.
 
-    Names and values of parameters stay. Results are the same, but for rounding.
+    Names and values of parameters stay. Results are the same except for rounding.
     """
     trunk, neck = network.image_encoder.trunk, network.image_encoder.neck
     if type(trunk) is Hiera:

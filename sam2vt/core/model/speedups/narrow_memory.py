@@ -1,7 +1,7 @@
-"""Attention to a memory of few channels: it is mixed first and projected afterwards.
+"""Attend to a memory with few channels, which is mixed first and projected afterwards.
 
-Values are a projection of M channels to four times as many, and the weights of a query sum to one. So the
-projection of a mix is the mix of the projections, but for rounding, with three eighths fewer operations.
+Values are a projection of M channels to four times as many, and the weights of a query sum to one. So
+projecting the mix equals mixing the projections, except for rounding, with three eighths fewer operations.
 Fused attention cannot do this. On a GPU it is the faster one, and with a gradient it stores less.
 """
 
@@ -19,7 +19,7 @@ _BYTES = 1 << 23  # of scores at a time: few operations, and memory that does no
 
 
 class NarrowMemoryAttention(FastDropoutAttention):
-    """Rotary attention that mixes narrow memory before it projects it, where it needs no gradient."""
+    """Rotary attention that mixes narrow memory before projecting it, if no gradient is needed."""
 
     def forward(
         self, q: Tensor, k: Tensor, v: Tensor, num_k_exclude_rope: int = 0, mask: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Windows of the image encoder with one place for all padding: less attention on a CPU.
+"""Compute windows of the image encoder with one place for all padding: less attention on a CPU.
 
 The padded places of a window are all the same to attention, so one of them stands for all m, with log(m)
 added to its score. This needs attention with a mask, which a GPU computes more slowly than the padding.
@@ -22,7 +22,7 @@ DEVICES = ("cpu",)
 
 
 class SharedPaddingBlock(UnpaddedBlock):
-    """A block of the encoder whose windows hold one place for all their padding."""
+    """A block of the encoder whose windows have one place for all their padding."""
 
     def attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Attend within windows, or over the whole map, for an output of `size`."""

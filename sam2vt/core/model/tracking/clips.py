@@ -1,9 +1,10 @@
-"""The differentiable memory loop: objects of all clips packed, frame after frame.
+"""Run the differentiable memory loop over packed objects of all clips, frame by frame.
 
-SAM 2 decides several things once per call: whether a frame conditions, the kind of prompt, the number of
-points, the frames in memory. Objects that share their conditioning frames therefore form a cohort with one
-memory; on a prompted frame a cohort divides further by kind of prompt. A homogeneous batch is one cohort and
-one call per frame. Conditioning frames run first, then the rest in time order, as in SAM2Train.
+SAM 2 decides several things once per call: whether a frame is a conditioning frame, the kind of prompt, the
+number of points, the frames in memory. Therefore objects that share their conditioning frames form a cohort
+with one memory. On a prompted frame, a cohort is divided further by kind of prompt. A homogeneous batch is
+one cohort and one call per frame. Conditioning frames run first, then the rest in time order, as in
+SAM2Train.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ class Cohort:
         return Cohort([self.rows[each] for each in places], [self.objects[each] for each in places], bank)
 
     def state(self) -> dict[str, Any]:
-        """Return it in plain containers."""
+        """Return the cohort in plain containers."""
         objects = [list(each) for each in self.objects]
         return {"rows": list(self.rows), "objects": objects, "bank": self.bank.state()}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> Cohort:
-        """Return the cohort that `state` described."""
+        """Return the cohort of a `state`."""
         cohort = cls(state["rows"], [PackedObject(*each) for each in state["objects"]])
         cohort.bank.restore(state["bank"])
         return cohort
@@ -70,9 +71,9 @@ class AttendedFrames(NamedTuple):
 
 
 def attend_images(run: TrackingRun, features: FrameFeatures, images: Sequence[int]) -> AttendedFrames:
-    """Take these images through the memory attention's first self-attention, once for all objects.
+    """Run these images through the memory attention's first self-attention, once for all objects.
 
-    Where the memory attention is recomputed they go one after another, so that one is in memory at a time.
+    If the memory attention is recomputed, they go one by one, so that only one is in memory.
     """
     tokens, places = features.levels[-1], {image: place for place, image in enumerate(images)}
     if images:
@@ -132,7 +133,7 @@ def track_frame(
 ) -> list[FrameOutput]:
     """Track one cohort on one frame; return one output per kind of prompt.
 
-    `images` are the places of each object's image in `features`. With `remember` the frame's memory is added
+    `images` are the places of each object's image in `features`. With `remember`, the frame's memory is added
     to the cohort's bank.
     """
     remember = remember and run.network.num_maskmem > 0

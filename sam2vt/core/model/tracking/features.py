@@ -1,4 +1,4 @@
-"""Image features: encoded once per image, picked for the objects that read them."""
+"""Encode image features once per image, and pick them for the objects that read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FrameFeatures(NamedTuple):
 
 
 def pick(columns: Tensor, places: Sequence[int]) -> Tensor:
-    """Return columns of [L, I, C] by their places; one that all want is shared, not copied."""
+    """Return columns of [L, I, C] by their places; a column for all is shared, not copied."""
     if list(places) == list(range(columns.shape[1])):
         return columns
     if len(set(places)) == 1:
@@ -80,7 +80,7 @@ def _are_finished(network: Any) -> bool:
 
 
 def as_features(network: Any, maps: list[Tensor]) -> FrameFeatures:
-    """Return finished maps as the tracker reads them; position codes follow from their size alone."""
+    """Return finished maps in the tracker's form; position codes depend only on their size."""
     codes = network.image_encoder.neck.position_encoding(maps[-1][:1]).to(maps[-1].dtype)
     return FrameFeatures(
         [_as_tokens(level) for level in maps],

@@ -1,4 +1,4 @@
-"""One call of SAM 2's modules on a frame, for objects that agree on everything it decides once per call."""
+"""Call SAM 2's modules on a frame, for objects that agree on everything decided once per call."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class TrackingRun:
-    """What all frames of a batch of clips, or of a video, share."""
+    """Data shared by all frames of a batch of clips, or of a video."""
 
     network: Any
     num_frames: int
@@ -78,7 +78,7 @@ class FrameOutput(NamedTuple):
 
 @dataclass
 class FrameCall:
-    """K objects of a cohort on one frame, alike in all that SAM 2 decides once per call."""
+    """K objects of a cohort on one frame, equal in everything that SAM 2 decides once per call."""
 
     run: TrackingRun
     frame: int

@@ -1,8 +1,8 @@
-"""One frame's masks from its features: SAM 2's prompt encoder, mask decoder and object pointer.
+"""Decode a frame's masks from its features by SAM 2's prompt encoder, mask decoder and object pointer.
 
-SAM 2 sets mask logits to -1024 where its object score is not positive, in training too: an object that is
-there but scored absent then costs a huge loss and its mask gets no gradient. Here the presence gate is a
-step of its own, so that the caller decides what is gated and by which presence.
+SAM 2 sets mask logits to -1024 where its object score is not positive, in training too. Then an object that
+is present but scored absent costs a huge loss, and its mask gets no gradient. Here the presence gate is a
+separate step, so that the caller decides what is gated and by which presence.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def decode(
 ) -> Decoded:
     """Run the prompt encoder and mask decoder on features [K, C, H/16, W/16].
 
-    `points` as `prompt_inputs.point_inputs` makes them, `mask_logits` [K, 1, h, w] a dense prompt at the
+    `points` come from `prompt_inputs.point_inputs`, `mask_logits` [K, 1, h, w] are a dense prompt at the
     prompt encoder's size; either may be None.
     """
     if points is None:  # as SAM 2 does: one point with the label of padding
@@ -86,7 +86,7 @@ def gate(mask_logits: Tensor, present: Tensor) -> Tensor:
 def object_pointer(network: Any, token: Tensor, present: Tensor, score: Tensor | None = None) -> Tensor:
     """Return the pointer [K, C] of an output token, mixed with the no-object pointer where absent.
 
-    `score` [K, 1] replaces the hard choice by the score's probability, in networks made for that.
+    `score` [K, 1] replaces the hard choice by the score's probability, in networks that are made for it.
     """
     pointer = network.obj_ptr_proj(token)
     if not network.pred_obj_scores:
@@ -98,7 +98,7 @@ def object_pointer(network: Any, token: Tensor, present: Tensor, score: Tensor |
 
 
 def mix_no_object(network: Any, pointer: Tensor, share: Tensor) -> Tensor:
-    """Mix a pointer [K, C] with the no-object pointer, by the share [K, 1] to which the object is there."""
+    """Mix a pointer [K, C] with the no-object pointer, by the object's presence [K, 1] from 0 to 1."""
     if network.fixed_no_obj_ptr:
         pointer = share * pointer
     return pointer + (1 - share) * network.no_obj_ptr

@@ -1,4 +1,4 @@
-"""The memory of a cohort of objects: an entry per frame, and the choice of entries that a frame reads."""
+"""Keep the memory of a cohort of objects: an entry per frame, and the entries that a frame reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Entry:
         return Entry(self.tokens[:, columns], self.positions, pointer)
 
     def replaced(self, place: int, entry: Entry) -> Entry:
-        """Return the same entry, with that of another frame call for the object at a place."""
+        """Return the same entry, with another frame call's entry for the object at a place."""
         tokens = self.tokens.clone()
         tokens[:, place] = entry.tokens[:, 0]
         if self.pointer is None or entry.pointer is None:
@@ -62,7 +62,7 @@ class MemoryBank:
         self.others: dict[int, Entry] = {}
 
     def add(self, frame: int, entry: Entry, conditioning: bool) -> None:
-        """Keep the entry of a frame."""
+        """Add the entry of a frame."""
         (self.conditioning if conditioning else self.others)[frame] = entry
 
     def cut_gradient(self) -> None:
@@ -72,7 +72,7 @@ class MemoryBank:
                 entries[frame] = entry.detached()
 
     def forget_before(self, frame: int, after: int | None = None) -> None:
-        """Drop entries before `frame`, and behind `after` if given; conditioning frames stay."""
+        """Drop entries before `frame`, and after `after` if given; conditioning frames stay."""
         for old in [f for f in self.others if f < frame and (after is None or f > after)]:
             del self.others[old]
 
@@ -91,13 +91,14 @@ class MemoryBank:
         ]
 
     def restore(self, state: list[Any]) -> None:
-        """Take the entries that `state` returned."""
+        """Restore the entries that `state` returned."""
         self.conditioning, self.others = ({f: Entry(*each) for f, *each in bank} for bank in state)
 
     def select(self, frame: int, max_conditioning: int) -> Selection:
-        """Return what `frame` may read: at most so many conditioning frames (-1: all), the closest in time.
+        """Return the entries for `frame`: at most this many conditioning frames (-1: all), the closest in
+        time.
 
-        The selection stays as it is, whatever the bank forgets or detaches later.
+        The selection does not change when the bank forgets or detaches entries later.
         """
         from sam2.modeling.sam2_utils import select_closest_cond_frames
 
@@ -152,7 +153,7 @@ class Selection:
 
 
 def frames_read_back(network: Any) -> int:
-    """Return how many frames back the memory attention reads at most, conditioning frames aside."""
+    """Return how many frames back the memory attention reads at most, besides conditioning frames."""
     strided = network.num_maskmem - 2  # as the frame before is always read
     furthest = 1 + strided * network.memory_temporal_stride_for_eval
     return max(furthest, network.max_obj_ptrs_in_encoder - 1)

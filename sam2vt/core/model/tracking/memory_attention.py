@@ -1,6 +1,6 @@
-"""The memory that objects read on a frame, and the memory attention over it.
+"""Collect the memory that objects read on a frame, and run the memory attention over it.
 
-The first layer's self-attention sees only the frame, so objects on one frame share it.
+The first layer's self-attention only sees the frame, so objects on one frame share it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The layers of SAM 2's memory attention over packed objects: objects on one frame share its first step.
+"""Run SAM 2's memory attention over packed objects; objects on one frame share its first step.
 
 Position codes are the same for all objects and are never repeated for them. Parameters and results are
 SAM 2's. With dropout the objects of a frame share the draw of the first self-attention.
@@ -19,7 +19,7 @@ from sam2vt.core.model.tracking.memory_attention import Remembered
 
 
 class MemoryLayer(MemoryAttentionLayer):
-    """A layer whose self-attention is a step of its own."""
+    """A layer whose self-attention is a separate step."""
 
     def forward(self, x: Tensor, codes: Tensor, memory: Remembered) -> Tensor:  # type: ignore[override]
         """Map tokens [K, L, C] after their self-attention, with codes [1, L, C], to the layer's result."""
@@ -72,7 +72,7 @@ class MemoryLayers(MemoryAttention):
 
 
 class RotaryAttention(RoPEAttention):
-    """SAM 2's rotary attention that does not write into its keys and can hide some of them."""
+    """SAM 2's rotary attention, which does not write into its keys and can hide some of them."""
 
     freqs_cis: Tensor  # complex [L, C/2]
 

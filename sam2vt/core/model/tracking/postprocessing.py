@@ -1,8 +1,8 @@
-"""Post-processing of masks in tracking, as `build_sam2_video_predictor` sets SAM 2's video predictor up.
+"""Post-process masks in tracking, as the predictor of `build_sam2_video_predictor` does.
 
-A single mask that is not stable gives way to the best of three. What goes into memory of a prompted frame is
-what its user sees: the mask at a quarter of the size, in black and white. Small holes are filled where SAM 2
-has its CUDA extension; without it the predictor leaves them, too.
+A single mask that is not stable is replaced by the best of three. The memory of a prompted frame gets what
+the user sees: the binary mask at a quarter of the size. Small holes are filled if SAM 2 has its CUDA
+extension; without it, the predictor does not fill them either.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOLE_AREA = 8  # pixels of a mask at a quarter of the size
 
 @contextmanager
 def as_stock(network: Any) -> Iterator[None]:
-    """Let a network in eval mode decode and remember as stock's predictor does, within this block."""
+    """In this block, let a network in eval mode decode and remember as the stock predictor does."""
     parts = ((network, _OF_NETWORK), (network.sam_mask_decoder, _OF_DECODER))
     before = [(part, {name: getattr(part, name) for name in values}) for part, values in parts]
     _set(parts)
@@ -44,7 +44,7 @@ def _set(parts: Any) -> None:
 
 
 def fill_holes(masks: Tensor) -> Tensor:
-    """Return mask logits [K, 1, h, w] with small holes filled, where SAM 2's kernel for that can run."""
+    """Return mask logits [K, 1, h, w] with small holes filled, if SAM 2's kernel for it can run."""
     if not masks.is_cuda or find_spec("sam2._C") is None:
         return masks
     from sam2.utils.misc import fill_holes_in_mask_scores

@@ -30,7 +30,7 @@ class PackedObject(NamedTuple):
 
 
 class PromptKind(NamedTuple):
-    """What must agree for prompts to share one call: SAM 2 decides these once per call."""
+    """Properties that prompts in one call must share, because SAM 2 decides them once per call."""
 
     is_mask: bool
     num_points: int
@@ -89,9 +89,9 @@ def prompts_from_masks(masks: Tensor, valid_masks: Tensor | None) -> list[list[P
 
 
 def predicted_entries(prompts: PromptLists, shape: Sequence[int]) -> Tensor:
-    """Return bool [B, T, N], `shape`: where the model predicts a mask, before it has run.
+    """Return the entries, bool [B, T, N] of `shape`, that the model will predict.
 
-    From an object's first prompt on, but not on a frame where a mask prompt is the answer.
+    They begin with an object's first prompt, without frames whose mask is given by a prompt.
     """
     predicted = torch.zeros(tuple(shape), dtype=torch.bool)
     for clip, given in enumerate(prompts):
@@ -104,7 +104,7 @@ def predicted_entries(prompts: PromptLists, shape: Sequence[int]) -> Tensor:
 
 
 def prompt_kind(prompt: Prompt) -> PromptKind:
-    """Return what this prompt shares with others of one call; a box is two points."""
+    """Return the properties that prompts of one call share; a box is two points."""
     if prompt["type"] == "mask":
         return PromptKind(True, 0)
     return PromptKind(False, int(prompt["point_labels"].shape[0]))

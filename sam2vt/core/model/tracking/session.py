@@ -1,7 +1,7 @@
-"""Tracking frame after frame: objects may be shown, mended and removed on any frame.
+"""Track frame by frame; objects may be shown, corrected and removed on any frame.
 
-A session keeps what later frames read, whatever the video's length. Backwards through a video its frames
-count down from 0 (frame 7 is at -7), for which SAM 2's choice of memory is the same as forwards.
+A session keeps only what later frames read, whatever the length of the video. In the backward direction,
+frames count down from 0 (frame 7 is at -7), so that SAM 2 chooses memories as in the forward direction.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class FramePrediction(NamedTuple):
 class TrackingSession:
     """Objects, each in its slot, and their memory.
 
-    `look` at a frame, `show` objects on it, then `track` it; `mend` what came out. All of a frame runs
-    within `running(False)`. `num_frames` is the video's, None if it is not known.
+    `look` at a frame, `show` objects on it, then `track` it; `mend` corrects the result. All calls of a frame
+    run within `running(False)`. `num_frames` is that of the video, None if unknown.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrackingSession:
     ) -> None:
         """`keeps_start` keeps the memory of an object's first frames, which the way `back` reads.
 
-        `starts_last` tracks an object from behind the last frame that it is shown on, not from the first on.
+        `starts_last` tracks an object from the last frame that it is shown on, not from the first.
         """
         self._run = TrackingRun(network, num_frames or ENDLESS, rules)
         self._encode, self._running = encode, running
@@ -80,17 +80,17 @@ class TrackingSession:
         return [features.of([place]) for place in range(len(images))]
 
     def look(self, frame: int, image: Tensor, features: FrameFeatures | None = None) -> None:
-        """Take an image [3, H, W], uint8 or normalised, as what follows is about.
+        """Set the current frame, an image [3, H, W], uint8 or normalised.
 
         It is encoded when that is needed, unless `encode` has done it: then give the image's `features`.
         """
         self._frame, self._image, self._features, self._outputs = frame, image, features, {}
 
     def show(self, prompts: dict[int, Prompt], keep: int | None = None) -> None:
-        """Show objects, by slot, on the frame: their masks there condition what follows.
+        """Show objects, by slot, on the frame: their masks there condition later frames.
 
-        Of each of them the latest `keep` such frames stay in memory, all by default. An object that was
-        never shown is new. What was tracked of them on the frame is forgotten: `track` again.
+        For each object the latest `keep` such frames stay in memory, by default all. An object that was never
+        shown is new. Masks that were tracked on this frame are forgotten: call `track` again.
         """
         frame = self._frame
         known = {packed.slot for cohort in self._cohorts for packed in cohort.objects}
@@ -109,7 +109,7 @@ class TrackingSession:
         self._outputs = {slot: output for slot, output in self._outputs.items() if slot not in prompts}
 
     def condition(self) -> None:
-        """Remember what was shown on the frame ahead of time; `track` returns it in the frame's turn."""
+        """Add the objects shown on the frame to memory ahead of time; `track` returns them later."""
         for output in self._track([c for c in self._cohorts if self._frame in c.conditioning_frames]):
             self._shown.update(((slot, self._frame), each) for slot, each in _by_slot(output).items())
 
@@ -132,8 +132,8 @@ class TrackingSession:
     def mend(self, slot: int, prompt: Prompt) -> FramePrediction:
         """Correct an object on the frame that was tracked last; return the frame's masks.
 
-        As in SAM 2's predictor the network sees its own mask beside the clicks, and memory; on a frame that
-        conditions, no memory.
+        As in SAM 2's predictor, the network sees its own mask, the clicks and the memory; on a conditioning
+        frame it sees no memory.
         """
         cohort = next(each for each in self._cohorts if slot in each.rows)
         place = cohort.rows.index(slot)
@@ -161,7 +161,7 @@ class TrackingSession:
         return self._prediction()
 
     def remove(self, slot: int) -> None:
-        """Track an object no longer; an unknown one is no error."""
+        """Stop tracking an object; an unknown one is not an error."""
         self._divide(lambda packed: packed.slot == slot)
         if self._keeps_start:
             self._removed += [cohort for cohort in self._cohorts if cohort.rows == [slot]]
@@ -170,7 +170,7 @@ class TrackingSession:
         self._outputs.pop(slot, None)
 
     def back(self, from_first: bool = True) -> TrackingSession:
-        """Return a session for the way back from where the objects were first, or else last, shown."""
+        """Return a session for the way back from the frame where objects were first, or else last, shown."""
         run = self._run
         given = (run.network, self._encode, self._running, run.rules, run.num_frames)
         session = TrackingSession(*given, starts_last=from_first)
@@ -185,7 +185,7 @@ class TrackingSession:
         return session
 
     def state(self) -> dict[str, Any]:
-        """Return all that later frames depend on, of tensors and plain containers."""
+        """Return everything that later frames depend on, in tensors and plain containers."""
         return {
             "cohorts": [cohort.state() for cohort in self._cohorts],
             "removed": [cohort.state() for cohort in self._removed],
@@ -193,7 +193,7 @@ class TrackingSession:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Continue from the result of `state`."""
         self._cohorts = [Cohort.restored(each) for each in state["cohorts"]]
         self._removed = [Cohort.restored(each) for each in state["removed"]]
         self._shown = {(slot, frame): FrameOutput(*given) for slot, frame, given in state["shown"]}
