@@ -1,4 +1,4 @@
-"""Arguments that several verbs share, and the dataset that they describe."""
+"""Add arguments that several verbs share, and open the dataset that they describe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sam2vt.settings import choices, default_of, require, settings_of
 
 
 def add_data(parser: argparse.ArgumentParser, note: str = "") -> None:
-    """Add the dataset, as its first argument, and how it is read."""
+    """Add the dataset as the first argument, and options that say how to read it."""
     meaning = settings_of(DatasetConfig)["data_path"].meaning
     parser.add_argument("data", help=f"{meaning.rstrip('.')}{note}")
     add_reading(parser)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Add how a dataset is read."""
+    """Add options that say how to read a dataset."""
     meanings = {name: each.meaning for name, each in settings_of(DatasetConfig).items()}
     layouts = ", ".join(choices(DatasetConfig, "dataset_type"))
     parser.add_argument("--dataset-type", default="auto", help=layouts)
@@ -35,7 +35,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add how a checkpoint's model is built and run; the names are those of `open_weights`."""
+    """Add options that say how to build and run a checkpoint's model; names are those of `open_weights`."""
     parser.add_argument("--device", default="auto", help=settings_of(ModelConfig)["device"].allowed.text)
     precisions = choices(TrainerConfig, "precision")
     parser.add_argument("--precision", choices=precisions, default="32-true", help=", ".join(precisions))
@@ -87,14 +87,14 @@ def records_of(options: argparse.Namespace) -> Sequence[Any]:
 
 
 def count(text: str) -> int:
-    """Return a whole number of 0 or more."""
+    """Return an integer of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """Return a whole number of 1 or more."""
+    """Return an integer of at least 1."""
     if count(text) == 0:
         raise argparse.ArgumentTypeError("0 is not a whole number of 1 or more")
     return int(text)

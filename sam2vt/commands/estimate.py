@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the estimate; exit code 1 where it exceeds the limit."""
+    """Print the estimate; exit code 1 if it exceeds the limit."""
     if not print_estimate(options.overrides, options.limit):
         raise SystemExit(1)
 
 
 def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
-    """Print what a training needs; False where that exceeds a `limit` such as 8GB, with what would help."""
+    """Print the memory of a training; if it is above a `limit` such as 8GB, add remedies and return False."""
     limit_bytes = None if limit is None else parse_size(limit)
     config = load_overrides(overrides, _without_data)
     log.info("running a training step of %s without its content", Path(config.model.config_path).stem)

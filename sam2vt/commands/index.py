@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Find the videos and write their table. Raises ConfigError for a name that is no table's."""
+    """Find the videos and write their table. Raises ConfigError for a name without the ending of a table."""
     from sam2vt.core.data.formats import load_records
     from sam2vt.core.data.records.table import SUFFIX, write_records
 

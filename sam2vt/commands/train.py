@@ -28,7 +28,7 @@ settings:
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train; see `sam2vt.train.main`. `--help` is answered without loading anything."""
+    """Train; see `sam2vt.train.main`. `--help` loads nothing."""
     if any(each in ("-h", "--help") for each in arguments):
         print(HELP.format(model=_choices("model"), experiment=_choices("experiment")), end="")
         return
@@ -38,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def complete(prefix: str, **_: Any) -> list[str]:
-    """Return the settings that a shell may offer, each with its equals sign."""
+    """Return the settings for shell completion, each with an equals sign."""
     from sam2vt.config import Config
     from sam2vt.settings import walk
 

@@ -1,7 +1,7 @@
 """Find the settings that conflict, and the paths that do not exist.
 
-A setting that has no effect beside another is a fault that names both. Whether it was set at all is told by
-comparing it with its default.
+A setting without effect because of another is a fault that names both. It counts as set if it differs from
+its default.
 """
 
 from __future__ import annotations

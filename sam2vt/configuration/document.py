@@ -1,4 +1,4 @@
-"""Write what the settings say of themselves: docs/settings.md, and the comments in configs/.
+"""Write docs/settings.md and the comments in configs/ from the declarations of the settings.
 
 python -m sam2vt.configuration.document
 """
@@ -45,7 +45,7 @@ def settings_page() -> str:
 
 
 def with_comments(text: str, section: type) -> str:
-    """Return a YAML file with the meaning of each setting behind it; other lines stay as they are."""
+    """Return a YAML file with the meaning of each setting as a comment; other lines do not change."""
     meanings = {name: _comment(each) for name, each in settings_of(section).items()}
     # A comment begins at " #"; no value of ours contains one.
     lines = [(line, re.fullmatch(r"((\w+):.*?)(?:\s+#.*)?", line)) for line in text.splitlines()]
@@ -59,7 +59,7 @@ def with_comments(text: str, section: type) -> str:
 
 
 def with_missing(text: str, section: type) -> str:
-    """Return a YAML file with a line for each setting that it lacks, behind the setting declared before."""
+    """Return a YAML file with a line for each missing setting, after the setting declared before it."""
     lines, place = text.splitlines(), len(text.splitlines())
     for name in settings_of(section):
         found = [number for number, line in enumerate(lines) if line.startswith(f"{name}:")]

@@ -44,7 +44,7 @@ def load_config(mapping: Mapping[str, Any]) -> Config:
 
 
 def validate(config: Config | Mapping[str, Any]) -> Config:
-    """Return the configuration, checked, also that of a nested mapping; see `load_config`.
+    """Return the checked configuration, which may be a nested mapping; see `load_config`.
 
     Raises one `ConfigError` that lists every fault. A configuration that `load_config` made, or that was
     validated, is checked again only if it changed: a check looks at files and packages.
@@ -67,9 +67,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(mapping: Mapping[str, Any]) -> Config:
-    """Return the inverse of `to_dict`: keys and types are checked, values and paths are not.
+    """Return the configuration of a `to_dict`: keys and types are checked, values and paths are not.
 
-    For a configuration that was validated before, perhaps on another machine.
+    Use it for a configuration that was validated before, perhaps on another machine.
     """
     config, faults = read(Config, untuple(mapping))
     if faults:

@@ -41,7 +41,7 @@ def members(settings: DatasetConfig) -> list[Member]:
 
 
 def with_paths(section: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a section of settings with `change` applied to each of its input paths, those of sets too."""
+    """Return a section of settings with `change` applied to each input path, including those of sets."""
     paths = [name for name, each in settings_of(section).items() if "input" in each.path]
     replaced = {name: change(getattr(section, name)) for name in paths}
     if isinstance(section, DatasetConfig):
@@ -53,7 +53,7 @@ def with_paths(section: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Member], list[Fault]]:
-    """Return the members that can be read, and the faults of `<section>.datasets` on its own."""
+    """Return the members that can be read, and the faults of `<section>.datasets` alone."""
     where, entries = f"{section}.datasets", settings.datasets
     if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
         text = "a list of mappings, such as [{data_path: a, weight: 3}, {data_path: b, weight: 1}]"

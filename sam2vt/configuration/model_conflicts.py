@@ -1,6 +1,6 @@
-"""Find the settings of the model, and of what makes it faster, that conflict with others.
+"""Find settings of the model and its speed that conflict with others.
 
-They tell which parts of a network may train before there is one.
+They say which parts of a network may train before the network exists.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_model(config: Config, report: Report) -> None:
 
 
 def trains(config: Config, part: str) -> bool:
-    """Tell whether `part` of the network, or something in it, may train, be it an adapter in it."""
+    """Return whether `part` of the network, or something in it such as an adapter, may train."""
     return _chosen_by(config, part) is not None
 
 

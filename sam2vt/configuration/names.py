@@ -1,4 +1,4 @@
-"""Look a setting up by its dotted name, or find the one that a misspelt name means."""
+"""Look up a setting by its dotted name, or find the one that a misspelt name means."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def setting_names() -> tuple[str, ...]:
 
 
 def type_of(name: str) -> Any:
-    """Return the type of a setting, or the dataclass of a group of settings; that of all for no name.
+    """Return the type of a setting, or the dataclass of a group of settings; the root for no name.
 
-    Below a mapping any key is taken, as in `ray.worker_resources.trainer_slot`. None: there is no such
+    Below a mapping any key is allowed, as in `ray.worker_resources.trainer_slot`. None for an unknown
     setting.
     """
     kind: Any = Config
@@ -36,13 +36,13 @@ def type_of(name: str) -> Any:
 
 
 def is_text(name: str) -> bool:
-    """Tell whether a setting is a text, perhaps null."""
+    """Return whether a setting is a text, perhaps null."""
     kind = type_of(name)
     return kind is str or (get_origin(kind) is Union and str in get_args(kind))
 
 
 def unknown_name(name: str) -> str | None:
-    """Return the fault of a name that is no setting, with what it may mean; None for a known one."""
+    """Return the fault of an unknown name, with what it may mean; None for a known one."""
     if type_of(name) is not None:
         return None
     known = name
@@ -54,7 +54,7 @@ def unknown_name(name: str) -> str | None:
 
 
 def unknown_key(name: str, beside: Sequence[str]) -> str:
-    """Return the fault of an unknown `name`; `beside` are the keys that are allowed in its place."""
+    """Return the fault of an unknown `name`; `beside` are the allowed keys."""
     meant = nearest(name, beside)
     guess = f", did you mean {meant}?" if meant else ""
     allowed = f"; allowed here: {', '.join(beside)}" if beside else ""

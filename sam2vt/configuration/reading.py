@@ -62,7 +62,7 @@ def read(kind: type, mapping: Any, where: str = "") -> tuple[Any, list[Fault]]:
 
 
 def checked(kind: type[Section], given: Mapping[str, Any], where: str) -> Section:
-    """Return the dataclass `kind` with what a program gives for its settings, by their own rules.
+    """Return the dataclass `kind` with the settings from a program, checked by their own rules.
 
     Raises ConfigError for unknown names, wrong types and values that are not allowed; `where` precedes names.
     """
@@ -144,7 +144,7 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def wrong_type(where: str, value: Any, expected: str) -> Fault:
-    """Return the fault of a value that is not what is expected, with what may be the slip."""
+    """Return the fault of a value of the wrong type, with the likely mistake."""
     hint = ""
     if isinstance(value, str) and expected == "a number" and re.fullmatch(r"[-+.\de]+", value):
         # YAML 1.1 reads 1e-4 as a text, for want of a point.
@@ -155,7 +155,7 @@ def wrong_type(where: str, value: Any, expected: str) -> Fault:
 
 
 def configs_dir() -> Path:
-    """Return the folder of the YAML files: inside an installed package, beside it in a checkout."""
+    """Return the folder of the YAML files: inside an installed package, beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "config.yaml").is_file():

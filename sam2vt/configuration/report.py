@@ -13,7 +13,7 @@ from sam2vt.settings import default_of, show, value_at, wrong_values
 class Report:
     """The faults of a configuration; settings are named by their dotted paths.
 
-    It begins with every value that its setting does not allow, whatever the others are.
+    It begins with every value that its own setting does not allow.
     """
 
     def __init__(self, config: Config) -> None:
@@ -23,24 +23,24 @@ class Report:
             self.fault(name, text)
 
     def value(self, name: str) -> Any:
-        """Return the value of a setting, or the section of a name; the whole for no name."""
+        """Return the value of a setting, or the section of a name; the whole configuration for no name."""
         return value_at(self.config, name) if name else self.config
 
     def fault(self, name: str, text: str) -> None:
-        """Add a setting that is wrong on its own."""
+        """Add a setting that is wrong by itself."""
         self.faults.append(Fault((name,), f"{name}={show(self.value(name))}: {text}"))
 
     def clash(self, name: str, other: str, text: str) -> None:
-        """Add two settings that conflict, unless one of them is wrong on its own."""
+        """Add two settings that conflict, unless one of them is wrong by itself."""
         wrong = {fault.fields[0] for fault in self.faults if len(fault.fields) == 1}
         if not wrong & {name, other}:
             pair = " with ".join(f"{each}={show(self.value(each))}" for each in (name, other))
             self.faults.append(Fault((name, other), f"{pair}: {text}"))
 
     def unused(self, other: str, text: str, *names: str) -> None:
-        """Add each of `names` that was changed although `other` leaves it without effect.
+        """Add each of `names` that was changed but has no effect because of `other`.
 
-        A name without a dot is that of a setting beside `other`.
+        A name without a dot is a setting in the section of `other`.
         """
         section = other.rpartition(".")[0]
         for each in names:

@@ -47,11 +47,11 @@ _INPUTS = [f"{section}.{name}" for section in ("dataset", "valdataset") for name
 
 
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return why a run of the configuration `now` cannot resume one of `was`; each names field, was, is.
+    """Return why a run with the configuration `now` cannot resume one with `was`: field, old and new value.
 
-    Both are as `to_dict` gives them. Every field that changes weights or scores is compared, unless `was`
-    lacks it, from an older version. Free are folders, devices, data-loader workers, logging, the intervals
-    of validation and checkpoints, and the run's end: see `remarks`.
+    Both come from `to_dict`. Every field that changes weights or scores is compared, unless `was` is from an
+    older version that lacks it. Folders, devices, data-loader workers, logging, intervals of validation and
+    checkpoints, and the end of the run may differ: see `remarks`.
     """
     fields = [
         f"{section}.{name}" for section, free in _FREE.items() for name in now[section] if name not in free
@@ -62,10 +62,10 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the differences that a run may have and its user should know of.
+    """Return the differences that are allowed but that the user should know.
 
-    A cosine without `scheduler.T_max` ends where the run does: with another end the learning rate follows,
-    from the resumed step on, the curve of a run that had that length from the start.
+    A cosine without `scheduler.T_max` ends with the run. If the end changes, then from the resumed step on
+    the learning rate follows the curve of a run that had the new length from the start.
     """
     scheduler = now["scheduler"]
     follows = scheduler["enabled"] and scheduler["type"] == "cosine" and scheduler["T_max"] is None

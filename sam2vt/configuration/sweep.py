@@ -1,4 +1,4 @@
-"""The settings of a sweep, checked against the configuration that it varies."""
+"""Check the settings of a sweep against the configuration that it varies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sweep(NamedTuple):
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """A composed configuration with unresolved references such as `${max_objects}`: they follow a change."""
+    """A composed configuration with unresolved references such as `${max_objects}`, which follow changes."""
 
     content: Mapping[str, Any]
 

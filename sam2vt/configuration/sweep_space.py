@@ -34,7 +34,7 @@ class Dimension:
 
     @property
     def is_log(self) -> bool:
-        """Tell whether values are drawn by their logarithm."""
+        """Return whether values are drawn on a log scale."""
         return self.kind.startswith("log_")
 
     @property
@@ -63,7 +63,7 @@ class Dimension:
 
     @property
     def num_points(self) -> int | None:
-        """Return the number of values; None where they cannot be counted."""
+        """Return the number of values; None if they cannot be counted."""
         if self.kind == "choice":
             return len(self.values) + len(self.alternatives)
         step = self.step or (1 if self.kind == "integer" else None)
@@ -73,7 +73,7 @@ class Dimension:
         return math.floor((self.values[1] - self.values[0]) / step + 1e-9) + 1 + len(self.alternatives)
 
     def points(self) -> list[Any] | None:
-        """Return all values, or None where they cannot be counted."""
+        """Return all values, or None if they cannot be counted."""
         if self.kind == "choice":
             return [*self.values, *self.alternatives]
         if self.num_points is None:
@@ -85,7 +85,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions, in an order in which conditions come before what depends on them."""
+    """Dimensions, ordered so that conditions come before dimensions that depend on them."""
 
     dimensions: tuple[Dimension, ...]
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the settings named in it, unswept

@@ -1,4 +1,4 @@
-"""The actor through which the parts of a run talk to each other, and the driver's display of it.
+"""Let the parts of a run communicate through an actor, and display it in the driver.
 
 Rank 0 posts its progress; the driver reads it twice per second and shows a live bar on a terminal, single
 lines elsewhere.
@@ -39,8 +39,8 @@ class Status(TypedDict, total=False):
 class Board:
     """State that the driver, Ray Train's controller and the workers of a run share; runs as an actor.
 
-    The newest status and the log lines that were not read yet; the start of the present group of workers;
-    the error that ends the run, if any; the signal that asked the driver to stop.
+    It keeps the newest status, unread log lines, the start of the current group of workers, the error that
+    ends the run, if any, and the signal that asked the driver to stop.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Board:
         self._start = start
 
     def get_start(self) -> Any:
-        """Return the start of the present group of workers."""
+        """Return the start of the current group of workers."""
         return self._start
 
     def set_failure(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Filling the feature cache of a frozen encoder by actors of Ray Data, before the workers begin."""
+"""Fill the feature cache of a frozen encoder by actors of Ray Data, before the workers begin."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _MOST_BLOCKS = 1000  # each is a task; a million videos do not need a million
 def fill_on_cluster(
     config: Config, cache: FeatureCache, records: Records, stop_if_asked: Callable[[], None]
 ) -> None:
-    """Have actors encode the videos of `records` that the cache lacks.
+    """Let actors encode the videos of `records` that are missing from the cache.
 
-    There are as many actors as the fewest workers of the run, each with the resources of a worker. Raises
+    There are as many actors as the minimum number of workers, each with the resources of a worker. Raises
     ConfigError if clips of features do not fit into the object store, DataError for a video that cannot
     be read.
     """
@@ -108,7 +108,7 @@ class FrameEncoder:
 
 
 def configured_cache(config: Config) -> tuple[FeatureCache, SAM2Model]:
-    """Return the configured cache, and the loaded model whose features it holds."""
+    """Return the configured cache, and the loaded model whose features it contains."""
     from sam2vt.core.training.feature_cache import cache_of
     from sam2vt.core.training.trainer import SAM2LightningModule
 

@@ -1,4 +1,4 @@
-"""The driver of a run: from a configuration to its results, on a Ray cluster or on this machine."""
+"""Drive a run from its configuration to its results, on a Ray cluster or on this machine."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def fit(
 ) -> RunSummary:
     """Train a checked configuration on the workers of a Ray cluster; each worker runs `train_fn`.
 
-    The run posts its progress to `board`, by default to one of its own; a sweep gives one to read along, and
-    the `storage` that it has worked out.
+    The run posts its progress to `board`, by default to a new one. A sweep passes its own board, and the
+    `storage` that it has found.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError if the training
     failed. After SIGTERM or Ctrl-C the workers save, and SystemExit with code 143 or 130 is raised.
@@ -83,7 +83,7 @@ def fit(
 
 
 def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
-    """Return the configuration with paths that hold in the working directory of any worker.
+    """Return the configuration with paths that are valid in the working directory of any worker.
 
     The run folder is that of the storage if it is local.
     """
@@ -105,7 +105,8 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
 def leave_later_steps(storage: RunStorage, source: ClipSource) -> None:
     """Delete the checkpoints after the one that the run resumes from, if it is one of this run.
 
-    Workers resume from the newest in the run's store. Call this when nothing can refuse the run any more.
+    Workers resume from the newest checkpoint in the run's store. Call this when nothing can refuse the run
+    any more.
     """
     resumed = source.resumed
     if resumed is not None and _folder(resumed.path) == _folder(f"{storage.checkpoints}/any"):

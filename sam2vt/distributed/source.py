@@ -1,4 +1,4 @@
-"""The clips of a run: the driver finds the videos and plans the stream over them."""
+"""Find the videos of a run and plan the stream over them, in the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing else, light and dark, and charts as SVG that follows their colours."""
+"""Write HTML pages that need nothing else, light and dark, and charts as SVG that follows their colours."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _STYLE = {
 
 
 def chart(draw: Callable[..., Figure]) -> Callable[..., str]:
-    """Return a function that draws the same figure as inline SVG, whatever style the user has set."""
+    """Return a function that draws the figure as inline SVG, independent of the user's style."""
 
     @functools.wraps(draw)
     def as_svg(*args: Any) -> str:
@@ -62,7 +62,7 @@ def chart(draw: Callable[..., Figure]) -> Callable[..., str]:
 
 
 def empty_figure(name: str, label: str, width: float, height: float) -> tuple[Figure, Axes]:
-    """Return an empty chart of so many pixels; `name` must be unique on the page."""
+    """Return an empty chart of this size in pixels; `name` must be unique on the page."""
     layout = ConstrainedLayoutEngine(w_pad=4 / 72, h_pad=4 / 72)
     figure = Figure(figsize=(width / 72, height / 72), layout=layout, facecolor="none")
     figure.set_gid(name)

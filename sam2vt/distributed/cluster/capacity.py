@@ -1,7 +1,7 @@
-"""The resources that the nodes of a cluster have, those that its autoscaler may add, and those of a run.
+"""Count the resources of a cluster's nodes, of nodes that its autoscaler may add, and of a run.
 
-Ray's autoscaler tells nobody how far it may go, so the head's environment does: SAM2VT_CLUSTER_CONFIG
-holds its configuration or names the file.
+Ray's autoscaler does not publish its limits, so the head's environment does: SAM2VT_CLUSTER_CONFIG contains
+its configuration or names the file.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class NodeType(NamedTuple):
 
 
 class Autoscaler(NamedTuple):
-    """The nodes that may be started: so many of each type, and so many together."""
+    """The nodes that may be started: the number of each type, and in total."""
 
     node_types: Sequence[NodeType]
     max_nodes: int
 
     def most(self, resource: str, labels: Labels = _ANY) -> float:
-        """Return the most there can be of a resource, on nodes that carry the labels."""
+        """Return the maximum amount of a resource, on nodes with the labels."""
         return self.most_of(lambda resources: resources.get(resource, 0), labels)
 
     def most_of(self, count: Callable[[Resources], float], labels: Labels = _ANY) -> float:
-        """Return the largest sum of `count(resources of a node)`, on nodes that carry the labels."""
+        """Return the largest sum of `count(resources of a node)`, on nodes with the labels."""
         carrying = [kind for kind in self.node_types if _carries(kind, labels)]
         left, total = self.max_nodes, 0.0
         # The limit on all nodes is spent on those with the most.
@@ -78,11 +78,11 @@ class Capacity:
         return self.autoscaler is not None or bool(self.limits)
 
     def now(self, resource: str, labels: Labels = _ANY) -> float:
-        """Return how much of a resource there is, on nodes that carry the labels."""
+        """Return the current amount of a resource, on nodes with the labels."""
         return sum(node.resources.get(resource, 0) for node in self.nodes if _carries(node, labels))
 
     def most(self, resource: str, labels: Labels = _ANY) -> float:
-        """Return how much of a resource there may be once the cluster has grown."""
+        """Return the amount of a resource after the cluster has grown."""
         later = self.autoscaler.most(resource, labels) if self.autoscaler else 0
         # A managed cluster says nothing of labels: its limit then counts for any of them.
         return max(self.now(resource, labels), later, self.limits.get(resource, 0))
@@ -92,7 +92,7 @@ class Capacity:
         return sum(_places(node.resources, need) for node in self.nodes if _carries(node, labels))
 
     def most_places(self, need: Resources, labels: Labels = _ANY) -> int:
-        """Return the same for a cluster that has grown as far as it may."""
+        """Return the same for a cluster that has grown to its limit."""
         later = self.autoscaler.most_of(lambda node: _places(node, need), labels) if self.autoscaler else 0
         return max(int(later), self.places_now(need, labels))
 
@@ -172,7 +172,7 @@ def clip_bytes(config: Config, frame_bytes: int | None = None) -> int:
 
 
 def num_started(settings: RayConfig, capacity: Capacity) -> int:
-    """Return how many workers Ray Train starts: all that find a place, whatever that leaves for decoding."""
+    """Return how many workers Ray Train starts: all that fit, whatever remains for decoding."""
     places = capacity.most_places(worker_needs(settings))
     return max(settings.min_workers, min(settings.max_workers, places))
 
@@ -180,8 +180,8 @@ def num_started(settings: RayConfig, capacity: Capacity) -> int:
 def concurrent_trials(config: Config, capacity: Capacity) -> int:
     """Return how many runs of `config` fit on the cluster at its largest, at least 1.
 
-    Each takes the resources of its fewest workers, and the CPUs for decoding. Preflight refuses what does
-    not fit once.
+    Each takes the resources of its minimum number of workers, and the CPUs for decoding. Preflight refuses a
+    run that does not fit once.
     """
     settings = config.ray
     workers, needs, decoding = settings.min_workers, worker_needs(settings), decoding_cpus(settings)

@@ -1,4 +1,4 @@
-"""The process that frees what a dead run had reserved, in a file of its own: it loads no torch."""
+"""Free the resources that a dead run had reserved, in a process that loads no torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ray.train.v2._internal.execution.controller.placement_group_cleaner import 
 class OwnCleaner(PlacementGroupCleaner):
     """The process that frees the resources of a dead run; it asks its own cluster whether the run is alive.
 
-    Ray's asks a dashboard: that of the Ray that was started last on this machine, or what listens at the port
-    where a Ray without a dashboard would have one. Another Ray does not know the run, which lost its workers.
+    Ray's own process asks a dashboard: that of the Ray that was started last on this machine, or whatever
+    listens at the default port. Another Ray does not know the run, and the run then lost its workers.
     """
 
     def start_monitoring(self) -> Any:
@@ -34,7 +34,7 @@ class OwnCleanerCallback(PlacementGroupCleanerCallback):
 
 
 def is_actor_alive(actor_id: str, timeout: float) -> bool:
-    """Return whether an actor of this cluster has not ended; one that nobody knows counts as alive.
+    """Return whether an actor of this cluster has not ended; an unknown one counts as alive.
 
     Ray calls it with a `timeout` in seconds, which its own cluster does not need.
     """

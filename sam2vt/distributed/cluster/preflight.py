@@ -1,6 +1,6 @@
-"""Refuses a run, with the arithmetic, that would hang or starve on the cluster.
+"""Refuse a run that would hang or starve on the cluster, and show the arithmetic.
 
-Ray Train takes its share first. If too little is left, Ray Data waits without an error while the workers
+Ray Train reserves its share first. If too little is left, Ray Data waits without an error while the workers
 wait for it.
 """
 
@@ -120,7 +120,7 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
 
 
 def find_faults(config: Config, capacity: Capacity) -> list[str]:
-    """Return the faults of a configuration that asks for more than the cluster has or may have."""
+    """Return the faults of a configuration that needs more than the cluster has or may get."""
     faults = [*_cpus(config.ray, capacity), *_decoders(config.ray, capacity)]
     faults += [*_other_resources(config.ray, capacity), *_places(config.ray, capacity)]
     # With a feature cache the size of a clip is known only once the model is loaded.
@@ -128,7 +128,7 @@ def find_faults(config: Config, capacity: Capacity) -> list[str]:
 
 
 def find_storage_faults(config: Config, storage: RunStorage, capacity: Capacity) -> list[str]:
-    """Return a fault if the cluster may grow by nodes that cannot be asked yet for the run's folder."""
+    """Return a fault if nodes that may be added later cannot be checked for the run's folder yet."""
     if not capacity.may_grow or storage.is_remote or config.ray.storage_path:
         return []
     return [

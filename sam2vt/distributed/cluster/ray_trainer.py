@@ -1,4 +1,4 @@
-"""Ray Train's TorchTrainer, changed where it would cost a run steps, and a way to end a run."""
+"""Change Ray Train's TorchTrainer where it would cost a run steps, and end a run cleanly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunTrainer(TorchTrainer):
 
 
 class PatientScaling(ElasticScalingPolicy):
-    """Does not shrink a run before its workers know of a drain, at which they save."""
+    """Does not shrink a run before its workers know of a drain and have saved."""
 
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
@@ -60,8 +60,8 @@ class PatientScaling(ElasticScalingPolicy):
 class AnnounceController(ControllerCallback):
     """Posts the controller on the board, so that a sweep can end the run.
 
-    A controller that is killed leaves its resources reserved for three minutes, in which other trials
-    starve; this shortens the time.
+    A killed controller leaves its resources reserved for three minutes, while other trials starve; this
+    shortens the time.
     """
 
     def __init__(self, board: Any) -> None:

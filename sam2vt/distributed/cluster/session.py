@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster, or starting Ray on this machine; the signals that end a driver."""
+"""Connect to a Ray cluster or start Ray on this machine, and handle the signals that end a driver."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ LOCAL_ENVIRONMENT = {**RAY_ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "
 def ray_session(config: Config) -> Iterator[None]:
     """Connect to the configured cluster, or start Ray on this machine; both end with the block.
 
-    A Ray that this process is connected to already is used and left as it is. A local one has no dashboard.
+    If this process is already connected to a Ray, that one is used and not changed. A local one has no
+    dashboard.
 
     Raises ConfigError if the cluster cannot be reached.
     """
@@ -72,7 +73,7 @@ def ray_session(config: Config) -> Iterator[None]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables that are not set, until the block ends: the next session may be of another kind."""
+    """Set missing variables until the block ends: the next session may be of another kind."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:

@@ -1,4 +1,4 @@
-"""The places of a run's files, local or at any address of pyarrow.fs, and whether all nodes share them."""
+"""Find the places of a run's files, local or at an address of pyarrow.fs; check that nodes share them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WANTED = "a folder that every node reaches, or an address such as s3://bucket/f
 
 @dataclass(frozen=True)
 class RunStorage:
-    """Where all of a run's files are; worked out once from its configuration, by `run_storage`."""
+    """The places of all files of a run; `run_storage` derives them once from the configuration."""
 
     root: str  # the run folder: a local path or a URI
     save_dir: str | None = None  # of the checkpoints, where the configuration keeps them elsewhere
@@ -56,7 +56,7 @@ class RunStorage:
 
 
 def run_storage(config: Config) -> RunStorage:
-    """Work out `ray.storage_path`/`ray.name`, which default to the parent and the name of `output_dir`."""
+    """Return `ray.storage_path`/`ray.name`, which default to the parent and the name of `output_dir`."""
     output_dir = Path(config.output_dir).absolute()
     parent = config.ray.storage_path or str(output_dir.parent)
     if "://" not in parent:
@@ -73,7 +73,7 @@ def has_default_save_dir(config: Config) -> bool:
 
 
 def check_writable(storage: RunStorage) -> None:
-    """Write and remove a small file; raises ConfigError naming `ray.storage_path` where that fails."""
+    """Write and remove a small file; raises ConfigError naming `ray.storage_path` if that fails."""
     marker = f".writable_{uuid4().hex}"
     try:
         folder = storage.folder()

@@ -1,7 +1,7 @@
-"""Decoding: from the numbers of slots to packed clips, in actors of Ray Data.
+"""Decode clips in actors of Ray Data: from the numbers of slots to packed clips.
 
-Ray's own manager processes load this module to pass the pipeline on; it imports no torch, so that they start
-in a second. The data of a decoder is in the object store and read by decoders alone.
+Ray's own manager processes load this module to pass on the pipeline; it imports no torch, so they start in a
+second. The data of a decoder is in the object store, and only decoders read it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The batches of a rank from Ray Data, byte for byte those of the local loader.
+"""Load the batches of a rank from Ray Data, byte for byte equal to those of the local loader.
 
-The content of a row depends on its number alone. Blocks of exactly one batch in preserved order make rank and
-step follow from the number, too, and the reader checks that they do.
+The content of a row depends only on its number. Blocks contain exactly one batch and keep their order, so
+rank and step also follow from the number; the reader checks this.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class StreamLoader:
     """The batches of a rank, one iterator per epoch, over one reader of all epochs.
 
     Lightning asks for an iterator per epoch; each continues where the last one stopped, and after a resume
-    the first one yields the rest of its epoch. Lightning's limit on training batches is part of the plan
-    already: an iterator ends where the rows of the next epoch begin. An update takes `steps_per_update`
-    steps of the plan, each in its rounds; its batches carry the numbers of all of them.
+    the first one yields the rest of its epoch. The plan already contains Lightning's limit on training
+    batches: an iterator ends where the rows of the next epoch begin. An update takes `steps_per_update` steps
+    of the plan, each in its rounds; its batches carry the numbers of all of them.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class StreamLoader:
             Thread(target=self._read, args=(self._ready,), name="stream-reader", daemon=True).start()
 
     def close(self) -> None:
-        """End the reader; the batches that it has read are lost."""
+        """Stop the reader; batches that it has read are lost."""
         self._closed.set()
 
     def _next_batch(self) -> Batch:

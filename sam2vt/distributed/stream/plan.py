@@ -1,4 +1,4 @@
-"""The plan of a stream: which clip goes to which rank at which step, as arithmetic on one sample index.
+"""Plan a stream: which clip goes to which rank at which step, as arithmetic on one sample index.
 
 Row g of the stream is clip `clips` of epoch `epoch`, where (epoch, clips) = divmod(g, rows per epoch). A step
 takes the same number of clips for the whole run: V shares of `batch_size`, where V is the full number of
@@ -6,7 +6,7 @@ workers. Clips that do not fill a step are left out at the end of their epoch, a
 
 With R workers a step takes k = ceil(V / R) rounds, whose gradients add up to one update. In round j, rank r
 reads share j*R + r or, if there is no such share, a blank clip that counts nowhere. So the clips of a step,
-the number of steps and everything that is counted in steps are the same with any number of workers.
+the number of steps and everything counted in steps are the same for any number of workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The start of a group of workers: its first step, its checkpoint, and the stream of clips from there.
+"""Decide where a group of workers starts: its first step, its checkpoint, and its stream of clips.
 
 Ray's own processes load this module; it imports no torch, so that they start in a second.
 """
@@ -34,8 +34,8 @@ class NextStream:
     """Decides where the next group of workers begins, and makes the stream from there.
 
     Ray Train's controller calls it before each group starts: at the beginning, after a failure, with other
-    machines. Only this decides; the workers read the decision from the board. Raises the run's own error if
-    it ended the last group.
+    machines. Only it decides; the workers read the decision from the board. Raises the run's own error if it
+    ended the last group.
     """
 
     job: ray.ObjectRef  # of a DecodeJob
@@ -65,7 +65,7 @@ class NextStream:
 
 
 def local_checkpoint(path: str | None) -> AbstractContextManager[str | None]:
-    """Return a context in which `path`, if it is given, is a file of this machine."""
+    """Return a context in which `path`, if given, is a file on this machine."""
     return nullcontext() if path is None else local_copy(path)
 
 

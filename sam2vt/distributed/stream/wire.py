@@ -1,4 +1,4 @@
-"""The wire format: a clip as a row of Ray Data, and back.
+"""Pack a clip into a row of Ray Data and unpack it: the wire format.
 
 Images are a uint8 tensor, features the bits of bf16, masks packed bits, the rest JSON: typed columns that are
 small (a three-object clip takes 0.85 of an image in float8) and need no unpickling.
@@ -45,7 +45,7 @@ def pack_error(
 ) -> dict[str, np.ndarray]:
     """Return rows that raise `error` where they are unpacked, with the columns of clips like `blank`.
 
-    Ray itself would keep no more than the text of an exception in an actor.
+    Ray itself would only keep the text of an exception in an actor.
     """
     meta = json.dumps({"error": type(error).__name__, "message": str(error)}).encode()
     rows = pack_clips([blank] * len(positions), positions)

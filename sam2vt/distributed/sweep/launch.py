@@ -1,4 +1,4 @@
-"""The driver of a sweep: from its settings to a best checkpoint and a report."""
+"""Drive a sweep from its settings to a best checkpoint and a report."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def run_sweep(sweep: Sweep, trial_class: type[tune.Trainable] = RunTrial) -> Swe
 
 
 def quieten_tune(config: Config) -> None:
-    """Silence Tune, whose table and pages of traceback would repeat what `Watch` says in a line per trial."""
+    """Silence Tune, whose table and tracebacks would repeat what `Watch` says in one line per trial."""
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     shown = config.log_level == "DEBUG"
     for name in ("ray.tune", "ray.air", "ray.train"):
@@ -112,7 +112,7 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
 def check_data(config: Config) -> None:
     """Raise ConfigError or DataError for data that would end every trial at its start.
 
-    They cannot be read, have nothing to score, or leave less steps than the warm-up takes.
+    Such data cannot be read, has nothing to score, or gives fewer steps than the warm-up takes.
     """
     from sam2vt.core.data.opening import open_train_val
     from sam2vt.core.training.preflight import check_scorable, check_warm_up
@@ -124,7 +124,7 @@ def check_data(config: Config) -> None:
 
 
 def how_many_at_once(sweep: Sweep, fit: int) -> int:
-    """Return the number of trials to run at once, at most the `fit` that the cluster holds.
+    """Return the number of trials to run at once, at most `fit`, the number that fits on the cluster.
 
     Raises ConfigError for more: their workers would take the CPUs that decode for them.
     """
@@ -187,7 +187,7 @@ def num_trials(sweep: Sweep) -> int:
 
 
 def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
-    """Delete what is not kept, repeatedly while processes that were stopped still write."""
+    """Delete files that are not kept, repeatedly while stopped processes still write."""
     until = time.monotonic() + _END_SECONDS
     while remove_leftovers(result, storage, sweep.settings.keep_best) and time.monotonic() < until:
         time.sleep(1.0)
@@ -195,7 +195,7 @@ def clean_up(result: SweepResult, sweep: Sweep, storage: RunStorage) -> None:
 
 
 def stopping() -> AbstractContextManager[StopRequest]:
-    """Have Tune stop and keep its state at SIGTERM or Ctrl-C; a second signal ends the sweep at once.
+    """Let Tune stop and keep its state at SIGTERM or Ctrl-C; a second signal ends the sweep at once.
 
     Tune itself listens to SIGUSR1 while it runs, whatever handles the others.
     """

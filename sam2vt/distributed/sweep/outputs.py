@@ -1,4 +1,4 @@
-"""The results of a sweep: `trials.csv`, `sweep.html`, `best/` with weights and configuration, a summary."""
+"""Write the results of a sweep: `trials.csv`, `sweep.html`, `best/` with weights and configuration."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def trials_csv(result: SweepResult) -> str:
 
 
 def experiment(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a trial without its places, as `experiment=` takes it."""
+    """Return the configuration of a trial without its folders, for `experiment=`."""
     content = to_dict(sweep.base.config(values))
     for name in _OWN:
         del content[name]

@@ -1,4 +1,4 @@
-"""The record of a sweep in its folder: its settings, and the pickled state from which it is resumed."""
+"""Keep the record of a sweep in its folder: its settings, and the pickled state to resume from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _DAMAGE = (UnpicklingError, ImportError, AttributeError, EOFError, TypeError, Lo
 
 
 def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
-    """Return by dotted name all settings that make a sweep this one."""
+    """Return by dotted name all settings that identify a sweep."""
     workers = {"ray.num_workers": config.ray.max_workers}  # it fixes the clips per step
     return {**_settings(sweep.settings, config), **workers}
 
@@ -58,7 +58,7 @@ def what_is_asked(sweep: Sweep, config: Config) -> dict[str, Any]:
 def check_earlier(storage: RunStorage, config: Config, record: Mapping[str, Any]) -> bool:
     """Return whether this sweep was begun in `storage` and has a state to resume from.
 
-    Raises ConfigError if the storage holds another sweep, or this one and `resume` was not given.
+    Raises ConfigError if the storage contains another sweep, or this one without `resume` being given.
     """
     was = read_record(storage)
     if was is None:
@@ -96,14 +96,14 @@ def read_record(storage: RunStorage) -> dict[str, Any] | None:
 
 
 def write_record(storage: RunStorage, record: Mapping[str, Any]) -> None:
-    """Write the settings, wholly or not at all."""
+    """Write the settings completely or not at all."""
     storage.folder().write(RECORD, json.dumps(record, indent=1).encode())
 
 
 def renew_state(storage: RunStorage) -> None:
     """Rewrite the state that Tune itself unpickles if it names modules that have moved.
 
-    Raises ConfigError if it holds what this version of the package does not know.
+    Raises ConfigError if it contains anything that this version of the package does not know.
     """
     folder = storage.folder(TUNE_FOLDER)
     reader = StateReader(folder.read(TUNER), folder.address(TUNER))
@@ -113,7 +113,7 @@ def renew_state(storage: RunStorage) -> None:
 
 
 class StateReader(Unpickler):
-    """Reads state of a sweep that this package or an earlier version of it has pickled."""
+    """Reads the state of a sweep that this package or an earlier version has pickled."""
 
     def __init__(self, content: bytes, where: str) -> None:
         super().__init__(io.BytesIO(content))
@@ -121,7 +121,7 @@ class StateReader(Unpickler):
         self.moved = False  # whether it named a module that has moved
 
     def load(self) -> Any:
-        """Return the state. Raises ConfigError for what is unknown, damaged, or of other packages."""
+        """Return the state. Raises ConfigError if it is unknown, damaged, or from other packages."""
         try:
             return super().load()
         except _DAMAGE as error:

@@ -1,4 +1,4 @@
-"""Schedulers: which trials stop early or copy another's weights; the unswept trial always runs to its end."""
+"""Build schedulers, by which trials stop early or copy weights; the unswept trial always runs to its end."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _population(sweep: Sweep, **common: Any) -> TrialScheduler:
 
 
 def mutations(space: Space) -> dict[str, Any]:
-    """Return the distribution of each setting, for values that are drawn anew and not moved up or down."""
+    """Return the distribution of each setting, for values that are drawn anew instead of moved up or down."""
     draw = {"uniform": tune.uniform, "log_uniform": tune.loguniform}
     return {each.name: draw[each.kind](*each.values) for each in space.dimensions}
 

@@ -1,4 +1,4 @@
-"""The values of the next trial: none at first, then by the chosen algorithm."""
+"""Choose the values of the next trial: none at first, then by the chosen algorithm."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def point(number: int, values: Values) -> dict[str, Any]:
 
 
 def known_points(sweep: Sweep) -> Iterator[Values]:
-    """Return the points of algorithms that do not look at results: a grid's, or random ones by the seed."""
+    """Return the points of algorithms that ignore results: those of a grid, or random ones by the seed."""
     if sweep.settings.algorithm == "grid":
         return sweep.space.grid()
     return islice(random_points(sweep.space, sweep.settings.seed), sweep.settings.num_trials - 1)
@@ -82,7 +82,7 @@ def optuna_search(sweep: Sweep, objectives: Sequence[Objective]) -> OptunaSearch
 
 
 class DefaultFirst(Searcher):
-    """Wraps a searcher: the first trial is the unswept configuration, of which the searcher is not told."""
+    """Wraps a searcher: the first trial is the unswept configuration, which the searcher does not see."""
 
     def __init__(self, inner: OptunaSearch) -> None:
         super().__init__(metric=inner.metric, mode=inner.mode)

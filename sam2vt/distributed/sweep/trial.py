@@ -1,4 +1,4 @@
-"""One trial: a run of the configuration with other values, whose validations Ray Tune reads."""
+"""Run one trial: a run of the configuration with other values, whose validations Ray Tune reads."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class Reporter:
 def take_over(config: Config, storage: RunStorage, weights: Path) -> Config:
     """Return the configuration of a run that resumes from `weights`, a checkpoint of this or another trial.
 
-    The trial's own checkpoints are deleted: it does not resume from them any more.
+    The trial's own checkpoints are deleted: it no longer resumes from them.
     """
     import torch
 

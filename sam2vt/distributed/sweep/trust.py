@@ -1,8 +1,9 @@
-"""The pickled files of a sweep that its own driver wrote: their digests, in the user's home and signed.
+"""Keep digests of the pickled files that a sweep's own driver wrote, in the user's home and signed.
 
 Tune pickles its state, and reading a pickle can run code. Whoever can write to the sweep's storage could put
-another file there, and a digest beside it; so the digests are kept apart. On a cluster with a token they are
-also in the storage, signed by it, so that a new head knows them: who has the token can run code anyway.
+another file there, with its digest. So the digests are kept elsewhere. On a cluster with a token they are
+also in the storage, signed with the token, so that a new head knows them: whoever has the token can run code
+anyway.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def check_written_here(storage: RunStorage) -> None:
 
 @contextmanager
 def noting_state(storage: RunStorage) -> Iterator[None]:
-    """Note what Tune writes in this block, before it can be found in the storage."""
+    """Record the digests of files that Tune writes in this block, before they appear in the storage."""
     manager: Any = _ExperimentCheckpointManager
     sync = manager.sync_up_experiment_state
 
@@ -76,7 +77,7 @@ def noting_state(storage: RunStorage) -> Iterator[None]:
 
 
 def note_tuner(storage: RunStorage) -> None:
-    """Note the settings of Tune, which this process has just stored."""
+    """Record the digest of Tune's settings, which this process has just stored."""
     _note(storage, {TUNER: storage.folder(TUNE_FOLDER).sha256(TUNER)})
 
 

@@ -1,4 +1,4 @@
-"""The table of a sweep while its trials run, and the deletion of what ended trials leave."""
+"""Show the table of a sweep while its trials run, and delete leftovers of ended trials."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Watch(tune.Callback):
     def on_trial_complete(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        """Show how the trial ended, and delete what it leaves."""
+        """Show how the trial ended, and delete its leftovers."""
         self._over.add(trial.trial_id)
         result = self._update(trials)
         remove_leftovers(result, self._storage, self._sweep.settings.keep_best)
@@ -91,7 +91,7 @@ class SweepTable:
         self._drawn, self._drawn_at = 0, -math.inf
 
     def update(self, result: SweepResult, last: bool = False) -> None:
-        """Show the sweep after a change; the `last` state is drawn however soon it follows the one before."""
+        """Show the sweep after a change; the `last` state is always drawn."""
         if self._live:
             if last or time.monotonic() - self._drawn_at >= _REDRAW_SECONDS:
                 self._draw(result)
@@ -155,7 +155,7 @@ def _cells(trial: Trial, result: SweepResult) -> Sequence[str]:
 
 
 def remove_leftovers(result: SweepResult, storage: RunStorage, keep_best: int) -> int:
-    """Delete weights and Ray's files of ended trials, but for weights of the default and `keep_best` best.
+    """Delete weights and Ray's files of ended trials, except for weights of the default and `keep_best` best.
 
     Returns the number of files and folders to delete, 0 when all is done.
     """

@@ -1,4 +1,4 @@
-"""Callbacks of a worker: they report progress and scores, and save when its group ends from outside."""
+"""Report progress and scores of a worker, and save when its group is ended from outside."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PostProgress(L.Callback):
         return self._stop
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        """Post the step, with the loss where a step logs it."""
+        """Post the step, with the loss if the step logs it."""
         if not trainer.is_global_zero:
             return
         if logs_this_step(trainer):  # the loggers wait for the device at these steps anyway

@@ -1,4 +1,4 @@
-"""The first lines of a worker: start reading clips, then load and run the training."""
+"""Start a worker: begin to read clips, then load and run the training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Job(TypedDict):
 
 
 def train_on_worker(job: Job) -> RunSummary | None:
-    """Start to read clips, load the modules of the training meanwhile, which takes seconds; then train.
+    """Start to read clips and meanwhile load the modules of the training, which takes seconds; then train.
 
     Rank 0 returns the summary of a run that came to its end; None if it was stopped, and on other ranks.
     """

@@ -1,4 +1,4 @@
-"""The training of one Ray Train worker: the local one, with batches from Ray Data, several per step."""
+"""Train as one Ray Train worker: like the local training, with batches from Ray Data, several per step."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def checkpoints(config: Config, storage: RunStorage) -> SaveCheckpoints:
 class StreamDataModule(SAM2LightningDataModule):
     """The local data module, with training batches from a stream.
 
-    Lightning stores its state under the class's name, which is the local one's: a run may resume with or
-    without Ray.
+    Lightning stores its state under the name of the class, which is that of the local one: a run may resume
+    with or without Ray.
     """
 
     def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
@@ -162,7 +162,7 @@ class StreamDataModule(SAM2LightningDataModule):
         return self._loader
 
     def use_features(self, model: SAM2Model) -> str:
-        """Return "", no reason against features: the driver has filled the cache, and decoders read it."""
+        """Return "": the driver has filled the cache, and decoders read it."""
         return ""
 
     def _clips_per_step(self) -> int:

@@ -1,4 +1,4 @@
-"""The charts of a sweep: history, settings, importance, learning curves, trade-off."""
+"""Draw the charts of a sweep: history, settings, importance, learning curves, trade-off."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Front = Sequence[tuple[float, float, int]]  # x, y and number of each trial, fro
 
 
 class TooLittleData(DataError):
-    """A chart would show nothing; the message is the sentence that the report prints in its place."""
+    """Raised if a chart would show nothing; the report prints its message instead."""
 
 
 def judged(result: SweepResult, fewest: int) -> list[Trial]:
     """Return the trials that have the objective, however they ended.
 
-    Raises TooLittleData where there are less than `fewest`.
+    Raises TooLittleData if there are fewer than `fewest`.
     """
     found = [trial for trial in result.trials if math.isfinite(trial.best(result.objectives[0]))]
     if len(found) < fewest:
@@ -177,7 +177,7 @@ def _first_mask_held(axes: Axes, result: SweepResult) -> Sequence[Line2D]:
 
 @chart
 def pareto(result: SweepResult) -> Figure:
-    """Draw two objectives against each other, and the front of trials that none beats in both."""
+    """Draw two objectives against each other, and the front of trials that no other beats in both."""
     upright, across = result.objectives[0], result.objectives[1]
     found = [(t, t.best(across), t.best(upright)) for t in result.ranked()]
     points = [point for point in found if math.isfinite(point[1]) and math.isfinite(point[2])]

@@ -1,4 +1,4 @@
-"""The importance of each swept setting, from the trials that ran to their end."""
+"""Compute the importance of each swept setting from the trials that ran to their end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def importance(result: SweepResult) -> dict[str, float]:
     """Return field -> its share of the importance of all (they sum to 1), the most important first.
 
     PED-ANOVA compares how the values of the best third are spread with those of all. Conditional settings
-    count in the trials that have them; settings that never changed are left out. The result is empty if
-    fewer than FEWEST_TRIALS ran to their end, or if nothing sets the best apart.
+    count in the trials that have them; settings that never changed are left out. The result is empty if fewer
+    than FEWEST_TRIALS ran to their end, or if nothing distinguishes the best.
     """
     trials = _usable(result)
     spaces = _distributions(trials, result)

@@ -1,4 +1,4 @@
-"""Names and numbers as charts and tables write them: labels, axes of values, pieces of HTML."""
+"""Format names and numbers for charts and tables: labels, axes of values, pieces of HTML."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def score_label(name: str, value: float) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return an objective's name as people say it."""
+    """Return an objective's name for readers."""
     return name.removeprefix("val/").replace("_", " ")
 
 
@@ -33,7 +33,7 @@ def axis_name(objective: Objective) -> str:
 
 
 def value_label(value: Any) -> str:
-    """Return a setting's value in few characters, as YAML writes it where that is short."""
+    """Return a setting's value in few characters, in YAML's form if that is short."""
     if isinstance(value, bool) or value is None:
         return show(value)
     if isinstance(value, float):

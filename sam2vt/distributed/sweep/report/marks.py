@@ -1,4 +1,4 @@
-"""Marks, lines and legends of trials: each trial is drawn by its role."""
+"""Draw marks, lines and legends of trials, each by its role."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def line_style(role: str) -> dict[str, Any]:
 
 
 def legend_keys(roles: Collection[str], style: Callable[[str], dict[str, Any]] = mark_style) -> list[Line2D]:
-    """Return the entries of a legend for trials of these roles, which are drawn in the `style` of a role."""
+    """Return the entries of a legend for these roles, drawn in the `style` of a role."""
     return [Line2D([], [], label=MARKS[role][2], **style(role)) for role in MARKS if role in roles]
 
 

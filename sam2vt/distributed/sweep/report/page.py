@@ -1,4 +1,4 @@
-"""The HTML page of a sweep: its sections in order."""
+"""Write the HTML page of a sweep, with its sections in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The written parts of the page: its verdict, its tables, and the pictures of two trials."""
+"""Write the text of the page: its verdict, its tables, and the pictures of two trials."""
 
 from __future__ import annotations
 
