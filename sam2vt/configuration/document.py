@@ -32,8 +32,8 @@ SECTIONS = {name: (type_of(name), f"{file}.yaml") for name, file in _FILES.items
 _TYPES = {bool: "true or false", int: "integer", float: "number", str: "text", Any: "any"}
 _HEAD = """# Settings
 
-Every setting, by section. On the command line its name begins with the section: `optimizer.lr=1e-4`. Texts
-and paths are taken as they are typed. In a list or mapping, quote a text that has special characters:
+All settings, by section. On the command line, a name begins with its section: `optimizer.lr=1e-4`. Texts
+and paths are taken as they are typed. In lists and mappings, quote texts with special characters:
 `dataset.datasets=[{data_path: 'a, b'}]`. `null` means none. `make settings` writes this page and the
 comments in `configs/`.
 """
