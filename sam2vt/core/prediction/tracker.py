@@ -50,13 +50,12 @@ class Tracker:
         """Load the weights.
 
         Args:
-            checkpoint: a training checkpoint, a run's folder (its best checkpoint), an export, or Meta's
-            weights.
+            checkpoint: a training checkpoint, a run's folder (its best), an export, or Meta's weights.
             device: auto, cpu, cuda, cuda:<index> or mps.
             precision: as the setting `trainer.precision`.
             postprocessing: as the setting `model.postprocessing`.
-            resize: "area" as in training, or "stock" as SAM 2's predictor resizes frames. overlaps: "resolve"
-            gives each pixel to the object with the largest logit; "keep" lets objects overlap.
+            resize: "area" as in training, or "stock" as SAM 2's predictor resizes frames.
+            overlaps: "resolve" gives each pixel to the object with the largest logit; "keep" keeps overlaps.
             presence: the probability above which an object counts as visible.
             fill_holes: holes of up to this many pixels are filled; 0: off.
             min_area: islands of fewer pixels are removed; 0: off.

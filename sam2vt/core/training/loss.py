@@ -109,14 +109,14 @@ class SAM2TrainingLoss(nn.Module):
         """Return the total, or (total, components).
 
         - pred_masks: [B,T,N,h,w] logits, or the model's whole dict, which also says what was predicted and by
-        which steps. Bare logits count wherever an object was tracked. On a frame with a mask prompt they are
-        the prompt itself, but count as a prediction.
+          which steps. Bare logits count wherever an object was tracked. On a frame with a mask prompt they
+          are the prompt itself, but count as a prediction.
         - target_masks: [B,T,N,H,W], bool or 0 to 1; resized to h x w by area if the sizes differ.
         - valid_masks, scored: bool [B,T,N], all true by default. With only `steps`, the entries that occur in
-        a step are scored.
+          a step are scored.
         - iou_predictions, object_score_logits: [B,T,N], used if no `steps` are given.
         - update: numbers of entries in all batches of an update, by the names of `entries.Counts`. The sums
-        of this batch are divided by them, so that the losses of all batches add up to the mean.
+          of this batch are divided by them, so that the losses of all batches add up to the mean.
 
         Components are unweighted, detached scalars: bce, dice, iou, temporal, total always; focal, iou_head
         and presence if their weight is not 0 and their inputs are given. If one of the first four has weight

@@ -4,8 +4,8 @@
 - Files are found by `path`, else `file_name`, under the JSON's folder or `image_root`.
 - Segmentations are RLE, compressed or not, or polygons. `coco_identity` decides which object they show.
 - An image is annotated if it has an annotation. Without one it is not annotated, unless a flag says so
-(`is_annotated`, `annotated`, `is_det_keyframe`, `is_keyframe`). If the flag is true, an image without
-annotations is known to be empty.
+  (`is_annotated`, `annotated`, `is_det_keyframe`, `is_keyframe`). If the flag is true, an image without
+  annotations is known to be empty.
 - Crowd regions (`iscrowd`) without an identity are not objects; a note says how many were left out.
 """
 

@@ -1,9 +1,9 @@
 """Read PNG masks: interpret pixel values, and refuse files that are not label images.
 
 - A palette image contains object ids; 255 is void (DAVIS, YouTube-VOS), even if it is the only value: an area
-that belongs to no object and counts nowhere. A palette that is a gray ramp is read as a gray image.
+  that belongs to no object and counts nowhere. A palette that is a gray ramp is read as a gray image.
 - A gray image contains object ids, too. If 255 is its only value besides 0, it is a binary mask: object 1.
-255 beside other ids is void.
+  255 beside other ids is void.
 - A 16 bit gray image contains object ids, without void.
 - Colour images are refused, and so are anti-aliased ones (see `is_anti_aliased`).
 """
