@@ -12,7 +12,7 @@ DOCUMENT = REPO / "docs" / "architecture.md"
 
 
 # The folders whose rooms are drawn; core is drawn as the rooms in it.
-DRAWN = ("sam2vt", "sam2vt.core.data", "sam2vt.distributed")
+DRAWN = ("sam2vt", "sam2vt.core.data")
 EXPANDED = frozenset({"sam2vt.core"})
 
 
