@@ -18,7 +18,7 @@ from torch import Tensor
 from sam2vt.core.model.encoder_blocks import UnpaddedBlock, of_padding
 
 # Devices on which attention with a mask costs no more than without.
-DEVICES = ("cpu",)
+DEVICES: tuple[str, ...] = ("cpu",)
 
 
 class SharedPaddingBlock(UnpaddedBlock):

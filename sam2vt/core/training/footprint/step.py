@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,16 +62,20 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
     if device == "cuda":
         _without_attention_dropout(model)
     on = device if torch.cuda.is_available() else "cpu"
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device):
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device), _windows_of(device):
         _make_fake(model, fake, on)
         batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
         live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
         criterion = SAM2TrainingLoss(**to_dict(config.loss))
         with live:
-            # The first step allocates the optimizer's state, so that the second one's peak includes it.
-            for _ in range(2):
+            # First the optimizer's state, so that the peak includes it. On a CPU by a whole step: what a
+            # process grows to depends on where freed blocks are.
+            if device == "cpu":
                 _step(model.train(), criterion, optimizer, batch, config, on)
+            else:
+                _allocate_state(optimizer)
+            _step(model.train(), criterion, optimizer, batch, config, on)
     peak = live.heap.peak if device == "cpu" else live.peak
     state = sum(_bytes(value) for value in tree_leaves(optimizer.state_dict()["state"]))
     gradients = sum(_bytes(p) for p in model.parameters() if p.requires_grad)
@@ -140,6 +145,7 @@ class Heap:
         self._threshold = 128 << 10
         self._free: dict[int, int] = {}  # start -> end
         self._free_ends: dict[int, int] = {}  # end -> start
+        self._sizes: list[tuple[int, int]] = []  # (size, start) of the free blocks, in order
 
     def allocate(self, size: int) -> tuple[int, int]:
         """Return (start, end) of a new block; start is -1 outside the heap."""
@@ -170,11 +176,9 @@ class Heap:
             self._keep(start, end)
 
     def _place(self, size: int) -> tuple[int, int]:
-        fitting = [
-            (end - start, start) for start, end in self._free.items() if end - start >= size + TO_SPARE
-        ]
-        if fitting:
-            start, end = self._take(min(fitting)[1])
+        fitting = bisect_left(self._sizes, (size + TO_SPARE, 0))
+        if fitting < len(self._sizes):
+            start, end = self._take(self._sizes[fitting][1])
             if end - start > size:
                 self._keep(start + size, end)
             return start, start + size
@@ -187,11 +191,13 @@ class Heap:
     def _take(self, start: int) -> tuple[int, int]:
         end = self._free.pop(start)
         del self._free_ends[end]
+        del self._sizes[bisect_left(self._sizes, (end - start, start))]
         return start, end
 
     def _keep(self, start: int, end: int) -> None:
         self._free[start] = end
         self._free_ends[end] = start
+        insort(self._sizes, (end - start, start))
 
 
 def _step(
@@ -209,6 +215,15 @@ def _step(
     if config.trainer.gradient_clip_val:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         torch.nn.utils.clip_grad_norm_(trained, config.trainer.gradient_clip_val)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _allocate_state(optimizer: Optimizer) -> None:
+    """Update once by gradients of zeros."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
 
@@ -261,6 +276,19 @@ def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = fake.from_tensor(buffer).to(device)
+
+
+@contextmanager
+def _windows_of(device: str) -> Iterator[None]:
+    """Within this block, let the encoder on a CPU pad its windows if `device` is a GPU, which does so."""
+    from sam2vt.core.model.speedups import windows
+
+    before = windows.DEVICES
+    windows.DEVICES = before if device == "cpu" else ()
+    try:
+        yield
+    finally:
+        windows.DEVICES = before
 
 
 @contextmanager
