@@ -257,9 +257,11 @@ def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where
     """Raise DataError if an image or video states another size than the (height, width) of its file."""
     stated = (entry.get("height", size[0]), entry.get("width", size[1]))
     if stated != size:
-        ratios = [f"{one / other:.3g}" for one, other in zip(stated, size) if isinstance(one, (int, float))]
+        numbers = [(one, other) for one, other in zip(stated, size) if isinstance(one, (int, float))]
+        ratios = [f"{one / other:.3g}" for one, other in numbers if abs(one) < 1e18]  # more fits no float
+        factor = f" (a factor of {' and '.join(dict.fromkeys(ratios))})" if ratios else ""
         raise DataError(
-            f"{where} states height x width {stated[0]} x {stated[1]}, but {path} is {size[0]} x {size[1]} "
-            f"(a factor of {' and '.join(dict.fromkeys(ratios))}); "
-            "masks are drawn at the stated one, and a video has one size: use the frames of that size"
+            f"{where} states height x width {str(stated[0])[:20]} x {str(stated[1])[:20]}, but {path} is "
+            f"{size[0]} x {size[1]}{factor}; masks are drawn at the stated one, and a video has one size: use "
+            "the frames of that size"
         )

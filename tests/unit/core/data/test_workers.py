@@ -83,7 +83,7 @@ batches = iter(kept)
 next(batches)
 """
 REPO = Path(__file__).resolve().parents[4]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO), "PYTHONFAULTHANDLER": "1"}
 
 
 FULL = "unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)"
@@ -172,6 +172,9 @@ def test_a_pool_ends_with_the_signal_s_code_and_leaves_no_process(
             break
         except subprocess.TimeoutExpired:
             continue
+    if process.returncode is None:  # where it hangs is told by PYTHONFAULTHANDLER
+        os.killpg(process.pid, signal.SIGABRT)
+        _, said = process.communicate(timeout=30)
     assert process.returncode == code, said
     assert "Traceback" not in said
     until = time.monotonic() + 5

@@ -214,6 +214,10 @@ def set_annotation(**fields):
         (set_image(id=11), r"two images have the id 11"),
         (set_image(frame_id=1), r"image 10 has frame_id None, others of the video have numbers"),
         (set_image(height=25), r"image 12 states height x width 25 x 32, but .*0\.jpg is 24 x 32"),
+        (
+            set_image(height=10**400, width="wide"),
+            r"states height x width 10{19} x wide, but .* is 24 x 32; masks",
+        ),
         (set_annotation(image_id=99), r"annotations\[2\] \(id 102\) belongs to image 99, which images does"),
         (
             set_annotation(image_id="x12"),
