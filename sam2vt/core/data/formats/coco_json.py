@@ -262,6 +262,6 @@ def check_stated_size(entry: JsonObject, size: tuple[int, int], path: str, where
         factor = f" (a factor of {' and '.join(dict.fromkeys(ratios))})" if ratios else ""
         raise DataError(
             f"{where} states height x width {str(stated[0])[:20]} x {str(stated[1])[:20]}, but {path} is "
-            f"{size[0]} x {size[1]}{factor}; masks are drawn at the stated one, and a video has one size: use "
-            "the frames of that size"
+            f"{size[0]} x {size[1]}{factor}; masks are drawn at the stated one, and a video has one size: "
+            "use the frames of that size"
         )
