@@ -78,7 +78,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sweep_of(folder: Path, algorithm: str, seed: int, *overrides: str) -> Sweep:
     once = ("sweep.max_concurrent=1", "sweep.scheduler=none", "sweep.keep_best=1", *SPACE)
     asked = (f"sweep.num_trials={TRIALS}", f"sweep.algorithm={algorithm}", f"sweep.seed={seed}")
-    places = (f"output_dir={folder}", "ray.local_cpus=null")
+    places = (f"dataset.data_path={folder}", f"output_dir={folder}", "ray.local_cpus=null")
     common = ("experiment=sweep_demo", "sweep=demo", *places)
     return load_sweep(compose_config([*common, *once, *asked, *overrides]))
 
