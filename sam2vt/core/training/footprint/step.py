@@ -1,8 +1,8 @@
 """Measure the peak memory of a training step by running it on tensors without content.
 
-PyTorch's fake tensors have shapes and storages but no data. Two steps of the real code, including backward
-and the optimizer, take seconds and no memory, whatever the size of the network. Every storage is counted from
-its first use to its end.
+PyTorch's fake tensors have shapes and storages but no data. A step of the real code, including backward
+and the optimizer, takes seconds and no memory, whatever the size of the network. Every storage is counted
+from its first use to its end.
 """
 
 from __future__ import annotations
