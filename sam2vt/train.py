@@ -24,6 +24,7 @@ from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.core.training.slurm import check_ranks, slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
+from sam2vt.imports import importing
 from sam2vt.logs import is_first_rank, opening_line, quiet_lightning
 from sam2vt.logs import setup_logging as setup_logging
 from sam2vt.run_folder import own_run_folder, warn_of_new_folder
@@ -52,15 +53,16 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     # DDP's own warning of an option that our batches do need; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     config = with_pinned_weights(config)
-    import lightning as L
+    with importing():
+        import lightning as L
 
-    from sam2vt.core.data.workers import explained_workers
-    from sam2vt.core.training.callbacks.stopping import stop_on_signals
-    from sam2vt.core.training.checkpoints.restoring import resume_kwargs
-    from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
-    from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
-    from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
-    from sam2vt.run_summary import end_of_run
+        from sam2vt.core.data.workers import explained_workers
+        from sam2vt.core.training.callbacks.stopping import stop_on_signals
+        from sam2vt.core.training.checkpoints.restoring import resume_kwargs
+        from sam2vt.core.training.checkpoints.resume import checkpoint_to_resume
+        from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
+        from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
+        from sam2vt.run_summary import end_of_run
 
     resume = checkpoint_to_resume(config)
     path, content = (None, None) if resume is None else (resume.path, resume.content)

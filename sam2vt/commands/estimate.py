@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sam2vt.commands.arguments import add_overrides
 from sam2vt.composing import load_overrides
 from sam2vt.errors import ConfigError
+from sam2vt.imports import importing
 
 if TYPE_CHECKING:
     from sam2vt.core.training.footprint.estimate import Estimate
@@ -37,8 +38,9 @@ def print_estimate(overrides: Sequence[str], limit: str | None = None) -> bool:
     limit_bytes = None if limit is None else parse_size(limit)
     config = load_overrides(overrides, _without_data)
     log.info("running a training step of %s without its content", Path(config.model.config_path).stem)
-    import sam2vt.core.training.trainer  # noqa: F401  a training loads Lightning, which counts too
-    from sam2vt.core.training.footprint.estimate import estimate
+    with importing():
+        import sam2vt.core.training.trainer  # noqa: F401  a training loads Lightning, which counts too
+        from sam2vt.core.training.footprint.estimate import estimate
 
     found = estimate(config)
     print("\n".join(_table(found)))

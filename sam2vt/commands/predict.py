@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_reading, add_weights, check_weights, count, dataset_of
 from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
+from sam2vt.imports import importing
 
 if TYPE_CHECKING:
     from sam2vt.core.prediction.call import Call
@@ -92,11 +93,12 @@ def run(options: argparse.Namespace) -> None:
 
     Raises ConfigError, DataError and CheckpointError for what cannot be used.
     """
-    from sam2vt.core.prediction.engine import Engine, MaskOptions
-    from sam2vt.core.prediction.given import Asked, Given
-    from sam2vt.core.prediction.outputs import check_outputs
-    from sam2vt.core.prediction.outputs.output import Plan as Planned
-    from sam2vt.core.prediction.weights import open_weights
+    with importing():
+        from sam2vt.core.prediction.engine import Engine, MaskOptions
+        from sam2vt.core.prediction.given import Asked, Given
+        from sam2vt.core.prediction.outputs import check_outputs
+        from sam2vt.core.prediction.outputs.output import Plan as Planned
+        from sam2vt.core.prediction.weights import open_weights
 
     check_weights(options)
     asked = Asked(**{each.name: getattr(options, each.name) for each in fields(Asked)})

@@ -12,6 +12,7 @@ from sam2vt.distributed.feature_cache import configured_cache
 from sam2vt.distributed.stream.decode import DecodeJob
 from sam2vt.distributed.stream.plan import StreamPlan, plan_stream
 from sam2vt.distributed.stream.start import Start
+from sam2vt.imports import importing
 
 if TYPE_CHECKING:
     from sam2vt.core.data.opening import Records
@@ -36,9 +37,10 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
     begins after the checkpoint that was `found`. Raises ConfigError, DataError, or CheckpointError if the
     run cannot resume from it.
     """
-    from sam2vt.core.data.dataset import clip_spec
-    from sam2vt.core.data.opening import open_train_val
-    from sam2vt.core.training.preflight import check_training
+    with importing():
+        from sam2vt.core.data.dataset import clip_spec
+        from sam2vt.core.data.opening import open_train_val
+        from sam2vt.core.training.preflight import check_training
 
     settings = config.dataset
     records = open_train_val(config)

@@ -12,6 +12,7 @@ from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.plan import Division, StreamPlan
 from sam2vt.distributed.stream.start import Start, local_checkpoint
 from sam2vt.errors import Sam2vtError
+from sam2vt.imports import importing
 
 if TYPE_CHECKING:
     from sam2vt.run_summary import RunSummary
@@ -48,7 +49,8 @@ def train_on_worker(job: Job) -> RunSummary | None:
     )
     loader.start()
     # Here and not above: the reader's thread waits for Ray Data while this loads torch.
-    from sam2vt.distributed.worker.training import train_loop
+    with importing():
+        from sam2vt.distributed.worker.training import train_loop
 
     try:
         with local_checkpoint(start.checkpoint) as resume:
