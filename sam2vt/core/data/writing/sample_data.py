@@ -19,15 +19,18 @@ from PIL import Image
 from sam2vt.core.data.writing.encoding import write_video
 from sam2vt.core.data.writing.sprites import HELD_OUT_SHAPES, SHAPES
 from sam2vt.core.data.writing.textures import HELD_OUT_TEXTURES, TEXTURES
-from sam2vt.core.data.writing.varied import Look, draw_varied_scene
+from sam2vt.core.data.writing.varied import Ingredients, draw_varied_scene
 from sam2vt.core.storage.disk import unwritable
 from sam2vt.errors import ConfigError, DataError
 
 _FRAMES_PER_SECOND = 12
 PLAIN = "plain"
 # No texture or shape is in both.
-LOOKS = {"varied": Look(TEXTURES, SHAPES), "held-out": Look(HELD_OUT_TEXTURES, HELD_OUT_SHAPES)}
-STYLES = (PLAIN, *LOOKS)
+INGREDIENTS = {
+    "varied": Ingredients(TEXTURES, SHAPES),
+    "held-out": Ingredients(HELD_OUT_TEXTURES, HELD_OUT_SHAPES),
+}
+STYLES = (PLAIN, *INGREDIENTS)
 _PALETTE = (0, 0, 0, 228, 60, 50, 60, 110, 230)  # background and objects 1 and 2
 _FURTHER = (60, 180, 90)  # object 3, which plain videos do not have
 _MAX_TRIES = 3000
@@ -69,7 +72,7 @@ def write_sample_data(
         if style == PLAIN:
             scene = draw_scene(rng, num_frames, size, _FOLLOWED[i % len(_FOLLOWED)])
         else:
-            scene = draw_varied_scene(rng, num_frames, size, LOOKS[style])
+            scene = draw_varied_scene(rng, num_frames, size, INGREDIENTS[style])
         try:
             _write_scene(out, f"sample_{i:02d}", scene, as_mp4=i % 2 == 1)
         except OSError as error:

@@ -29,7 +29,7 @@ Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
-class Look:
+class Ingredients:
     """What scenes of a style are made of."""
 
     textures: Mapping[str, Texture]
@@ -123,28 +123,30 @@ class VariedScene:
 
 
 def draw_varied_scene(
-    rng: np.random.Generator, num_frames: int, size: tuple[int, int], look: Look
+    rng: np.random.Generator, num_frames: int, size: tuple[int, int], ingredients: Ingredients
 ) -> VariedScene:
     """Return a scene whose annotated objects are in view at first, and for at least half of the time."""
     for _ in range(_MAX_TRIES):
-        scene = _draw_scene(rng, num_frames, size, look)
+        scene = _draw_scene(rng, num_frames, size, ingredients)
         if _is_fit(scene):
             return scene
     raise DataError(f"no scene was found for {size=}: try another seed")
 
 
-def _draw_scene(rng: np.random.Generator, num_frames: int, size: tuple[int, int], look: Look) -> VariedScene:
+def _draw_scene(
+    rng: np.random.Generator, num_frames: int, size: tuple[int, int], ingredients: Ingredients
+) -> VariedScene:
     aspect, pace = size[1] / size[0], rng.uniform(0.3, 1.6)
-    followed = [_draw_sprite(rng, look, aspect, pace) for _ in range(int(rng.integers(1, 4)))]
-    alike = [_alike(rng, each, look, aspect, pace) for each in followed if rng.random() < 0.5]
-    before = [_draw_sprite(rng, look, aspect, pace) for _ in range(int(rng.random() < 0.4))]
+    followed = [_draw_sprite(rng, ingredients, aspect, pace) for _ in range(int(rng.integers(1, 4)))]
+    alike = [_alike(rng, each, ingredients, aspect, pace) for each in followed if rng.random() < 0.5]
+    before = [_draw_sprite(rng, ingredients, aspect, pace) for _ in range(int(rng.random() < 0.4))]
     sprites = [*followed, *alike]
     order = rng.permutation(len(sprites))
     ids = [place + 1 if place < len(followed) else 0 for place in order]
     return VariedScene(
         sprites=[*(sprites[place] for place in order), *before],
         ids=[*ids, *[0] * len(before)],
-        backgrounds=(_draw_background(rng, look), _draw_background(rng, look)),
+        backgrounds=(_draw_background(rng, ingredients), _draw_background(rng, ingredients)),
         camera=_draw_camera(rng),
         film=_draw_film(rng),
         num_frames=num_frames,
@@ -153,11 +155,11 @@ def _draw_scene(rng: np.random.Generator, num_frames: int, size: tuple[int, int]
     )
 
 
-def _draw_sprite(rng: np.random.Generator, look: Look, aspect: float, pace: float) -> Sprite:
+def _draw_sprite(rng: np.random.Generator, ingredients: Ingredients, aspect: float, pace: float) -> Sprite:
     amplitude = rng.uniform(0, 0.18) if rng.random() < 0.7 else 0.0
     return Sprite(
-        texture=paint(rng, _one_of(rng, look.textures)),
-        shape=_one_of(rng, look.shapes)(rng),
+        texture=paint(rng, _one_of(rng, ingredients.textures)),
+        shape=_one_of(rng, ingredients.shapes)(rng),
         path=_draw_path(rng, aspect, pace),
         radius=float(np.exp(rng.uniform(np.log(0.1), np.log(0.32)))),
         growth=np.exp(rng.uniform(-0.35, 0.35, 4)),
@@ -168,9 +170,11 @@ def _draw_sprite(rng: np.random.Generator, look: Look, aspect: float, pace: floa
     )
 
 
-def _alike(rng: np.random.Generator, other: Sprite, look: Look, aspect: float, pace: float) -> Sprite:
+def _alike(
+    rng: np.random.Generator, other: Sprite, ingredients: Ingredients, aspect: float, pace: float
+) -> Sprite:
     """Return a sprite with another one's texture, or with its shape and size, elsewhere."""
-    drawn = _draw_sprite(rng, look, aspect, pace)
+    drawn = _draw_sprite(rng, ingredients, aspect, pace)
     if rng.random() < 0.5:
         return replace(drawn, texture=np.ascontiguousarray(np.rot90(other.texture)), radius=other.radius)
     return replace(drawn, shape=other.shape, radius=other.radius)
@@ -196,8 +200,8 @@ def _reflected(places: np.ndarray, extent: np.ndarray) -> np.ndarray:
     return np.where(folded > extent, 2 * extent - folded, folded)
 
 
-def _draw_background(rng: np.random.Generator, look: Look) -> np.ndarray:
-    picture = _one_of(rng, look.textures)(rng, (_BACKGROUND_SIDE, _BACKGROUND_SIDE))
+def _draw_background(rng: np.random.Generator, ingredients: Ingredients) -> np.ndarray:
+    picture = _one_of(rng, ingredients.textures)(rng, (_BACKGROUND_SIDE, _BACKGROUND_SIDE))
     # Often it is calmer than what moves before it, as the ground and walls of photographs are.
     calm = rng.uniform(0.2, 1.0)
     return picture.mean((0, 1)) * (1 - calm) + picture * calm

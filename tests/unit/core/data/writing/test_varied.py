@@ -9,30 +9,30 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.formats import load_records
-from sam2vt.core.data.writing.sample_data import LOOKS, write_sample_data
+from sam2vt.core.data.writing.sample_data import INGREDIENTS, write_sample_data
 from sam2vt.core.data.writing.sprites import SIDE, Shape
 from sam2vt.core.data.writing.textures import Texture
 from sam2vt.core.data.writing.varied import VariedScene, draw_varied_scene
 from sam2vt.errors import ConfigError
 
 SIZE, NUM_FRAMES = (48, 64), 16
-TEXTURES = {name: each for look in LOOKS.values() for name, each in look.textures.items()}
-SHAPES = {name: each for look in LOOKS.values() for name, each in look.shapes.items()}
+TEXTURES = {name: each for look in INGREDIENTS.values() for name, each in look.textures.items()}
+SHAPES = {name: each for look in INGREDIENTS.values() for name, each in look.shapes.items()}
 
 
 def drawn(style: str, seed: int) -> VariedScene:
-    return draw_varied_scene(np.random.default_rng(seed), NUM_FRAMES, SIZE, LOOKS[style])
+    return draw_varied_scene(np.random.default_rng(seed), NUM_FRAMES, SIZE, INGREDIENTS[style])
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[tuple[VariedScene, np.ndarray]]:
     """Thirty scenes, each with its labels [frames, h, w]."""
-    found = [drawn(style, seed) for seed in range(15) for style in LOOKS]
+    found = [drawn(style, seed) for seed in range(15) for style in INGREDIENTS]
     return [(scene, np.stack([scene.frame(i)[1] for i in range(NUM_FRAMES)])) for scene in found]
 
 
 def test_no_texture_or_shape_is_of_both_styles() -> None:
-    one, other = LOOKS.values()
+    one, other = INGREDIENTS.values()
     assert not set(one.textures) & set(other.textures)
     assert not set(one.textures.values()) & set(other.textures.values())
     assert not set(one.shapes.values()) & set(other.shapes.values())
@@ -96,7 +96,7 @@ def test_repeating_the_first_mask_fails(scenes) -> None:
     assert np.mean(scores) < 0.5
 
 
-@pytest.mark.parametrize("style", LOOKS)
+@pytest.mark.parametrize("style", INGREDIENTS)
 def test_the_same_seed_writes_the_same_files(tmp_path: Path, style: str) -> None:
     for name in ("a", "b"):
         write_sample_data(tmp_path / name, 2, 4, SIZE, seed=7, style=style)
