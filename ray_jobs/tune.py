@@ -13,14 +13,17 @@ resume=auto resumes the sweep.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 
 from sam2vt.composing import load_overrides
 from sam2vt.configuration.sweep import load_sweep
 from sam2vt.errors import exit_on_error
-from sam2vt.logs import setup_logging
+from sam2vt.logs import opening_line, setup_logging
 from sam2vt.run_folder import own_run_folder
+
+log = logging.getLogger("sam2vt.ray_jobs")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return print(str(__doc__).strip())
     with exit_on_error(), own_run_folder(given) as placed:
         sweep = load_overrides(placed, load=load_sweep)
-        setup_logging(sweep.base.unswept().log_level)
+        config = sweep.base.unswept()
+        setup_logging(config.log_level)
+        log.info("sweep of %s: %s", ", ".join(sweep.space.fields), opening_line(config, by_ray=True))
         from sam2vt.distributed.sweep.launch import run_sweep  # a bad configuration need not wait for Ray
         from sam2vt.distributed.sweep.outputs import summary
 

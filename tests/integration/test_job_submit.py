@@ -155,6 +155,9 @@ def test_without_the_token_nothing_is_submitted(outcomes: Outcomes) -> None:
 def test_a_sweep_is_a_job_like_any_other(outcomes: Outcomes) -> None:
     assert outcomes.jobs["swept"].driver_exit_code == 0, outcomes.logs["swept"]
     assert "trial_001 done" in outcomes.logs["swept"]
+    assert re.search(
+        r" sweep of [\w., ]+: training sam2\.1_nano from random weights on ", outcomes.logs["swept"]
+    )
     files = ("sweep.html", "trials.csv", "best/best.ckpt", "best/experiment.yaml")
     assert all((outcomes.folder / "swept" / name).is_file() for name in files)
 
