@@ -46,11 +46,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def asked(weights: Path, tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def asked(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The arguments of a call, of a video and prompts of every kind."""
-    rng = np.random.default_rng(0)
-    with av.open(str(tmp_path / "clip.mp4"), "w") as file:
+    folder, rng = tmp_path_factory.mktemp("asked"), np.random.default_rng(0)
+    with av.open(str(folder / "clip.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=10)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
         for _ in range(NUM_FRAMES):
@@ -59,15 +59,27 @@ def asked(weights: Path, tmp_path: Path) -> list[str]:
         file.mux(stream.encode(None))
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[10:30, 10:30] = 1
-    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.fromarray(mask).save(folder / "mask.png")
     shown = [{"frame": 5, "points": [[20, 20]]}, {"frame": 40, "points": [[30, 30]], "correct": True}]
     objects = [
         {"name": "cup", "prompts": shown},
         {"id": 7, "prompts": [{"frame": 10, "mask": "mask.png"}], "remove_at": 100},
     ]
-    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "objects": objects}))
-    how = ["--prompts", "p.json", "--direction", "both", "--image-size", str(SIZE)]
-    return ["predict", str(weights), "clip.mp4", *how]
+    (folder / "p.json").write_text(json.dumps({"version": 1, "objects": objects}))
+    how = ["--prompts", str(folder / "p.json"), "--direction", "both", "--image-size", str(SIZE)]
+    return ["predict", str(weights), str(folder / "clip.mp4"), *how]
+
+
+@pytest.fixture(scope="module")
+def whole(asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
+    """The files of a call that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish([*asked, "--out", "whole"], folder)
+    return files_of(folder / "whole")
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def start(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
@@ -84,9 +96,8 @@ def finish(arguments: list[str], folder: Path) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_call_continues_to_the_same_bytes(
-    asked: list[str], tmp_path: Path, figures, number: signal.Signals
+    asked: list[str], whole: dict[Path, bytes], tmp_path: Path, figures, number: signal.Signals
 ) -> None:
-    finish([*asked, "--out", "whole"], tmp_path)
     process = start([*asked, "--out", "stopped"], tmp_path)
     state = tmp_path / "stopped" / "journals" / "clip.state"
     wait_until(state.exists, START_SECONDS, "a saved state")
@@ -99,8 +110,4 @@ def test_a_killed_call_continues_to_the_same_bytes(
     told = finish([*asked, "--resume", "stopped"], tmp_path)
     figures(told.partition("continues behind ")[2].partition("\n")[0])
     assert "continues behind" in told
-    whole, stopped = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path / "whole", tmp_path / "stopped")
-    )
-    assert stopped == whole
+    assert files_of(tmp_path / "stopped") == whole

@@ -29,7 +29,7 @@ REPO = Path(__file__).resolve().parents[2]
 STEPS = 8
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def running_ray() -> Iterator[None]:
     for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -70,11 +70,14 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
 
 
 @pytest.fixture(scope="module")
-def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunSummary]:
+def finished(
+    running_ray: None, videos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunSummary]:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     return folder, fit(config_of(videos, folder))
 
 
+@pytest.mark.cluster
 def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]) -> None:
     folder, summary = finished
     assert summary.steps == STEPS
@@ -98,6 +101,7 @@ def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]
         assert each in text
 
 
+@pytest.mark.cluster
 def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:
     folder, _ = finished
     newest = CheckpointStore(str(folder / "checkpoints")).newest()
@@ -107,7 +111,7 @@ def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, Ru
 
 
 @pytest.fixture(scope="module")
-def stopped(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(running_ray: None, videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that `max_steps` ended within its first epoch."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     fit(config_of(videos, folder, "trainer.max_steps=3"))
