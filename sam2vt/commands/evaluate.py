@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sam2vt.commands.arguments import add_data, add_weights, check_weights, count, positive, records_of
+from sam2vt.config import Config
 from sam2vt.errors import ConfigError
-from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices
 
 if TYPE_CHECKING:
     from sam2vt.core.data.clips.prompts import PromptGenerator
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlays", type=count, default=10, help="worst videos to draw (default: %(default)s)"
     )
+    parser.add_argument("--style", default="paper", choices=choices(Config, "style"), help="of the drawings")
     parser.add_argument("--save-masks", action="store_true", help="write the predicted masks as palette PNGs")
     parser.add_argument("--seed", type=count, default=0, help="of the prompts drawn, and of the interval")
 
@@ -116,7 +118,7 @@ def _score_videos(
     worst, scores = WorstVideos(options.overlays), _Scores([], [], [])
     masks = MaskFolder(folder / "masks", records) if options.save_masks else None
     for number, record in enumerate(records, start=1):
-        recorder = OverlayRecorder(record) if options.overlays else None
+        recorder = OverlayRecorder(record, style=options.style) if options.overlays else None
         on_frame = _each(recorder, masks.writer(record) if masks else None)
         with weights.autocast():
             result = evaluate_video(weights.model, record, *common, on_frame, as_stock)

@@ -17,6 +17,7 @@ from PIL import Image
 from sam2vt import cli
 from sam2vt.commands import evaluate
 from sam2vt.config import ModelConfig
+from sam2vt.core.evaluation.palette import LOOKS, as_hex
 from sam2vt.core.training.checkpoints.store import CheckpointInfo, CheckpointStore
 
 
@@ -33,7 +34,8 @@ def test_evaluate_prints_and_writes_scores_beside_the_baseline(
     sample: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "scores"
-    cli.main(["evaluate", str(checkpoint), str(sample), "--out", str(out), "--device", "cpu"])
+    arguments = ["--out", str(out), "--device", "cpu", "--style", "screen"]
+    cli.main(["evaluate", str(checkpoint), str(sample), *arguments])
     shown = capsys.readouterr().out
     assert "held: J&F of each object's first mask" in shown
     assert f"results:\n  {out}\n" in shown
@@ -49,6 +51,8 @@ def test_evaluate_prints_and_writes_scores_beside_the_baseline(
     videos = {row["video"] for row in rows} - {"all"}
     pictures = {path.name for path in (out / "overlays").iterdir()}
     assert pictures == {f"01_{video}.{end}" for video in videos for end in ("png", "gif")}
+    with Image.open(next((out / "overlays").glob("*.png"))) as picture:
+        assert as_hex(picture.convert("RGB").getpixel((0, 0))) == LOOKS["screen"].paper
 
 
 def test_a_run_against_another_checkpoint(
