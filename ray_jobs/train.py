@@ -7,7 +7,8 @@ It takes the overrides of `sam2vt train`, which docs/settings.md lists, such as
 
 Without a cluster (ray.address, RAY_ADDRESS) it starts Ray on this machine. `sam2vt train ... --cfg job`
 prints the configuration that overrides give. Exit codes: 0 done, 2 unusable configuration or data, 3 training
-failed; 143 after SIGTERM and 130 after Ctrl-C, once the workers have saved. A second signal ends it at once.
+failed; 143 after SIGTERM, 130 after Ctrl-C and 129 after SIGHUP, once the workers have saved. A second signal
+ends it at once.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ docs/settings.md lists, such as
     ray job submit -- python ray_jobs/tune.py sweep=pbt ray=cluster dataset.data_path=/shared/videos
 
 Without a cluster (ray.address, RAY_ADDRESS) it starts Ray on this machine. Exit codes: 0 done,
-2 unusable configuration or data, 3 no trial ran to its end; 143 after SIGTERM and 130 after Ctrl-C:
-resume=auto resumes the sweep.
+2 unusable configuration or data, 3 no trial ran to its end; 143 after SIGTERM, 130 after
+Ctrl-C, 129 after SIGHUP: resume=auto resumes the sweep.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb.
 
     Exit codes: 0 done; 1 if `validate` or `pack --verify` found faults, or `estimate` is above its limit; 2
-    bad input; 3 training failed; 130 Ctrl-C; 143 SIGTERM.
+    bad input; 3 training failed; 129 SIGHUP; 130 Ctrl-C; 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:

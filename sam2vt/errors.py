@@ -11,6 +11,8 @@ from typing import Any
 
 SIGTERM_EXIT_CODE = 143  # 128 + 15, what a shell reports for a process ended by SIGTERM
 SIGINT_EXIT_CODE = 130  # 128 + 2, by Ctrl-C
+# Signals that end a training once it has saved. SIGHUP comes where the terminal is closed.
+EXIT_CODES = {signal.SIGTERM: SIGTERM_EXIT_CODE, signal.SIGINT: SIGINT_EXIT_CODE, signal.SIGHUP: 129}
 
 
 class Sam2vtError(Exception):
@@ -99,9 +101,10 @@ def exit_on_error() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if end.code in (SIGTERM_EXIT_CODE, SIGINT_EXIT_CODE):
+        if end.code in EXIT_CODES.values():
             with suppress(ValueError):  # not in the main thread
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would change the exit code
+                for number in (signal.SIGTERM, signal.SIGHUP):  # a second one would change the exit code
+                    signal.signal(number, signal.SIG_IGN)
         raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

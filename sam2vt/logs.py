@@ -78,6 +78,15 @@ def opening_line(config: Config, by_ray: bool = False) -> str:
     return f"training {Path(model.config_path).stem} from {weights} on {videos}{held_back} into {where}"
 
 
+def leave_closed_terminal() -> None:
+    """Print nowhere from now on if the terminal is closed, where printing would raise OSError."""
+    for stream in (1, 2):
+        try:
+            os.write(stream, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 def is_first_rank() -> bool:
     """Return whether this is the only process of a run, or the first, by what a launcher has set."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")

@@ -42,7 +42,8 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     A nested mapping is read by `load_config`.
 
     Raises ConfigError, DataError or CheckpointError for what the user gave, TrainingError where the
-    training had to stop. After SIGTERM or Ctrl-C it saves and raises SystemExit with code 143 or 130.
+    training had to stop. After SIGTERM, Ctrl-C or SIGHUP it saves and raises SystemExit with code 143, 130
+    or 129.
     """
     check_ranks()
     config = validate(config)

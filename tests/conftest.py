@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def shared_data() -> Path:
             pytest.fail(f"real clips are required but {folder} does not exist")
         pytest.skip(f"real clips are not at {folder}; set SAM2VT_TEST_DATA to where they are")
     return folder
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Let SIGHUP reach this process and those that it starts, even if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

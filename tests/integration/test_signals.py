@@ -87,7 +87,11 @@ def saved(run: Path) -> list[CheckpointManifest]:
 
 @pytest.mark.timeout(480)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="process_group")
-@pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 1)])
+@pytest.mark.parametrize(
+    ("number", "code", "workers"),
+    [(signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 1), (signal.SIGHUP, 129, 1)],
+)
+@pytest.mark.usefixtures("hangups")
 def test_a_signal_to_the_group_saves(
     start: Callable[..., subprocess.Popen], videos: Path, tmp_path: Path, number: int, code: int, workers: int
 ) -> None:

@@ -130,7 +130,11 @@ def _set_up() -> None:
 
 
 def _outlive_sigterm() -> None:
-    """Let SIGTERM end this process only where its parent sends it: batch systems send it to all processes."""
+    """Let SIGTERM end this process only where its parent sends it, and SIGHUP never.
+
+    Batch systems and terminals send them to all processes.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS: nothing tells who sends a signal
         return
 

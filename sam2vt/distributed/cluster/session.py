@@ -20,7 +20,8 @@ from ray._private import services
 
 from sam2vt.config import Config
 from sam2vt.core.storage.fetching import first_line
-from sam2vt.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE, ConfigError
+from sam2vt.errors import EXIT_CODES, ConfigError
+from sam2vt.logs import leave_closed_terminal
 
 log = logging.getLogger(__name__)
 
@@ -94,9 +95,6 @@ def sigterm_as_before() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-EXIT_CODES = {signal.SIGTERM: SIGTERM_EXIT_CODE, signal.SIGINT: SIGINT_EXIT_CODE}
-
-
 @dataclass
 class StopRequest:
     """The signal that asked a driver to stop, if one did."""
@@ -115,7 +113,7 @@ class StopRequest:
 
 
 def stopping_signals(board: Any) -> AbstractContextManager[StopRequest]:
-    """Tell the workers to save and stop at SIGTERM or Ctrl-C; a second signal ends the driver at once."""
+    """Tell the workers to save and stop at a signal of EXIT_CODES; a second one ends the driver at once."""
     return handling_signals(board.stop.remote, "saving, then stopping; a second one: stopping at once")
 
 
@@ -123,10 +121,11 @@ def stopping_signals(board: Any) -> AbstractContextManager[StopRequest]:
 def handling_signals(
     stop: Callable[[int], Any], said: str, others: Mapping[signal.Signals, Any] = MappingProxyType({})
 ) -> Iterator[StopRequest]:
-    """Call `stop` with the signal and log `said` at SIGTERM or Ctrl-C; raise SystemExit at the second.
+    """Call `stop` with the signal and log `said` at SIGTERM, Ctrl-C or SIGHUP; end at the second.
 
     `others` are handlers of further signals. A KeyboardInterrupt that ends the block after a signal becomes
-    SystemExit too. Nothing changes outside the main thread, where Python lets nobody handle signals.
+    SystemExit. A SIGHUP that is ignored, as under nohup, stays so. Nothing changes outside the main thread,
+    where Python lets nobody handle signals.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -134,6 +133,10 @@ def handling_signals(
         return
 
     def handle(number: int, *_: object) -> None:
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
+            if request.signal is not None:  # the shell of a closed terminal sends it once more
+                return
         is_second, request.signal = request.signal is not None, signal.Signals(number)
         if is_second:
             raise KeyboardInterrupt  # after any other exception, `ray.get` continues to wait
@@ -141,6 +144,8 @@ def handling_signals(
         stop(number)
 
     handlers: dict[signal.Signals, Any] = {**dict.fromkeys(EXIT_CODES, handle), **others}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        del handlers[signal.SIGHUP]
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield request

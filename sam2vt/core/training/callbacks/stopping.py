@@ -1,4 +1,4 @@
-"""Signals: save, then end with exit code 143 (SIGTERM) or 130 (SIGINT); save and continue (SIGUSR1)."""
+"""Signals: save, then end with the exit code of SIGTERM, SIGINT or SIGHUP; save and continue (SIGUSR1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.checkpoints.position import ends_the_run, is_validated_next, makes_a_step
-from sam2vt.errors import SIGINT_EXIT_CODE, SIGTERM_EXIT_CODE
+from sam2vt.errors import EXIT_CODES, SIGTERM_EXIT_CODE
+from sam2vt.logs import leave_closed_terminal
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +82,8 @@ _LIGHTNINGS_EXIT_CODE = 1  # what Lightning makes of a KeyboardInterrupt
 class ShareSignals(L.Callback):
     """Turns the signals of any rank into acts of all ranks after the same batch.
 
-    SIGTERM and SIGINT end the fit; SIGUSR1 saves, and the fit continues. A batch system signals each rank at
-    a moment of its own, and a rank that acted alone would leave the others waiting.
+    SIGTERM, SIGINT and SIGHUP end the fit; SIGUSR1 saves, and the fit continues. A batch system signals each
+    rank at a moment of its own, and a rank that acted alone would leave the others waiting.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
@@ -96,6 +97,8 @@ class ShareSignals(L.Callback):
         """Handle a signal. Raises KeyboardInterrupt at the second SIGINT."""
         if number == signal.SIGINT and number in self.asked:
             raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         self.asked.add(number)
         if number != signal.SIGUSR1 and not (self._trains and self.trainer.world_size > 1):
             self._end(number)
@@ -131,15 +134,15 @@ class ShareSignals(L.Callback):
 
     def _share(self) -> bool:
         """Note on all ranks whether to stop, and return whether to save."""
-        kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+        kinds = (*EXIT_CODES, signal.SIGUSR1)
         wishes = [each in self.asked for each in kinds]
         if self.trainer.world_size > 1:
             numbers = torch.tensor(wishes, dtype=torch.uint8, device=self.trainer.strategy.root_device)
             dist.all_reduce(numbers, dist.ReduceOp.MAX)
             wishes = [bool(each) for each in numbers.tolist()]
-        if any(wishes[:2]):
+        if any(wishes[:-1]):
             self._end(kinds[wishes.index(True)])
-        return wishes[2]
+        return wishes[-1]
 
     def _end(self, number: int) -> None:
         self.ends_by = number
@@ -148,10 +151,10 @@ class ShareSignals(L.Callback):
 
 @contextmanager
 def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
-    """End the fit within this block on SIGTERM and SIGINT, saved; a second SIGINT ends it at once.
+    """End the fit within this block on SIGTERM, SIGINT and SIGHUP, saved; a second SIGINT ends it at once.
 
-    The block then raises SystemExit with code 143, or 130 for SIGINT. SIGUSR1 saves. Outside the main thread,
-    where Python forbids signal handlers, nothing changes.
+    The block then raises SystemExit with the signal's code. SIGUSR1 saves. A SIGHUP that is ignored, as under
+    nohup, stays so. Outside the main thread, where Python forbids signal handlers, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -163,7 +166,8 @@ def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     # After the fit Lightning restores the handler of SIGTERM that it found. A batch system may signal again
     # while the process ends, which by default would kill it with another code.
-    others = [signal.SIGTERM] if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else []
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    others = [number for number in ending if signal.getsignal(number) is signal.SIG_DFL]
     taken = [signal.SIGINT, signal.SIGUSR1, *others]
     # A rank that waits for others is in native code for minutes, where Python's handlers do not run, and has
     # nothing to save: by default a signal ends it.
@@ -175,11 +179,10 @@ def stop_on_signals(trainer: L.Trainer) -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
-        if signal.SIGINT in (*share.asked, share.ends_by) and end.code in (
-            SIGTERM_EXIT_CODE,
-            _LIGHTNINGS_EXIT_CODE,
-        ):
-            raise SystemExit(SIGINT_EXIT_CODE) from None
+        for number in (signal.SIGINT, signal.SIGHUP):
+            is_cause = number in (*share.asked, share.ends_by)
+            if is_cause and end.code in (SIGTERM_EXIT_CODE, _LIGHTNINGS_EXIT_CODE):
+                raise SystemExit(EXIT_CODES[number]) from None
         raise
     finally:
         for number, handler in before.items():

@@ -58,7 +58,7 @@ def test_a_loader_s_workers_outlive_signals_to_the_group() -> None:
     batches = iter(loader())
     pids = {next(batches)[1] for _ in range(2)}
     assert len(pids) == 2
-    for name in ("TERM", "INT"):  # from another process than the one that loads
+    for name in ("TERM", "INT", "HUP"):  # from another process than the one that loads
         subprocess.run(["kill", f"-{name}", *map(str, pids)], check=True)
     time.sleep(0.2)
     assert [index for index, _ in batches] == [2, 3]

@@ -102,6 +102,21 @@ def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number:
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+@pytest.mark.usefixtures("hangups")
+def test_a_closed_terminal_is_one_signal_however_often_it_comes() -> None:
+    """The terminal sends SIGHUP, and so does its shell."""
+    told: list[int] = []
+    board = SimpleNamespace(stop=SimpleNamespace(remote=told.append))
+    with stopping_signals(board) as request:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+    assert (told, request.exit_code) == ([signal.SIGHUP], 129)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    with stopping_signals(board):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert told == [signal.SIGHUP]
+
+
 @pytest.fixture
 def starting(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A local Ray that does what it is told instead of starting."""

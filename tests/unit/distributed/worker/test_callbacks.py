@@ -12,7 +12,7 @@ from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.distributed.worker.callbacks import RankZero, WatchSignals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_signal_of_the_driver_ends_the_fit_and_is_named(
     monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,6 +19,8 @@ import torch
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm, ShareSignals, stop_on_signals
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+
+pytestmark = pytest.mark.usefixtures("hangups")
 
 
 def a_trainer() -> L.Trainer:
@@ -59,6 +67,53 @@ def test_a_sigterm_keeps_its_code() -> None:
     assert code_of(fit, a_trainer()) == 143
 
 
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    """As under nohup, whose runs outlive their terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_on_signals(a_trainer()):
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+CLOSED = """
+import sys
+import time
+import lightning as L
+from sam2vt.core.training.callbacks.stopping import stop_on_signals
+
+trainer = L.Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+with stop_on_signals(trainer):
+    print("ready", flush=True)
+    while not trainer.received_sigterm:
+        time.sleep(0.05)
+    print("nobody reads this", flush=True)
+    print("nor this", file=sys.stderr)
+    sys.exit(143)
+"""
+
+
+@pytest.mark.timeout(90)
+def test_a_closed_terminal_takes_no_more_output_and_breaks_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(CLOSED)
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inner)
+    while b"ready" not in os.read(terminal, 1000):
+        pass
+    os.close(terminal)
+    try:
+        assert process.wait(30) == 129
+    finally:
+        process.kill()
+
+
 def test_a_thread_leaves_signals_alone() -> None:
     before, seen = signal.getsignal(signal.SIGINT), []
 
@@ -98,7 +153,9 @@ def saving(folder: Any) -> SaveCheckpoints:
     return SaveCheckpoints(CheckpointStore(str(folder)), None, folder)
 
 
-ENDING = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+ENDING = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 
 
 @ENDING
@@ -118,11 +175,11 @@ def test_all_ranks_name_the_signal_of_one(monkeypatch: pytest.MonkeyPatch, numbe
     """Also a rank that got none; a signal of its own, later, is its first."""
     trainer = a_trainer()
     monkeypatch.setattr(L.Trainer, "world_size", 2)
-    saver, kinds = SaveOnSigterm(), (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    saver, kinds = SaveOnSigterm(), (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
     trainer.callbacks.append(saver)
 
     def reduce(numbers: torch.Tensor, op: Any) -> None:
-        assert numbers.tolist() == [0, 0, 0]
+        assert numbers.tolist() == [0, 0, 0, 0]
         numbers[kinds.index(number)] = 1
 
     monkeypatch.setattr("sam2vt.core.training.callbacks.stopping.dist.all_reduce", reduce)
