@@ -40,7 +40,7 @@ class Board:
     """State that the driver, Ray Train's controller and the workers of a run share; runs as an actor.
 
     It keeps the newest status, unread log lines, the start of the current group of workers, the error that
-    ends the run, if any, and the signal that asked the driver to stop.
+    ends the run, if any, the signal that asked the driver to stop, and how often it was asked to save.
     """
 
     def __init__(self) -> None:
@@ -50,18 +50,25 @@ class Board:
         self._status: Status = {}
         self._lines: list[str] = []
         self._validations: list[dict[str, float]] = []
-        self._stop = 0
+        self._stop = self._saves = 0
 
-    def post(self, status: Status, lines: list[str]) -> int:
-        """Add to the status and the log; returns the signal by which the run should save and stop, else 0."""
+    def post(self, status: Status, lines: list[str]) -> tuple[int, int]:
+        """Add to the status and the log.
+
+        Returns the signal by which the run should save and stop, else 0, and how often it should have saved.
+        """
         metrics = {**self._status.get("metrics", {}), **status.get("metrics", {})}
         self._status = {**self._status, **status, "metrics": metrics}
         self._lines += lines
-        return self._stop
+        return self._stop, self._saves
 
     def stop(self, number: int) -> None:
         """Ask the run to save and stop, because of a signal."""
         self._stop = number
+
+    def save(self) -> None:
+        """Ask the run to save and continue."""
+        self._saves += 1
 
     def set_controller(self, controller: Any) -> None:
         """Keep the handle on the run's controller, an actor of Ray Train."""

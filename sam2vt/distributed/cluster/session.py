@@ -113,8 +113,17 @@ class StopRequest:
 
 
 def stopping_signals(board: Any) -> AbstractContextManager[StopRequest]:
-    """Tell the workers to save and stop at a signal of EXIT_CODES; a second one ends the driver at once."""
-    return handling_signals(board.stop.remote, "saving, then stopping; a second one: stopping at once")
+    """Tell the workers to save and stop at a signal of EXIT_CODES; a second one ends the driver at once.
+
+    At SIGUSR1 they save and continue.
+    """
+
+    def save(*_: object) -> None:
+        log.warning("SIGUSR1: saving at one of the next steps")
+        board.save.remote()
+
+    said = "saving, then stopping; a second one: stopping at once"
+    return handling_signals(board.stop.remote, said, {signal.SIGUSR1: save})
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -19,7 +20,7 @@ from sam2vt.core.evaluation.jf import MONITOR
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.stopping import end_fit
 from sam2vt.core.training.callbacks.throughput import clips_per_second
-from sam2vt.core.training.checkpoints.position import logs_this_step
+from sam2vt.core.training.checkpoints.position import logs_this_step, may_save
 from sam2vt.core.training.validation import validation_line, validation_metrics
 from sam2vt.distributed.board import Status
 from sam2vt.errors import TrainingError
@@ -57,19 +58,25 @@ class RankZero:
 
 
 class PostProgress(L.Callback):
-    """Posts the progress of rank 0 on the board, and reads the driver's wish to stop from the replies."""
+    """Posts the progress of rank 0 on the board, and reads the driver's signals from the replies."""
 
     def __init__(self, board: Any, total_steps: int) -> None:
         self._board, self._total_steps = board, total_steps
         self._posted = 0.0
         self._reply: Any = None
-        self._stop = 0
+        self._stop = self._saves = self._saves_done = 0
 
-    def stop_wished(self) -> int:
-        """Return the signal by which the driver wants the run to stop, else 0; 0 on ranks other than 0."""
+    def signalled(self) -> int:
+        """Return the signal that the driver got, else 0; SIGUSR1 once each; 0 on ranks other than 0."""
+        self._read()
+        if self._stop or self._saves == self._saves_done:
+            return self._stop
+        self._saves_done = self._saves
+        return signal.SIGUSR1
+
+    def _read(self) -> None:
         if self._reply is not None and ray.wait([self._reply], timeout=0)[0]:
-            self._stop = self._stop or ray.get(self._reply)
-        return self._stop
+            self._stop, self._saves = ray.get(self._reply)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Post the step, with the loss if the step logs it."""
@@ -102,7 +109,7 @@ class PostProgress(L.Callback):
             self._post(trainer, {"phase": "drawing and exporting"})
 
     def _post(self, trainer: L.Trainer, status: Status) -> None:
-        self.stop_wished()  # reads the last reply, which the next one replaces
+        self._read()  # the next reply replaces it
         rounds = trainer.datamodule.rounds  # type: ignore[attr-defined]
         done = trainer.fit_loop.epoch_loop.batch_progress.total.ready // rounds
         self._posted = time.monotonic()
@@ -150,14 +157,15 @@ def report_metrics(trainer: L.Trainer) -> dict[str, float]:
 
 
 class WatchSignals(L.Callback):
-    """Saves and stops on the driver's signal; saves when a machine's end is announced, and just before it.
+    """Saves, and stops, on the driver's signals; saves when a machine's end is announced, and just before it.
 
     All ranks act at the same step, since saving is a collective operation. They wait between the second
     save and the end: steps that no checkpoint has would be repeated.
     """
 
-    def __init__(self, stop_wished: Callable[[], int], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
-        self._stop_wished, self._saver, self._rank_zero = stop_wished, saver, rank_zero
+    def __init__(self, signalled: Callable[[], int], saver: SaveCheckpoints, rank_zero: RankZero) -> None:
+        self._signalled, self._saver, self._rank_zero = signalled, saver, rank_zero
+        self._must_save = False
         self._watches_machines = os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") != "0"
         self._next_look, self._batches_a_look = 1, 1
         self._looked = time.monotonic()
@@ -166,13 +174,21 @@ class WatchSignals(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Look for reasons to stop or save, every few batches."""
+        self._look(trainer)
+        if self._must_save and may_save(trainer):
+            self._must_save = False
+            self._saver.save(trainer, "signal")
+
+    def _look(self, trainer: L.Trainer) -> None:
         done = trainer.fit_loop.total_batch_idx + 1
         if done < self._next_look:
             return
-        stop, ends, batches = self._rank_zero.send([self._stop_wished(), self._must_end(), self._pace()])
+        number, ends, batches = self._rank_zero.send([self._signalled(), self._must_end(), self._pace()])
         self._next_look = done + int(batches)
-        if stop:
-            end_fit(trainer, int(stop))
+        if number == signal.SIGUSR1:
+            self._must_save = True
+        elif number:
+            end_fit(trainer, int(number))
             return
         if ends:
             self._save_and_wait(trainer)

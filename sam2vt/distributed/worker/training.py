@@ -103,7 +103,7 @@ def _worker_trainer(config: Config, division: Division, storage: RunStorage, boa
     progress, saver = PostProgress(board, division.plan.total_steps), checkpoints(config, storage)
     rank_zero = RankZero(config.ray.collective_timeout_seconds)
     callbacks += [CountRounds(division), progress, ReportMetrics(rank_zero, board), saver]
-    callbacks.append(WatchSignals(progress.stop_wished, saver, rank_zero))
+    callbacks.append(WatchSignals(progress.signalled, saver, rank_zero))
     return build_trainer(
         config,
         callbacks,

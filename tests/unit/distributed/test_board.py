@@ -39,9 +39,10 @@ def test_a_post_replaces_only_what_it_names() -> None:
 
 def test_a_stop_reaches_the_next_post() -> None:
     board = Board()
-    assert board.post({}, []) == 0
+    assert board.post({}, []) == (0, 0)
+    board.save()
     board.stop(signal.SIGINT)
-    assert board.post({}, []) == signal.SIGINT
+    assert board.post({}, []) == (signal.SIGINT, 1)
 
 
 def test_few_lines_where_there_is_no_terminal(board: LocalBoard) -> None:

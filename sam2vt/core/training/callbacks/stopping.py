@@ -15,7 +15,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
-from sam2vt.core.training.checkpoints.position import ends_the_run, is_validated_next, makes_a_step
+from sam2vt.core.training.checkpoints.position import may_save
 from sam2vt.errors import EXIT_CODES, SIGTERM_EXIT_CODE
 from sam2vt.logs import leave_closed_terminal
 
@@ -115,12 +115,8 @@ class ShareSignals(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Let all ranks stop or save if one is asked to."""
-        if (
-            self._share()
-            and makes_a_step(trainer)
-            and not (ends_the_run(trainer) or is_validated_next(trainer))
-        ):
-            for callback in _savers(trainer):  # a step that is validated next is saved after that
+        if self._share() and may_save(trainer):
+            for callback in _savers(trainer):
                 callback.save(trainer, "signal")
             self.asked.discard(signal.SIGUSR1)
 

@@ -67,6 +67,11 @@ def is_validated_next(trainer: L.Trainer) -> bool:
     return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
 
 
+def may_save(trainer: L.Trainer) -> bool:
+    """Return whether to save for a signal after this batch: it made a step, which is not saved anyway."""
+    return makes_a_step(trainer) and not (ends_the_run(trainer) or is_validated_next(trainer))
+
+
 def rewind_loops(checkpoint: dict[str, Any], num_batches: int) -> None:
     """Subtract this many trained batches from Lightning's counters in a checkpoint."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]

@@ -102,6 +102,16 @@ def test_the_first_signal_tells_the_board_and_the_second_ends_the_driver(number:
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_sigusr1_asks_for_a_save_and_the_driver_goes_on() -> None:
+    told: list[str] = []
+    board = SimpleNamespace(save=SimpleNamespace(remote=lambda: told.append("save")), stop=None)
+    board.stop = SimpleNamespace(remote=told.append)
+    with stopping_signals(board) as request:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert (told, request.signal) == (["save", "save"], None)
+
+
 @pytest.mark.usefixtures("hangups")
 def test_a_closed_terminal_is_one_signal_however_often_it_comes() -> None:
     """The terminal sends SIGHUP, and so does its shell."""
