@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam2vt.composing import compose_config, literal
-from sam2vt.core.storage.disk import new_folder
+from sam2vt.core.storage.disk import locked, new_folder
 from sam2vt.core.training.slurm import check_ranks, slurm_step
 from sam2vt.errors import ConfigError, Sam2vtError
+from sam2vt.logs import is_first_rank
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,7 +23,31 @@ log = logging.getLogger(__name__)
 
 _TIME = re.compile(r"\$\{now:[^}]*\}")
 # What Hydra and the first lines of a run write, before anything that is of use.
-_EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard")
+_LOCK = ".lock"
+_EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard", _LOCK)
+_held: set[Path] = set()  # folders that this process has reserved
+
+
+@contextmanager
+def alone_in(folder: Path | str) -> Iterator[None]:
+    """Reserve a run's folder, created if missing, for this process; other ranks than the first share it.
+
+    Raises ConfigError if another training has reserved it, OSError if it cannot be created.
+    """
+    folder = Path(folder)
+    key = folder.resolve()
+    if not is_first_rank() or key in _held:
+        yield
+        return
+    taken = ConfigError(
+        f"{folder}: another training is writing there; wait until it has ended, or give another output_dir"
+    )
+    with new_folder(folder), locked(folder / _LOCK, taken):
+        _held.add(key)
+        try:
+            yield
+        finally:
+            _held.remove(key)
 
 
 @contextmanager
@@ -31,7 +56,8 @@ def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
 
     If the run is refused, by a Sam2vtError or SystemExit with exit code 2, the folder is removed, unless it
     existed before or contains something useful. Overrides with Hydra's options, or that cannot be composed,
-    stay as they are. Raises OSError if the folder cannot be created.
+    stay as they are. Raises ConfigError if another run is writing there, OSError if the folder cannot be
+    created.
     """
     check_ranks()
     slurm_step()  # raises now what would end the run in a folder that Hydra has made
@@ -47,7 +73,7 @@ def own_run_folder(arguments: Sequence[str]) -> Iterator[list[str]]:
     # The tasks of a SLURM step share the folder.
     alone = is_chosen and slurm_step() is None
     is_old = path.exists() and not alone
-    with new_folder(path, alone=alone) as folder:
+    with new_folder(path, alone=alone) as folder, alone_in(folder):
         try:
             yield [*given, f"output_dir={folder}"] if is_chosen else given
         except (SystemExit, Sam2vtError) as end:

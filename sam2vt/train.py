@@ -27,7 +27,7 @@ from sam2vt.errors import ConfigError, exit_on_error
 from sam2vt.imports import importing
 from sam2vt.logs import is_first_rank, opening_line, quiet_lightning
 from sam2vt.logs import setup_logging as setup_logging
-from sam2vt.run_folder import own_run_folder, warn_of_new_folder
+from sam2vt.run_folder import alone_in, own_run_folder, warn_of_new_folder
 
 if TYPE_CHECKING:
     import lightning as L
@@ -53,7 +53,11 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
         log.info("%s", opening_line(config))
     # DDP's own warning of an option that our batches do need; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    config = with_pinned_weights(config)
+    with alone_in(config.output_dir):
+        return _train(with_pinned_weights(config))
+
+
+def _train(config: Config) -> L.Trainer:
     with importing():
         import lightning as L
 

@@ -9,6 +9,7 @@ import posixpath
 import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,7 @@ from sam2vt.distributed.source import ClipSource, find_clips
 from sam2vt.distributed.stream.start import NextStream, StreamConfig
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.errors import ConfigError, Sam2vtError, TrainingError
+from sam2vt.run_folder import alone_in
 from sam2vt.run_summary import RunSummary
 from sam2vt.train import with_pinned_weights
 
@@ -55,12 +57,14 @@ def fit(
     storage = storage or run_storage(config)
     check_config(config, storage)
     config = with_pinned_weights(with_absolute_paths(config, storage))
-    try:
-        found = find_checkpoint(config.resume, CheckpointStore(storage.checkpoints))
-    except OSError as error:
-        raise ConfigError(f"ray.storage_path: cannot read {storage.root} ({error})") from error
-    config = replace(config, resume=None if found is None else found.path)
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    # The folder of a trial is its sweep's, and a bucket locks nothing.
+    alone = alone_in(storage.root) if board is None and not storage.is_remote else nullcontext()
+    with alone, ThreadPoolExecutor(max_workers=1) as pool:
+        try:
+            found = find_checkpoint(config.resume, CheckpointStore(storage.checkpoints))
+        except OSError as error:
+            raise ConfigError(f"ray.storage_path: cannot read {storage.root} ({error})") from error
+        config = replace(config, resume=None if found is None else found.path)
         finding = pool.submit(find_clips, config, storage, found)  # it takes seconds, as Ray does
         with ray_session(config):
             check_cluster(config, storage)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,9 +18,11 @@ import pytest
 from sam2vt import run_folder
 from sam2vt.core.storage.disk import new_folder
 from sam2vt.errors import ConfigError, TrainingError
-from sam2vt.run_folder import own_run_folder
+from sam2vt.run_folder import alone_in, own_run_folder
 
 DATED = re.compile(r"runs/mine/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(_\d+)?")
+REPO = Path(__file__).resolve().parents[2]
+QUIET = {"env": {**os.environ, "PYTHONPATH": str(REPO)}, "capture_output": True, "text": True, "check": False}
 GIVEN = ["dataset.data_path=x", "name=mine"]
 
 
@@ -128,6 +134,53 @@ def test_variables_that_are_no_numbers_leave_nothing(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match=f"{name}=: must be a number"), own_run_folder(GIVEN):
         pass
     assert not list(Path().iterdir())
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    """Also in the first moments, before there is anything but the folder."""
+    begin = "from sam2vt.run_folder import own_run_folder as own\nwith own(['output_dir=here']): "
+    with own_run_folder(["output_dir=here"]):
+        Path("here/train.log").write_text("of the first")
+        second = subprocess.run([sys.executable, "-c", begin + "pass"], **QUIET)  # type: ignore[call-overload]
+        assert "here: another training is writing there" in second.stderr
+        assert Path("here/train.log").read_text() == "of the first"
+    third = subprocess.run([sys.executable, "-c", begin + "import os; os.kill(os.getpid(), 9)"], **QUIET)  # type: ignore[call-overload]
+    assert third.returncode == -9
+    with (
+        own_run_folder(["output_dir=here"]),
+        alone_in("here"),
+    ):  # of the same process: `train` within the verb
+        pass
+    assert [path.name for path in Path("here").iterdir()] == ["train.log"]
+
+
+def test_a_killed_run_is_not_followed_by_its_data_loader_workers(tmp_path: Path) -> None:
+    """They outlive it by seconds; a forked process does not keep the folder."""
+    begin = "import os, time\nfrom sam2vt.run_folder import alone_in\nwith alone_in('here'):\n "
+    fork = "print(os.fork() or time.sleep(30), flush=True); os.kill(os.getpid(), 9)"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", begin + fork], stdout=subprocess.PIPE, text=True, env=QUIET["env"]
+    )
+    assert killed.stdout is not None
+    worker = int(killed.stdout.readline())
+    assert killed.wait(30) == -9
+    try:
+        with alone_in("here"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("name", "shares"), [("RANK", True), ("SLURM_PROCID", True), ("NO_RANK", False)])
+def test_the_ranks_of_a_run_share_its_folder(
+    monkeypatch: pytest.MonkeyPatch, name: str, shares: bool
+) -> None:
+    refused = nullcontext() if shares else pytest.raises(ConfigError, match="here: another")
+    with alone_in("here"), monkeypatch.context() as other:
+        other.setattr(run_folder, "_held", set())  # as in another process
+        other.setenv(name, "1")
+        with refused, alone_in("here"):
+            pass
 
 
 def test_auto_in_a_new_folder_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

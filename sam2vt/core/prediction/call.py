@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 
 from sam2vt.core.prediction.journal import TrackedVideo
 from sam2vt.core.prediction.source import Source
-from sam2vt.core.storage.disk import unwritable, write_whole
+from sam2vt.core.storage.disk import locked, unwritable, write_whole
 from sam2vt.core.types import VideoRecord
 from sam2vt.errors import ConfigError, DataError
 
@@ -47,26 +46,13 @@ class Call:
         self._journals = folder / _JOURNALS
         self._began_here = False  # not resumed
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Reserve the folder for this process. Raises ConfigError if another call is writing there."""
-        path = self._journals / _LOCK
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise unwritable(path, error) from None
-        with file:
-            try:  # the system takes the lock back when the process ends, however it ends
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"{self.folder}: another call of `sam2vt predict` is writing there; wait until it has "
-                    "ended, or name another folder with --out"
-                ) from None
-            except OSError:  # not every network disk can lock
-                pass
-            yield
+        taken = ConfigError(
+            f"{self.folder}: another call of `sam2vt predict` is writing there; wait until it has ended, or "
+            "name another folder with --out"
+        )
+        return locked(self._journals / _LOCK, taken)
 
     def begin(self, request: Mapping[str, Any]) -> list[str]:
         """Store the request, or compare it with the one stored before; return the formats of both.

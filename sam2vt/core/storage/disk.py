@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from sam2vt.errors import DataError
@@ -83,6 +84,43 @@ def new_folder(path: Path | str, *, alone: bool = False) -> Iterator[Path]:
             with suppress(OSError):  # it is in use
                 each.rmdir()
         raise
+
+
+@contextmanager
+def locked(path: Path, taken: Exception) -> Iterator[None]:
+    """Reserve a file for this process, which creates and removes it; raise `taken` if another one has it.
+
+    A killed process leaves the file, but not its lock. Some network disks cannot lock: there nothing is held.
+    Raises DataError if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path, taken)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    # Processes that are forked meanwhile, such as data-loader workers, may outlive this one by seconds.
+    os.register_at_fork(after_in_child=file.close)
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path, taken: Exception) -> BinaryIO:
+    while True:
+        file = path.open("wb", buffering=0)
+        try:  # the system takes the lock back when the process ends, however it ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise taken from None
+        except OSError:  # not every network disk can lock
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # whoever had it before has removed it since it was opened
 
 
 def sync_file(path: Path) -> None:
