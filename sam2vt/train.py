@@ -60,6 +60,7 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
 def _train(config: Config) -> L.Trainer:
     with importing():
         import lightning as L
+        from lightning.pytorch.callbacks import LambdaCallback
 
         from sam2vt.core.data.workers import explained_workers
         from sam2vt.core.training.callbacks.stopping import stop_on_signals
@@ -76,7 +77,9 @@ def _train(config: Config) -> L.Trainer:
     module = SAM2LightningModule(config)
     trainer = create_trainer(config)
     if trainer.is_global_zero:
-        write_config(config)
+        # Not before the data has passed: a refused run must leave the settings of an earlier one.
+        written = LambdaCallback(on_fit_start=lambda *_: write_config(config))
+        trainer.callbacks.append(written)  # type: ignore[attr-defined]
     workers = explained_workers(config.dataset.num_workers)
     try:
         with stop_on_signals(trainer), explain_out_of_memory(config), workers:

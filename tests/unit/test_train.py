@@ -29,7 +29,7 @@ from sam2vt.core.training.callbacks.validations import FirstValidation
 from sam2vt.core.training.checkpoints.restoring import resume_kwargs
 from sam2vt.core.training.checkpoints.resume import FoundCheckpoint, resume_point
 from sam2vt.core.training.loggers import build_loggers
-from sam2vt.errors import CheckpointError, ConfigError
+from sam2vt.errors import CheckpointError, ConfigError, DataError
 
 
 @pytest.fixture
@@ -316,6 +316,16 @@ def test_training_starts_with_all_faults_of_its_configuration(config: Config) ->
     with pytest.raises(ConfigError, match=r"(?s)2 faults.*optimizer\.lr.*dataset\.data_path") as caught:
         train.train(config)
     assert not Path(config.output_dir).exists(), caught
+
+
+def test_the_settings_of_an_earlier_run_stay_until_the_data_has_passed(config: Config) -> None:
+    written = Path(config.output_dir) / "config.yaml"
+    written.parent.mkdir()
+    written.write_text("of before")
+    config.trainer.logger = False
+    with pytest.raises(DataError):  # there are no videos
+        train.train(config)
+    assert written.read_text() == "of before"
 
 
 def test_resuming_needs_a_training_checkpoint(config: Config, tmp_path: Path) -> None:
