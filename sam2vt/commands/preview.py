@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
 def _first_clips(config: Config, number: int) -> tuple[list[Clip], dict[str, dict[int, Any]]]:
     """Return the clips, and the objects' names by video, where every object is of its own video."""
     from sam2vt.core.data.clips.sampling import sample_at
-    from sam2vt.core.data.dataset import dataset_from_config
+    from sam2vt.core.data.dataset import dataset_from_config, object_names
     from sam2vt.core.data.opening import open_train_val
 
     records, _ = open_train_val(config)
@@ -68,7 +68,4 @@ def _first_clips(config: Config, number: int) -> tuple[list[Clip], dict[str, dic
     per_video = max(config.dataset.clips_per_video, -(-number // len(records)))
     how = (len(records), per_video, config.seed, config.dataset.shuffle)
     keys = [sample_at(place, *how) for place in range(number)]
-    augment = config.dataset.augment
-    mixed = augment.mosaic_probability or augment.paste_probability
-    shown = [] if mixed else [records[key.index % len(records)] for key in keys]
-    return [dataset[key] for key in keys], {each.video_id: each.object_names for each in shown}
+    return [dataset[key] for key in keys], object_names(config.dataset, records, keys)

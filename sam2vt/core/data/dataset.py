@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -221,6 +221,16 @@ def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: in
     own = [member.settings for member in members(cfg)] or [cfg] * len(mixture.parts)
     sets = tuple(clip_spec(each, seed, max_objects, part) for each, part in zip(own, mixture.parts))
     return replace(sets[0], sets=sets)
+
+
+def object_names(
+    settings: DatasetConfig, records: Sequence[VideoRecord], keys: Iterable[SampleKey]
+) -> dict[str, dict[int, Any]]:
+    """Return the objects' names by video of these draws, where every object is of its own video."""
+    if settings.augment.mosaic_probability or settings.augment.paste_probability:
+        return {}
+    drawn = (records[key.index % len(records)] for key in keys)
+    return {each.video_id: each.object_names for each in drawn}
 
 
 def clip_spec(

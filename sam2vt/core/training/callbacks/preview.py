@@ -9,6 +9,8 @@ import lightning as L
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
+from sam2vt.core.data.clips.sampling import sample_at
+from sam2vt.core.data.dataset import object_names
 from sam2vt.core.evaluation.sheets import draw_sheet
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.types import Batch, Clip
@@ -42,17 +44,28 @@ class FirstBatches(L.Callback):
         if {"images", *_MASKS, *_LISTS} <= batch.keys() and batch["images"].dtype == torch.uint8:
             self._clips += clips_of(batch, self.number - len(self._clips))
         if len(self._clips) >= self.number:
-            self._draw()
+            self._draw(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw what a short run has trained on."""
         if not self._is_done and self._clips:
-            self._draw()
+            self._draw(trainer)
 
-    def _draw(self) -> None:
+    def _draw(self, trainer: L.Trainer) -> None:
         clips, self._clips, self._is_done = self._clips, [], True
         with write_whole(self.path) as written:
-            draw_sheet(clips, style=self.style).save(written, format="PNG")
+            draw_sheet(clips, self._names(trainer), self.style).save(written, format="PNG")
+
+    def _names(self, trainer: L.Trainer) -> dict[str, dict[int, Any]]:
+        """Return the names of objects by video, of all clips that rank zero may have been given by now."""
+        data: Any = getattr(trainer, "datamodule", None)
+        records = getattr(data, "train_records", None)
+        if not records:  # the user's own data
+            return {}
+        settings = data.config.dataset
+        how = (len(records), settings.clips_per_video, data.config.seed, settings.shuffle)
+        given = (self.number + settings.batch_size) * trainer.world_size
+        return object_names(settings, records, [sample_at(place, *how) for place in range(given)])
 
 
 def clips_of(batch: Batch, most: int) -> list[Clip]:

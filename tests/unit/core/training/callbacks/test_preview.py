@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sam2vt.config import Config
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.dataset import VideoDataset
 from sam2vt.core.data.writing.sample_data import write_sample_data
@@ -60,6 +62,23 @@ def test_a_picture_of_the_first_clips_alone(dataset, tmp_path) -> None:
     give(callback, *batches)
     callback.on_train_end(None, None)  # type: ignore[arg-type]
     assert not (tmp_path / "preview.png").exists()
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 0.5])
+def test_the_objects_have_their_names(dataset, tmp_path, mosaic: float) -> None:
+    """As in the picture of `sam2vt preview`: not where a frame has objects of several videos."""
+    names = {each.video_id: {1: "cystic_duct", 2: "liver"} for each in dataset.records}
+    config = Config(seed=3)
+    config.dataset.clips_per_video, config.dataset.augment.mosaic_probability = 2, mosaic
+    records = [replace(each, object_names=names[each.video_id]) for each in dataset.records]
+    data = SimpleNamespace(train_records=records, config=config)
+    callback = started(FirstBatches(tmp_path / "preview.png", number=2))
+    batch = collate_fn([dataset[0], dataset[2]])
+    callback.on_train_batch_start(SimpleNamespace(datamodule=data, world_size=2), None, batch, 0)  # type: ignore[arg-type]
+    drawn = np.asarray(Image.open(tmp_path / "preview.png"))
+    plain, named = (draw_sheet([dataset[0], dataset[2]], given) for given in (None, names))
+    assert np.array_equal(drawn, plain) == bool(mosaic)
+    assert np.array_equal(drawn, named) != bool(mosaic)
 
 
 def test_a_short_run_draws_at_its_end(dataset, tmp_path) -> None:
