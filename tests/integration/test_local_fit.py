@@ -6,18 +6,22 @@ import copy
 import csv
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
 import torch
 import torch.distributed as dist
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sam2vt.config import Config
+from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.logs import Lines
 from sam2vt.train import train, trainer_kwargs
@@ -87,6 +91,25 @@ def test_the_run_folder(fitted) -> None:
         "overlays/sample_00.gif",
     } <= names
     assert any(name.startswith("tensorboard/events") for name in names)
+
+
+def test_the_commit_of_weights_on_the_hub_is_recorded(tiny_config, tmp_path, monkeypatch) -> None:
+    """In the run's settings and in its checkpoints; the branch may have moved when somebody looks."""
+    commit = "c" * 40
+    file = tmp_path / "snapshots" / commit / "base.pt"
+    file.parent.mkdir(parents=True)
+    torch.save({"model": SAM2LightningModule(tiny_config).model.load("cpu").network.state_dict()}, file)
+    hub = SimpleNamespace(hf_hub_download=lambda *_, **__: str(file))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    config = copy.deepcopy(tiny_config)
+    config.output_dir, config.model.checkpoint_path = str(tmp_path / "run"), "hf://me/mine@main/base.pt"
+    config.trainer.max_steps, config.trainer.limit_val_batches = 1, 0
+    train(config)
+    expected = f"hf://me/mine@{commit}/base.pt"
+    assert OmegaConf.load(f"{config.output_dir}/config.yaml").model.checkpoint_path == expected
+    held = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)["hyper_parameters"]["config"]
+    assert held["model"]["checkpoint_path"] == expected
+    assert CheckpointStore(str(config.checkpoint_dir)).newest().config["model"]["checkpoint_path"] == expected
 
 
 def test_tensorboard_has_the_steps_of_the_results_and_the_overlays(fitted) -> None:

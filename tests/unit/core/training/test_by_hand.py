@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.trainer.states import RunningStage
+from torch.utils.data import DataLoader
 
 from sam2vt.core.data.dataset import create_dataloader
 from sam2vt.core.evaluation.jf import MONITOR
@@ -113,6 +116,60 @@ def test_clips_alone_as_validation_give_a_loss(module, config, small_videos) -> 
     assert math.isfinite(trainer.callback_metrics["val/loss"])
     assert MONITOR not in trainer.callback_metrics
     assert (config.checkpoint_dir / "last.ckpt").exists()
+
+
+def test_targets_on_a_device_are_refused_at_logged_steps_alone(
+    module, config, small_videos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss does not look at them there; a logged step waits for the device anyway."""
+    monkeypatch.setattr("sam2vt.core.training.loss.check_targets", lambda _: None)  # as on a device
+    shape = {"num_workers": 0, "image_size": (64, 64), "video_clip_length": 2}
+    loader = create_dataloader("auto", small_videos, ["box"], **shape)
+    batches = [{**batch, "masks": batch["masks"].float() * 255} for batch in loader]
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=3,
+        log_every_n_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=config.output_dir,
+    )
+    with pytest.raises(ValueError, match="target_masks: values from 0 to 255"):
+        trainer.fit(module, DataLoader(batches, batch_size=None))
+    assert trainer.global_step == 1  # the second step is the first that is logged
+
+
+@pytest.mark.parametrize("by", ["loader", "data module"])
+def test_two_ranks_of_lightning_s_see_each_clip_once(config, small_videos, by: str) -> None:
+    """By what Lightning makes of the loaders of a rank before it iterates them."""
+    shape = {"num_workers": 0, "image_size": (64, 64), "video_clip_length": 2, "clips_per_video": 2}
+    config.dataset.clips_per_video = 2
+
+    def clips_of(rank: int, world_size: int) -> list[Any]:
+        trainer = L.Trainer(
+            accelerator="cpu", devices=world_size, strategy="ddp", logger=False, enable_progress_bar=False
+        )
+        environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+        environment.set_world_size(world_size)
+        environment.set_global_rank(rank)
+        if by == "loader":
+            ranks = {"rank": rank, "world_size": world_size}
+            loader = create_dataloader("auto", small_videos, ["box"], **shape, **ranks)
+        else:
+            data = SAM2LightningDataModule(config)
+            data.trainer = trainer
+            data.setup()
+            loader = data.train_dataloader()
+        assert (trainer.world_size, trainer.global_rank) == (world_size, rank)
+        prepared = trainer._data_connector._prepare_dataloader(loader, True, RunningStage.TRAINING)
+        return list(prepared.sampler)
+
+    whole = clips_of(0, 1)
+    shares = [clips_of(rank, 2) for rank in range(2)]
+    assert len(whole) == 6
+    assert [len(share) for share in shares] == [3, 3]
+    assert set(shares[0]) | set(shares[1]) == set(whole)
 
 
 def test_lightning_does_not_divide_the_clips_once_more(config, small_videos) -> None:

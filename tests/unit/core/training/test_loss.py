@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.fx.experimental import _config as fx_config
 
 from sam2vt.core.model.tracking.heads import NO_OBJECT_LOGIT, NOT_TRACKED_LOGIT
 from sam2vt.core.training.loss import SAM2TrainingLoss
@@ -597,6 +599,23 @@ def test_untracked_entries_of_bare_logits_are_left_out():
 def test_targets_out_of_range_are_refused(target, words):
     with pytest.raises(DataError, match=f"target_masks: values {words}"):
         SAM2TrainingLoss()(torch.zeros(1, 2, 1, 4, 4), target)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_targets_on_a_device_are_not_looked_at(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor without values raises an error where one would wait for the device to have some.
+
+    But for how many entries there are, which bare logits do not tell.
+    """
+    logits, target = (
+        torch.zeros(1, 2, 1, 4, 4, device="meta", dtype=kind) for kind in (torch.float32, dtype)
+    )
+    with pytest.raises(RuntimeError, match=r"meta"):
+        target.amax().item()
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no such device
+    with fx_config.patch(meta_nonzero_assume_all_nonzero=True):
+        loss = SAM2TrainingLoss()(logits.requires_grad_(), target)
+    assert (loss.device.type, loss.shape) == ("meta", ())
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
+import cv2
 import pytest
+import sam2
 import torch
 import torch.nn.functional as F
 
@@ -94,6 +99,39 @@ def test_holes_stay_where_sam_2_has_no_extension() -> None:
     masks = torch.ones(1, 1, 8, 8)
     masks[..., 3, 3] = -1.0
     assert torch.equal(fill_holes(masks), masks)
+
+
+class OfADevice(torch.Tensor):
+    """A mask that says to be on a GPU, where SAM 2's kernel runs."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+def components(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As SAM 2's kernel: the label of each pixel's component, and the component's area; 0 elsewhere."""
+    assert mask.dtype == torch.uint8
+    labels, areas = torch.zeros_like(mask, dtype=torch.int32), torch.zeros_like(mask, dtype=torch.int32)
+    for i, image in enumerate(mask[:, 0].numpy()):
+        _, found, stats, _ = cv2.connectedComponentsWithStats(image, connectivity=8)
+        labels[i, 0] = torch.from_numpy(found)
+        areas[i, 0] = torch.from_numpy(stats[found, cv2.CC_STAT_AREA]) * (labels[i, 0] > 0)
+    return labels, areas
+
+
+def test_small_holes_are_filled_where_sam_2_has_its_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = ModuleType("sam2._C")
+    kernel.__spec__ = ModuleSpec("sam2._C", None)
+    kernel.get_connected_componnets = components  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sam2._C", kernel)
+    monkeypatch.setattr(sam2, "_C", kernel, raising=False)
+    masks = torch.full((2, 1, 16, 16), 3.0)
+    masks[0, 0, 2:4, 2:6] = -1.0  # 8 pixels
+    masks[0, 0, 9:12, 9:12] = -1.0  # 9 pixels
+    masks[1] = -2.0  # all ground
+    filled = fill_holes(masks.as_subclass(OfADevice)).as_subclass(torch.Tensor)
+    expected = masks.clone()
+    expected[0, 0, 2:4, 2:6] = 0.1
+    assert torch.equal(filled, expected)
 
 
 def test_a_late_object_is_tracked_from_its_prompt_on(tmp_path: Path) -> None:
