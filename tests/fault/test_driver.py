@@ -96,8 +96,10 @@ def test_driver_is_killed_and_submitted_again(
         (signal.SIGTERM, 143, os.kill),  # as `ray job stop` does
         (signal.SIGTERM, 143, os.killpg),  # a batch system; Ctrl-C in a terminal
         (signal.SIGINT, 130, os.killpg),
+        (signal.SIGHUP, 129, os.killpg),  # a closed terminal
     ],
 )
+@pytest.mark.usefixtures("hangups")
 def test_signal_saves_and_ends(
     number: signal.Signals,
     code: int,
@@ -109,18 +111,21 @@ def test_signal_saves_and_ends(
     """And the run goes on where it stopped."""
     run, more = tmp_path / "run", ("dataset.clips_per_video=1000", "trainer.max_epochs=1")
     command = [str(REPO / "ray_jobs" / "train.py"), *overrides_of(videos, run, *more, "resume=auto")]
-    driver = Driver(tmp_path / "log", *command)
+    driver, store = Driver(tmp_path / "log", *command), CheckpointStore(str(run / "checkpoints"))
     try:
         wait_until(
             lambda: re.search(r"training, step [1-9]", driver.log.read_text()), START_SECONDS, "a step"
         )
+        send(driver.process.pid, signal.SIGUSR1)
+        saved = "a save for SIGUSR1"
+        wait_until(lambda: [each for each in store.manifests() if each.reason == "signal"], 60, saved)
         asked = time.time()
         send(driver.process.pid, number)
         assert driver.wait(STOP_SECONDS) == code, driver.log.read_text()
         seconds = time.time() - asked
     finally:
         driver.end()
-    newest = CheckpointStore(str(run / "checkpoints")).newest()
+    newest = store.newest()
     assert newest is not None
     assert newest.samples_seen == CLIPS_A_STEP * newest.step
     assert newest.reason == number.name.lower()
