@@ -55,27 +55,28 @@ def check_ground(path: str, palette: bytes, indices: Iterable[int]) -> None:
 
 
 def check_palettes(record: VideoRecord, frame: int, palette: bytes, indices: Iterable[int]) -> None:
-    """Raise DataError if one of the frame's indices has another colour on an earlier annotated frame.
+    """Raise DataError if one of the frame's indices has another colour on another annotated frame.
 
-    This costs almost nothing if the palette is that of the video's first mask. Otherwise palettes are read
-    from the headers of earlier masks, and pixels only if a colour differs.
+    This costs almost nothing if the palette is that of the video's first mask: a frame with another one
+    finds the fault. It reads palettes from the headers of all masks, and pixels only if a colour differs.
     """
     first = next(iter(record.annotations.values()))
     if not palette or (isinstance(first, LabelImage) and _palette_in(first.path) == palette):
         return
     own = {each: colour for each in indices if (colour := colour_of(palette, each))}
-    for _, path in _earlier(record, frame):
+    (own_path,) = record.annotations[frame].files()
+    for _, path in _label_images(record):
         other = _palette_in(path)
         differing = [each for each, colour in own.items() if colour_of(other, each) not in (b"", colour)]
-        # An index that the other mask does not use may have any colour there.
-        if differing and not set(_indices_in(path)).isdisjoint(differing):
-            raise _first_change(record, frame)
+        # An index that one of the two masks does not use may have any colour there.
+        if differing and set(differing).intersection(_indices_in(path), _indices_in(own_path)):
+            raise _first_change(record)
 
 
-def _first_change(record: VideoRecord, frame: int) -> DataError:
-    """Return one error for all frames from the change on, so that it is told once."""
+def _first_change(record: VideoRecord) -> DataError:
+    """Return one error for all frames that are part of a change, so that it is told once."""
     seen: dict[int, tuple[bytes, int]] = {}
-    for number, path in _earlier(record, frame + 1):
+    for number, path in _label_images(record):
         palette = _palette_in(path)
         for index in _indices_in(path) if palette else ():
             own = colour_of(palette, index)
@@ -93,11 +94,11 @@ def _first_change(record: VideoRecord, frame: int) -> DataError:
     raise AssertionError("an index of another colour was found before")
 
 
-def _earlier(record: VideoRecord, stop: int) -> Iterator[tuple[int, str]]:
-    """Yield the usable frames before `stop` that have a label image of ids, with its path."""
+def _label_images(record: VideoRecord) -> Iterator[tuple[int, str]]:
+    """Yield the usable annotated frames that have a label image of ids, with its path."""
     for number in record.annotated_frames:
         each = record.annotations[number]
-        if number < stop and isinstance(each, LabelImage) and each.coding == "ids":
+        if isinstance(each, LabelImage) and each.coding == "ids":
             yield number, each.path
 
 

@@ -75,6 +75,7 @@ PASSES = {
     "davis": ([[BLACK, RED, GREEN, WHITE]] * 2, [(0, 1, 2), (0, 1)]),
     "trimmed": ([[BLACK, RED], [BLACK, RED, GREEN], [BLACK, RED]], [(0, 1), (0, 1, 2), (0, 1)]),
     "unused index": ([[BLACK, RED, WHITE], [BLACK, RED, GREEN]], [(0, 1), (0, 1, 2)]),
+    "unused ground": ([[BLACK, RED], [GREEN, RED]], [(0, 1), (1,)]),
     "white ground": ([[WHITE, RED, GREEN]] * 2, [(0, 1, 2)] * 2),
     "padded with black": ([[WHITE, RED, BLACK, BLACK]] * 2, [(0, 1)] * 2),
     "gray ramp": ([[(i, i, i) for i in range(256)], [BLACK, RED]], [(0, 1), (0, 1)]),
@@ -93,6 +94,19 @@ def test_a_change_between_frames_that_are_not_the_first(tmp_path):
         DataError, match="index 2 is .255, 255, 255. on frame 2, but .30, 200, 30. on frame 1"
     ):
         read(write(tmp_path, colours, [(0, 1), (0, 1, 2), (0, 1, 2)]))
+
+
+def test_a_first_palette_that_comes_back_is_compared_with_those_between(tmp_path):
+    first = [BLACK, RED, GREEN]
+    root = write(tmp_path, [first, [BLACK, RED, WHITE], first], [(0, 1), (0, 1, 2), (0, 1, 2)])
+    with pytest.raises(
+        DataError, match="index 2 is .30, 200, 30. on frame 2, but .255, 255, 255. on frame 1"
+    ):
+        read(root)
+    (record,) = load_records("auto", root)
+    assert [fault.frame for fault in VideoCheck()(record).faults] == [2]
+    _, masks = read(root, colours="palette")
+    assert [sorted(each) for each in masks] == [[1], [1, 3], [1, 2]]
 
 
 def test_a_black_ground_of_another_index_is_refused_where_index_0_is_not_used(tmp_path):
