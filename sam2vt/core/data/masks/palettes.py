@@ -15,6 +15,7 @@ from sam2vt.core.types import LabelImage, VideoRecord
 from sam2vt.errors import DataError
 
 _BLACK = b"\0\0\0"
+_VOID = 255  # an index
 _WAY_OUT = (
     f"read the masks by colour with dataset.colours={BY_COLOUR} (--colours {BY_COLOUR}), or save them with "
     "one palette for the video whose index 0 is the ground"
@@ -106,7 +107,8 @@ def ids_by_colour(record: VideoRecord, path: str) -> dict[bytes, int]:
     """Return colour -> object id from the palettes of the video's masks up to this one; 0 is background.
 
     Colours count from 1 in the order of the first palette, then of further ones, so that a palette of DAVIS
-    gives its own indices. Background is black, or the colour of index 0 if the first palette has no black.
+    gives its own indices; 255 is only given to index 255 of a palette. Background is black, or the colour of
+    index 0 if the first palette has no black.
     """
     palettes: dict[bytes, None] = {}
     for _, annotation in sorted(record.annotations.items()):
@@ -119,11 +121,17 @@ def ids_by_colour(record: VideoRecord, path: str) -> dict[bytes, int]:
 
 @lru_cache(maxsize=1024)
 def _number(palettes: tuple[bytes, ...]) -> dict[bytes, int]:
-    colours = [colour_of(each, index) for each in palettes for index in range(len(each) // 3)]
-    first = colours[: len(palettes[0]) // 3] if palettes else []
+    entries = [(colour_of(each, index), index) for each in palettes for index in range(len(each) // 3)]
+    first = [colour for colour, _ in entries[: len(palettes[0]) // 3]] if palettes else []
     ground = _BLACK if _BLACK in first or not first else first[0]
-    others = dict.fromkeys(colour for colour in colours if colour != ground)
-    return {ground: 0} | {colour: number for number, colour in enumerate(others, start=1)}
+    ids, number = {ground: 0}, 0
+    for colour, index in entries:
+        if colour not in ids:
+            number += 1
+            # Void in a palette such as that of DAVIS, but not a number that was only counted to.
+            number += number == _VOID != index
+            ids[colour] = number
+    return ids
 
 
 def _palette_in(path: str) -> bytes:

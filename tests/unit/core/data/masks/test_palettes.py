@@ -146,6 +146,16 @@ def test_by_colour_255_of_a_whole_palette_is_void(tmp_path):
     assert load_void(record, 0).sum() == 32
 
 
+def test_a_colour_that_is_counted_to_255_is_an_object(tmp_path):
+    colours = [(1 + i // 16, 1 + i % 16, 0) for i in range(255)]
+    _, masks = read(write(tmp_path / "last", [[*colours, BLACK]], [(255, 3, 254)]), colours="palette")
+    assert [{key: int(mask.sum()) for key, mask in each.items()} for each in masks] == [{4: 32, 256: 32}]
+    several = [[BLACK, *colours[:200]], [BLACK, *colours[200:]]]
+    record, masks = read(write(tmp_path / "several", several, [(0, 3), (0, 54, 55)]), colours="palette")
+    assert [sorted(each) for each in masks] == [[3], [254, 256]]
+    assert load_void(record, 1) is None
+
+
 def test_colours_that_are_no_table(tmp_path):
     write(tmp_path, [[BLACK, RED]], [(0, 1)])
     with pytest.raises(ConfigError, match="must be a table of colours, or palette"):
