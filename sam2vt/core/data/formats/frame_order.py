@@ -16,6 +16,10 @@ _DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.])")
 _NUMBER = re.compile(rf"({_DECIMAL.pattern}|\d+)")
 # A name that is a number: with a sign, as times around an event have, or as Python prints 0.00001.
 _SIGNED = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d{1,3})?", re.ASCII | re.IGNORECASE)
+# After letters only with a sign: s01e02 is an episode. And what names share of such a number's beginning.
+_EXPONENT = r"\d+(?:\.\d+)?e[-+]\d{2,3}"
+_AFTER_PREFIX = re.compile(rf"[-+]?(?:{_EXPONENT}|\d+(?:\.\d+)?)", re.ASCII | re.IGNORECASE)
+_BEGUN = re.compile(r"\d+(\.\d*)?(e[-+]?\d*)?$", re.ASCII | re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[0-9a-f]{1,128}", re.IGNORECASE)
 _MOST_DIGITS = 640  # longer rows of digits are text, as in `natural_key`
 
@@ -38,6 +42,11 @@ def frame_order(stems: Sequence[str], where: str) -> list[int]:
         if by_value != order and all(each[0] in "-+" for each in names):
             raise _unclear(stems, order, by_value, "by signed value", where)
         return by_value
+    if numbers := _after_prefix(stems):
+        by_value = sorted(places, key=lambda place: (Decimal(numbers[place]), stems[place]))
+        if by_value != order and _may_be_no_values(numbers):
+            raise _unclear(stems, order, by_value, "by signed value", where)
+        return by_value
     if all(map(_HEXADECIMAL.fullmatch, names)) and any(each[0].isdecimal() for each in names):
         by_value = sorted(places, key=lambda place: (int(names[place], 16), names[place]))
         if by_value != order:
@@ -51,6 +60,34 @@ def frame_order(stems: Sequence[str], where: str) -> list[int]:
     if by_last != order:
         raise _unclear(stems, order, by_last, "by the last number in each name", where)
     return order
+
+
+def _after_prefix(stems: Sequence[str]) -> list[str]:
+    """Return the numbers between what all names begin and end with; none if no sign or exponent is in them.
+
+    What all names have is no sign: the dashes of clip-1, clip-2 and of dates are separators.
+    """
+    prefix = _BEGUN.sub("", os.path.commonprefix(stems))  # noqa: RUF071  # of characters
+    ending = re.split(r"\d", stems[0])[-1]
+    numbers = [each.removesuffix(ending)[len(prefix) :] for each in stems if each.endswith(ending)]
+    if len(numbers) < len(stems) or all(each.replace(".", "").isdecimal() for each in numbers):
+        return []
+    return numbers if all(map(_AFTER_PREFIX.fullmatch, numbers)) else []
+
+
+def _may_be_no_values(numbers: Sequence[str]) -> bool:
+    """Return whether signs may be separators, as of v1, v-2, v3, or exponents a second counter."""
+    if all("e" in each.lower() and "." not in each for each in numbers):
+        return True
+    values = [Decimal(each) for each in numbers]
+    step = _step([abs(each) for each in values])
+    return step is not None and step != _step(values)
+
+
+def _step(values: Sequence[Decimal]) -> Decimal | None:
+    """Return the distance of evenly spaced values; None for others, and for equal ones."""
+    steps = {after - before for before, after in pairwise(sorted(values))}
+    return steps.pop() or None if len(steps) == 1 else None
 
 
 def last_value(name: str) -> Decimal | None:

@@ -38,6 +38,19 @@ def ordered(names):
         ["-2", "-1", "0", "1", "10"],
         ["0.0", "1e-05", "2e-05", "0.0001"],  # as Python prints small floats
         ["clip/-2", "clip/-1", "clip/0"],
+        ["t-2", "t-1", "t0"],
+        ["t-2", "t-1", "t0", "t1", "t10"],
+        ["clip/t-0.08s", "clip/t-0.04s", "clip/t0.0s", "clip/t0.04s"],
+        ["t-2", "t-1", "t+1", "t+2"],
+        ["cam1_-10", "cam1_-5", "cam1_3"],
+        ["clip--2", "clip--1", "clip-0"],
+        ["t0.0", "t1e-05", "t2e-05", "t0.0001"],
+        ["clip-1-00001", "clip-1-00002", "clip-2-00001"],  # dashes of all names are separators
+        ["clip-1", "clip-2", "clip-10"],
+        ["2020-01-02", "2020-01-03", "2020-01-10"],
+        ["image", "image-1", "image-2"],
+        ["a1", "a1-1", "a1-2"],
+        ["s01e01", "s01e02", "s02e01"],
         ["1a", "1b", "2a"],
         ["b1", "b2", "b10"],
     ],
@@ -66,6 +79,13 @@ def test_clear_orders(names):
             "as hexadecimal numbers it continues with 01, 02",
         ),
         (["9", "a", "10", "f"], "continues with 10, a", "as hexadecimal numbers it continues with a, f"),
+        (["v1", "v-2", "v3"], "begins with v1, v3, v-2", "by signed value it begins with v-2, v1, v3"),
+        (["v1", "v-2"], "begins with v1, v-2", "by signed value it begins with v-2, v1"),
+        (
+            ["s1e-01", "s1e-02", "s2e-01"],
+            "begins with s1e-01, s1e-02",
+            "by signed value it begins with s1e-02, s1e-01",
+        ),
         (["a_1", "b_3", "c_2"], "continues with b_3, c_2", "continues with c_2, b_3"),
     ],
 )
@@ -80,7 +100,7 @@ def test_unclear_orders_are_refused_with_both(names, one, other):
 
 
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
-@given(st.lists(st.text("019.-_a", min_size=1, max_size=6), unique=True, max_size=6))
+@given(st.lists(st.text("019.-_ae", min_size=1, max_size=6), unique=True, max_size=6))
 def test_any_names(names):
     try:
         order = frame_order(names, "clip")
