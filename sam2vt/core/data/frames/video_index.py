@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -28,22 +29,26 @@ _OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file", **CAP}
 @contextmanager
 def open_video(path: VideoSource) -> Iterator[tuple[Any, Any]]:
     """Open a container and its video stream, decoding in one thread. Raises DataError for no video."""
+    with _open(path) as container:
+        yield container, video_stream(container, path, path)
+
+
+def _open(path: VideoSource) -> Any:
     try:
-        container = av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
+        return av.open(path if isinstance(path, str) else path.open(), options=_OPTIONS)
     except (av.FFmpegError, OSError) as error:
         is_empty = isinstance(path, str) and os.path.isfile(path) and os.path.getsize(path) == 0
         raise DataError(
             f"{path}: cannot be opened as a video: {'the file is empty' if is_empty else error.strerror}; "
             f"allowed are single videos, not lists of files, in the containers {CONTAINERS}"
         ) from None
-    with container:
-        yield container, video_stream(container, path)
 
 
-def video_stream(container: Any, where: object) -> Any:
+def video_stream(container: Any, where: object, source: VideoSource | None = None) -> Any:
     """Return the video stream of an open container, set to decode in one thread.
 
-    Raises DataError, which begins with `where`, for no video, and for one that cannot be decoded.
+    `source` is read a second time if its header does not tell which stream is the film. Raises DataError,
+    which begins with `where`, for no video, and for one that cannot be decoded.
     """
     # Cover pictures are video streams, too.
     pictures = av.stream.Disposition.attached_pic
@@ -51,7 +56,7 @@ def video_stream(container: Any, where: object) -> Any:
     if not streams:
         kinds = ", ".join(sorted({str(each.type) for each in container.streams})) or "nothing"
         raise DataError(f"{where}: the file has no video stream; it holds {kinds}")
-    stream = _first_of_frames(streams)
+    stream = _first_of_frames(streams, source)
     codec = stream.codec_context
     if codec is None:
         raise DataError(
@@ -68,12 +73,29 @@ def video_stream(container: Any, where: object) -> Any:
     return stream
 
 
-def _first_of_frames(streams: list[Any]) -> Any:
-    """Return the first stream of several frames: a preview picture may come before the video, unmarked.
+def _first_of_frames(streams: list[Any], source: VideoSource | None) -> Any:
+    """Return the first stream of several frames: a preview picture may come before the video, unmarked."""
+    several = [each for each in streams if each.frames != 1] or streams
+    # Some containers state 0 frames, and AVI rounds the one of a slow picture up.
+    if len(several) == 1 or several[0].frames > 2 or source is None:
+        return several[0]
+    status = os.stat(source) if isinstance(source, str) else None
+    state = (status.st_mtime_ns, status.st_size) if status else ()
+    index = _first_of_packets(source, tuple(each.index for each in several), *state)
+    return next(each for each in several if each.index == index)
 
-    Containers that do not state the number of frames state 0.
-    """
-    return next((each for each in streams if each.frames != 1), streams[0])
+
+# Such a file is opened for every clip, and read to its end where a preview comes first.
+@lru_cache(maxsize=1024)
+def _first_of_packets(source: VideoSource, indices: tuple[int, ...], *_: int) -> int:
+    """Return the first of these streams with several packets; the first one if none has."""
+    counts = dict.fromkeys(indices, 0)
+    with _open(source) as container, suppress(av.FFmpegError):  # decoding will tell what is damaged
+        for packet in container.demux([container.streams[each] for each in indices]):
+            counts[packet.stream.index] += packet.size > 0
+            if counts[indices[0]] > 1:
+                break
+    return next((each for each, count in counts.items() if count > 1), indices[0])
 
 
 @dataclass(frozen=True)

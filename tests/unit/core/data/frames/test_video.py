@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sam2vt.core.data.frames import video as decoding
+from sam2vt.core.data.frames import video_index
 from sam2vt.core.data.frames.reading import iterate_frames, read_frames
 from sam2vt.core.data.frames.video import frame_rate, probe_video
 from sam2vt.core.data.writing.encoding import write_video
@@ -314,19 +315,53 @@ def test_written_videos_are_read_back(tmp_path, height):
         write_video(tmp_path / "c.mp4", [], fps=12)
 
 
-def test_a_picture_before_the_video_is_passed_over(tmp_path):
-    path = tmp_path / "preview.mp4"
+def write_streams(path, streams):
+    """Streams of (codec, number of frames); all frames of a stream have a gray value of its own."""
     with av.open(str(path), "w") as container:
-        still, film = container.add_stream("mjpeg", rate=1), container.add_stream("libx264", rate=25)
-        for stream, pixel_format in ((still, "yuvj420p"), (film, "yuv420p")):
+        added = []
+        for codec, number in streams:
+            stream = container.add_stream(codec, rate=25 if number > 1 else 1)
+            pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             stream.width, stream.height, stream.pix_fmt = 64, 48, pixel_format
-        picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 255, np.uint8), "rgb24")
-        picture = picture.reformat(format="yuvj420p")
-        picture.pts = 0
-        container.mux([*still.encode(picture), *still.encode()])
-        for t in range(8):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * t, np.uint8), "rgb24")
-            container.mux(film.encode(frame))
-        container.mux(film.encode())
+            added.append(stream)
+        for place, (stream, (_, number)) in enumerate(zip(added, streams)):
+            for t in range(number):
+                pixels = np.full((48, 64, 3), 200 - 60 * place, np.uint8)
+                frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=stream.pix_fmt)
+                frame.pts = t
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "still"),
+    [("a.mp4", "mjpeg"), ("a.mkv", "mjpeg"), ("a.avi", "mjpeg"), ("a.asf", "mjpeg"), ("a.ts", "mpeg2video")],
+)
+def test_a_picture_before_the_video_is_passed_over(tmp_path, name, still):
+    path = tmp_path / name
+    write_streams(path, [(still, 1), ("libx264", 8)])
     assert (probe_video(path).num_frames, probe_video(path).codec) == (8, "h264")
     assert abs(int(read_frames(as_record(path), [7]).mean()) - 140) < 5
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+def test_the_first_of_several_films_is_the_video(tmp_path, name):
+    path = tmp_path / name
+    write_streams(path, [("mjpeg", 1), ("mpeg4", 3), ("libx264", 8)])
+    assert (probe_video(path).num_frames, probe_video(path).codec) == (3, "mpeg4")
+    write_streams(path, [("mjpeg", 1), ("mjpeg", 1)])
+    assert probe_video(path).num_frames == 1
+
+
+def test_streams_are_not_counted_for_each_clip(tmp_path, monkeypatch):
+    path = tmp_path / "a.mkv"
+    write_streams(path, [("mjpeg", 1), ("libx264", 8)])
+    opened = []
+    open_file = video_index.av.open
+    monkeypatch.setattr(
+        video_index.av, "open", lambda *given, **how: opened.append(1) or open_file(*given, **how)
+    )
+    record = as_record(path)
+    opened.clear()
+    read_frames(record, [0])
+    assert len(opened) == 1
