@@ -129,7 +129,7 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
     """Return masks by frame index if frames have no names, as in a video file.
 
     If there are as many masks as frames, they are paired in order. Otherwise the last number in a mask's name
-    is that of its frame, as `numbered_frames` counts.
+    is that of its frame, as `numbered_frames` counts; numbers that begin at 1 and end elsewhere are refused.
     """
     names = list(masks.by_name)
     # Names may begin at 1, or be times: as many masks as frames leave no doubt.
@@ -145,6 +145,14 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
             f"{masks.path}: {len(bad) or len(names)} of {len(names)} masks are {what}; {video_path} has "
             f"{num_frames} frames. Allowed are {num_frames} masks, one per frame, or masks whose number is "
             f"the frame's index, 0 to {num_frames - 1}",
+            file=masks.path,
+        )
+    if min(known) == 1:
+        raise DataError(
+            f"{masks.path}: whether the numbers of its {len(names)} masks ({some(names, 3)}) count from 0 or "
+            f"from 1 is not clear; {video_path} has {num_frames} frames. Allowed are numbers that begin at 0 "
+            f"or end at {num_frames}: rename masks that count from 1, or extract the frames and name masks "
+            "as them",
             file=masks.path,
         )
     if min(known) > 0:  # it might also be counted from 1

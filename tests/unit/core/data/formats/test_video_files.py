@@ -128,6 +128,15 @@ def test_numbers_of_masks_count_from_1_where_they_end_so(
     assert any("2 is frame 2 of" in text and "counted from 0" in text for text in caplog.messages) == is_said
 
 
+@pytest.mark.parametrize("numbers", [(1, 11, 21), (1, 3), (1,)])
+def test_numbers_that_may_count_from_0_or_1_are_refused(tmp_path, video, mask, check_bad_input, numbers):
+    video(tmp_path / "a.mp4", 30)
+    for i in numbers:
+        mask(tmp_path / f"a/{i:05d}.png")
+    says = ("/a:", "00001", "from 0 or from 1 is not clear", "a.mp4 has 30 frames")
+    check_bad_input(tmp_path, says, "begin at 0 or end at 30: rename masks")
+
+
 def test_as_many_masks_as_frames_go_in_order(tmp_path, video, mask):
     video(tmp_path / "a.mp4", 3)
     for i in (1, 2, 3):
@@ -138,10 +147,10 @@ def test_as_many_masks_as_frames_go_in_order(tmp_path, video, mask):
 
 def test_objects_in_subfolders(tmp_path, video, mask):
     video(tmp_path / "a.mp4")
-    mask(tmp_path / "a/4/0001.png")
+    mask(tmp_path / "a/4/0000.png")
     mask(tmp_path / "a/9/0003.png")
     (record,) = load_records("auto", tmp_path)
-    assert (record.object_ids, record.annotated_frames) == ((4, 9), [1, 3])
+    assert (record.object_ids, record.annotated_frames) == ((4, 9), [0, 3])
 
 
 def test_missing_partners_are_named(tmp_path, video, mask):
