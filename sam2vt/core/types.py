@@ -6,6 +6,7 @@ the batch (packed), H x W the model's square input, h x w = H/4 x W/4.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -213,6 +214,12 @@ class VideoRecord:
     def annotated_frames(self) -> list[int]:
         """The indices of the usable frames whose masks are known, in time order."""
         return [i for i in self.frames if i in self.annotations]
+
+    def names_of(self, object_ids: Iterable[int]) -> dict[int, Any]:
+        """Return the names, or classes, of those of these objects that have one."""
+        classes = self.classes or {}  # class * 1000 + instance is an object
+        names = {each: self.object_names.get(each, classes.get(each // 1000)) for each in object_ids}
+        return {each: name for each, name in names.items() if name is not None}
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ def _clips(records: Sequence[VideoRecord], check: VideoCheck) -> Iterator[str]:
         except DataError as error:  # a fault of the data, which the page is there to show
             yield f"<figure><figcaption>{escape(record.video_id)}: {escape(str(error))}</figcaption></figure>"
             continue
-        names = [str(record.object_names.get(each, each)) for each in clip["object_ids"]]
+        named = record.names_of(clip["object_ids"])
+        names = [str(named.get(each, each)) for each in clip["object_ids"]]
         first, last = clip["frame_indices"][0], clip["frame_indices"][-1]
         shown = "a still" if record.is_still else f"frames {first} to {last}"
         text = escape(f"{record.video_id}, {shown}, objects {', '.join(names)}")

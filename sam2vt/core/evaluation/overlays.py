@@ -138,10 +138,11 @@ class OverlayRecorder:
         return {object_id: place for place, object_id in enumerate(sorted(ids))}
 
     def _legend(self) -> list[Entry]:
-        names = self.record.object_names
+        places = self._places()
+        names = self.record.names_of(places)
         objects = [
             (f"{key} {names[key]}" if key in names else f"object {key}", swatch(place))
-            for key, place in self._places().items()
+            for key, place in places.items()
         ]
         return [("ground truth where it differs", outline_icon()), *objects]
 

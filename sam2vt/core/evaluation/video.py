@@ -173,7 +173,7 @@ class _Scorer:
         # An object that no frame counts for has a row too, of NaN.
         rows = {i: ObjectScore(video_id, i, UNSCORED, 0) for i in self.given}
         rows |= {row.object_id: row for row in self._score.result()}
-        names = self._record.object_names
+        names = self._record.names_of(rows)
         rows = {i: row._replace(name=str(names.get(i, ""))) for i, row in rows.items()}
         seconds = time.perf_counter() - self._started
         return VideoResult(video_id, sorted(rows.values(), key=BY_OBJECT), len(self._record.frames), seconds)

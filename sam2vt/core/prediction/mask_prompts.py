@@ -156,5 +156,5 @@ def first_masks(record: VideoRecord) -> VideoPrompts:
 
 
 def _names(record: VideoRecord, prompts: Sequence[ObjectPrompt]) -> dict[int, str]:
-    shown = dict.fromkeys(each.object_id for each in prompts)
-    return {each: str(record.object_names[each]) for each in shown if record.object_names.get(each)}
+    names = record.names_of(each.object_id for each in prompts)
+    return {each: str(name) for each, name in names.items() if name}

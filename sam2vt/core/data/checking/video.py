@@ -91,7 +91,6 @@ def _header_faults(record: VideoRecord) -> Iterator[DataFault]:
 
 
 def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
-    names = record.object_names
     for frame in record.annotated_frames:
         errors: list[DataError] = []
         try:
@@ -101,6 +100,7 @@ def _read_masks(record: VideoRecord, found: VideoFindings) -> None:
         faults = [DataFault.of(each.at(video=record.video_id, frame=frame)) for each in errors]
         # A palette that changes on one frame is a fault of that frame alone.
         found.faults += [each for each in faults if each not in found.faults]
+        names = record.names_of(masks)
         for object_id, mask in masks.items():
             numbers = found.objects.setdefault(object_id, ObjectNumbers(str(names.get(object_id, object_id))))
             numbers.add(frame, int(np.count_nonzero(mask)))

@@ -26,7 +26,6 @@ _PARTS = ".parts"  # what annotations.json is put together from
 def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOptions, losses: Losses) -> None:
     """Write the frames and entries of a video; ids are assigned when all videos are written."""
     files = write_frames(record, folder / FRAMES / name, frame_stems(record), options.encoding, options.link)
-    names = record.object_names
     images = [
         {
             "file_name": f"{FRAMES}/{name}/{file}",
@@ -41,7 +40,7 @@ def write_part(record: VideoRecord, name: str, folder: Path, options: ConvertOpt
     annotations = [
         {
             "image": frame,
-            "category": str(names.get(key, NO_NAME)),
+            "category": str(record.names_of([key]).get(key, NO_NAME)),
             "track_id": key,
             **segmentation_fields(encode_mask(mask)),
         }

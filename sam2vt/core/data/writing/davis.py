@@ -75,8 +75,10 @@ def write_objects(
 
 def _write_names(record: VideoRecord, name: str, folder: Path) -> None:
     """Write a video's part of meta.json, which lists all its objects, where they have names."""
-    entry = record.object_names and meta_entry(all_object_ids(record), record.object_names)
-    if entry:
+    if not record.object_names and not record.classes:
+        return
+    objects = all_object_ids(record)
+    if entry := meta_entry(objects, record.names_of(objects)):
         write_file(folder / _PARTS / f"{name}.json", json.dumps(entry).encode())
 
 

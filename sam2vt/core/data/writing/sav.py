@@ -32,7 +32,7 @@ def write_sav(record: VideoRecord, name: str, folder: Path, options: ConvertOpti
     objects = all_object_ids(record)
     check_masklet_ids(objects, f"{record.source}: video {record.video_id}", "use coco")
     size = (record.height, record.width)
-    masklets = MaskletVideo(name, record.num_frames, size, options.fps, objects, record.object_names)
+    masklets = MaskletVideo(name, record.num_frames, size, options.fps, objects, record.names_of(objects))
     # First: masks are what may be refused, and the video may take long.
     write_masklets(folder / f"{name}{ENDINGS[0]}", masklets, _masks_of(record, losses))
     path = folder / f"{name}{_ENDING}"

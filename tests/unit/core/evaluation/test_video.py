@@ -289,3 +289,5 @@ def test_scores_carry_the_names_of_objects(make_record):
     labels = moving_squares()
     record = replace(make_record(list(labels)), object_names={2: "cystic_duct"})
     assert [row.name for row in hold_first_mask(record, SIZE, MASKS, seed=0).scores] == ["", "cystic_duct"]
+    of_class_0 = replace(record, object_names={}, classes={0: "car"})  # as 1001 is of class 1
+    assert {row.name for row in hold_first_mask(of_class_0, SIZE, MASKS, seed=0).scores} == {"car"}

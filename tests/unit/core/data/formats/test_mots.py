@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam2vt.core.data.checking.video import VideoCheck
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.masks.loading import load_masks, load_void
 from sam2vt.core.data.records.serialization import decode_record, encode_record
+from sam2vt.core.data.writing.convert import convert
 
 SIZE = (24, 32)
 CAR, WALKER, IGNORED = 1001, 2003, 10000
@@ -56,6 +58,16 @@ def test_one_sequence_without_its_folder(tmp_path, frame):
     (record,) = load_records("mots", tmp_path)
     assert record.video_id == tmp_path.name
     assert sorted(load_masks(record, 0)) == [1001, 3001]
+
+
+@pytest.mark.parametrize("target", ["davis-objects", "coco"])
+def test_classes_are_names_of_objects(mots, tmp_path, target):
+    records = load_records("auto", mots())
+    named = {CAR: "car", WALKER: "pedestrian"}
+    assert records[0].names_of([CAR, WALKER, 7]) == named
+    assert {key: each.name for key, each in VideoCheck()(records[0]).objects.items()} == named
+    convert(records, str(tmp_path / "out"), target, lossy=True)  # void
+    assert [each.object_names for each in load_records("auto", tmp_path / "out")] == [named, named]
 
 
 def test_a_tree_with_such_a_folder_stays_a_tree(tree):
