@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,23 @@ def test_parts_of_an_object_are_united(labelme):
     (record,) = load_records("auto", root)
     mask = load_masks(record, 0)[3]
     assert np.flatnonzero(mask[8]).tolist() == [*range(2, 8), *range(24, 30)]
+
+
+def named_frames(root, frame, names):
+    for place, name in enumerate(names):
+        frame(root / f"a/{name}.jpg")
+        (root / f"a/{name}.json").write_text(json.dumps({"shapes": [square(2 + place)]}))
+    return root
+
+
+def test_frames_are_in_order_of_time(tmp_path, frame, check_bad_input):
+    times = ["t-0.2", "t-0.12", "t0.0", "t0.12", "t0.2"]
+    (record,) = load_records("auto", named_frames(tmp_path / "times", frame, times))
+    assert [Path(path).stem for path in record.frame_paths] == times
+    lefts = [int(np.flatnonzero(load_masks(record, place)[1].any(axis=0))[0]) for place in range(5)]
+    assert lefts == [2, 3, 4, 5, 6]
+    unclear = named_frames(tmp_path / "unclear", frame, ["a2_001", "a1_002", "a3_003"])
+    check_bad_input(unclear, ("a1_002", "a2_001"), "Rename the frames")
 
 
 def without_groups(content):

@@ -72,6 +72,18 @@ def test_frames_count_from_their_own_numbers(mots):
     assert sorted(record.annotations) == [0]
 
 
+def test_frames_are_in_order_of_their_numbers(mots, frame, check_bad_input):
+    root = mots([line(9, 1001, 0), line(11, 1001, 8)])
+    for i in range(1, 4):
+        (root / f"seq/img1/{i:06d}.jpg").rename(root / f"seq/img1/f_{8 + i}.jpg")
+    (record,) = load_records("auto", root)
+    assert [path.rsplit("/", 1)[1] for path in record.frame_paths] == ["f_9.jpg", "f_10.jpg", "f_11.jpg"]
+    assert np.array_equal(load_masks(record, 2)[1001], mask_of(8))
+    for i, name in ((9, "a2_001"), (10, "a1_002"), (11, "a3_003")):
+        (root / f"seq/img1/f_{i}.jpg").rename(root / f"seq/img1/{name}.jpg")
+    check_bad_input(root, ("img1", "a1_002", "a2_001"), "Rename the frames")
+
+
 @pytest.mark.parametrize(
     ("lines", "says", "remedy"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -84,6 +85,21 @@ def test_masks_beside_frames(tmp_path, frame, mask, caplog, above):
     assert "frame_0_endo_mask.png is beside frame_0_endo.png" in caplog.text
     (same,) = load_records("auto", root / above / "clip07")
     assert same.frame_paths == record.frame_paths
+
+
+def test_frames_beside_masks_are_in_order_of_time(tmp_path, frame, mask, check_bad_input):
+    def write(folder, names):
+        for place, name in enumerate(names):
+            frame(tmp_path / folder / f"{name}.png")
+            mask(tmp_path / folder / f"{name}_mask.png", (1 + place % 3,))
+        return tmp_path / folder
+
+    times = ["t-0.2", "t-0.12", "t0.0", "t0.12", "t0.2"]
+    (record,) = load_records("auto", write("times", times))
+    assert [Path(path).stem for path in record.frame_paths] == times
+    assert [list(load_masks(record, place)) for place in range(5)] == [[1], [2], [3], [1], [2]]
+    unclear = write("unclear", ["a2_001", "a1_002", "a3_003"])
+    check_bad_input(unclear, ("unclear", "a1_002", "a2_001"), "Rename the frames")
 
 
 def test_other_pictures_of_a_frame_are_noted(tmp_path, frame, mask):
