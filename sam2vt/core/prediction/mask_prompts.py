@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 
+from sam2vt.core.data.formats.frame_order import frame_numbers
 from sam2vt.core.data.formats.layout import ReadOptions
-from sam2vt.core.data.formats.listing import alike, last_number, some, subfolders
+from sam2vt.core.data.formats.listing import alike, some, subfolders
 from sam2vt.core.data.formats.mask_folders import MaskFolder, match_frame_names, read_mask_folder
 from sam2vt.core.data.formats.paths import is_inside
 from sam2vt.core.data.formats.records import coloured
@@ -81,7 +82,7 @@ def _match(masks: MaskFolder, frame_names: Sequence[str] | None) -> dict[int, Fr
     """Return the masks by frame index. Raises DataError for masks of no frame."""
     if frame_names is not None:
         return match_frame_names(masks, list(frame_names))
-    numbers = {each: last_number(each) for each in masks.by_name}
+    numbers = dict(zip(masks.by_name, frame_numbers(list(masks.by_name))))
     found = {number: masks.by_name[each] for each, number in numbers.items() if number is not None}
     if len(found) < len(numbers):
         raise DataError(

@@ -32,9 +32,9 @@ from sam2vt.core.data.formats.coco_json import (
     read_json,
     recognise_json,
 )
-from sam2vt.core.data.formats.frame_order import frame_order, numbered_frames
+from sam2vt.core.data.formats.frame_order import frame_numbers, frame_order, numbered_frames
 from sam2vt.core.data.formats.layout import Found, Layout, NoFrames, ReadOptions
-from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, last_number, some, stem
+from sam2vt.core.data.formats.listing import VIDEO_EXTENSIONS, files_in, some, stem
 from sam2vt.core.data.formats.paths import find_files, with_slashes
 from sam2vt.core.data.formats.records import file_record, first_size, image_record
 from sam2vt.core.data.frames.video import VideoProbe, probe_video
@@ -224,7 +224,7 @@ def _match_images(
     if len(images) == video.num_frames:
         return range(len(images))
     names = [stem(_names(image, where)[0]) for image in images]
-    numbers = [last_number(os.path.basename(name)) for name in names]
+    numbers = frame_numbers([os.path.basename(name) for name in names])
     known = numbered_frames(numbers, video.num_frames)
     if known is None or min(known) == 1:
         raise DataError(

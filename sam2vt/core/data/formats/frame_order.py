@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 
-from sam2vt.core.data.formats.listing import natural_key, some
+from sam2vt.core.data.formats.listing import last_number, natural_key, some
 from sam2vt.errors import DataError
 
 # One point with digits on both sides: 0.04 is a number, the dots of a date or version are not.
@@ -96,8 +96,15 @@ def last_value(name: str) -> Decimal | None:
     return Decimal(numbers[-1]) if numbers and len(numbers[-1]) <= _MOST_DIGITS else None
 
 
+def frame_numbers(names: Sequence[str]) -> list[int | None]:
+    """Return the last number in each name without its ending; None for times and signs, as 0.04 and t-2."""
+    if _after_prefix(names):
+        return [None] * len(names)
+    return [None if _SIGNED.fullmatch(each) and not each.isdecimal() else last_number(each) for each in names]
+
+
 def numbered_frames(numbers: Sequence[int | None], num_frames: int) -> list[int] | None:
-    """Return the frames of a video that have these numbers in their names, counted from 0.
+    """Return the frames of a video that have these `frame_numbers` in their names, counted from 0.
 
     They count from 1 if the last is the number of frames and none is 0. None if this is not clear.
     """

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sam2vt.core.data.formats.frame_order import frame_order, last_value, numbered_frames
+from sam2vt.core.data.formats.frame_order import frame_numbers, frame_order, last_value, numbered_frames
 from sam2vt.core.data.formats.layout import check_object_id
 from sam2vt.core.data.formats.listing import (
     IMAGE_EXTENSIONS,
@@ -136,7 +136,7 @@ def match_frame_numbers(masks: MaskFolder, num_frames: int, video_path: str) -> 
     if len(names) == num_frames:
         order = frame_order(names, masks.path)
         return {index: masks.by_name[names[place]] for index, place in enumerate(order)}
-    numbers = {name: last_number(name) for name in names}
+    numbers = dict(zip(names, frame_numbers(names)))
     known = numbered_frames(list(numbers.values()), num_frames)
     if known is None:
         bad = [name for name, number in numbers.items() if number is None or number >= num_frames]

@@ -84,6 +84,7 @@ BAD = {
     "nothing in it": ({"x.txt": None}, {"clip": None}, ["no mask is in it"]),
     "JPEG": ({"0.jpg": labels(1)}, {"clip": None}, ["no mask is in it", "lose ids", "PNG"]),
     "no number": ({"x.png": labels(1)}, {"clip": None}, ["do not tell which frames", "x", "00012"]),
+    "times": ({"0.0.png": labels(1), "0.04.png": labels(1)}, {"clip": None}, ["do not tell which frames"]),
     "same number": ({"1.png": labels(1), "01.png": labels(1)}, {"clip": None}, ["do not tell which frames"]),
     "unknown stem": ({"c.png": labels(1)}, {"clip": ["a", "b"]}, ["belong to no frame: c", "are a, b"]),
     "video missing": ({"a/0.png": labels(1)}, BOTH, ["1 of 2 videos", "not in it: b; add them"]),

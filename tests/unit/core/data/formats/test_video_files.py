@@ -137,6 +137,16 @@ def test_numbers_that_may_count_from_0_or_1_are_refused(tmp_path, video, mask, c
     check_bad_input(tmp_path, says, "begin at 0 or end at 30: rename masks")
 
 
+@pytest.mark.parametrize("names", [("0.0", "0.04", "0.08"), ("t-2", "t-1", "t0"), ("-2", "0")])
+def test_times_are_no_numbers_of_frames(tmp_path, video, mask, check_bad_input, names):
+    video(tmp_path / "a.mp4", 30)
+    for name in names:
+        mask(tmp_path / f"a/{name}.png")
+    check_bad_input(
+        tmp_path, ("named for no frame of it", names[0]), "whose number is the frame's index, 0 to 29"
+    )
+
+
 def test_as_many_masks_as_frames_go_in_order(tmp_path, video, mask):
     video(tmp_path / "a.mp4", 3)
     for i in (1, 2, 3):
