@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import pairwise
 
@@ -80,14 +80,18 @@ def _may_be_no_values(numbers: Sequence[str]) -> bool:
     if all("e" in each.lower() and "." not in each for each in numbers):
         return True
     values = [Decimal(each) for each in numbers]
-    step = _step([abs(each) for each in values])
-    return step is not None and step != _step(values)
+    sizes = {abs(each) for each in values}
+    # No counter has a number twice, as -1 and 1.
+    if min(values) >= 0 or len(sizes) < len(values):
+        return False
+    step = _step(values)
+    return step is None or _step(sizes) not in (None, step)
 
 
-def _step(values: Sequence[Decimal]) -> Decimal | None:
-    """Return the distance of evenly spaced values; None for others, and for equal ones."""
+def _step(values: Iterable[Decimal]) -> Decimal | None:
+    """Return the distance of evenly spaced values; None for others."""
     steps = {after - before for before, after in pairwise(sorted(values))}
-    return steps.pop() or None if len(steps) == 1 else None
+    return steps.pop() if len(steps) == 1 else None
 
 
 def last_value(name: str) -> Decimal | None:

@@ -42,7 +42,8 @@ def ordered(names):
         ["t-2", "t-1", "t0", "t1", "t10"],
         ["clip/t-0.08s", "clip/t-0.04s", "clip/t0.0s", "clip/t0.04s"],
         ["t-2", "t-1", "t+1", "t+2"],
-        ["cam1_-10", "cam1_-5", "cam1_3"],
+        ["cam1_-10", "cam1_-5", "cam1_0"],
+        ["t-4", "t-1", "t2"],
         ["clip--2", "clip--1", "clip-0"],
         ["t0.0", "t1e-05", "t2e-05", "t0.0001"],
         ["clip-1-00001", "clip-1-00002", "clip-2-00001"],  # dashes of all names are separators
@@ -80,6 +81,7 @@ def test_clear_orders(names):
         ),
         (["9", "a", "10", "f"], "continues with 10, a", "as hexadecimal numbers it continues with a, f"),
         (["v1", "v-2", "v3"], "begins with v1, v3, v-2", "by signed value it begins with v-2, v1, v3"),
+        (["v-1", "v-3", "v7"], "begins with v7, v-1, v-3", "by signed value it begins with v-3, v-1, v7"),
         (["v1", "v-2"], "begins with v1, v-2", "by signed value it begins with v-2, v1"),
         (
             ["s1e-01", "s1e-02", "s2e-01"],
