@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam2vt.commands.arguments import add_reading, add_weights, check_weights, count, dataset_of
-from sam2vt.errors import SIGTERM_EXIT_CODE, ConfigError
+from sam2vt.errors import EXIT_CODES, ConfigError
 from sam2vt.imports import importing
+from sam2vt.logs import leave_closed_terminal
 
 if TYPE_CHECKING:
     from sam2vt.core.prediction.call import Call
@@ -208,13 +209,17 @@ def _resumable(call: Call) -> Iterator[None]:
     """Say how to continue, whatever ends the block early; before the first frame leave nothing instead."""
     from sam2vt.core.prediction.suggestion import program
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def end(number: int, frame: Any) -> None:
-        raise SystemExit(SIGTERM_EXIT_CODE)
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
+        raise SystemExit(EXIT_CODES[signal.Signals(number)])
 
     try:
-        signal.signal(signal.SIGTERM, end)
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, end)
         yield
     except BaseException:
         if not call.forget():
@@ -222,7 +227,8 @@ def _resumable(call: Call) -> Iterator[None]:
             print(f"what is tracked is kept; continue with: {command}", file=sys.stderr)
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _without_folder(arguments: Sequence[str]) -> list[str]:

@@ -68,4 +68,5 @@ def _first_clips(config: Config, number: int) -> tuple[list[Clip], dict[str, dic
     per_video = max(config.dataset.clips_per_video, -(-number // len(records)))
     how = (len(records), per_video, config.seed, config.dataset.shuffle)
     keys = [sample_at(place, *how) for place in range(number)]
-    return [dataset[key] for key in keys], object_names(config.dataset, records, keys)
+    clips = [dataset[key] for key in keys]
+    return clips, object_names(config.dataset, records, keys, clips)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from sam2vt.core.model.sam2 import SAM2Model
+from sam2vt.errors import EXIT_CODES
 from tests.fault.conftest import REPO
 from tests.fault.limits import START_SECONDS
 from tests.fault.trace import wait_until
@@ -22,13 +23,14 @@ from tests.fault.trace import wait_until
 HEIGHT, WIDTH, NUM_FRAMES, SIZE = 48, 64, 120, 64
 NANO = REPO / "configs" / "network" / "sam2.1_nano.yaml"
 # As a user's call, but for the time after which it saves where it stands. A job in the background of a shell
-# would pass over SIGINT.
+# would pass over SIGINT, one under nohup over SIGHUP.
 CALL = """
 import signal
 from sam2vt.cli import main
 from sam2vt.core.prediction import run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 run.SAVE_EVERY = 0.3
 main()
 """
@@ -94,7 +96,7 @@ def finish(arguments: list[str], folder: Path) -> str:
     return told
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_killed_call_continues_to_the_same_bytes(
     asked: list[str], whole: dict[Path, bytes], tmp_path: Path, figures, number: signal.Signals
 ) -> None:
@@ -103,7 +105,7 @@ def test_a_killed_call_continues_to_the_same_bytes(
     wait_until(state.exists, START_SECONDS, "a saved state")
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, -number)
+    assert process.returncode == EXIT_CODES.get(number, -number)
     if number != signal.SIGKILL:
         assert "--resume stopped" in told
     assert not (tmp_path / "stopped" / "journals" / "clip.json").exists()

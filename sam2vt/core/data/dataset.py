@@ -224,13 +224,20 @@ def _mixed_spec(cfg: DatasetConfig, mixture: Mixture, seed: int, max_objects: in
 
 
 def object_names(
-    settings: DatasetConfig, records: Sequence[VideoRecord], keys: Iterable[SampleKey]
+    settings: DatasetConfig, records: Sequence[VideoRecord], keys: Iterable[SampleKey], clips: Sequence[Clip]
 ) -> dict[str, dict[int, Any]]:
-    """Return the objects' names by video of these draws, where every object is of its own video."""
+    """Return the names of the clips' objects by video, where every object is of its own video.
+
+    The clips are among those that `keys` draw.
+    """
     if settings.augment.mosaic_probability or settings.augment.paste_probability:
         return {}
-    drawn = (records[key.index % len(records)] for key in keys)
-    return {each.video_id: each.object_names for each in drawn}
+    drawn = {each.video_id: each for each in (records[key.index % len(records)] for key in keys)}
+    names: dict[str, dict[int, Any]] = {}
+    for clip in clips:
+        if record := drawn.get(clip["video_id"]):
+            names.setdefault(record.video_id, {}).update(record.names_of(clip["object_ids"]))
+    return names
 
 
 def clip_spec(

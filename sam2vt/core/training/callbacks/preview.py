@@ -54,18 +54,19 @@ class FirstBatches(L.Callback):
     def _draw(self, trainer: L.Trainer) -> None:
         clips, self._clips, self._is_done = self._clips, [], True
         with write_whole(self.path) as written:
-            draw_sheet(clips, self._names(trainer), self.style).save(written, format="PNG")
+            draw_sheet(clips, self._names(trainer, clips), self.style).save(written, format="PNG")
 
-    def _names(self, trainer: L.Trainer) -> dict[str, dict[int, Any]]:
-        """Return the names of objects by video, of all clips that rank zero may have been given by now."""
+    def _names(self, trainer: L.Trainer, clips: list[Clip]) -> dict[str, dict[int, Any]]:
+        """Return the names of the clips' objects by video."""
         data: Any = getattr(trainer, "datamodule", None)
         records = getattr(data, "train_records", None)
         if not records:  # the user's own data
             return {}
         settings = data.config.dataset
         how = (len(records), settings.clips_per_video, data.config.seed, settings.shuffle)
+        # All that rank zero may have been given by now.
         given = (self.number + settings.batch_size) * trainer.world_size
-        return object_names(settings, records, [sample_at(place, *how) for place in range(given)])
+        return object_names(settings, records, [sample_at(place, *how) for place in range(given)], clips)
 
 
 def clips_of(batch: Batch, most: int) -> list[Clip]:
