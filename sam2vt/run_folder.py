@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TIME = re.compile(r"\$\{now:[^}]*\}")
-# What Hydra and the first lines of a run write, before anything that is of use.
 _LOCK = ".lock"
+# What Hydra and the first lines of a run write, before anything that is of use.
 _EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard", _LOCK)
 _held: set[Path] = set()  # folders that this process has reserved
 
