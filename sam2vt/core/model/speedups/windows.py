@@ -17,12 +17,11 @@ from torch import Tensor
 
 from sam2vt.core.model.encoder_blocks import UnpaddedBlock, of_padding
 
-# Devices on which attention with a mask costs no more than without.
-DEVICES: tuple[str, ...] = ("cpu",)
-
 
 class SharedPaddingBlock(UnpaddedBlock):
     """A block of the encoder whose windows have one place for all their padding."""
+
+    devices: tuple[str, ...] = ("cpu",)  # on which attention with a mask costs no more than without
 
     def attend(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Attend within windows, or over the whole map, for an output of `size`."""
@@ -32,7 +31,7 @@ class SharedPaddingBlock(UnpaddedBlock):
         fits = not any(side % window for side in x.shape[1:3])
         # A pooled query must not cover padding in part.
         divides = not any(side % shrink for side in (window, *x.shape[1:3]))
-        if fits or not divides or x.device.type not in DEVICES:
+        if fits or not divides or x.device.type not in self.devices:
             return super().attend(x, size)
         query, key_value = attention.qkv(x).split([self.dim_out, 2 * self.dim_out], -1)
         query = do_pool(query, attention.q_pool)

@@ -60,9 +60,9 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
         model = build_from_config(config.model).load("cpu", weights=False)
     freeze_unreached_heads(model, config.loss)
     if device == "cuda":
-        _without_attention_dropout(model)
+        _attend_as_a_gpu(model)
     on = device if torch.cuda.is_available() else "cpu"
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device), _windows_of(device):
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, loss_in_pieces_of(device):
         _make_fake(model, fake, on)
         batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
@@ -279,19 +279,6 @@ def _make_fake(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
 
 
 @contextmanager
-def _windows_of(device: str) -> Iterator[None]:
-    """Within this block, let the encoder on a CPU pad its windows if `device` is a GPU, which does so."""
-    from sam2vt.core.model.speedups import windows
-
-    before = windows.DEVICES
-    windows.DEVICES = before if device == "cpu" else ()
-    try:
-        yield
-    finally:
-        windows.DEVICES = before
-
-
-@contextmanager
 def _without_its_table() -> Iterator[None]:
     """Within this block, do not log what trains: the network is built once per setting that is tried."""
     log = logging.getLogger("sam2vt.core.model")
@@ -303,11 +290,13 @@ def _without_its_table() -> Iterator[None]:
         log.setLevel(before)
 
 
-def _without_attention_dropout(model: SAM2Model) -> None:
-    # On a CPU attention with dropout holds its whole matrix, on a GPU it never does.
+def _attend_as_a_gpu(model: SAM2Model) -> None:
+    """Attend without dropout, with which a CPU holds the whole matrix, and with windows that are padded."""
     for module in model.modules():
         if "dropout_p" in vars(module):
             vars(module)["dropout_p"] = 0.0
+        if hasattr(module, "devices"):
+            module.devices = ()
 
 
 @contextmanager
