@@ -31,8 +31,8 @@ DIRECTIONS = ("forward", "backward", "both")
 MOST_SHOWN = 4
 _CHUNK_BYTES = 1 << 26  # of frames that are decoded forward to be tracked backward
 # Frames of a stored video that are encoded together: small ones alone leave a processor waiting for memory.
-# Of large ones each is work enough, and the features of several would take memory.
-_TOGETHER, _PIXELS_TOGETHER = 4, 4 * 256 * 256
+# With more pixels, the encoder's largest map would exceed 32 MiB, which glibc takes from the system each time.
+_TOGETHER, _PIXELS_TOGETHER = 4, 3 * 256 * 256
 
 _Frame = tuple[int, np.ndarray]
 
