@@ -296,7 +296,7 @@ def _attend_as_a_gpu(model: SAM2Model) -> None:
         if "dropout_p" in vars(module):
             vars(module)["dropout_p"] = 0.0
         if hasattr(module, "devices"):
-            module.devices = ()
+            vars(module)["devices"] = ()
 
 
 @contextmanager
