@@ -9,6 +9,7 @@ from sam2vt.core.training.checkpoints.position import (
     Position,
     ResumableSampler,
     batches_since_step,
+    may_save,
     resume_within_epoch,
     rewind_loops,
 )
@@ -101,3 +102,19 @@ def test_rewind_loops() -> None:
     checkpoint = {"loops": {"fit_loop": {"epoch_loop.batch_progress": progress}}}
     rewind_loops(checkpoint, 2)
     assert progress == {"total": {"ready": 7, "completed": 7}, "current": {"ready": 2, "completed": 2}}
+
+
+@pytest.mark.parametrize(
+    ("accumulates", "global_step", "is_validated", "expected"),
+    [(False, 3, False, True), (True, 3, False, False), (False, 4, False, False), (False, 3, True, False)],
+)
+def test_a_signal_saves_a_step_that_nothing_else_saves(
+    accumulates: bool, global_step: int, is_validated: bool, expected: bool
+) -> None:
+    """Neither between two batches of an update, nor at the run's end, nor before a validation."""
+    epoch_loop = SimpleNamespace(
+        _should_accumulate=lambda: accumulates, _should_check_val_fx=lambda _: is_validated
+    )
+    fit_loop = SimpleNamespace(epoch_loop=epoch_loop, _data_fetcher=None)
+    trainer = SimpleNamespace(fit_loop=fit_loop, max_steps=4, global_step=global_step)
+    assert may_save(trainer) == expected  # type: ignore[arg-type]
