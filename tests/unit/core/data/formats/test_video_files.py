@@ -169,6 +169,11 @@ def test_missing_partners_are_named(tmp_path, video, mask):
     mask(tmp_path / "a/0.png")
     with pytest.raises(DataError, match=r"1 of 2 video files have no folder of masks: b\.mp4; .*found a$"):
         load_records("auto", tmp_path)
+    (tmp_path / "b.xml").touch()
+    with pytest.raises(
+        DataError, match=r"found a; b\.xml: CVAT's XML is read as annotations\.xml in a folder"
+    ):
+        load_records("auto", tmp_path)
     mask(tmp_path / "b/0.png")
     mask(tmp_path / "c/0.png")
     with pytest.raises(DataError, match=r"1 folders of masks belong to no video file: c;"):
