@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One thread per process: the tests run several processes, which would fight over the cores.
+# One thread per process: the tests run several processes, which would fight over the cores. Files run in the order of
+# their folders: sorted by number of tests, those with few long ones would come last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 PAGES := build/pages
 DATA ?= runs/sample-data

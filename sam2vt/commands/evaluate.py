@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sam2vt.commands.arguments import add_data, add_weights, check_weights, count, positive, records_of
 from sam2vt.config import Config
 from sam2vt.errors import ConfigError
-from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices
+from sam2vt.settings import PROMPT_KINDS, PROMPT_NAMES, choices, default_of
 
 if TYPE_CHECKING:
     from sam2vt.core.data.clips.prompts import PromptGenerator
@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlays", type=count, default=10, help="worst videos to draw (default: %(default)s)"
     )
-    parser.add_argument("--style", default="paper", choices=choices(Config, "style"), help="of the drawings")
+    style = {"default": default_of(Config, "style"), "choices": choices(Config, "style")}
+    parser.add_argument("--style", **style, help="ground of the drawings (default: %(default)s)")
     parser.add_argument("--save-masks", action="store_true", help="write the predicted masks as palette PNGs")
     parser.add_argument("--seed", type=count, default=0, help="of the prompts drawn, and of the interval")
 

@@ -70,8 +70,8 @@ def test_the_objects_have_their_names(dataset, tmp_path, mosaic: float) -> None:
     names = {each.video_id: {1: "cystic_duct", 2: "liver"} for each in dataset.records}
     config = Config(seed=3)
     config.dataset.clips_per_video, config.dataset.augment.mosaic_probability = 2, mosaic
-    unnamed = {"object_names": {1: "cystic_duct"}, "classes": {0: "liver"}}  # of ids below 1000
-    records = [replace(each, **unnamed) for each in dataset.records]
+    named_by = {"object_names": {1: "cystic_duct"}, "classes": {0: "liver"}}  # of ids below 1000
+    records = [replace(each, **named_by) for each in dataset.records]
     data = SimpleNamespace(train_records=records, config=config)
     callback = started(FirstBatches(tmp_path / "preview.png", number=2))
     batch = collate_fn([dataset[0], dataset[2]])
