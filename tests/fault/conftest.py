@@ -24,6 +24,7 @@ class Reference(NamedTuple):
 
     clips: dict[int, Counter[str]]  # of each step
     state: dict[str, Any]  # its last checkpoint
+    rows: list[dict[str, str]]  # of results.csv
     run: Path
 
 
@@ -125,14 +126,16 @@ def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Referen
     from tests.fault.trace import Log
 
     folder = tmp_path_factory.mktemp("reference")
-    config, log = runs.config_of(videos, folder / "run"), Log(folder / "trace")
+    config, log = runs.config_of(videos, folder / "run", *runs.WHOLE), Log(folder / "trace")
     clips = runs.expected_clips(config)
     assert max(Counter(name for step in clips.values() for name in step).values()) == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(REPO))
         fit(config, runs.traced(log.folder))
     assert log.committed() == clips
-    return Reference(clips, runs.final_state(folder / "run"), folder / "run")
+    rows = runs.final_rows(folder / "run")
+    assert [int(row["step"]) for row in rows] == [0, runs.STEPS_AN_EPOCH, runs.STEPS]
+    return Reference(clips, runs.final_state(folder / "run"), rows, folder / "run")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import torch
 
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training import callbacks
+from tests.fault import storage
 
 STEPS_AN_EPOCH, EPOCHS = 6, 2
 STEPS = STEPS_AN_EPOCH * EPOCHS
@@ -32,6 +33,7 @@ POINTS = {
     "last step of an epoch": 6,
     "in validation": 6,
     "in a checkpoint write, the state": 8,
+    "in a checkpoint write, the upload": 8,
     "in a checkpoint write, the manifest": 8,
     "last step": 12,
 }
@@ -42,6 +44,7 @@ SAVED = {
     "last step of an epoch": 4,
     "in validation": 4,
     "in a checkpoint write, the state": 6,
+    "in a checkpoint write, the upload": 6,
     "in a checkpoint write, the manifest": 6,
     "last step": 8,
 }
@@ -96,8 +99,14 @@ class KillAt(L.Callback):
                 self.kill()
             write(folder, name, content)
 
+        def part(path: str) -> Any:
+            first = f"{stem}.ckpt" in path and not (self.folder / "killed").exists()
+            return storage.Sink(path, 1 << 19, self.kill) if first else None
+
         if self.point.endswith("the state"):
             torch.save = half
+        elif self.point.endswith("the upload"):
+            storage.inject(part)()
         else:
             Folder.write = none  # type: ignore[method-assign]
 

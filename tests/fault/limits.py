@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import os
 
-LIMIT_SECONDS = int(os.environ.get("SAM2VT_FAULT_LIMIT_SECONDS", 360))
+LIMIT_SECONDS = int(os.environ.get("SAM2VT_FAULT_LIMIT_SECONDS", 480))
 START_SECONDS = LIMIT_SECONDS - 50  # until a run must have come to its first gate

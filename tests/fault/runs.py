@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,14 @@ TINY = (
     f"trainer.checkpoint_every_n_steps={SAVED_EVERY}",
     "scheduler.warmup_steps=1",
     "ray.collective_timeout_seconds=30",
+)
+# Also clicks that are drawn while it trains, and validations at the ends of epochs: what a resumed run must
+# come to again. Prompts are points alone, by which every clip has a name of its own.
+WHOLE = (
+    "model.num_correction_clicks=1",
+    "valdataset.video_clip_length=2",
+    "trainer.limit_val_batches=1",
+    "trainer.early_stopping_patience=5",
 )
 
 
@@ -135,9 +144,15 @@ def final_state(run: Path) -> dict[str, Any]:
     return torch.load(store.path(newest), weights_only=True)
 
 
+def final_rows(run: Path) -> list[dict[str, str]]:
+    """The rows of results.csv, without times."""
+    with (run / "results.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
 def assert_same_result(state: dict[str, Any], reference: dict[str, Any]) -> None:
-    """Weights, optimizer state and position equal to the bit."""
-    for name in ("state_dict", "optimizer_states", "lr_schedulers", "SAM2LightningDataModule"):
+    """Weights, optimizer state, position and what callbacks keep, equal to the bit."""
+    for name in ("state_dict", "optimizer_states", "lr_schedulers", "SAM2LightningDataModule", "callbacks"):
         different = list(differences(state[name], reference[name], name))
         assert not different, different[:5]
 

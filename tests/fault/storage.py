@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -118,11 +116,3 @@ def full(path: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     return Sink(path, 1 << 19, complain)  # type: ignore[return-value]
-
-
-def refused(path: str) -> None:
-    raise PermissionError(errno.EACCES, "the storage refuses to write", path)
-
-
-def killed() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)

@@ -17,7 +17,7 @@ import pytest
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
-from tests.fault.runs import CLIPS_A_STEP, GATE, assert_same_result, final_state, overrides_of
+from tests.fault.runs import CLIPS_A_STEP, GATE, WHOLE, assert_same_result, final_state, overrides_of
 from tests.fault.trace import Log, wait_until
 
 pytestmark = pytest.mark.usefixtures("tests_for_workers")
@@ -61,7 +61,7 @@ def test_driver_is_killed_and_submitted_again(
 ) -> None:
     log, run = Log(tmp_path / "trace"), tmp_path / "run"
     command = ["-m", "tests.fault.drive", str(log.folder), str(GATE)]
-    command += overrides_of(videos, run, "resume=auto")
+    command += overrides_of(videos, run, *WHOLE, "resume=auto")
     first = Driver(tmp_path / "first", *command)
     try:
         wait_until(
@@ -91,24 +91,23 @@ def test_driver_is_killed_and_submitted_again(
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "send"),
+    ("number", "code"),
     [
-        (signal.SIGTERM, 143, os.kill),  # as `ray job stop` does
-        (signal.SIGTERM, 143, os.killpg),  # a batch system; Ctrl-C in a terminal
-        (signal.SIGINT, 130, os.killpg),
-        (signal.SIGHUP, 129, os.killpg),  # a closed terminal
+        # What reaches the driver alone, as `ray job stop` sends it, is seen where jobs are submitted.
+        (signal.SIGTERM, 143),  # a batch system
+        (signal.SIGINT, 130),  # Ctrl-C in a terminal
+        (signal.SIGHUP, 129),  # a closed terminal
     ],
 )
 @pytest.mark.usefixtures("hangups")
 def test_signal_saves_and_ends(
     number: signal.Signals,
     code: int,
-    send: Callable[[int, int], None],
     videos: Path,
     tmp_path: Path,
     figures: Figures,
 ) -> None:
-    """And the run goes on where it stopped."""
+    """Sent to all that the driver started. The run goes on where it stopped."""
     run, more = tmp_path / "run", ("dataset.clips_per_video=1000", "trainer.max_epochs=1")
     command = [str(REPO / "ray_jobs" / "train.py"), *overrides_of(videos, run, *more, "resume=auto")]
     driver, store = Driver(tmp_path / "log", *command), CheckpointStore(str(run / "checkpoints"))
@@ -116,11 +115,11 @@ def test_signal_saves_and_ends(
         wait_until(
             lambda: re.search(r"training, step [1-9]", driver.log.read_text()), START_SECONDS, "a step"
         )
-        send(driver.process.pid, signal.SIGUSR1)
+        os.killpg(driver.process.pid, signal.SIGUSR1)
         saved = "a save for SIGUSR1"
         wait_until(lambda: [each for each in store.manifests() if each.reason == "signal"], 60, saved)
         asked = time.time()
-        send(driver.process.pid, number)
+        os.killpg(driver.process.pid, number)
         assert driver.wait(STOP_SECONDS) == code, driver.log.read_text()
         seconds = time.time() - asked
     finally:

@@ -1,4 +1,4 @@
-"""A process of a run dies or hangs: the run recovers, and ends with the weights of an undisturbed one."""
+"""A decoder dies, a rank hangs: the run recovers, and ends with the weights of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -9,30 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 
 from sam2vt.distributed.launch import fit
 from tests.fault.limits import START_SECONDS
-from tests.fault.runs import GATE, STEPS, assert_same_result, config_of, final_state, meanwhile, traced
+from tests.fault.runs import GATE, STEPS, WHOLE, assert_same_result, config_of, final_state, meanwhile, traced
 from tests.fault.trace import Log, wait_until
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 Figures = Callable[[str], None]
 HELD_ROW = 10  # of 24
-
-
-class Exit(L.Callback):
-    """Ends the process of rank 1 after a step, once."""
-
-    def __init__(self, step: int, marker: Path) -> None:
-        self.step, self.marker = step, marker
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step and trainer.global_rank == 1 and not self.marker.exists():
-            self.marker.write_text(str(time.time()))
-            os._exit(1)
 
 
 def assert_recovered(log: Log, run: Path, fault: float, reference: Any, figures: Figures) -> None:
@@ -42,32 +29,6 @@ def assert_recovered(log: Log, run: Path, fault: float, reference: Any, figures:
         f"steps repeated {log.repeated()}, next step after {log.seconds_until_a_step(fault):.0f} s, "
         f"{len(log.groups())} groups of workers"
     )
-
-
-def test_a_rank_exits(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
-    log, marker = Log(tmp_path / "trace"), tmp_path / "exited"
-    config = config_of(videos, tmp_path / "run", "ray.max_failures=1")
-    fit(config, traced(log.folder, Exit(GATE + 1, marker)))
-    assert log.repeated() == 2  # 9 and 10, after the checkpoint of step 8
-    assert_recovered(log, tmp_path / "run", float(marker.read_text()), reference, figures)
-
-
-def test_a_worker_is_killed(videos: Path, tmp_path: Path, reference: Any, figures: Figures) -> None:
-    """Rank 1; rank 0 dies where a run must resume exactly."""
-    log, fault = Log(tmp_path / "trace"), []
-
-    def strike() -> None:
-        wait_until(
-            lambda: log.groups() and log.groups()[0].waiting(), START_SECONDS, "the workers at the gate"
-        )
-        fault.append(time.time())
-        os.kill(log.groups()[0].pid(1), signal.SIGKILL)
-        log.open_all()
-
-    with meanwhile(strike, log):
-        fit(config_of(videos, tmp_path / "run", "ray.max_failures=1"), traced(log.folder, gate=GATE))
-    assert log.repeated() == 1
-    assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
 
 
 def test_a_decode_actor_is_killed(
@@ -88,7 +49,7 @@ def test_a_decode_actor_is_killed(
         held.open(HELD_ROW)
 
     with meanwhile(strike, held):
-        fit(config_of(videos, tmp_path / "run"), traced(log.folder))
+        fit(config_of(videos, tmp_path / "run", *WHOLE), traced(log.folder))
     assert len(log.groups()) == 1
     assert log.repeated() == 0
     assert_recovered(log, tmp_path / "run", fault[0], reference, figures)
@@ -106,7 +67,8 @@ def test_a_rank_hangs(videos: Path, tmp_path: Path, reference: Any, figures: Fig
         os.kill(log.groups()[0].pid(1), signal.SIGSTOP)
         log.open_all()
 
-    config = config_of(videos, tmp_path / "run", "ray.max_failures=1", "ray.collective_timeout_seconds=10")
+    more = ("ray.max_failures=1", "ray.collective_timeout_seconds=10")
+    config = config_of(videos, tmp_path / "run", *WHOLE, *more)
     with meanwhile(strike, log):
         summary = fit(config, traced(log.folder, gate=GATE))
     assert summary.steps == STEPS

@@ -23,6 +23,7 @@ from tests.fault.limits import START_SECONDS
 from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of
 from tests.fault.sweeping import (
+    BEHIND,
     BEST,
     CRASHED,
     KILLED,
@@ -38,7 +39,7 @@ from tests.fault.test_driver import REPO, STOP_SECONDS, Driver, is_running
 from tests.fault.trace import wait_until
 
 Figures = Callable[[str], None]
-WILD, HOPELESS = 1e9, 1e-9  # learning rates
+HOPELESS = 1e-9  # learning rate
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def sweep_of(videos: Path, folder: Path, *overrides: str) -> Sweep:
 
 
 def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
-    """One diverges, in one a worker dies, one is behind, one is killed; the default arrives."""
-    rates = [WILD, 2e-3, HOPELESS, 1e-3]  # of trials 1 to 4
+    """In one a worker dies, one is killed, one is behind; the default arrives."""
+    rates = [2e-3, 1e-3, HOPELESS]  # of trials 1 to 3
     sweep = sweep_of(
         videos,
         tmp_path,
@@ -76,12 +77,11 @@ def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figu
     seconds = time.monotonic() - began
     status = {trial.number: trial.status for trial in result.trials}
     reasons = {trial.number: trial.reason for trial in result.trials}
-    assert status == {0: DONE, 1: FAILED, CRASHED: FAILED, 3: STOPPED, KILLED: FAILED}, reasons
-    assert reasons[1].startswith("step 2: loss nan")
+    assert status == {0: DONE, CRASHED: FAILED, KILLED: FAILED, BEHIND: STOPPED}, reasons
     assert "died" in reasons[CRASHED]
     assert reasons[KILLED].startswith("its process died")
-    assert reasons[3] == "behind the others, ended by sweep.scheduler=asha"
-    assert result.trials[3].steps == STEPS // 2
+    assert reasons[BEHIND] == "behind the others, ended by sweep.scheduler=asha"
+    assert result.trials[BEHIND].steps == STEPS // 2
     assert result.best is not None
     assert result.best.number == 0
     assert len(result.trials) == len(rates) + 1
@@ -93,18 +93,18 @@ def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figu
     with (tmp_path / "sweep" / "trials.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == [status[n] for n in sorted(status)]
     assert "its process died" in (tmp_path / "sweep" / "sweep.html").read_text()
-    figures(f"5 trials in {seconds:.0f} s: 1 done, 1 stopped, 3 failed and told why")
+    figures(f"4 trials in {seconds:.0f} s: 1 done, 1 stopped, 2 failed and told why")
 
 
 def test_weights_are_passed_on(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
     """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
     trials = tmp_path / "sweep" / "trials"
     witness = trials / WITNESS
-    overrides = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.scheduler=pbt", "sweep.keep_best=3")
+    overrides = ("sweep.algorithm=random", "sweep.num_trials=2", "sweep.scheduler=pbt", "sweep.keep_best=2")
     space = "+sweep.space.optimizer.lr={log_uniform: [1.0e-5, 1.0e-3]}"
     sweep = sweep_of(videos, tmp_path, *overrides, space, "sweep.perturb_every=0.5")
     result = run_sweep(sweep, WitnessedTrial)
-    assert [trial.status for trial in result.trials] == [DONE] * 3
+    assert [trial.status for trial in result.trials] == [DONE] * 2
     taken, given = told(witness, WORST, "taken"), told(witness, BEST, "given")
     assert taken["sha256"] == given["sha256"]
     half = [row for row in read_rows(trials / BEST / "results.csv") if int(row["step"]) <= STEPS // 2]

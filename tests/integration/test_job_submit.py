@@ -27,7 +27,7 @@ SMALL = (
     *("trainer.val_check_interval=50", "trainer.log_every_n_steps=1", "ray.local_cpus=null"),
     "ray.num_workers=1",
 )
-SWEEP = ("sweep=joint", "sweep.num_trials=2", "trainer.max_steps=4", "trainer.val_check_interval=2")
+SWEEP = ("sweep=joint", "sweep.num_trials=1", "trainer.max_steps=4", "trainer.val_check_interval=2")
 # What `ray job stop` sends reaches the whole job; the shell outlives it to tell the driver's exit code,
 # which Ray does not keep of a job that was stopped.
 TELL_EXIT_CODE = ("sh", "-c", 'trap : TERM; "$@"; echo "driver exit code $?"', "sh")
@@ -91,7 +91,7 @@ class Jobs:
 
 @pytest.fixture(scope="module")
 def outcomes(start_head: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """A job that is stopped while it trains, one that fails, and the first one again, to its end.
+    """A job that is stopped while it trains, one that is refused, and the first one again, to its end.
 
     One after the other: each takes a dozen processes.
     """
@@ -108,8 +108,6 @@ def outcomes(start_head: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     jobs.client.stop_job("stopped")
     jobs.wait("stopped")
     saved = [json.loads(path.read_text()) for path in sorted(jobs.folder.glob("run/checkpoints/step_*.json"))]
-    jobs.submit("failed", "optimizer.lr=1e30", "trainer.gradient_clip_val=0")
-    jobs.wait("failed")
     jobs.submit("again", *to_the_end, run="run")
     jobs.wait("again")
     jobs.submit("swept", *SWEEP, script="tune.py")
@@ -122,17 +120,14 @@ def outcomes(start_head: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
 def test_exit_codes(outcomes: Outcomes) -> None:
     assert outcomes.jobs["again"].driver_exit_code == 0, outcomes.logs["again"]
     assert outcomes.jobs["bad"].driver_exit_code == 2, outcomes.logs["bad"]
-    assert outcomes.jobs["failed"].driver_exit_code == 3, outcomes.logs["failed"]
     assert outcomes.jobs["stopped"].status == "STOPPED"
     assert "driver exit code 143" in outcomes.logs["stopped"], outcomes.logs["stopped"]
 
 
-def test_faults_are_said_without_a_traceback(outcomes: Outcomes) -> None:
+def test_a_fault_is_said_without_a_traceback(outcomes: Outcomes) -> None:
     assert outcomes.bad_input.returncode == 1  # what the command line makes of any failure
     assert "model.image_size" in outcomes.bad_input.stdout
-    assert re.search(r"step \d+: .*(loss|gradient norm) (nan|-?inf)", outcomes.logs["failed"]), outcomes.logs
-    for name in ("bad", "failed"):
-        assert "Traceback" not in outcomes.logs[name], outcomes.logs[name]
+    assert "Traceback" not in outcomes.logs["bad"], outcomes.logs["bad"]
 
 
 def test_a_stopped_job_saves_and_goes_on_when_submitted_again(outcomes: Outcomes) -> None:
@@ -149,12 +144,12 @@ def test_without_the_token_nothing_is_submitted(outcomes: Outcomes) -> None:
     for reason, result in outcomes.refused.items():
         assert result.returncode != 0, reason
         assert "authentication token" in result.stderr, result.stderr
-    assert set(outcomes.jobs) == {"stopped", "failed", "bad", "again", "swept"}
+    assert set(outcomes.jobs) == {"stopped", "bad", "again", "swept"}
 
 
 def test_a_sweep_is_a_job_like_any_other(outcomes: Outcomes) -> None:
     assert outcomes.jobs["swept"].driver_exit_code == 0, outcomes.logs["swept"]
-    assert "trial_001 done" in outcomes.logs["swept"]
+    assert "trial_000 done" in outcomes.logs["swept"]
     assert re.search(
         r" sweep of [\w., ]+: training sam2\.1_nano from random weights on ", outcomes.logs["swept"]
     )

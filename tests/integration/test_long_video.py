@@ -22,8 +22,8 @@ record = VideoRecord(
     video_id="long", num_frames=num_frames, height=96, width=128,
     annotations={i: LabelImage(mask) for i in range(num_frames)}, frame_paths=(frame,) * num_frames,
 )
-model = SAM2Model(None, "network/sam2.1_nano.yaml", [], "cpu", image_size=128).load()
-result = evaluate_video(model, record, 128, PromptGenerator(["mask"]), seed=0)
+model = SAM2Model(None, "network/sam2.1_nano.yaml", [], "cpu", image_size=64).load()
+result = evaluate_video(model, record, 64, PromptGenerator(["mask"]), seed=0)
 assert result.num_frames == num_frames and result.scores[0].num_frames == num_frames - 2
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -53,6 +53,9 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
     a step after a validation."""
     common = [
         "experiment=demo",
+        "model.image_size=64",
+        "dataset.image_size=[64,64]",
+        "valdataset.image_size=[64,64]",
         f"dataset.data_path={videos}",
         f"output_dir={output_dir}",
         "dataset.clips_per_video=5",
@@ -62,7 +65,7 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
         "trainer.max_epochs=2",
         f"trainer.max_steps={STEPS}",
         "trainer.val_check_interval=2",
-        "trainer.num_overlay_videos=1",
+        "trainer.num_overlay_videos=0",
         "scheduler.warmup_steps=1",
         f"scheduler.T_max={STEPS}",
     ]
@@ -74,7 +77,7 @@ def finished(
     running_ray: None, videos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, RunSummary]:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return folder, fit(config_of(videos, folder))
+    return folder, fit(config_of(videos, folder, "trainer.num_overlay_videos=1"))
 
 
 @pytest.mark.cluster

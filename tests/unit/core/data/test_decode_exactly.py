@@ -33,7 +33,9 @@ READABLE = (
 LONG = "sleap_1500frames_1024.mp4"
 CLIP = 8
 SINGLE_FRAMES = 12
-MOST_CLIPS = 24  # of a file: longer files are read in longer clips
+MOST_CLIPS = 24  # of a file: longer files are read in longer clips, and of these no more than
+READ_CLIPS = 12  # where a file has hundreds of frames
+MANY_FRAMES = 500
 
 
 def as_record(path) -> VideoRecord:
@@ -58,7 +60,7 @@ def test_every_frame_in_clips_and_some_alone_in_random_order(shared_data, name):
     assert len(expected) == record.num_frames
     length = max(CLIP, -(-record.num_frames // MOST_CLIPS))
     starts = np.random.default_rng(0).permutation(range(0, record.num_frames, length)).tolist()
-    for start in starts:
+    for start in starts[: READ_CLIPS if record.num_frames > MANY_FRAMES else None]:
         frames = range(start, min(start + length, record.num_frames))
         found = [zlib.crc32(frame) for frame in read_frames(record, frames)]
         assert found == expected[start : start + length], f"frames {start} to {frames[-1]}"

@@ -81,7 +81,7 @@ polygons = st.lists(st.lists(numbers | st.integers(0, 12), min_size=5, max_size=
 rows_in_boxes = st.fixed_dictionaries({"rows": counts | st.just([5, 2, 5])}, optional={"box": boxes})
 
 
-@settings(max_examples=10_000, **ALWAYS)
+@settings(max_examples=3000, **ALWAYS)
 @given(segmentation=cocos | rows_in_boxes | polygons | junk)
 def test_any_segmentation(segmentation):
     refusal = ""
@@ -166,7 +166,7 @@ def labelme() -> dict[str, Any]:
 LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets, "meta": meta}
 LAYOUTS |= {"burst": burst, "labelme": labelme}
 FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json", "labelme": "shapes/0.json"}
-EXAMPLES = {"burst": 400, "labelme": 700}
+EXAMPLES, FEWER = 500, {"burst": 200, "labelme": 300}  # of a layout
 # Which place is changed, and what becomes of it: it goes, it comes twice, it has another name, or it is junk.
 kinds = st.sampled_from(["drop", "double", "rename", "junk", "junk", "junk"])
 # What has once got through somewhere.
@@ -195,7 +195,7 @@ def test_any_json(folder, layout):
     path = folder / FILES.get(layout, f"{layout}.json")
     outcomes = {"read": 0, "refused": 0}
 
-    @settings(max_examples=EXAMPLES.get(layout, 1500), **ALWAYS)
+    @settings(max_examples=FEWER.get(layout, EXAMPLES), **ALWAYS)
     @given(changes=st.lists(change, min_size=1, max_size=3), cut=st.none() | st.integers(0, 400))
     def read(changes, cut):
         text = json.dumps(changed(LAYOUTS[layout](), changes), default=repr)
@@ -210,7 +210,7 @@ def test_any_json(folder, layout):
         outcomes["refused" if refusal else "read"] += 1
 
     read()
-    assert min(outcomes.values()) > 20, outcomes  # neither all of them, nor none
+    assert min(outcomes.values()) > 10, outcomes  # neither all of them, nor none
 
 
 def read_masks(path: Path) -> None:

@@ -106,7 +106,7 @@ def test_weights_keep_their_names() -> None:
     assert trained(compile=COMPILABLE).state_dict().keys() == trained().state_dict().keys()
 
 
-@pytest.mark.parametrize("recompute", [["image_encoder"], ["encoder_blocks"], list(COMPILABLE)])
+@pytest.mark.parametrize("recompute", [["encoder_blocks"], list(COMPILABLE)])
 def test_it_goes_with_what_is_computed_again(recompute: list[str], captured: Captured) -> None:
     masks, gradients = step(trained())
     their_masks, their_gradients = step(trained(compile=COMPILABLE, recompute=recompute))
@@ -159,9 +159,10 @@ def test_no_compiler_is_an_error_of_the_configuration(tmp_path) -> None:
 
 def test_between_the_frames_of_a_video_others_may_run_compiled(captured: Captured) -> None:
     images, masks = make_clips(1, 3, 1)
-    tracked = trained(compile=COMPILABLE).propagate(images[0], [prompt("mask", masks[0, 0, 0], 0)], 3)
+    parts = ["memory_encoder"]
+    tracked = trained(compile=parts).propagate(images[0], [prompt("mask", masks[0, 0, 0], 0)], 3)
     next(tracked)
-    step(trained(compile=COMPILABLE))
+    step(trained(compile=parts))
     assert captured.runs
     tracked.close()
 

@@ -258,7 +258,7 @@ def test_any_xml(cvat):
     path, outcomes = root / "annotations.xml", {"read": 0, "refused": 0}
 
     @settings(
-        max_examples=3000,
+        max_examples=1000,
         derandomize=True,
         database=None,
         deadline=None,
