@@ -19,7 +19,7 @@ from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS, WEIGHTS, RunTrial
 
 CRASHED, KILLED, BEHIND = 1, 2, 3  # numbers of trials
 WITNESS = "witness"  # beside the trials
-BEST, WORST = "trial_000", "trial_001"
+WORST, BEST = "trial_001", "trial_002"
 SCORES = {WORST: 0.1, BEST: 0.9}
 STEPS = 6
 
@@ -72,7 +72,7 @@ class WitnessedTrial(RunTrial):
     """Scores as it is told, and writes down which weights it gives and takes."""
 
     def step(self) -> dict[str, Any]:
-        return {**super().step(), OBJECTIVE_KEYS[0]: SCORES[self.trial_name]}
+        return {**super().step(), OBJECTIVE_KEYS[0]: SCORES.get(self.trial_name, 0.5)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         super().save_checkpoint(checkpoint_dir)

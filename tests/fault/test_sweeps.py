@@ -100,11 +100,11 @@ def test_weights_are_passed_on(wide_ray: None, videos: Path, tmp_path: Path, fig
     """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
     trials = tmp_path / "sweep" / "trials"
     witness = trials / WITNESS
-    overrides = ("sweep.algorithm=random", "sweep.num_trials=2", "sweep.scheduler=pbt", "sweep.keep_best=2")
+    overrides = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.scheduler=pbt", "sweep.keep_best=3")
     space = "+sweep.space.optimizer.lr={log_uniform: [1.0e-5, 1.0e-3]}"
     sweep = sweep_of(videos, tmp_path, *overrides, space, "sweep.perturb_every=0.5")
     result = run_sweep(sweep, WitnessedTrial)
-    assert [trial.status for trial in result.trials] == [DONE] * 2
+    assert [trial.status for trial in result.trials] == [DONE] * 3
     taken, given = told(witness, WORST, "taken"), told(witness, BEST, "given")
     assert taken["sha256"] == given["sha256"]
     half = [row for row in read_rows(trials / BEST / "results.csv") if int(row["step"]) <= STEPS // 2]

@@ -27,7 +27,10 @@ SMALL = (
     *("trainer.val_check_interval=50", "trainer.log_every_n_steps=1", "ray.local_cpus=null"),
     "ray.num_workers=1",
 )
-SWEEP = ("sweep=joint", "sweep.num_trials=1", "trainer.max_steps=4", "trainer.val_check_interval=2")
+SWEEP = (
+    *("sweep=joint", "sweep.scheduler=none", "sweep.num_trials=2"),
+    *("trainer.max_steps=2", "trainer.val_check_interval=2"),
+)
 # What `ray job stop` sends reaches the whole job; the shell outlives it to tell the driver's exit code,
 # which Ray does not keep of a job that was stopped.
 TELL_EXIT_CODE = ("sh", "-c", 'trap : TERM; "$@"; echo "driver exit code $?"', "sh")
@@ -149,7 +152,7 @@ def test_without_the_token_nothing_is_submitted(outcomes: Outcomes) -> None:
 
 def test_a_sweep_is_a_job_like_any_other(outcomes: Outcomes) -> None:
     assert outcomes.jobs["swept"].driver_exit_code == 0, outcomes.logs["swept"]
-    assert "trial_000 done" in outcomes.logs["swept"]
+    assert "trial_001 done" in outcomes.logs["swept"]
     assert re.search(
         r" sweep of [\w., ]+: training sam2\.1_nano from random weights on ", outcomes.logs["swept"]
     )
