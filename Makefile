@@ -46,7 +46,7 @@ picture: $(READY)
 test: $(READY)
 	$(PYTEST) tests --ignore tests/fault -m "not cluster"
 
-# Slow tests: jobs, sweeps and scaling clusters of Ray, and a sweep's report in a browser.
+# Slow tests: jobs, sweeps and scaling clusters of Ray, a sweep's report in a browser, the pages that are run whole.
 test-cluster: $(READY)
 	$(PYTEST) tests --ignore tests/fault -m cluster
 

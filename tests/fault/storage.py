@@ -1,8 +1,7 @@
-"""A filesystem that refuses, fills up or loses its process at a file of the test's choice."""
+"""A filesystem that loses its process at a file of the test's choice."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from typing import Any
 
@@ -107,12 +106,3 @@ def inject(fault: Fault) -> Callable[[], None]:
         checkpoint_store.Folder = open_folder  # type: ignore[assignment,misc]
 
     return install
-
-
-def full(path: str) -> None:
-    """There is room for half a megabyte."""
-
-    def complain() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    return Sink(path, 1 << 19, complain)  # type: ignore[return-value]

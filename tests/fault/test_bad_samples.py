@@ -103,7 +103,7 @@ def own_videos(tmp_path: Path) -> Path:
 def test_a_file_that_breaks_ends_the_run(
     own_videos: Path, tmp_path: Path, figures: Figures, hold_decoders: Callable[..., Any]
 ) -> None:
-    """The message names the file, a mask's; the run is not tried again. Below it is a video."""
+    """The message names the file; the run is not tried again."""
     config = config_of(own_videos, tmp_path / "run", "ray.max_failures=2")
     row, bad = file_of(config, BAD_ROW, "mask")
     log, held = Log(tmp_path / "trace"), hold_decoders(row)
@@ -149,24 +149,3 @@ def test_a_bad_sample_in_quarantine(
     assert total - missing == len(lines)
     assert {step for step in expected if expected[step] != used[step]} == {row // 2}
     figures(f"{missing} clips used + {len(lines)} in quarantine = {total}")
-
-
-def test_too_many_bad_samples(
-    own_videos: Path, tmp_path: Path, figures: Figures, hold_decoders: Callable[..., Any]
-) -> None:
-    config = config_of(own_videos, tmp_path / "run", "on_bad_sample=quarantine", "ray.max_failures=2")
-    row, bad = file_of(config, BAD_ROW, "video")
-    log, held = Log(tmp_path / "trace"), hold_decoders(row)
-
-    def strike() -> None:
-        wait_until(lambda: held.reached(row), START_SECONDS, "the decoder at its gate")
-        bad.spoil()
-        held.open(row)
-
-    with meanwhile(strike, held), pytest.raises(TrainingError, match=r"quarantine") as caught:
-        fit(config, traced(log.folder))
-    assert bad.video_id in str(caught.value)
-    assert len(log.groups()) == 1
-    lines = (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines()
-    assert len(lines) >= 2
-    figures(f"stopped with {len(lines)} clips of an epoch of 12 in quarantine")

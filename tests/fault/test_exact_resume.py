@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from tests.fault.kill_points import EPOCHS, POINTS, SAVED, SAVED_EVERY, STEPS, S
 from tests.fault.trace import Log
 
 Run = Callable[..., int]
-State, Rows = dict[str, Any], list[dict[str, str]]
+Whole = tuple[dict[str, Any], list[dict[str, str]], Path]  # checkpoint, rows and folder of a run
 
 
 def overrides_of(videos: Path, output_dir: Path) -> list[str]:
@@ -67,18 +68,22 @@ def run(videos: Path) -> Iterator[Run]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[State, Rows]:
+def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("undisturbed")
     assert run(folder) == 0, (folder / "log").read_text()
     rows = runs.final_rows(folder / "run")
     assert [int(row["step"]) for row in rows] == [0, STEPS_AN_EPOCH, STEPS]
     assert all(float(row["train/loss"]) > 0 for row in rows[1:])
-    return runs.final_state(folder / "run"), rows
+    return runs.final_state(folder / "run"), rows, folder / "run"
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_local(
-    run: Run, undisturbed: tuple[State, Rows], tmp_path: Path, point: str, figures: Callable[[str], None]
+    run: Run,
+    undisturbed: Whole,
+    tmp_path: Path,
+    point: str,
+    figures: Callable[[str], None],
 ) -> None:
     assert run(tmp_path, kill=point) == -9, (tmp_path / "log").read_text()
     assert (tmp_path / "killed").exists()
@@ -87,11 +92,31 @@ def test_local(
     newest = SAVED[point]
     said = f"step_{newest:08d}.ckpt, step {newest}" if newest else "starting from step 0"
     assert said in (tmp_path / "log").read_text()
-    state, rows = undisturbed
+    state, rows, _ = undisturbed
     assert runs.final_rows(tmp_path / "run") == rows
     runs.assert_same_result(runs.final_state(tmp_path / "run"), state)
     seconds = float((tmp_path / "recovered").read_text()) - started
     figures(f"{POINTS[point] - newest} steps repeated, {seconds:.1f} s from its start to the same step again")
+
+
+def test_from_a_damaged_checkpoint(
+    run: Run, undisturbed: Whole, tmp_path: Path, figures: Callable[[str], None]
+) -> None:
+    """A byte of the newest is flipped: the run goes on from the one before, to the same end."""
+    state, rows, whole = undisturbed
+    shutil.copytree(whole, tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / f"step_{STEPS:08d}.ckpt"
+    content = bytearray(newest.read_bytes())
+    newest.unlink()  # last.ckpt may be a link to it
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert run(tmp_path) == 0, (tmp_path / "log").read_text()
+    told = (tmp_path / "log").read_text()
+    assert newest.stem in told
+    assert "step_00000008.ckpt, step 8" in told
+    assert runs.final_rows(tmp_path / "run") == rows
+    runs.assert_same_result(runs.final_state(tmp_path / "run"), state)
+    figures("went on after step 8")
 
 
 # The run is killed at one after the other: rank and point. Within an epoch is where a rank hangs and the

@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).resolve().parents[2]
 NOTEBOOK = REPO / "docs" / "walkthrough.ipynb"
 
 
+@pytest.mark.cluster  # most of a minute
 def test_the_notebook_runs(tmp_path: Path) -> None:
     # Nothing of it is left in the home, nor in the folder for temporary files.
     places = dict.fromkeys(

@@ -39,6 +39,7 @@ def recipes() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if not ELSEWHERE.match(line)]
 
 
+@pytest.mark.cluster  # most of a minute
 def test_the_recipes_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,24 +129,24 @@ def test_the_estimator_finds_the_basin_and_beats_chance(tmp_path: Path) -> None:
 def test_tune_tries_what_the_search_suggests(videos: Path, tmp_path: Path, algorithm: str) -> None:
     """So that what holds for the search alone holds for sweeps."""
     result = swept(
-        videos, tmp_path / "a", f"sweep.algorithm={algorithm}", "sweep.seed=3", "sweep.num_trials=12"
+        videos, tmp_path / "a", f"sweep.algorithm={algorithm}", "sweep.seed=3", "sweep.num_trials=6"
     )
-    alone = searched(sweep_of(tmp_path, algorithm, 3, "sweep.num_trials=12"))
+    alone = searched(sweep_of(tmp_path, algorithm, 3, "sweep.num_trials=6"))
     assert [dict(trial.values) for trial in result.trials] == alone
     assert best(result) == pytest.approx(max(map(height, alone)))
 
 
 def test_a_seed_gives_the_same_trials_again(videos: Path, tmp_path: Path) -> None:
-    runs = [swept(videos, tmp_path / f"{i}", "sweep.num_trials=12", "sweep.seed=5") for i in range(2)]
+    runs = [swept(videos, tmp_path / f"{i}", "sweep.num_trials=6", "sweep.seed=5") for i in range(2)]
     first, second = ([(t.number, t.values, t.best(r.objectives[0])) for t in r.trials] for r in runs)
     assert first == second
-    assert len(first) == 12
+    assert len(first) == 6
     assert first[0][1] == {}
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
 def test_a_scheduler_ends_trials_that_are_behind(videos: Path, tmp_path: Path, scheduler: str) -> None:
-    result = swept(videos, tmp_path / "a", f"sweep.scheduler={scheduler}", "sweep.num_trials=12")
+    result = swept(videos, tmp_path / "a", f"sweep.scheduler={scheduler}", "sweep.num_trials=8")
     status = [trial.status for trial in result.trials]
     assert status[0] == DONE
     assert set(status) == {DONE, STOPPED}

@@ -95,7 +95,7 @@ def test_half_precision_needs_less(config) -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_more_decoder_calls_take_no_more_full_size_masks(device: str) -> None:
     """Of each the loss holds its small masks a few times and the truth values of its targets, no floats."""
-    size, small = 256, 64
+    size, small = 512, 128
 
     def peak(num_calls: int) -> int:
         with FakeTensorMode(allow_non_fake_inputs=True), loss_in_pieces_of(device):
