@@ -45,6 +45,9 @@ VERBS = {
     "export": Verb(
         "using", "a checkpoint that stock SAM 2 loads, and its YAML", "runs/mine/checkpoints/best.ckpt out.pt"
     ),
+    "average": Verb(
+        "using", "the mean of several checkpoints, or of one and its start", "runs/a runs/b --out averaged.pt"
+    ),
 }
 _CLOSED_PIPE = 141  # 128 + 13, what a shell reports for a process ended by SIGPIPE
 _HEADINGS = {"data": "your data", "training": "training", "using": "what was trained"}

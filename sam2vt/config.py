@@ -43,6 +43,7 @@ from sam2vt.settings import (
 _FRACTION = Rule(lambda v: 0 < v < 1, "above 0 and below 1")
 _SHARE = within(0, 1)
 _DROPOUT = Rule(lambda v: 0 <= v < 1, "from 0 to below 1, or null for the network's own")
+_DECAY = Rule(lambda v: 0 < v < 1, "above 0 and below 1, or null for no average")
 _FACTOR = Rule(lambda v: 0 < v <= 1, "above 0 and up to 1")
 _NON_EMPTY = Rule(lambda v: len(v) > 0, "not empty")
 _NAME = Rule(
@@ -65,6 +66,18 @@ _ADAPTER = one_of(*ADAPTED_PARTS)._replace(text=f"{', '.join(ADAPTED_PARTS)}, or
 
 def _limit(unit: str) -> Rule:
     return Rule(lambda v: v == -1 or v >= 1, "at least 1, or -1 for no limit", unit=unit)
+
+
+@dataclass
+class EmaConfig:
+    """An exponential moving average of the weights that train: it is validated, saved and exported."""
+
+    decay: Optional[float] = setting(
+        None, "Share of the average that each step keeps, such as 0.999; null: no average.", _DECAY
+    )
+    start_step: int = setting(
+        0, "The average begins with the weights after this step.", at_least(0, "optimizer steps")
+    )
 
 
 @remember_given
@@ -146,6 +159,7 @@ class ModelConfig:
     )
     adapter: str = setting("none", "Small parameters trained beside frozen weights.", _ADAPTER)
     adapter_settings: Optional[Dict[str, Any]] = setting(None, "The adapter's own settings, a mapping.")
+    ema: EmaConfig = field(default_factory=EmaConfig)
 
 
 @dataclass
@@ -375,6 +389,7 @@ NEEDS = {
     "model.multimask_output_for_tracking": "model.multimask_output_in_sam",
     "model.correction_from_gt": "model.num_correction_clicks",
     "model.cuda_graphs": "model.compile",
+    "model.ema.start_step": "model.ema.decay",
     "dataset.augment.blur_sigma": "dataset.augment.blur_probability",
     "dataset.augment.noise_std": "dataset.augment.noise_probability",
     "dataset.augment.jpeg_quality": "dataset.augment.jpeg_probability",

@@ -1,4 +1,4 @@
-"""`sam2vt export`: a training checkpoint for stock SAM 2."""
+"""`sam2vt export`: a checkpoint for stock SAM 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("checkpoint", help="a run's folder, or a training checkpoint; path or URI")
+    parser.add_argument(
+        "checkpoint", help="a run's folder, a training checkpoint, or weights beside their YAML; path or URI"
+    )
     parser.add_argument("out", help="the file to write, such as tuned.pt")
     parser.add_argument("--base", help="where the weights that the training started from are now, if moved")
 
@@ -19,8 +21,12 @@ def run(options: argparse.Namespace) -> None:
     from sam2vt.core.prediction.weights import find_weights
 
     checkpoint = find_weights(options.checkpoint).path
-    yaml = Path(export_checkpoint(checkpoint, options.out, base=options.base)).resolve()
-    print(f"weights: {options.out}\nnetwork: {yaml}")
-    weights = Path(options.out).resolve()
+    print_export(options.out, export_checkpoint(checkpoint, options.out, base=options.base))
+
+
+def print_export(out: str, yaml: Path) -> None:
+    """Print where weights and YAML are, and the call by which SAM 2 loads them."""
+    yaml = yaml.resolve()
+    print(f"weights: {out}\nnetwork: {yaml}")
     # Hydra takes a path that begins with two slashes as absolute.
-    print(f'SAM 2 loads them: build_sam2_video_predictor("/{yaml}", "{weights}")')
+    print(f'SAM 2 loads them: build_sam2_video_predictor("/{yaml}", "{Path(out).resolve()}")')

@@ -26,7 +26,8 @@ _TRAINABLE = "model.trainable_modules"
 
 def check_model(config: Config, report: Report) -> None:
     """Report the conflicts of the model's settings."""
-    for check in (_architecture, _trainable, _memory, _encoder, _cached_features, _compiling, _graphs):
+    speed = (_cached_features, _compiling, _graphs)
+    for check in (_architecture, _trainable, _memory, _encoder, _average, *speed):
         check(config, report)
 
 
@@ -108,6 +109,13 @@ def _encoder(config: Config, report: Report) -> None:
     if config.dataset.feature_cache is not None:
         text = "one would train and validate on different features; use one"
         report.clash(name, "dataset.feature_cache", text)
+
+
+def _average(config: Config, report: Report) -> None:
+    start, last = config.model.ema.start_step, config.trainer.max_steps
+    if config.model.ema.decay is not None and 0 < last <= start:
+        text = "the average would begin after the last step; begin earlier"
+        report.clash("model.ema.start_step", "trainer.max_steps", text)
 
 
 def _cached_features(config: Config, report: Report) -> None:

@@ -90,7 +90,7 @@ def _changed(
         before, after = (was.get(section, {}), now[section]) if section else (was, now)
         if name not in before or key(before[name]) == key(after[name]):
             continue
-        if name == "augment":  # a group of settings, to which a new version may have added some
+        if name in ("augment", "ema"):  # a group of settings, to which a new version may have added some
             lines += [f"{field}.{line}" for line in _changed(list(after[name]), before[name], after[name])]
         else:
             lines.append(f"{field} was {show(before[name])}, is {show(after[name])}")

@@ -121,6 +121,7 @@ def local_ray(tests_for_workers: None) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """The undisturbed run on two workers, on the Ray that is running or one of its own."""
+    from sam2vt.core.training.callbacks.averaging import TRAINED
     from sam2vt.distributed.launch import fit
     from tests.fault import runs
     from tests.fault.trace import Log
@@ -135,7 +136,9 @@ def reference(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Referen
     assert log.committed() == clips
     rows = runs.final_rows(folder / "run")
     assert [int(row["step"]) for row in rows] == [0, runs.STEPS_AN_EPOCH, runs.STEPS]
-    return Reference(clips, runs.final_state(folder / "run"), rows, folder / "run")
+    state = runs.final_state(folder / "run")
+    assert any(not each.equal(state["state_dict"][name]) for name, each in state[TRAINED].items())
+    return Reference(clips, state, rows, folder / "run")
 
 
 @pytest.fixture

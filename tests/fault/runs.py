@@ -19,6 +19,7 @@ from sam2vt.configuration.loading import load_config
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip
 from sam2vt.core.data.clips.sampling import sample_at
+from sam2vt.core.training.callbacks.averaging import TRAINED
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.source import find_clips
@@ -51,10 +52,12 @@ TINY = (
     "scheduler.warmup_steps=1",
     "ray.collective_timeout_seconds=30",
 )
-# Also clicks that are drawn while it trains, and validations at the ends of epochs: what a resumed run must
-# come to again. Prompts are points alone, by which every clip has a name of its own.
+# Also clicks drawn while it trains, an average of the weights, and validations at the ends of epochs:
+# what a resumed run must come to again. Prompts are points alone, by which every clip has a name of its own.
 WHOLE = (
     "model.num_correction_clicks=1",
+    "model.ema.decay=0.8",
+    "model.ema.start_step=3",  # between the first points at which a run is killed
     "valdataset.video_clip_length=2",
     "trainer.limit_val_batches=1",
     "trainer.early_stopping_patience=5",
@@ -152,7 +155,8 @@ def final_rows(run: Path) -> list[dict[str, str]]:
 
 def assert_same_result(state: dict[str, Any], reference: dict[str, Any]) -> None:
     """Weights, optimizer state, position and what callbacks keep, equal to the bit."""
-    for name in ("state_dict", "optimizer_states", "lr_schedulers", "SAM2LightningDataModule", "callbacks"):
+    weights = ("state_dict", TRAINED) if TRAINED in reference else ("state_dict",)
+    for name in (*weights, "optimizer_states", "lr_schedulers", "SAM2LightningDataModule", "callbacks"):
         different = list(differences(state[name], reference[name], name))
         assert not different, different[:5]
 

@@ -44,7 +44,7 @@ def test_the_recipes_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("my_videos", "my_test_videos"):
+    for name in ("my_videos", "my_test_videos", "other_videos"):
         write_sample_data(Path(name), num_videos=2, num_frames=15, size=(48, 64))
     Path(WEIGHTS).parent.mkdir()
     nano = create_sam2_model(
@@ -61,4 +61,4 @@ def test_the_recipes_run(
             cli.main([verb, *words])
     assert "interval" in capsys.readouterr().out
     runs = {path.parent.name for path in Path("runs").glob("*/results.csv")}
-    assert runs >= {"mine", "lower", "overfit", "few", "small", "offline"}
+    assert runs >= {"mine", "lower", "averaged", "overfit", "few", "small", "offline"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from sam2vt.config import Config
 from sam2vt.core.storage import fetching
 from sam2vt.core.storage.folder import Folder
+from sam2vt.core.training.callbacks.averaging import TRAINED, AverageWeights
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.validations import FinalValidation
@@ -97,6 +99,25 @@ def test_the_same_clips_and_the_same_weights(config, whole, stop_at) -> None:
     assert first + rest == whole[0]
     assert len(whole[0]) == 3 * STEPS_PER_EPOCH
     assert_equal(weights, whole[1])
+
+
+def test_an_average_of_the_weights_resumes_with_them(config) -> None:
+    """Stopped before it begins, when it does, and after."""
+    config.model.ema.decay, config.model.ema.start_step = 0.8, 3
+
+    def averaged(stop_at: int | None = None, resume: Path | None = None) -> tuple[Any, Any]:
+        _, weights = run(config, stop_at, resume, [AverageWeights(0.8, 3)])
+        return weights, torch.load(last, weights_only=True).get(TRAINED)
+
+    last = config.checkpoint_dir / "last.ckpt"
+    average, trained = averaged()
+    assert any(not value.equal(average[name]) for name, value in trained.items())
+    for stop_at in (2, STEPS_PER_EPOCH, 4):
+        shutil.rmtree(config.checkpoint_dir)
+        assert (averaged(stop_at)[1] is None) == (stop_at < 3)
+        again = averaged(resume=last)
+        assert_equal(again[0], average)
+        assert_equal(again[1], trained)
 
 
 def test_twice_stopped_with_a_loader_process(config, whole) -> None:

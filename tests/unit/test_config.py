@@ -112,6 +112,9 @@ WRONG_TYPES = [
     ("dataset.image_size", [512], "a list of 2 integers"),
     ("dataset.image_size", [512.0, 512.0], "a list of 2 integers"),
     ("dataset.data_path", None, "a string"),
+    ("model.ema", 0.999, "a mapping"),
+    ("model.ema.decay", "0.999", "without quotes"),
+    ("model.ema.start_step", 1.5, "an integer"),
     ("dataset.augment", "sam2", "a mapping"),
     ("dataset.augment.scale", [1.0], "a list of 2 numbers"),
     ("dataset.augment.jpeg_quality", [30.5, 90], "a list of 2 integers"),
@@ -173,6 +176,12 @@ WRONG_VALUES = [
     ("model.trainable_modules", []),
     ("model.trainable_modules", [""]),
     ("model.adapter", "lora"),
+    ("model.ema.decay", 0.0),
+    ("model.ema.decay", 1.0),
+    ("model.ema.decay", 1.5),
+    ("model.ema.decay", -0.1),
+    ("model.ema.decay", float("nan")),
+    ("model.ema.start_step", -1),
     ("model.speedups", "all"),
     ("model.device", "gpu"),
     ("model.device", "cuda:one"),
@@ -317,6 +326,11 @@ FROZEN_ENCODER = {"model.trainable_modules": ["mask_decoder"]}
 CACHED = {**FROZEN_ENCODER, "dataset.feature_cache": "auto"}
 CONFLICTS = [
     ({"model.adapter_settings": {"rank": 8}}, ("model.adapter_settings", "model.adapter")),
+    ({"model.ema.start_step": 5}, ("model.ema.start_step", "model.ema.decay")),
+    (
+        {"model.ema.decay": 0.9, "model.ema.start_step": 5, "trainer.max_steps": 5},
+        ("model.ema.start_step", "trainer.max_steps"),
+    ),
     (
         {**FROZEN_ENCODER, "model.memory_dropout": 0.1},
         ("model.memory_dropout", "model.trainable_modules"),
@@ -511,7 +525,7 @@ def test_the_parts_that_an_adapter_reaches_train(
 
 
 def test_every_need_is_of_a_setting_and_is_on_by_default(settings: dict[str, Any]) -> None:
-    off = {"use_wandb", "model.compile", "model.num_correction_clicks"}
+    off = {"use_wandb", "model.compile", "model.num_correction_clicks", "model.ema.decay"}
     for name, needed in NEEDS.items():
         assert {name, needed} <= set(setting_names())
         assert bool(value_at(Config(), needed)) != (needed in off or needed.endswith("_probability"))

@@ -119,6 +119,8 @@ CASES = {
     "model.recompute": Case(["memory_attention"]),
     "model.adapter": Case("none of these"),
     "model.adapter_settings": Case({"rank": 4}),
+    "model.ema.decay": Case(0.9, observe=observers.trainer),
+    "model.ema.start_step": Case(5, {"model.ema.decay": 0.9}, observers.trainer),
     "loss.num_points": Case(16),
     "loss.smooth": Case(1.0),
     "optimizer.betas": Case([0.5, 0.9]),

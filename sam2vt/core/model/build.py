@@ -7,10 +7,10 @@ composing through Hydra would give different results under `hydra.main`, in a Ra
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -125,6 +125,39 @@ def check_architecture(network: Any, config_path: str, pad_memory: bool = False)
             f"model.pad_memory: needs RoPEAttention as the network's cross_attention, it has {unfit[0]}; "
             f"set it to false"
         )
+
+
+def network_differences(first: DictConfig, other: DictConfig) -> list[str]:
+    """Return each field that differs between two results of `network_config`, with both values.
+
+    A field that a YAML leaves out has SAM 2's default.
+    """
+    ours, theirs = (dict(_values(_complete(each), "model")) for each in (first, other))
+    missing = "not there"
+    return [
+        f"{name} is {ours.get(name, missing)}, there {theirs.get(name, missing)}"
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name, missing) != theirs.get(name, missing)
+    ]
+
+
+def _complete(network: DictConfig) -> dict[str, Any]:
+    """Return a network's fields, with SAM 2's defaults for those that are left out."""
+    from sam2.modeling.sam2_base import SAM2Base
+
+    arguments = inspect.signature(SAM2Base.__init__).parameters.values()
+    defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
+    given: Any = OmegaConf.to_container(network.model, resolve=True)
+    return {**defaults, **given}
+
+
+def _values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of each value in nested mappings."""
+    if isinstance(node, Mapping):
+        for name, each in node.items():
+            yield from _values(each, f"{place}.{name}")
+    else:
+        yield place, node
 
 
 def architecture_fields() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from sam2vt.core.storage.fetching import checkpoint_sha256, expand_user, first_line, local_copy
+from sam2vt.core.storage.fetching import (
+    HUB_PREFIX,
+    checkpoint_sha256,
+    expand_user,
+    first_line,
+    local_copy,
+)
 from sam2vt.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -23,14 +30,16 @@ _OF_POINTERS = ("obj_ptr", "no_obj_ptr", "mask_downsample")  # tensors of SAM 2'
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint file of plain tensors and containers (`weights_only=True`), on the CPU.
 
     `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
-    hf://<owner>/<repository>[@<revision>][/<file>]. Raises `CheckpointError`.
+    hf://<owner>/<repository>[@<revision>][/<file>]. With `mapped`, the values of tensors are not read
+    before they are used, if the file stays on this machine. Raises `CheckpointError`.
     """
     with local_copy(path) as local:
-        return _read(local, path)
+        stays = "://" not in path or path.startswith(HUB_PREFIX)
+        return _read(local, path, mapped and stays)
 
 
 def read_hashed(path: str) -> tuple[dict[str, Any], str]:
@@ -39,9 +48,11 @@ def read_hashed(path: str) -> tuple[dict[str, Any], str]:
         return _read(local, path), checkpoint_sha256(local)
 
 
-def _read(local: str, path: str) -> dict[str, Any]:
+def _read(local: str, path: str, mapped: bool = False) -> dict[str, Any]:
     try:
-        content = torch.load(local, map_location="cpu", weights_only=True)
+        # PyTorch's format before 1.6 is no zip file, and cannot be mapped.
+        mapped = mapped and zipfile.is_zipfile(local)
+        content = torch.load(local, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of plain tensors; it holds Python objects that could run code "
@@ -72,6 +83,13 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors; its keys are {', '.join(map(str, content))[:200]}")
     return tensors
+
+
+def training_config(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the configuration in a training checkpoint; None for weights alone."""
+    known = content.get("hyper_parameters")
+    config = known.get("config") if isinstance(known, Mapping) else None
+    return config if isinstance(config, Mapping) and "model" in config else None
 
 
 def whole_state(

@@ -7,6 +7,7 @@ anything in it is called.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from sam2vt.configuration.reading import configs_dir
+from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, hub_parts
 from sam2vt.errors import ConfigError
 
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
 # What a YAML may name at its top: `SAM2Base` is built instead of all of them.
 _PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
 _MOST_NODES = 20_000  # SAM 2's networks have about 200
+# Meta's names of its files and of its YAMLs differ in the size only.
+_META = re.compile(r"(?P<version>sam2(\.1)?)_hiera_(?P<size>tiny|small|base_plus|large)\.pt")
+_META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 _TOP = (NETWORK_CLASS, *(f"sam2.sam2_video_predictor.{name}" for name in _PREDICTORS))
 
 
@@ -40,6 +45,32 @@ def network_yaml(config_path: str) -> Path:
         f"{' or '.join(map(str, folders))}. Name one inside the sam2 package, such as "
         f"configs/sam2.1/sam2.1_hiera_t.yaml, or give the path of your own."
     )
+
+
+def yaml_beside(weights: str) -> str | None:
+    """Return the network's YAML of a file that holds weights alone; None if it has none.
+
+    It is the one of the same name beside it, as `sam2vt export` writes it, else Meta's by the name of Meta's
+    file.
+    """
+    beside = Path(expand_user(weights)).with_suffix(".yaml")
+    if "://" not in weights and beside.is_file():
+        return str(beside)
+    name = hub_parts(weights)[1] if weights.startswith(HUB_PREFIX) else weights
+    if meta := _META.fullmatch(name.rpartition("/")[2]):
+        version = meta["version"]
+        return f"configs/{version}/{version}_hiera_{_META_SIZES[meta['size']]}.yaml"
+    return None
+
+
+def sizes_of(config_path: str) -> tuple[int, int]:
+    """Return `image_size` and `num_maskmem` of a network's YAML."""
+    model = read_network(config_path)
+    # The defaults are those of SAM 2's class, which a YAML may leave out.
+    try:
+        return int(model.get("image_size", 512)), int(model.get("num_maskmem", 7))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config_path}: image_size and num_maskmem must be numbers: {error}") from error
 
 
 def sam2_folder() -> Path:

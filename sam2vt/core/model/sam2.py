@@ -370,8 +370,9 @@ def create_sam2_model(
 
 def build_from_config(config: ModelConfig) -> SAM2Model:
     """Return the configured model, not loaded yet."""
-    # max_objects is the data's: the model tracks as many as it is given.
-    return SAM2Model(**{f.name: getattr(config, f.name) for f in fields(config) if f.name != "max_objects"})
+    # max_objects is the data's: the model tracks as many as it is given. An average is the training's.
+    own = [f.name for f in fields(config) if f.name not in ("max_objects", "ema")]
+    return SAM2Model(**{name: getattr(config, name) for name in own})
 
 
 def uniform_clicks(masks: Tensor, predictions: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -13,20 +13,17 @@ from typing import Any, NamedTuple
 from sam2vt.config import ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model import adapters
-from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_hashed
+from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_hashed, training_config
 from sam2vt.core.model.execution import autocast, require_precision, resolve_device
-from sam2vt.core.model.network_yaml import read_network
+from sam2vt.core.model.network_yaml import sizes_of, yaml_beside
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, first_line, hub_parts, pinned
+from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, first_line, pinned
 from sam2vt.core.training.checkpoints.store import BEST, CheckpointStore
 from sam2vt.errors import CheckpointError, ConfigError
 from sam2vt.settings import require
 
 log = logging.getLogger(__name__)
 
-# Meta's names of its files and of its YAMLs differ in the size only.
-_META = re.compile(r"(?P<version>sam2(\.1)?)_hiera_(?P<size>tiny|small|base_plus|large)\.pt")
-_META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 # Where a run has its checkpoints, where they are if that folder itself is named, and where a sweep has them.
 _PLACES = ("checkpoints", "", "best")
 
@@ -59,6 +56,7 @@ class Place(NamedTuple):
     path: str  # local path or URI
     name: str  # short, for files and pictures
     sha256: str | None = None  # as its run's manifest has it
+    config: Mapping[str, Any] | None = None  # of its training, from the same place
 
 
 def open_weights(
@@ -84,13 +82,8 @@ def open_weights(
     require_precision(precision, resolve_device(device))
     place = find_weights(checkpoint)
     content, digest = read_hashed(place.path)
-    if place.sha256 not in (None, digest):
-        raise CheckpointError(
-            f"{place.path}: has sha256 {digest}, its run wrote {place.sha256}; it is damaged, or was "
-            f"replaced just now: try again, or name another file of that folder"
-        )
-    parameters = content.get("hyper_parameters")
-    saved = parameters.get("config") if isinstance(parameters, Mapping) else None
+    require_digest(place, digest)
+    saved = training_config(content)
     if saved is not None and config_path is not None:
         text = f"is a training checkpoint and knows its network; leave {config_path} out"
         raise ConfigError(f"{checkpoint} {text}")
@@ -116,26 +109,8 @@ def zero_shot(weights: Weights, base: str | None = None) -> Weights:
 
     `base` is their new place, if they were moved. Raises CheckpointError if the place is unknown or empty.
     """
-    path = weights.path
-    if weights.trained is None:
-        raise CheckpointError(
-            f"{path}: holds weights alone, which do not say what their training started from; name that "
-            f"checkpoint instead of zero-shot"
-        )
-    start = base or weights.trained.checkpoint_path
-    if weights.base is not None:
-        start = find_base({BASE: weights.base}, path, base)
-    if start is None:
-        raise CheckpointError(
-            f"{path}: its training started from random weights, so there is no zero-shot model; name a "
-            f"checkpoint to compare with"
-        )
-    if "://" not in start and not Path(expand_user(start)).is_file():
-        raise CheckpointError(
-            f"{path}: its training started from {start}, which is not there; give its present place "
-            f"with --base"
-        )
-    place = find_weights(start)
+    place = find_start(weights.path, weights.trained, weights.base, base)
+    assert weights.trained is not None
     content, digest = read_hashed(place.path)
     # An adapter is part of what trained.
     config = replace(
@@ -144,6 +119,45 @@ def zero_shot(weights: Weights, base: str | None = None) -> Weights:
     model = build_from_config(config)
     own = replace(weights, model=model, path=place.path, name=f"zero-shot_{place.name}", digest=digest)
     return _loaded(replace(own, trained=None, base=None), content, None)
+
+
+def find_start(
+    path: str, trained: ModelConfig | None, named: Mapping[str, str] | None, base: str | None = None
+) -> Place:
+    """Return the file of the weights that the training of the checkpoint at `path` started from.
+
+    `trained` is the configuration of the model that trained, None for weights alone. `named` is the
+    checkpoint's `BASE`, if it has one, and `base` the new place of the file, if it was moved. Raises
+    CheckpointError if the place is unknown or empty.
+    """
+    if trained is None:
+        raise CheckpointError(
+            f"{path}: holds weights alone, which do not say what their training started from; name that "
+            f"checkpoint itself"
+        )
+    start = base or trained.checkpoint_path
+    if named is not None:
+        start = find_base({BASE: named}, path, base)
+    if start is None:
+        raise CheckpointError(
+            f"{path}: its training started from random weights, of which there is no file; name another "
+            f"checkpoint"
+        )
+    if "://" not in start and not Path(expand_user(start)).is_file():
+        raise CheckpointError(
+            f"{path}: its training started from {start}, which is not there; give its present place "
+            f"with --base"
+        )
+    return find_weights(start)
+
+
+def require_digest(place: Place, digest: str) -> None:
+    """Raise CheckpointError unless the SHA-256 of a file is the one in its run's manifest, if it has one."""
+    if place.sha256 not in (None, digest):
+        raise CheckpointError(
+            f"{place.path}: has sha256 {digest}, its run wrote {place.sha256}; it is damaged, or was "
+            f"replaced just now: try again, or name another file of that folder"
+        )
 
 
 def find_weights(checkpoint: str) -> Place:
@@ -192,7 +206,7 @@ def _best_of(folder: str) -> Place:
         store = CheckpointStore(where)
         if files[where] and (best := store.best()) is not None:
             log.info("%s: %s, step %d, J&F %.3f", folder, best.file, best.step, best.score)
-            return Place(store.path(best), name_of(f"{where}/{BEST}"), best.sha256)
+            return Place(store.path(best), name_of(f"{where}/{BEST}"), best.sha256, best.config)
         if BEST in files[where]:  # copied without its manifest, or a sweep's
             return Place(f"{where}/{BEST}", name_of(f"{where}/{BEST}"))
     raise CheckpointError(f"{folder}: {_why_none(root, files)}")
@@ -221,34 +235,15 @@ def _model_of_weights(
     path: str, config_path: str | None, image_size: int | None, device: str, postprocessing: str
 ) -> SAM2Model:
     """Return the model, without weights, of a file that does not know its network."""
-    yaml = config_path or _yaml_of(path)
-    made_for, num_maskmem = _sizes_of(yaml)
+    yaml = config_path or yaml_beside(path)
+    if yaml is None:
+        raise ConfigError(
+            f"{path} holds weights alone, without {PurePath(path).stem}.yaml beside it: name the network's "
+            f"YAML with --network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
+        )
+    made_for, num_maskmem = sizes_of(yaml)
     how: dict[str, Any] = {"device": device, "image_size": image_size or made_for, "num_maskmem": num_maskmem}
     return SAM2Model(path, yaml, postprocessing=postprocessing, **how)
-
-
-def _yaml_of(path: str) -> str:
-    beside = Path(expand_user(path)).with_suffix(".yaml")
-    if "://" not in path and beside.is_file():
-        return str(beside)
-    name = hub_parts(path)[1] if path.startswith(HUB_PREFIX) else path
-    if meta := _META.fullmatch(name.rpartition("/")[2]):
-        version = meta["version"]
-        return f"configs/{version}/{version}_hiera_{_META_SIZES[meta['size']]}.yaml"
-    raise ConfigError(
-        f"{path} holds weights alone, without {beside.name} beside it: name the network's YAML with "
-        f"--network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
-    )
-
-
-def _sizes_of(config_path: str) -> tuple[int, int]:
-    """Return `image_size` and `num_maskmem` of a network's YAML."""
-    model = read_network(config_path)
-    # The defaults are those of SAM 2's class, which a YAML may leave out.
-    try:
-        return int(model.get("image_size", 512)), int(model.get("num_maskmem", 7))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{config_path}: image_size and num_maskmem must be numbers: {error}") from error
 
 
 def _loaded(weights: Weights, content: Mapping[str, Any], base: str | None) -> Weights:

@@ -14,6 +14,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
 from sam2vt.config import Config
+from sam2vt.core.training.callbacks.averaging import AverageWeights
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.log_lines import Bar, LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
@@ -25,6 +26,11 @@ from sam2vt.core.training.callbacks.results_csv import ResultsCsv, ScoresCsv
 from sam2vt.core.training.callbacks.stopping import SaveOnSigterm
 from sam2vt.core.training.callbacks.throughput import Throughput
 from sam2vt.core.training.callbacks.validations import FinalValidation, FirstValidation, StopWithoutProgress
+
+
+def _average(config: Config) -> list[L.Callback]:
+    ema = config.model.ema
+    return [] if ema.decay is None else [AverageWeights(ema.decay, ema.start_step)]
 
 
 def _quarantine(config: Config) -> list[L.Callback]:
@@ -64,6 +70,8 @@ def early_stopping(config: Config) -> list[L.Callback]:
 CALLBACKS: dict[str, Callable[[Config], Sequence[L.Callback]]] = {
     # Before those that report when training ends: they report its validation.
     "final_validation": lambda config: [FinalValidation()],
+    # After the last validation, and before those that use the final weights.
+    "average": _average,
     # Before those that write: a bad step reaches no file.
     "non_finite": lambda config: [StopOnNonFinite()],
     "quarantine": _quarantine,

@@ -54,6 +54,7 @@ def estimate(config: Config, libraries: float | None = None) -> Estimate:
     step = simulate_step(config, device)
     purposes = ("weights", "gradients", "optimizer", "activations", "batch")
     parts: dict[str, float] = {name: getattr(step, name) for name in purposes}
+    parts |= {"averaged weights": float(step.average)} if step.average else {}
     in_flight = {"batches in flight": float(PREFETCHED * config.dataset.num_workers * step.batch)}
     if device == "cuda":
         on_device = {**parts, "context": CUDA_CONTEXT_BYTES}

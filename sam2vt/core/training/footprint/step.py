@@ -47,6 +47,7 @@ class StepFootprint:
     optimizer: int
     batch: int
     activations: int  # what backward needs, and what operations take while they run
+    average: int = 0  # of the weights that train
     frame_features: int = 0  # of a frame in the feature cache, on disk
 
 
@@ -85,6 +86,8 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
         optimizer=state,
         batch=sum(_bytes(leaf) for leaf in tree_leaves(batch)),
         activations=max(0, peak - state - gradients),
+        # A copy of what trains, made once and moved in place.
+        average=gradients if config.model.ema.decay is not None else 0,
         frame_features=sum(2 * math.prod(shape) for shape in _cached_shapes(config, model)),
     )
 

@@ -134,6 +134,16 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path):
         export_checkpoint(tmp_path / "meta.pt", tmp_path / "out.pt")
 
 
+def test_an_export_is_exported_again_as_it_is(tmp_path):
+    model = nano_model(seed=3, num_maskmem=4)
+    write_training_checkpoint(tmp_path / "last.ckpt", model)
+    first = export_checkpoint(tmp_path / "last.ckpt", tmp_path / "sam2.pt")
+    second = export_checkpoint(tmp_path / "sam2.pt", tmp_path / "again.pt")
+    assert second.read_text() == first.read_text()
+    again = torch.load(tmp_path / "again.pt", weights_only=True)["model"]
+    assert all(torch.equal(value, model.network.state_dict()[name]) for name, value in again.items())
+
+
 def test_a_refused_export_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         export_checkpoint(tmp_path / "missing.ckpt", tmp_path / "new" / "folder" / "out.pt")
@@ -161,7 +171,7 @@ def test_outputs_that_would_destroy_something_are_refused(tmp_path):
     before = checkpoint.read_bytes()
     (tmp_path / "file").write_text("x")
     cases = {
-        checkpoint: "is the training checkpoint itself",
+        checkpoint: "is the checkpoint itself",
         tmp_path / "tuned.yaml": "the YAML is written beside",
         tmp_path: "is a folder",
         tmp_path / "file" / "tuned.pt": "cannot be written",

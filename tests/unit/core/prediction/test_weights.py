@@ -15,9 +15,9 @@ from sam2vt.core.model.adapters import ADAPTERS, Adapter
 from sam2vt.core.model.checkpoints import BASE, describe_base
 from sam2vt.core.model.execution import require_precision
 from sam2vt.core.model.export import export_checkpoint
+from sam2vt.core.model.network_yaml import yaml_beside
 from sam2vt.core.model.sam2 import build_from_config
 from sam2vt.core.prediction.weights import (
-    _yaml_of,
     find_weights,
     load_model,
     name_of,
@@ -82,7 +82,7 @@ def test_a_best_without_its_manifest_counts(run: Path) -> None:
         manifest.unlink()
     assert find_weights(str(run)).path == f"{run}/checkpoints/best.ckpt"
     (run / "checkpoints").rename(run / "best")  # as a sweep has it
-    assert find_weights(str(run)) == (f"{run}/best/best.ckpt", "mine_best", None)
+    assert find_weights(str(run)) == (f"{run}/best/best.ckpt", "mine_best", None, None)
 
 
 def test_a_damaged_best_is_told(run: Path) -> None:
@@ -133,13 +133,19 @@ def test_an_export_finds_its_yaml(run: Path, tmp_path: Path) -> None:
     ],
 )
 def test_metas_names_name_their_yaml(path: str, yaml: str) -> None:
-    assert _yaml_of(path) == yaml
+    assert yaml_beside(path) == yaml
 
 
 @pytest.mark.parametrize("path", ["sam2.1_hiera_huge.pt", "hf://me/tuned", "my_sam2_hiera_tiny.pt"])
-def test_other_names_need_a_network(path: str) -> None:
-    with pytest.raises(ConfigError, match="--network, such as configs/sam2.1/sam2.1_hiera_t.yaml"):
-        _yaml_of(path)
+def test_other_names_have_no_network(path: str) -> None:
+    assert yaml_beside(path) is None
+
+
+def test_weights_without_a_network_are_refused(tmp_path: Path, states) -> None:
+    torch.save({"model": states[1.0]}, tmp_path / "tuned.pt")
+    named = r"without tuned\.yaml beside it.*--network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
+    with pytest.raises(ConfigError, match=named):
+        load_model(str(tmp_path / "tuned.pt"), device="cpu")
 
 
 def test_another_network_is_refused(tmp_path: Path, states) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sam2vt.config import OptimizerConfig
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.model.tracking.heads import DecoderStep
+from sam2vt.core.training.callbacks.averaging import AverageWeights
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.core.training.optim import build_optimizer
 
@@ -60,6 +62,22 @@ def training_step(
     return step
 
 
+def averaging() -> tuple[Callable[[], None], int]:
+    """What the callback does after a step of the same network, and the number of weights."""
+    model = SAM2Model(
+        config_path="network/sam2.1_nano.yaml", trainable_modules=["*"], device="cpu", image_size=SIZE
+    )
+    average, trainer = AverageWeights(0.9), SimpleNamespace(global_step=0)
+    average.on_fit_start(trainer, model.load())  # type: ignore[arg-type]
+    average.on_train_batch_end(trainer)  # type: ignore[arg-type]
+
+    def after_a_step() -> None:
+        trainer.global_step += 1
+        average.on_train_batch_end(trainer)  # type: ignore[arg-type]
+
+    return after_a_step, model.count_trainable_parameters()
+
+
 def gigaflops(num_frames: int, num_objects: int) -> float:
     with FlopCounterMode(display=False) as counter:
         training_step(num_frames, num_objects)()
@@ -93,6 +111,18 @@ def test_eight_objects_take_as_many_operations_as_one() -> None:
 
 def test_objects_of_several_clips_are_tracked_together() -> None:
     assert operations(4, 2, num_clips=4).number < 1.05 * operations(4, 2).number
+
+
+def test_an_average_of_the_weights_takes_at_most_2_percent_of_a_step() -> None:
+    """Of its operations and of its FLOPs, even where a step is as short as can be."""
+    after_a_step, num_weights = averaging()
+    with Operations() as counted:
+        after_a_step()
+    assert counted.number == 1  # one for all tensors, however many
+    assert counted.looks == []
+    assert counted.number <= 0.02 * operations(2, 1).number
+    per_weight = 3  # a subtraction, a product and a sum
+    assert per_weight * num_weights <= 0.02 * gigaflops(2, 1) * 1e9
 
 
 def test_a_loss_measures_many_decoder_calls_as_one() -> None:

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sam2vt.core.model.sam2 import build_from_config
 from sam2vt.core.model.tracking.heads import DecoderStep
+from sam2vt.core.training.footprint.estimate import estimate
 from sam2vt.core.training.footprint.step import (
     MAX_MMAP_THRESHOLD,
     TO_SPARE,
@@ -52,6 +53,14 @@ def test_weights_gradients_and_optimizer_are_those_of_the_real_training(config) 
     size, frames, objects = config.model.image_size, 2, 2
     assert found.batch >= frames * size**2 * (3 + objects)
     assert found.activations > found.batch
+
+
+def test_an_average_takes_as_much_as_the_weights_that_train(config) -> None:
+    assert "averaged weights" not in estimate(config, libraries=0.0).on_device
+    config.model.ema.decay = 0.999
+    found = estimate(config, libraries=0.0)
+    assert found.on_device["averaged weights"] == found.on_device["gradients"] > 0
+    assert found.device_bytes == sum(found.on_device.values())
 
 
 def test_memory_grows_with_frames_and_objects_and_shrinks_by_recompute(config) -> None:
