@@ -48,16 +48,22 @@ VERBS = {
     "average": Verb(
         "using", "the mean of several checkpoints, or of one and its start", "runs/a runs/b --out averaged.pt"
     ),
+    "doctor": Verb("machine", "what is installed and works here, and fixes for what is not", "--json"),
 }
 _CLOSED_PIPE = 141  # 128 + 13, what a shell reports for a process ended by SIGPIPE
-_HEADINGS = {"data": "your data", "training": "training", "using": "what was trained"}
+_HEADINGS = {
+    "data": "your data",
+    "training": "training",
+    "using": "what was trained",
+    "machine": "this machine",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb.
 
-    Exit codes: 0 done; 1 if `validate` or `pack --verify` found faults, or `estimate` is above its limit; 2
-    bad input; 3 training failed; 129 SIGHUP; 130 Ctrl-C; 143 SIGTERM.
+    Exit codes: 0 done; 1 if `validate`, `doctor` or `pack --verify` found faults, or `estimate` is above its
+    limit; 2 bad input; 3 training failed; 129 SIGHUP; 130 Ctrl-C; 143 SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:

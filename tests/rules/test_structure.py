@@ -13,7 +13,7 @@ FILES = source_files()
 
 # From the ground up. A module imports from its own row and the rows above it in this list.
 FLOORS = (
-    ("sam2vt.errors", "sam2vt.imports"),
+    ("sam2vt.errors", "sam2vt.imports", "sam2vt.health"),
     ("sam2vt.settings", "sam2vt.data_config", "sam2vt.config", "sam2vt.logs"),
     ("sam2vt.core.types",),
     ("sam2vt.core.storage",),

@@ -1,0 +1,1 @@
+"""This machine, checked for what a training needs: packages, devices, codecs, places and Ray's address."""
