@@ -28,5 +28,5 @@ def print_export(out: str, yaml: Path) -> None:
     """Print where weights and YAML are, and the call by which SAM 2 loads them."""
     yaml = yaml.resolve()
     print(f"weights: {out}\nnetwork: {yaml}")
-    # Hydra takes a path that begins with two slashes as absolute.
     print(f'SAM 2 loads them: build_sam2_video_predictor("/{yaml}", "{Path(out).resolve()}")')
+    print("(The second slash is Hydra's sign for a path from the root.)")

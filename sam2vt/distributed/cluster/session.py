@@ -22,6 +22,7 @@ from sam2vt.config import Config
 from sam2vt.core.storage.fetching import first_line
 from sam2vt.errors import EXIT_CODES, ConfigError
 from sam2vt.logs import leave_closed_terminal
+from sam2vt.train import has_gpu_driver
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,23 @@ def ray_session(config: Config) -> Iterator[None]:
         if address:
             _connect(address, "ray.address" if config.ray.address else "RAY_ADDRESS", arguments)
         else:
+            _check_gpu(config)
             cpus = config.ray.local_cpus or os.cpu_count()
             _start(num_cpus=cpus, include_dashboard=False, **arguments)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _check_gpu(config: Config) -> None:
+    """Raise ConfigError before Ray is started on a machine without a GPU for workers that need one."""
+    if config.ray.use_gpu and not has_gpu_driver():
+        raise ConfigError(
+            "ray.use_gpu=true: Ray starts on this machine, which has no driver of a GPU. Give ray.address or "
+            "RAY_ADDRESS of a cluster that has GPUs, ray.use_gpu=false to train without one, or install the "
+            "driver: nvidia-smi then lists the GPU"
+        )
 
 
 @contextmanager

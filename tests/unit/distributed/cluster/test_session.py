@@ -11,6 +11,7 @@ import ray
 from ray._private import services
 
 from sam2vt.config import Config, RayConfig
+from sam2vt.distributed.cluster import session
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, ray_session, stopping_signals
 from sam2vt.errors import ConfigError
 
@@ -47,6 +48,20 @@ def test_an_unreachable_address_of_the_environment_is_named(
     with pytest.raises(ConfigError, match=r"^RAY_ADDRESS=127\.0\.0\.1:1: "), ray_session(Config()):
         pass
     assert unreachable == ["127.0.0.1:1"]
+
+
+def test_gpus_are_missing_before_ray_starts(unreachable: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster's are its own: what this machine has says nothing of them."""
+    monkeypatch.setattr(session, "has_gpu_driver", lambda: False)
+    here, elsewhere = RayConfig(use_gpu=True), RayConfig(use_gpu=True, address="127.0.0.1:1")
+    with (
+        pytest.raises(ConfigError, match=r"^ray\.use_gpu=true: .*RAY_ADDRESS"),
+        ray_session(Config(ray=here)),
+    ):
+        pass
+    assert not unreachable
+    with pytest.raises(ConfigError, match=r"^ray\.address=127"), ray_session(Config(ray=elsewhere)):
+        pass
 
 
 @pytest.mark.parametrize("address", ["no port", "http://host:1:2"])
