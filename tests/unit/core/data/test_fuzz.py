@@ -166,7 +166,7 @@ def labelme() -> dict[str, Any]:
 LAYOUTS = {"coco": coco, "stills": stills, "youtube_vis": youtube_vis, "masklets": masklets, "meta": meta}
 LAYOUTS |= {"burst": burst, "labelme": labelme}
 FILES = {"masklets": "clip_manual.json", "meta": "tree/meta.json", "labelme": "shapes/0.json"}
-EXAMPLES, FEWER = 500, {"burst": 200, "labelme": 300}  # of a layout
+EXAMPLES, FEWER = 500, {"burst": 200}  # of a layout
 # Which place is changed, and what becomes of it: it goes, it comes twice, it has another name, or it is junk.
 kinds = st.sampled_from(["drop", "double", "rename", "junk", "junk", "junk"])
 # What has once got through somewhere.

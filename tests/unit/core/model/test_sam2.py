@@ -305,9 +305,9 @@ def test_counts_and_freezing():
 
 
 def test_arguments_are_the_settings_of_the_model():
-    """`max_objects` is the data's; `further` takes the other fields of SAM 2's network."""
+    """`max_objects` is the data's, `ema` the training's; `further` takes other fields of SAM 2's network."""
     arguments = inspect.signature(SAM2Model).parameters
-    assert arguments.keys() - {"further"} == {f.name for f in fields(ModelConfig)} - {"max_objects"}
+    assert arguments.keys() - {"further"} == {f.name for f in fields(ModelConfig)} - {"max_objects", "ema"}
 
 
 @pytest.mark.parametrize(
