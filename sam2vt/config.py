@@ -7,7 +7,8 @@ them. Importing this module loads neither torch nor Ray.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, is_dataclass
+import re
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -55,6 +56,18 @@ _SIDE = Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit=
 _STRIDE = Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels")
 _PARTS = ("memory_attention", "memory_encoder", "mask_decoder")
 _SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")  # the seeds that NumPy takes
+_SET_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def _are_sets(value: Any) -> bool:
+    named = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+    return named and all(_SET_NAME.fullmatch(n) and isinstance(each, dict) for n, each in value.items())
+
+
+_SETS = Rule(
+    _are_sets,
+    "a mapping of names (of letters, digits, _ and -) to settings, such as {davis: {data_path: davis}}",
+)
 _FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), at_least(1, "CPUs")
 
 # The adapters, each with the parts of the network that it adds parameters to, whatever its settings.
@@ -313,6 +326,13 @@ class RayConfig:
         return self.num_workers["min"] if isinstance(self.num_workers, dict) else self.num_workers
 
 
+def _given_of(settings: Any) -> Any:
+    """Return the settings that a validation set was given, from a program that gave it as a section."""
+    if not isinstance(settings, ValDatasetConfig):
+        return settings
+    return {name: value for name, value in asdict(settings).items() if is_given(settings, name)}
+
+
 @dataclass
 class Config:
     """Everything that describes a run.
@@ -338,6 +358,12 @@ class Config:
         one_of("none", "video", "time"),
     )
     val_fraction: float = setting(0.2, "Share of the videos, or of each video, to hold back.", _FRACTION)
+    valdatasets: Dict[str, Any] = setting(
+        {},
+        "Further validation sets by name, such as {davis: {data_path: davis}}, logged as val/davis/J&F; what "
+        "they do not give is valdataset's.",
+        _SETS,
+    )
     resume: Optional[str] = setting(
         None, "A checkpoint or run folder to resume from; auto: the newest of this run, if any.", path="input"
     )
@@ -363,6 +389,8 @@ class Config:
             if is_dataclass(kind) and not isinstance(section, kind):  # type: ignore[arg-type]
                 text = f"must be a {kind.__name__}; load_config reads mappings"  # type: ignore[union-attr]
                 raise ConfigError(f"{name}={section!r}: {text}")
+        if isinstance(self.valdatasets, dict):
+            self.valdatasets = {name: _given_of(each) for name, each in self.valdatasets.items()}
         if self.output_dir == default_of(Config, "output_dir"):
             self.output_dir = f"runs/{self.name}"
         self.model = follow(self.model, "max_objects", self.max_objects)
@@ -398,6 +426,7 @@ NEEDS = {
     "trainer.check_val_every_n_epoch": "trainer.limit_val_batches",
     "trainer.checkpoint_every_n_steps": "trainer.enable_checkpointing",
     "trainer.keep_best": "trainer.enable_checkpointing",
+    "valdatasets": "trainer.limit_val_batches",
     "use_wandb": "trainer.logger",
     "wandb_project": "use_wandb",
 }

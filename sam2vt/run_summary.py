@@ -11,6 +11,7 @@ from typing import Any
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
+from sam2vt.core.evaluation.tables import HELD
 from sam2vt.errors import DataError
 from sam2vt.logs import digits
 
@@ -35,13 +36,19 @@ class RunSummary:
     best: dict[str, float] | None = None
     last: dict[str, float] | None = None
     hold_first: dict[str, float] | None = None  # repeating each object's first mask
+    # The same four of each further validation set, by its name; its `best` is at the step of the one above.
+    further: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)  # name -> path
     next_commands: dict[str, str] = field(default_factory=dict)  # what it does -> a command
 
     def __str__(self) -> str:
         rate = f"{digits(self.clips_per_second)} over {self.steps} steps"
         paths = {"clips per second": rate, "run folder": self.run_folder, **self.files}
-        lines = [*_table(self), *(f"{name:<18}{text}" for name, text in paths.items())]
+        own = {"first": self.first, "best": self.best, "last": self.last, "hold_first": self.hold_first}
+        lines = _table("", own)
+        for name, scores in self.further.items():
+            lines += _table(name, scores)
+        lines += [*(f"{name:<18}{text}" for name, text in paths.items())]
         if self.judged_on_training_videos:
             lines += ["", _ON_TRAINING_VIDEOS]
         if self.next_commands:
@@ -97,6 +104,7 @@ def summarise(
     """
     scored = [_scores(row) for row in rows if MONITOR in row]
     trained = [scores for scores in scored if scores["step"] > 0]
+    best = max(trained, key=lambda scores: scores["J&F"], default=None)
     inside = {"curves": "results.png", "numbers": "results.csv"} if scored else {}
     if scored and config.trainer.num_overlay_videos:
         inside["overlays"] = "overlays"
@@ -107,8 +115,9 @@ def summarise(
         run_folder=root,
         judged_on_training_videos=bool(scored) and not config.valdataset.is_given and config.split == "none",
         first=scored[0] if scored else None,
-        best=max(trained, key=lambda scores: scores["J&F"], default=None),
+        best=best,
         last=trained[-1] if trained else None,
+        further={name: _on_further(name, rows, best) for name in config.valdatasets},
         files={**files, **{name: posixpath.join(root, path) for name, path in inside.items()}},
         **numbers,
     )
@@ -131,18 +140,39 @@ def _next_commands(trainer: Any, module: Any, run: str) -> dict[str, str]:
     return {**commands, "scores on other videos": shlex.join(evaluate)}
 
 
-def _scores(row: Mapping[str, Any]) -> dict[str, float]:
-    return {"step": float(row["step"]), **{name: float(row[f"val/{name}"]) for name in METRICS}}
-
-
-def _table(summary: RunSummary) -> list[str]:
-    rows = {
-        "before training": summary.first,
-        "after (best)": summary.best,
-        "after (last)": summary.last,
-        "first mask held": summary.hold_first,
+def _on_further(
+    name: str, rows: Sequence[Mapping[str, Any]], best: Mapping[str, float] | None
+) -> dict[str, dict[str, float] | None]:
+    """Return the scores on a further validation set; those of a set that a resume added begin there."""
+    prefix = f"val/{name}/"
+    found = [row for row in rows if f"{prefix}J&F" in row]
+    scored = [_scores(row, prefix) for row in found]
+    trained = [scores for scores in scored if scores["step"] > 0]
+    held = {metric: f"{prefix}{metric}{HELD}" for metric in METRICS}
+    has_held = bool(found) and all(column in found[-1] for column in held.values())
+    return {
+        "first": scored[0] if scored and scored[0]["step"] == 0 else None,
+        "best": next((each for each in trained if best and each["step"] == best["step"]), None),
+        "last": trained[-1] if trained else None,
+        "hold_first": {metric: float(found[-1][held[metric]]) for metric in METRICS} if has_held else None,
     }
-    lines = [f"{'':<18}{'J':>7}{'F':>7}{'J&F':>7}"]
+
+
+def _scores(row: Mapping[str, Any], prefix: str = "val/") -> dict[str, float]:
+    return {"step": float(row["step"]), **{name: float(row[f"{prefix}{name}"]) for name in METRICS}}
+
+
+_ROWS = {
+    "before training": "first",
+    "after (best)": "best",
+    "after (last)": "last",
+    "first mask held": "hold_first",
+}
+
+
+def _table(heading: str, found: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+    rows = {name: found[key] for name, key in _ROWS.items()}
+    lines = [f"{heading:<18}{'J':>7}{'F':>7}{'J&F':>7}"]
     for name, scores in rows.items():
         if scores is not None:
             step = f"   step {scores['step']:.0f}" if "step" in scores else ""

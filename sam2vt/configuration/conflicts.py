@@ -16,6 +16,7 @@ from sam2vt.configuration.mixture import find_member_faults
 from sam2vt.configuration.model_conflicts import check_model
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report, changed_settings
+from sam2vt.configuration.valdatasets import find_set_faults
 from sam2vt.settings import settings_of, show, types_of, walk, wrong_values
 
 _SECTIONS = ("dataset", "valdataset")
@@ -24,9 +25,21 @@ _SECTIONS = ("dataset", "valdataset")
 def find_faults(config: Config) -> list[Fault]:
     """Return every rule that the configuration breaks: single values first, then conflicts."""
     report = Report(config)
-    of_data = (_sizes, _paths, _mixture, _data, _augment, _validation)
     of_training = (check_model, _loss, _optimizer, _scheduler, _trainer, _run)
-    for check in (_needs, *of_data, *of_training):
+    for check in (_needs, *_OF_DATA, _further_sets, *of_training):
+        check(config, report)
+    return report.faults
+
+
+def _further_sets(config: Config, report: Report) -> None:
+    """Report what is wrong with further validation sets, each checked as `valdataset` is."""
+    if not any("valdatasets" in fault.fields for fault in report.faults):
+        report.faults += find_set_faults(config, _find_data_faults)
+
+
+def _find_data_faults(config: Config) -> list[Fault]:
+    report = Report(config)
+    for check in _OF_DATA:
         check(config, report)
     return report.faults
 
@@ -178,6 +191,9 @@ def _validation(config: Config, report: Report) -> None:
         for name in READING:
             if getattr(val, name) != getattr(config.dataset, name):
                 report.unused("valdataset.data_path", "the training data is used", name)
+
+
+_OF_DATA = (_sizes, _paths, _mixture, _data, _augment, _validation)
 
 
 def _loss(config: Config, report: Report) -> None:

@@ -45,11 +45,17 @@ def with_paths(section: Any, change: Callable[[Any], Any]) -> Any:
     paths = [name for name, each in settings_of(section).items() if "input" in each.path]
     replaced = {name: change(getattr(section, name)) for name in paths}
     if isinstance(section, DatasetConfig):
-        replaced["datasets"] = [
-            {name: change(value) if name in paths else value for name, value in entry.items()}
-            for entry in section.datasets
-        ]
+        replaced |= with_entry_paths(type(section), {"datasets": section.datasets}, change)
     return replace(section, **replaced)
+
+
+def with_entry_paths(kind: type, entry: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the settings in `entry`, some of a section `kind`, with `change` applied to each input path."""
+    paths = [name for name, each in settings_of(kind).items() if "input" in each.path]
+    changed = {name: change(value) if name in paths else value for name, value in entry.items()}
+    if "datasets" in entry:
+        changed["datasets"] = [with_entry_paths(kind, each, change) for each in entry["datasets"]]
+    return changed
 
 
 def find_member_faults(settings: DatasetConfig, section: str) -> tuple[list[Member], list[Fault]]:

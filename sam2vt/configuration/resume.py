@@ -11,6 +11,7 @@ from sam2vt.settings import settings_of, show
 # The same data may have been moved.
 _PATHS = [name for name, each in settings_of(DatasetConfig).items() if "input" in each.path]
 _PLACES = (*_PATHS, "allow_absolute_paths")
+# Further validation sets may come and go, but a set with scores before the resume stays what it was.
 # Of the data only how clips are drawn. How many clips steps and epochs have is compared with the position
 # in them. A feature cache holds the same features, but for rounding.
 _FREE_OF_DATA = (*_PLACES, "datasets", "num_workers", "batch_size", "feature_cache")
@@ -58,6 +59,7 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
     found = _changed([*fields, *_COMPARED], was, now)
     found += _changed(["dataset.datasets", "valdataset.datasets"], was, now, _without_places)
+    found += _changed_sets(was, now)
     return found + _changed(["model.trainable_modules"], was, now, sorted)
 
 
@@ -74,7 +76,15 @@ def remarks(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = [f"{line}: {curve}; set scheduler.T_max to the old number of steps to keep it" for line in ends]
     rounded = _changed(["dataset.feature_cache"], was, now, lambda place: place is None)
     found += [f"{line}: from here on features are rounded otherwise (a cache's to bf16)" for line in rounded]
-    return found + [f"{line}: must hold the same data" for line in _changed(_INPUTS, was, now)]
+    before, after = _sets(was), _sets(now)
+    own = [
+        f"valdatasets.{name}.{key}"
+        for name, entry in now["valdatasets"].items()
+        for key in _PATHS
+        if key in entry and f"valdatasets.{name}" in before
+    ]
+    moved = _changed(_INPUTS, was, now) + _changed(own, before, after)
+    return found + [f"{line}: must hold the same data" for line in moved]
 
 
 def _changed(
@@ -95,6 +105,21 @@ def _changed(
         else:
             lines.append(f"{field} was {show(before[name])}, is {show(after[name])}")
     return lines
+
+
+def _changed_sets(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each setting that differs of a further validation set that both have."""
+    before, after = _sets(was), _sets(now)
+    shared = [name for name in after if name in before]
+    fields = [f"{name}.{key}" for name in shared for key in after[name] if key not in _FREE_OF_DATA]
+    mixtures = [f"{name}.datasets" for name in shared]
+    return _changed(fields, before, after) + _changed(mixtures, before, after, _without_places)
+
+
+def _sets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the settings of the further validation sets, by the name of their section."""
+    entries = config.get("valdatasets", {})  # older versions have none
+    return {f"valdatasets.{name}": {**config["valdataset"], **entry} for name, entry in entries.items()}
 
 
 def _without_places(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -103,8 +103,13 @@ def _objective_faults(objectives: list[str]) -> Iterator[str]:
     for name in objectives:
         if name in OBJECTIVES:
             continue
-        loss = "; losses cannot be compared where their weights vary" if "loss" in name else ""
-        yield f"sweep.objectives: {name!r} is nothing to compare trials by; allowed are {allowed}{loss}"
+        why = "; losses cannot be compared where their weights vary" if "loss" in name else ""
+        if name.count("/") == 2:  # of a further set
+            why = (
+                "; a trial is judged by its best validation, which on a further set may be that of the least "
+                "training; name its data in valdataset, or compare val/* in each trial's results.csv"
+            )
+        yield f"sweep.objectives: {name!r} is nothing to compare trials by; allowed are {allowed}{why}"
 
 
 def _space_faults(settings: SweepConfig, space: Space, config: Config, base: BaseConfig) -> list[str]:
@@ -131,7 +136,7 @@ def _name_faults(name: str, config: Config) -> Iterator[str]:
     """Settings that may not differ between trials."""
     if name in _PLACES or name.startswith("ray."):
         yield f"sweep.space.{name}: says where a run is stored or runs, not what it learns; leave it out"
-    judged = name in _JUDGES or name.startswith("valdataset.")
+    judged = name in _JUDGES or name.startswith(("valdataset.", "valdatasets"))
     judged = judged or (name in _DATA and not config.valdataset.is_given)
     if judged or (name == "seed" and config.split != "none" and not config.valdataset.is_given):
         yield f"sweep.space.{name}: changes what J and F are measured on: trials could not be compared"

@@ -20,6 +20,7 @@ import ray.train
 from sam2vt.config import Config, ModelConfig, RayConfig
 from sam2vt.configuration.loading import to_dict, validate
 from sam2vt.configuration.mixture import with_paths
+from sam2vt.configuration.valdatasets import with_set_paths
 from sam2vt.core.data.frames.feature_cache import cache_root
 from sam2vt.core.training.checkpoints.resume import AUTO, find_checkpoint
 from sam2vt.core.training.checkpoints.store import CheckpointStore
@@ -103,6 +104,7 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
         model=_with_absolute_model(config.model),
         dataset=_with_absolute_data(config.dataset),
         valdataset=_with_absolute_data(config.valdataset),
+        valdatasets=with_set_paths(config.valdatasets, _absolute),
     )
 
 

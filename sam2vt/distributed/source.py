@@ -15,7 +15,7 @@ from sam2vt.distributed.stream.start import Start
 from sam2vt.imports import importing
 
 if TYPE_CHECKING:
-    from sam2vt.core.data.opening import Records
+    from sam2vt.core.data.opening import Records, RunRecords
 
 RECORDS_FOLDER = "records"  # in the run folder, so that all its processes find the videos without a search
 
@@ -26,7 +26,7 @@ class ClipSource(NamedTuple):
     job: DecodeJob
     plan: StreamPlan
     start: Start  # after the checkpoint that `config.resume` names, if any
-    records: tuple[Records, Records]  # for training and validation, read by row
+    records: RunRecords  # read by row
     resumed: ResumePoint | None = None  # what `start` was made of
 
 
@@ -39,13 +39,14 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
     """
     with importing():
         from sam2vt.core.data.dataset import clip_spec
-        from sam2vt.core.data.opening import open_train_val
+        from sam2vt.core.data.opening import open_run
         from sam2vt.core.training.preflight import check_training
 
     settings = config.dataset
-    records = open_train_val(config)
+    records = open_run(config)
     check_training(config, records, config.ray.max_workers)
-    train, val = stored_records(records, storage)
+    stored = stored_records(records, storage)
+    train = stored.train
     resumed = None if found is None else resume_point(found, config)
     position = None
     if resumed is not None:
@@ -66,11 +67,12 @@ def find_clips(config: Config, storage: RunStorage, found: FoundCheckpoint | Non
         step = plan.step_at(position["epoch"], position["clips"])
         start = Start(step, position["samples_seen"], resumed.path)
     job = DecodeJob(train, spec, sampling, config.on_bad_sample == "quarantine")
-    return ClipSource(job, plan, start, (train, val), resumed)
+    return ClipSource(job, plan, start, stored, resumed)
 
 
-def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tuple[Records, Records]:
-    """Return training and validation records as references to tables, of constant size for any number."""
+def stored_records(records: RunRecords | tuple[Records, Records], storage: RunStorage) -> RunRecords:
+    """Return a run's records as references to tables, of constant size for any number."""
+    from sam2vt.core.data.opening import RunRecords
     from sam2vt.core.data.records.mixture import Mixture
     from sam2vt.core.data.records.table import RecordsByRow, RecordTable, write_records
 
@@ -83,6 +85,10 @@ def stored_records(records: tuple[Records, Records], storage: RunStorage) -> tup
         write_records(found, path)
         return RecordTable(path)
 
-    train, val = records
-    table = stored(train, "train")
-    return table, table if val is train else stored(val, "val")
+    train, val, further = RunRecords(*records)
+    train_table = stored(train, "train")
+    val_table = train_table if val is train else stored(val, "val")
+    tables = {
+        name: val_table if found is val else stored(found, f"val-{name}") for name, found in further.items()
+    }
+    return RunRecords(train_table, val_table, tables)

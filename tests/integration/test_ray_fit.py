@@ -77,7 +77,8 @@ def finished(
     running_ray: None, videos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, RunSummary]:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return folder, fit(config_of(videos, folder, "trainer.num_overlay_videos=1"))
+    more = ("trainer.num_overlay_videos=1", "valdatasets={clicks: {prompt_types: [point]}}")
+    return folder, fit(config_of(videos, folder, *more))
 
 
 @pytest.mark.cluster
@@ -89,8 +90,10 @@ def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]
     assert (summary.hold_first or {})["J"] > 0
     assert summary.clips_per_second > 0
     with (folder / "results.csv").open() as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file)]
-    assert steps == [0, 2, 4, 7, STEPS]
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [0, 2, 4, 7, STEPS]
+    assert all(row["val/clicks/J&F"] for row in rows)
+    assert (summary.further["clicks"]["best"] or {})["step"] == (summary.best or {})["step"]
     last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == STEPS
     assert last["SAM2LightningDataModule"]["samples_seen"] == STEPS * 2

@@ -62,10 +62,10 @@ def clips(config: Config) -> Any:
         module.setup()
         module._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
         module.on_fit_start()
-    val, videos = data.val_dataloader()
+    val, *videos = data.val_dataloader()
     return [
         [_batches(loader) for loader in (data.train_dataloader(), val)],
-        [[video.record.video_id, *video.record.frames] for video in videos],
+        [[video.record.video_id, *video.record.frames] for each in videos[::2] for video in each],
         [loader.num_workers for loader in (data.train_dataloader(), val)],
     ]
 
@@ -83,8 +83,8 @@ def scored_frames(config: Config) -> Any:
     data, module = SAM2LightningDataModule(config), SAM2LightningModule(config)
     data.setup()
     with mock.patch.object(module, "propagate", return_value=()):
-        module._score_video(data.val_records[0])
-    return [score.num_frames for score in module._rows.hold_first]
+        module._score_video(data.val_records[0], module.val_sets[0])
+    return [score.num_frames for score in module.val_sets[0].rows.hold_first]
 
 
 def network(config: Config) -> Any:

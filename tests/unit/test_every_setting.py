@@ -149,6 +149,7 @@ CASES = {
     "seed": Case(1, observe=observers.clips),
     "split": Case("time", observe=observers.clips),
     "val_fraction": Case(0.6, {"split": "time"}, observers.clips),
+    "valdatasets": Case({"other": {"data_path": "FILES/other"}}, observe=observers.clips),
     "resume": Case("FILES/other", observe=observers.resumed),
     "on_bad_sample": Case("quarantine", observe=observers.trainer),
     "use_wandb": Case(True, observe=observers.trainer),

@@ -51,6 +51,22 @@ def test_held_back_videos_need_no_remark(config: Config) -> None:
     assert "trained on" not in summary(config)
 
 
+def test_each_further_set_has_a_table_at_the_steps_of_the_first() -> None:
+    held = {"val/davis/J_hold_first": 0.2, "val/davis/F_hold_first": 0.3, "val/davis/J&F_hold_first": 0.25}
+    names = ("val/davis/J", "val/davis/F", "val/davis/J&F")
+    further = [dict.fromkeys(names, value) | held for value in (0.9, 0.8, 0.7)]
+    rows = [row | more for row, more in zip(ROWS, further)]
+    sets = {"davis": {"data_path": "d"}, "late": {"data_path": "l"}}
+    text = summary(Config(split="video", valdatasets=sets), rows)
+    table = text.partition("davis")[2].splitlines()
+    assert table[0].split() == ["J", "F", "J&F"]
+    assert table[1].split()[:3] == ["before", "training", "0.900"]
+    assert table[2].split() == ["after", "(best)", "0.800", "0.800", "0.800", "step", "20"]
+    assert table[3].split()[2:] == ["0.700", "0.700", "0.700", "step", "40"]
+    assert table[4].split()[-3:] == ["0.200", "0.300", "0.250"]
+    assert "late" not in text  # it has no score yet
+
+
 def test_a_run_without_validation_and_checkpoints() -> None:
     text = summary(Config(), [], hold_first=None, exported=None, checkpoint=None, next_commands={})
     assert text.splitlines() == ["clips per second  3.21 over 40 steps", "run folder        /runs/a"]

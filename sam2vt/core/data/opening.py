@@ -3,16 +3,18 @@
 - `load_records(dataset_type, data_path, ...)`, in formats: a layout on disk, recognised and read completely.
 - `open_records(settings)`: the data of one `DatasetConfig`, by row where it is a table or a pack.
 - `open_train_val(config)`: both sides of a run, by its `valdataset` or its `split`.
+- `open_run(config)`: these, and the further validation sets of a run.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sam2vt.config import READING, Config, DatasetConfig
 from sam2vt.configuration.mixture import members
+from sam2vt.configuration.valdatasets import each_alone, naming
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.listing import check_text
 from sam2vt.core.data.formats.packed import open_packed, pack_at
@@ -26,6 +28,27 @@ from sam2vt.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 
 Records = Sequence[VideoRecord]
+
+
+class RunRecords(NamedTuple):
+    """The videos of a run."""
+
+    train: Records
+    val: Records
+    further: Mapping[str, Records] = {}  # further validation sets, by their names in `valdatasets`
+
+
+def open_run(config: Config) -> RunRecords:
+    """Open all videos of a run. A further set without data of its own has the videos of `valdataset`."""
+    train, val = open_train_val(config)
+    further: dict[str, Records] = {}
+    for name, only in each_alone(config).items():
+        given, own = config.valdataset, only.valdataset
+        names = ("data_path", "datasets", *READING)
+        is_same = not own.is_given or all(getattr(own, each) == getattr(given, each) for each in names)
+        with naming(name):
+            further[name] = val if is_same else open_records(own)
+    return RunRecords(train, val, further)
 
 
 def open_train_val(config: Config) -> tuple[Records, Records]:

@@ -13,12 +13,13 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sam2vt.config import Config
+from sam2vt.config import Config, ValDatasetConfig
 from sam2vt.configuration.loading import from_dict
+from sam2vt.configuration.valdatasets import each_alone
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.sampling import ClipSampler
 from sam2vt.core.data.dataset import ClipDataset, dataset_from_config
-from sam2vt.core.data.opening import Records, open_train_val
+from sam2vt.core.data.opening import Records, RunRecords, open_run
 from sam2vt.core.data.records.mixture import num_videos
 from sam2vt.core.data.workers import init_worker, loader_timeout
 from sam2vt.core.training.checkpoints.position import Position, ResumableSampler, batches_since_step
@@ -44,12 +45,12 @@ class SAM2LightningDataModule(L.LightningDataModule):
 
     `config` is a `Config` or a plain dict of one. The state is the run's position in the sequence of clips: a
     resumed run continues with exactly the clip after the last one trained on. It keeps Lightning from
-    replacing the samplers. `records` are (train, validation) records that are already found and checked, for
-    instance by the driver of a distributed run.
+    replacing the samplers. `records` are `RunRecords`, or (train, validation) records, that are already found
+    and checked, for instance by the driver of a distributed run.
     """
 
     def __init__(
-        self, config: Config | Mapping[str, Any], records: tuple[Records, Records] | None = None
+        self, config: Config | Mapping[str, Any], records: RunRecords | tuple[Records, Records] | None = None
     ) -> None:
         super().__init__()
         self.config = as_config(config)
@@ -58,6 +59,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         self.val_records: Records = []
         self.train_dataset: ClipDataset | None = None
         self.val_dataset: Dataset | None = None
+        self.further_sets: list[tuple[ValDatasetConfig, Dataset, Records]] = []  # of `valdatasets`
         self.rounds = 1  # batches of a rank that one step's clips are divided into
         self._start = Position(0, 0)
         self._seen_at_start = 0
@@ -73,12 +75,19 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if isinstance(self.trainer, L.Trainer):  # it would divide once more what each rank is given
             self.trainer._accelerator_connector.use_distributed_sampler = False
         config = self.config
-        records = self.train_records, self.val_records = self._found or open_train_val(config)
-        log.info("%d videos to train on, %d to validate on", *map(num_videos, records))
+        records = RunRecords(*self._found) if self._found else open_run(config)
+        self.train_records, self.val_records, further = records
+        counts = "".join(f", {num_videos(each)} of {name}" for name, each in further.items())
+        numbers = map(num_videos, records[:2])
+        log.info("%d videos to train on, %d to validate on%s", *numbers, counts)
         if stage == "fit" and not self._found:
             check_training(config, records, self._rank_and_world_size()[1])
         shared: dict[str, Any] = {"seed": config.seed, "max_objects": config.max_objects}
         self.val_dataset = dataset_from_config(config.valdataset, records=self.val_records, **shared)
+        for name, only in each_alone(config).items():
+            settings, found = only.valdataset, further[name]
+            dataset = dataset_from_config(settings, records=found, **shared)
+            self.further_sets.append((settings, dataset, found))
         self.train_dataset = dataset_from_config(config.dataset, records=self.train_records, **shared)
         self.train_dataset.quarantine = config.on_bad_sample == "quarantine"
 
@@ -129,21 +138,26 @@ class SAM2LightningDataModule(L.LightningDataModule):
     def val_dataloader(self) -> list[DataLoader]:
         """Return [batches of clips, whole videos] of this rank; None pads them to equal length.
 
-        Raises RuntimeError before `setup`.
+        Further validation sets follow, each with two loaders as well. Raises RuntimeError before `setup`.
         """
         self._require_setup()
-        settings, ranks = self.config.valdataset, self._rank_and_world_size()
-        clips = range(len(self.val_records) * settings.clips_per_video)
-        videos = range(len(self.val_records))
+        own = (self.config.valdataset, self.val_dataset, self.val_records)
+        return [loader for each in (own, *self.further_sets) for loader in self._loaders_of(*each)]
+
+    def _loaders_of(
+        self, settings: ValDatasetConfig, dataset: Dataset | None, records: Records
+    ) -> list[DataLoader]:
+        ranks, videos = self._rank_and_world_size(), range(len(records))
+        clips = range(len(records) * settings.clips_per_video)
         return [
             _loader(
-                self.val_dataset,
+                dataset,
                 settings.num_workers,
                 batch_sampler=RankBatches(clips, settings.batch_size, *ranks, partial(SampleKey, 0)),
                 collate_fn=_collate_or_none,
             ),
             DataLoader(
-                self.val_records,  # type: ignore[arg-type]
+                records,  # type: ignore[arg-type]
                 batch_sampler=RankBatches(videos, 1, *ranks),
                 collate_fn=lambda records: WholeVideo(records[0]) if records else None,
             ),

@@ -6,14 +6,16 @@ Lightning would refuse these runs with less helpful messages, or end them withou
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sam2vt.config import NEEDS, Config, DatasetConfig, SchedulerConfig
 from sam2vt.configuration.mixture import members
 from sam2vt.configuration.report import changed_settings
+from sam2vt.configuration.valdatasets import alone, naming
 from sam2vt.core.data.clips.key_frames import find_sparse
 from sam2vt.core.data.clips.sampling import limited_batches, usable_clips
-from sam2vt.core.data.opening import Records
+from sam2vt.core.data.opening import Records, RunRecords
 from sam2vt.core.data.records.mixture import Mixture
 from sam2vt.core.evaluation.video import can_be_scored
 from sam2vt.core.training.feature_cache import videos_to_cache
@@ -23,23 +25,31 @@ from sam2vt.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 
 
-def check_training(config: Config, records: tuple[Records, Records], world_size: int) -> None:
-    """Check once per run that its (training, validation) records give epochs, validations and scores.
+def check_training(config: Config, records: Sequence[Any], world_size: int) -> None:
+    """Check once per run that its `RunRecords` give epochs, validations and scores.
 
     `world_size` is the number of processes, the largest one if it may change: with fewer, each has more
     batches. Raises ConfigError if an epoch or a validation would have no batch, or if the feature cache
     cannot store a video; DataError if no validation video, or no clip, could be scored.
     """
-    train, val = records
+    train, val, further = RunRecords(*records)
     if config.dataset.feature_cache is not None:
         for _ in videos_to_cache(train):  # raises at the first video that it refuses
             pass
     check_training_length(config, len(train), world_size)
-    check_validation_length(config, len(val), world_size)
-    check_scorable(config, val)
     check_key_frames("dataset", config.dataset, train)
+    _check_validation(config, val, world_size)
+    for name, found in further.items():
+        _check_validation(alone(config, name), found, world_size, name)
+
+
+def _check_validation(config: Config, records: Records, world_size: int, name: str = "") -> None:
+    """Check the only validation set of a configuration, which is the further one `name`, if any."""
+    with naming(name):
+        check_validation_length(config, len(records), world_size)
+        check_scorable(config, records)
     if config.trainer.limit_val_batches != 0:
-        check_key_frames("valdataset", config.valdataset, val)
+        check_key_frames(f"valdatasets.{name}" if name else "valdataset", config.valdataset, records)
 
 
 def check_key_frames(section: str, settings: DatasetConfig, records: Records) -> None:
@@ -167,7 +177,7 @@ def _other_videos(config: Config) -> str:
 
 
 def _skip(config: Config) -> str:
-    changed = [f"trainer.{name}" for name in changed_settings(config.trainer)]
+    changed = [f"trainer.{name}" for name in changed_settings(config.trainer)] + changed_settings(config)
     given = [name for name in changed if NEEDS.get(name) == "trainer.limit_val_batches"]
     rest = f" and leave out {', '.join(given)}" if given else ""
     return f"set trainer.limit_val_batches=0 to train without validation{rest}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +16,9 @@ from torch import Tensor
 
 from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
+from sam2vt.configuration.valdatasets import each_alone
 from sam2vt.core.data.clips.prompts import PromptGenerator
-from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
-from sam2vt.core.evaluation.swaps import SWAP_RATE, swap_rate
-from sam2vt.core.evaluation.tables import HELD
+from sam2vt.core.evaluation.jf import MONITOR, ObjectScore
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.model.checkpoints import BASE, describe_base, find_base, load_weights
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
@@ -44,10 +42,9 @@ from sam2vt.core.training.optim import (
     freeze_unreached_heads,
     parameters_of,
 )
-from sam2vt.core.training.preflight import unscorable
 from sam2vt.core.training.ranks import reduced
 from sam2vt.core.training.updates import UpdateMeans
-from sam2vt.core.training.validation import LossRow, ValidationRows, WholeVideo
+from sam2vt.core.training.validation import LossRow, ValidationRows, ValidationSet, WholeVideo
 from sam2vt.core.types import Batch, Prompt, VideoRecord
 from sam2vt.errors import ConfigError
 from sam2vt.logs import digits
@@ -70,7 +67,8 @@ class SAM2LightningModule(L.LightningModule):
 
     `config` is a `Config` or a plain dict of one. After `setup`, each step can also be called by hand,
     without a Trainer. `last_scores` are the `ObjectScore` rows of the last validation over all ranks,
-    `hold_first_scores` those of the baseline that repeats each object's first mask.
+    `hold_first_scores` those of the baseline that repeats each object's first mask. `val_sets` holds the same
+    for each validation set, that of `valdataset` first.
     """
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
@@ -81,12 +79,11 @@ class SAM2LightningModule(L.LightningModule):
         self.model: SAM2Model = build_from_config(self.config.model)
         self.criterion = SAM2TrainingLoss(**to_dict(self.config.loss))
         self.best_val_loss = float("inf")
-        self.last_scores: list[ObjectScore] = []
-        self.hold_first_scores: list[ObjectScore] | None = None
+        self.val_sets = [ValidationSet("", self.config)]
+        self.val_sets += [ValidationSet(name, only) for name, only in each_alone(self.config).items()]
         self.components: dict[str, Tensor] = {}  # of the last training step's loss
         self.gradient_norm: Tensor | None = None  # of this update; set by a callback that has computed it
         self.update_means = UpdateMeans()
-        self._rows = ValidationRows()
         self._base: dict[str, str] | None = None  # the weights that the network started from
 
     def setup(self, stage: str | None = None) -> None:
@@ -179,7 +176,8 @@ class SAM2LightningModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start a new validation's rows."""
-        self._rows = ValidationRows()
+        for each in self.val_sets:
+            each.rows = ValidationRows()
 
     def validation_step(
         self, batch: Batch | WholeVideo | None, batch_idx: int, dataloader_idx: int = 0
@@ -187,41 +185,34 @@ class SAM2LightningModule(L.LightningModule):
         """Return the loss of a batch of clips (loader 0), or each object's J&F in a whole video (loader 1).
 
         The latter is float [K], NaN for an object without a counting frame. None pads the loaders of ranks
-        with fewer batches and counts nowhere. All are collected for `on_validation_epoch_end`.
+        with fewer batches and counts nowhere. All are collected for `on_validation_epoch_end`. Each further
+        set has two more loaders.
         """
         if batch is None:
             return None
+        place = dataloader_idx // 2
+        own = self.val_sets[place if place < len(self.val_sets) else 0]  # 0: loaders of the user's own
         if isinstance(batch, WholeVideo):
-            return self._score_video(batch.record)
+            return self._score_video(batch.record, own)
         loss, components, outputs = batch_loss(self, self.criterion, batch)
         counts = count_entries(batch["masks"], batch["valid_masks"], outputs["scored"])
         rank, world_size = self._rank_and_world_size()
         values = {name: float(value) for name, value in components.items() if name != "total"}
-        self._rows.losses.append(LossRow(batch_idx * world_size + rank, counts, values))
+        own.rows.losses.append(LossRow(batch_idx * world_size + rank, counts, values))
         return loss
 
     def on_validation_epoch_end(self) -> None:
-        """Join the rows of all ranks and log their means: `val/loss`, its parts, and `val/*` of METRICS."""
-        rows, self._rows = self._rows.gathered(), ValidationRows()
+        """Join the rows of all ranks and log their means: `val/loss`, its parts, and `val/*` of METRICS.
+
+        Those of a further set are `val/<name>/*`.
+        """
+        rows = [each.take_rows() for each in self.val_sets]
         if self._trainer is not None and self.trainer.sanity_checking:
             return
-        self.last_scores = rows.scores
-        means = rows.mean_losses(self.criterion.weights)
-        values = {_logged_name(name): value for name, value in means.items()}
-        self.best_val_loss = min(self.best_val_loss, values.get("loss", float("inf")))
-        metrics = {f"val/{name}": value for name, value in values.items()}
-        if rows.num_videos:  # a loader of the user's own may have clips alone
-            if self.hold_first_scores is None:  # the baseline's scores never change
-                self.hold_first_scores = rows.hold_first
-            mean = mean_score(rows.scores)
-            if not mean.num_objects:
-                what = f"none of {len(rows.scores)} objects has a frame to be scored on"
-                raise unscorable(self.config, what)
-            metrics |= {f"val/{name}": value for name, value in mean.values.items()}
-            held = mean_score(self.hold_first_scores).values
-            metrics |= {f"val/{name}{HELD}": held[name] for name in METRICS}
-            swapped = swap_rate(each.swaps for each in rows.scores)
-            metrics |= {} if math.isnan(swapped) else {f"val/{SWAP_RATE}": swapped}
+        metrics: dict[str, float] = {}
+        for each, found in zip(self.val_sets, rows):
+            metrics |= each.finish(found, self.criterion.weights)
+        self.best_val_loss = min(self.best_val_loss, metrics.get("val/loss", float("inf")))
         if self._trainer is not None:
             for name, value in metrics.items():  # already those of all ranks
                 self.log(name, value, prog_bar=name == MONITOR)
@@ -297,22 +288,30 @@ class SAM2LightningModule(L.LightningModule):
     def _rank_and_world_size(self) -> tuple[int, int]:
         return (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _score_video(self, record: VideoRecord) -> Tensor:
-        arguments = (record, self.config.model.image_size, self.val_prompts, self.config.seed)
-        both_ends = self.config.valdataset.score_first_and_last
+    def _score_video(self, record: VideoRecord, of: ValidationSet) -> Tensor:
+        arguments = (record, self.config.model.image_size, of.prompts, self.config.seed)
+        both_ends = of.config.valdataset.score_first_and_last
         scores = evaluate_video(self, *arguments, both_ends).scores
-        self._rows.scores += scores
-        self._rows.num_videos += 1
-        if self.hold_first_scores is None:
-            self._rows.hold_first += hold_first_mask(*arguments, both_ends).scores
+        of.rows.scores += scores
+        of.rows.num_videos += 1
+        if of.hold_first is None:
+            of.rows.hold_first += hold_first_mask(*arguments, both_ends).scores
         return torch.tensor([score.values["J&F"] for score in scores])
 
     @property
+    def last_scores(self) -> list[ObjectScore]:
+        """The rows of the last validation on `valdataset`, over all ranks."""
+        return self.val_sets[0].scores
+
+    @property
+    def hold_first_scores(self) -> list[ObjectScore] | None:
+        """The rows of the baseline on `valdataset`; None before the first validation."""
+        return self.val_sets[0].hold_first
+
+    @property
     def val_prompts(self) -> PromptGenerator:
-        """Generator of prompts for whole validation videos."""
-        settings = self.config.valdataset
-        points = (settings.num_of_pos_points, settings.include_center_point, settings.num_of_neg_points)
-        return PromptGenerator(settings.prompt_types, *points)
+        """Generator of prompts for whole validation videos of `valdataset`."""
+        return self.val_sets[0].prompts
 
     def propagate(
         self, frames: Iterable[Tensor], prompts: Sequence[Prompt], num_frames: int

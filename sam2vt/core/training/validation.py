@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import lightning as L
 
-from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore
-from sam2vt.core.evaluation.swaps import SWAP_RATE
+from sam2vt.config import Config
+from sam2vt.configuration.valdatasets import naming
+from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, MONITOR, ObjectScore, mean_score
+from sam2vt.core.evaluation.swaps import SWAP_RATE, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
+from sam2vt.core.training.preflight import unscorable
 from sam2vt.core.training.ranks import gather_objects
 from sam2vt.core.types import VideoRecord
 from sam2vt.logs import digits
@@ -75,14 +80,66 @@ class ValidationRows:
         return parts / max(total, 1)
 
 
+@dataclass
+class ValidationSet:
+    """A validation set of a run: the rows of the validation that runs, and the scores of the last one."""
+
+    name: str  # the key in `valdatasets`, "" for `valdataset`
+    config: Config  # with this set as its `valdataset`
+    rows: ValidationRows = field(default_factory=ValidationRows)
+    scores: list[ObjectScore] = field(default_factory=list)
+    hold_first: list[ObjectScore] | None = None  # of the baseline, which never change
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its metrics begin with."""
+        return f"val/{self.name}/" if self.name else "val/"
+
+    @property
+    def prompts(self) -> PromptGenerator:
+        """Generator of prompts for its whole videos."""
+        settings = self.config.valdataset
+        points = (settings.num_of_pos_points, settings.include_center_point, settings.num_of_neg_points)
+        return PromptGenerator(settings.prompt_types, *points)
+
+    def take_rows(self) -> ValidationRows:
+        """Return the rows of all ranks and begin new ones; every rank must take part."""
+        rows, self.rows = self.rows.gathered(), ValidationRows()
+        return rows
+
+    def finish(self, rows: ValidationRows, weights: Mapping[str, float]) -> dict[str, float]:
+        """Keep the scores of a whole validation and return its metrics, by their names in logs.
+
+        Raises DataError if no object could be scored.
+        """
+        self.scores = rows.scores
+        means = rows.mean_losses(weights)
+        values = {"loss" if name == "total" else name: value for name, value in means.items()}
+        if rows.num_videos:  # a loader of the user's own may have clips alone
+            if self.hold_first is None:
+                self.hold_first = rows.hold_first
+            mean = mean_score(rows.scores)
+            if not mean.num_objects:
+                with naming(self.name):
+                    what = f"none of {len(rows.scores)} objects has a frame to be scored on"
+                    raise unscorable(self.config, what)
+            values |= mean.values
+            held = mean_score(self.hold_first).values
+            values |= {f"{name}{HELD}": held[name] for name in METRICS}
+            swapped = swap_rate(each.swaps for each in rows.scores)
+            values |= {} if math.isnan(swapped) else {SWAP_RATE: swapped}
+        return {f"{self.prefix}{name}": value for name, value in values.items()}
+
+
 def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     """Return the metrics `val/*` of the last validation, from Lightning."""
     return {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
 
 
 def validation_line(trainer: L.Trainer) -> str:
-    """Return the last validation's loss, scores and baseline as a line of the log."""
+    """Return the last validation as a line of the log: loss, scores, baseline, and J&F of further sets."""
     metrics = validation_metrics(trainer)
-    shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE, f"val/{SWAP_RATE}")
+    further = [name for name in metrics if name.endswith("/J&F") and name != MONITOR]
+    shown = ("val/loss", *(f"val/{name}" for name in METRICS), BASELINE, f"val/{SWAP_RATE}", *further)
     values = ", ".join(f"{name} {digits(metrics[name])}" for name in shown if name in metrics)
     return f"step {trainer.global_step}: {values}"

@@ -16,6 +16,7 @@ from ray import tune
 
 from sam2vt.config import Config
 from sam2vt.configuration.sweep import Sweep
+from sam2vt.configuration.valdatasets import alone, naming
 from sam2vt.distributed.cluster.capacity import cluster_capacity, concurrent_trials
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
 from sam2vt.distributed.cluster.session import StopRequest, handling_signals, ray_session
@@ -98,7 +99,7 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
     """Return what all trials have in common, with paths that hold in any process."""
     # A trial's process has a working directory of its own; its run folder follows from the sweep's.
     names = {name for name in path_settings(Config) if "." in name and not name.startswith("ray.")}
-    names |= {"dataset.datasets", "valdataset.datasets"}
+    names |= {"dataset.datasets", "valdataset.datasets", "valdatasets"}
     paths = {name: attrgetter(name)(absolute) for name in names}
     return TrialJob(
         base=sweep.base.changed(paths),
@@ -114,11 +115,14 @@ def check_data(config: Config) -> None:
 
     Such data cannot be read, has nothing to score, or gives fewer steps than the warm-up takes.
     """
-    from sam2vt.core.data.opening import open_train_val
+    from sam2vt.core.data.opening import open_run
     from sam2vt.core.training.preflight import check_scorable, check_warm_up
 
-    train, val = open_train_val(config)
+    train, val, further = open_run(config)
     check_scorable(config, val, can_skip=False)
+    for name, found in further.items():
+        with naming(name):
+            check_scorable(alone(config, name), found, can_skip=False)
     plan = plan_stream(config, len(train))
     check_warm_up(config.scheduler, math.ceil(plan.total_steps / config.trainer.accumulate_grad_batches))
 

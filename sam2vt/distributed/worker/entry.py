@@ -23,7 +23,7 @@ class Job(TypedDict):
 
     config: dict[str, Any]  # `to_dict` of a checked Config with absolute paths
     plan: StreamPlan
-    records: ray.ObjectRef  # of (training, validation); a reference, since opening them loads torch
+    records: ray.ObjectRef  # of `RunRecords`; a reference, since opening them loads torch
     storage: RunStorage
     board: Any  # handle on the actor of `sam2vt.distributed.board.Board`
 

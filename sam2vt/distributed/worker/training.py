@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
-from sam2vt.core.data.opening import Records
+from sam2vt.core.data.opening import Records, RunRecords
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.storage.folder import Folder
@@ -51,7 +51,7 @@ def train_loop(
     config: Config,
     loader: StreamLoader,
     resume: str | None,
-    records: tuple[Records, Records],
+    records: RunRecords,
     storage: RunStorage,
     board: Any,
 ) -> RunSummary | None:
@@ -152,7 +152,9 @@ class StreamDataModule(SAM2LightningDataModule):
     with or without Ray.
     """
 
-    def __init__(self, config: Config, loader: StreamLoader, records: tuple[Records, Records]) -> None:
+    def __init__(
+        self, config: Config, loader: StreamLoader, records: RunRecords | tuple[Records, Records]
+    ) -> None:
         super().__init__(config, records)
         self._loader = loader
         self.rounds = loader.division.rounds

@@ -146,6 +146,11 @@ def test_no_sweep(tmp_path: Path) -> None:
         ),
         (["sweep.objectives=[val/loss]"], "'val/loss' is nothing to compare trials by; allowed are val/J&F"),
         (["sweep.objectives=[val/loss]"], "losses cannot be compared where their weights vary"),
+        (["sweep.objectives=['val/davis/J&F']"], "judged by its best validation, which on a further set"),
+        (
+            [SPACE.format("valdatasets.davis.prompt_types={choice: [[mask], [box]]}")],
+            "changes what J and F are measured on",
+        ),
         (["sweep.objectives=[]"], "must be one or two different ones"),
         (["sweep.objectives=[val/J,val/F,'val/J&F']"], "must be one or two different ones"),
         (["sweep.algorithm=bayes"], "sweep.algorithm='bayes': must be one of tpe, random, grid"),

@@ -23,6 +23,7 @@ def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest
         resume="old/last.ckpt",
         model=ModelConfig(checkpoint_path="hf://facebook/sam2.1-hiera-tiny"),
         dataset=DatasetConfig(data_path="videos", feature_cache="features"),
+        valdatasets={"davis": {"data_path": "davis", "batch_size": 2}},
     )
     config = with_absolute_paths(config, run_storage(config))
     assert config.output_dir == str(tmp_path / "runs" / "a")
@@ -34,6 +35,7 @@ def test_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest
     assert config.dataset.feature_cache == str(tmp_path / "features")
     assert config.valdataset.feature_cache is None
     assert config.dataset.image_root is None
+    assert config.valdatasets == {"davis": {"data_path": str(tmp_path / "davis"), "batch_size": 2}}
 
 
 @pytest.mark.parametrize("name", ["mine.yaml", "network/sam2.1_nano.yaml"])

@@ -81,7 +81,7 @@ def plot_results(
     style: str = "paper",
     rates: Curve = ([], []),
 ) -> None:
-    """Draw loss, its parts, scores beside their baselines, and learning rates against the step.
+    """Draw loss, its parts, scores beside their baselines, further sets, learning rates against the step.
 
     `path` ends in .png or .svg. The CSV has a column `step`, columns `train/*`, `val/*` and learning rates
     (`lr`, or `.../lr` with any ending); empty cells are left out. `rates` takes the place of `train/lr`
@@ -183,6 +183,30 @@ def _draw_scores(axes: Axes, curves: dict[str, Curve]) -> None:
     _legend_below(axes)
 
 
+def _draw_further_sets(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set(title="J&F on further validation sets", ylabel="score, 0 to 1")
+    has_start = False
+    for place, (name, (steps, values)) in enumerate(curves.items()):
+        colour = as_hex(colour_of(place))
+        axes.plot(steps, values, color=colour, marker="o", markersize=4, label=name.split("/")[1])
+        if steps[0] == 0 and len(steps) > 1:  # what is below has been forgotten
+            axes.axhline(values[0], color=colour, linestyle="-.", linewidth=1)
+            has_start = True
+    if has_start:
+        _key(axes, "before training", linestyle="-.", linewidth=1)
+    axes.set_ylim(0, 1.05)
+    _legend_below(axes)
+
+
+def _is_of_further_set(name: str) -> bool:
+    return name.startswith(VAL) and name.endswith("/J&F") and name != MONITOR
+
+
+def _is_rate(name: str) -> bool:
+    # A further validation set may have any name.
+    return name == "lr" or name.startswith("lr-") or ("/lr" in name and not name.startswith(VAL))
+
+
 def _draw_rates(axes: Axes, curves: dict[str, Curve]) -> None:
     axes.set_title("learning rate")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
@@ -198,7 +222,8 @@ _PANELS: tuple[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], N
     (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
     (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
     (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
-    (lambda name: name == "lr" or name.startswith("lr-") or "/lr" in name, _draw_rates),
+    (_is_of_further_set, _draw_further_sets),
+    (_is_rate, _draw_rates),
 )
 
 

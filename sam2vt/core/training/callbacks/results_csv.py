@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from sam2vt.core.evaluation.jf import ObjectScore
 from sam2vt.core.evaluation.tables import format_scores, write_scores_csv
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import batches_since_step, makes_a_step
@@ -126,21 +127,36 @@ class ResultsCsv(L.Callback):
 
 
 class ScoresCsv(L.Callback):
-    """Writes `val_scores.csv`, the rows of the last validation; logs the table at the end of the fit."""
+    """Writes `val_scores.csv`, the rows of the last validation; logs the table at the end of the fit.
+
+    Those of a further validation set go to `val_scores-<name>.csv`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write the file."""
-        if trainer.is_global_zero and pl_module.last_scores and not trainer.sanity_checking:
-            write_scores_csv(self.path, pl_module.last_scores, pl_module.hold_first_scores or [])
+        """Write the files."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        for name, scores, held in _scores_by_set(pl_module):
+            path = self.path.with_stem(f"{self.path.stem}-{name}") if name else self.path
+            write_scores_csv(path, scores, held)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Log the table."""
-        if trainer.is_global_zero and pl_module.last_scores:
-            table = format_scores(pl_module.last_scores, pl_module.hold_first_scores or [])
-            log.info("the last validation:\n%s", table)
+        """Log the tables."""
+        if not trainer.is_global_zero:
+            return
+        for name, scores, held in _scores_by_set(pl_module):
+            on = f" on {name}" if name else ""
+            log.info("the last validation%s:\n%s", on, format_scores(scores, held))
+
+
+def _scores_by_set(module: Any) -> Iterator[tuple[str, list[ObjectScore], list[ObjectScore]]]:
+    """Yield (name, scores, scores of the baseline) of each validation set that has scores."""
+    for each in module.val_sets:
+        if each.scores:
+            yield each.name, each.scores, each.hold_first or []
 
 
 def read_rows(path: Path) -> list[Row]:

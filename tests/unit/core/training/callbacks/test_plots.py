@@ -153,6 +153,17 @@ def test_a_baseline_without_values_is_not_in_the_legend(tmp_path) -> None:
     assert not {"before training", "first mask repeated"} & set(texts(tmp_path / "results.svg").splitlines())
 
 
+def test_further_sets_have_a_panel_of_their_own(tmp_path) -> None:
+    rows = [{"step": step, "val/J&F": 0.5, "val/lr/J&F": 0.9, "val/lr/bce": 0.1} for step in (0, 10)]
+    svg = tmp_path / "results.svg"
+    plot_results(write(tmp_path / "results.csv", rows), svg)
+    words = texts(svg).splitlines()
+    assert {"J&F on further validation sets", "lr", "before training"} <= set(words)
+    assert not {"learning rate", "terms of the loss"} & set(words)
+    plot_results(write(tmp_path / "results.csv", [{"step": 5, "val/J&F": 0.5}]), svg)
+    assert "further" not in texts(svg)
+
+
 @pytest.mark.parametrize("style", LOOKS)
 def test_the_style_is_the_ground(tmp_path, style) -> None:
     png = tmp_path / "results.png"
