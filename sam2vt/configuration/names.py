@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any, Union, get_args, get_origin
 
-from sam2vt.config import Config, SweepConfig
+from sam2vt.config import Config, SweepConfig, ValDatasetConfig
 from sam2vt.settings import types_of, walk
 
 
@@ -25,7 +25,10 @@ def type_of(name: str) -> Any:
     setting.
     """
     kind: Any = Config
-    for part in name.split(".") if name else ():
+    parts = name.split(".") if name else []
+    if len(parts) > 1 and parts[0] == "valdatasets":  # by names of the user's own
+        kind, parts = ValDatasetConfig, parts[2:]
+    for part in parts:
         if kind is Config and part == "sweep":
             kind = SweepConfig
         elif is_dataclass(kind):

@@ -116,6 +116,8 @@ def test_overrides_name_sets_and_their_settings(folders: Path) -> None:
         "valdatasets.davis.batch_size=2",
     ]
     assert load_overrides(given).valdatasets == {"davis": {"data_path": "davis", "batch_size": 2}}
+    with pytest.raises(ConfigError, match=r"valdatasets\.davis\.batch_siz: unknown key.*davis\.batch_size"):
+        load_overrides([*given, "valdatasets.davis.batch_siz=2"])
     config = load_overrides([given[0], "valdatasets={clicks: {prompt_types: [point]}}"])
     assert alone(config, "clicks").valdataset.prompt_types == ["point"]
 

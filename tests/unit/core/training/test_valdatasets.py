@@ -71,13 +71,15 @@ def test_a_set_that_cannot_be_validated_is_refused_by_its_name(config, other, tm
         open_run(config)
     config.valdatasets = {"davis": {"data_path": str(other)}}
     config.trainer.limit_val_batches = 0.4  # of three videos one, of two none
-    with pytest.raises(ConfigError, match="the validation videos on a rank") as refused:
+    with pytest.raises(ConfigError, match="the batches of validation clips on a rank") as refused:
         check_training(config, open_run(config), 1)
     assert "valdatasets.davis" in str(refused.value)
 
 
-def test_a_set_of_stills_has_nothing_to_score(config, tmp_path) -> None:
-    write_sample_data(tmp_path / "short", num_videos=1, num_frames=2, size=(48, 64))
+def test_a_set_of_two_frames_has_nothing_to_score(config, tmp_path) -> None:
+    write_sample_data(tmp_path / "short", num_videos=1, num_frames=3, size=(48, 64))
+    for kind in ("JPEGImages", "Annotations"):
+        sorted((tmp_path / "short" / kind / "sample_00").iterdir())[-1].unlink()
     config.valdatasets = {"short": {"data_path": str(tmp_path / "short")}}
     with pytest.raises(DataError, match=r"valdatasets\.short's .*: none has enough") as refused:
         check_training(config, open_run(config), 1)

@@ -158,7 +158,7 @@ def test_further_sets_have_a_panel_of_their_own(tmp_path) -> None:
     svg = tmp_path / "results.svg"
     plot_results(write(tmp_path / "results.csv", rows), svg)
     words = texts(svg).splitlines()
-    assert {"J&F on further validation sets", "lr", "before training"} <= set(words)
+    assert {"J&amp;F on further validation sets", "lr", "before training"} <= set(words)
     assert not {"learning rate", "terms of the loss"} & set(words)
     plot_results(write(tmp_path / "results.csv", [{"step": 5, "val/J&F": 0.5}]), svg)
     assert "further" not in texts(svg)
