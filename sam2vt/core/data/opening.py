@@ -38,11 +38,16 @@ class RunRecords(NamedTuple):
     further: Mapping[str, Records] = {}  # further validation sets, by their names in `valdatasets`
 
 
-def open_run(config: Config) -> RunRecords:
-    """Open all videos of a run. A further set without data of its own has the videos of `valdataset`."""
-    train, val = open_train_val(config)
-    further: dict[str, Records] = {}
+def open_run(config: Config, found: RunRecords | tuple[Records, Records] | None = None) -> RunRecords:
+    """Open all videos of a run but those that are `found` already.
+
+    A further set without data of its own has the videos of `valdataset`.
+    """
+    train, val, known = RunRecords(*(found or open_train_val(config)))
+    further = dict(known)
     for name, only in each_alone(config).items():
+        if name in further:
+            continue
         given, own = config.valdataset, only.valdataset
         names = ("data_path", "datasets", *READING)
         is_same = not own.is_given or all(getattr(own, each) == getattr(given, each) for each in names)

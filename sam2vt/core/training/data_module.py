@@ -46,7 +46,8 @@ class SAM2LightningDataModule(L.LightningDataModule):
     `config` is a `Config` or a plain dict of one. The state is the run's position in the sequence of clips: a
     resumed run continues with exactly the clip after the last one trained on. It keeps Lightning from
     replacing the samplers. `records` are `RunRecords`, or (train, validation) records, that are already found
-    and checked, for instance by the driver of a distributed run.
+    and checked, for instance by the driver of a distributed run. Further validation sets that they lack are
+    opened.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class SAM2LightningDataModule(L.LightningDataModule):
         if isinstance(self.trainer, L.Trainer):  # it would divide once more what each rank is given
             self.trainer._accelerator_connector.use_distributed_sampler = False
         config = self.config
-        records = RunRecords(*self._found) if self._found else open_run(config)
+        records = open_run(config, self._found)
         self.train_records, self.val_records, further = records
         counts = "".join(f", {num_videos(each)} of {name}" for name, each in further.items())
         numbers = map(num_videos, records[:2])

@@ -65,6 +65,15 @@ def test_a_set_without_data_shares_the_videos(config, other) -> None:
     assert [len(each) for each in (records.train, records.val, records.further["davis"])] == [2, 1, 2]
 
 
+def test_records_of_a_run_may_lack_the_further_sets(config, other) -> None:
+    config.valdatasets = {"davis": {"data_path": str(other)}}
+    train, val, _ = open_run(config)
+    data = SAM2LightningDataModule(config, (train, val))
+    data.setup("validate")
+    assert len(data.val_dataloader()) == 4
+    assert open_run(config, (train, val)).train is train
+
+
 def test_a_set_that_cannot_be_validated_is_refused_by_its_name(config, other, tmp_path) -> None:
     config.valdatasets = {"davis": {"data_path": str(tmp_path)}}
     with pytest.raises(DataError, match=r"^valdatasets\.davis: "):
