@@ -92,8 +92,8 @@ def settings_fit(overrides: list[str], load: Callable[..., Any] | None = None) -
     """The overrides compose, and the configuration passes every check but that its videos are there."""
 
     def with_videos(config: Any) -> None:
-        for section in (config.dataset, config.valdataset):
-            if section.data_path and "://" not in section.data_path:
+        for section in (config.dataset, config.valdataset, *config.valdatasets.values()):
+            if section.get("data_path") and "://" not in section.data_path:
                 section.data_path = ANY_VIDEOS
         config.dataset.data_path = config.dataset.data_path or ANY_VIDEOS
 
