@@ -1,11 +1,9 @@
-"""Trials of a sweep that go wrong, and trials that leave word of the weights they pass on."""
+"""Trials of a sweep that go wrong."""
 
 from __future__ import annotations
 
 import csv
 import functools
-import hashlib
-import json
 import os
 import signal
 from pathlib import Path
@@ -15,12 +13,9 @@ import lightning as L
 
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.sweep import trial
-from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS, WEIGHTS, RunTrial
+from sam2vt.distributed.sweep.trial import RunTrial
 
 CRASHED, KILLED, BEHIND = 1, 2, 3  # numbers of trials
-WITNESS = "witness"  # beside the trials
-WORST, BEST = "trial_001", "trial_002"
-SCORES = {WORST: 0.1, BEST: 0.9}
 STEPS = 6
 
 # Beside what makes a run of the fault tests small: two validations, a worker per trial.
@@ -66,32 +61,6 @@ def crash(job: Any) -> Any:
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Crash()]  # type: ignore[assignment]
     return entry.train_on_worker(job)
-
-
-class WitnessedTrial(RunTrial):
-    """Scores as it is told, and writes down which weights it gives and takes."""
-
-    def step(self) -> dict[str, Any]:
-        return {**super().step(), OBJECTIVE_KEYS[0]: SCORES.get(self.trial_name, 0.5)}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        super().save_checkpoint(checkpoint_dir)
-        self._tell("given", Path(checkpoint_dir))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        super().load_checkpoint(checkpoint)
-        self._tell("taken", Path(checkpoint))
-
-    def _tell(self, what: str, checkpoint: Path) -> None:
-        folder = Path(self._config.output_dir).parent / WITNESS
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.trial_name}.{what}").write_text(
-            json.dumps({"sha256": sha256(checkpoint / WEIGHTS)})
-        )
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,9 +1,8 @@
-"""Sweeps with real trials: bad ones, killed ones, a killed driver, weights that are passed on."""
+"""Sweeps with real trials: bad ones, killed ones, a killed driver."""
 
 from __future__ import annotations
 
 import csv
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 
 from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import Sweep, load_sweep
@@ -24,15 +22,11 @@ from tests.fault.processes import processes_below
 from tests.fault.runs import overrides_of
 from tests.fault.sweeping import (
     BEHIND,
-    BEST,
     CRASHED,
     KILLED,
     STEPS,
     SWEPT,
-    WITNESS,
-    WORST,
     FaultyTrial,
-    WitnessedTrial,
     read_rows,
 )
 from tests.fault.test_driver import REPO, STOP_SECONDS, Driver, is_running
@@ -96,25 +90,6 @@ def test_bad_trials_end_alone(wide_ray: None, videos: Path, tmp_path: Path, figu
     figures(f"4 trials in {seconds:.0f} s: 1 done, 1 stopped, 2 failed and told why")
 
 
-def test_weights_are_passed_on(wide_ray: None, videos: Path, tmp_path: Path, figures: Figures) -> None:
-    """The worst trial goes on from the best one's weights, moments and place, with a rate of its own."""
-    trials = tmp_path / "sweep" / "trials"
-    witness = trials / WITNESS
-    overrides = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.scheduler=pbt", "sweep.keep_best=3")
-    space = "+sweep.space.optimizer.lr={log_uniform: [1.0e-5, 1.0e-3]}"
-    sweep = sweep_of(videos, tmp_path, *overrides, space, "sweep.perturb_every=0.5")
-    result = run_sweep(sweep, WitnessedTrial)
-    assert [trial.status for trial in result.trials] == [DONE] * 3
-    taken, given = told(witness, WORST, "taken"), told(witness, BEST, "given")
-    assert taken["sha256"] == given["sha256"]
-    half = [row for row in read_rows(trials / BEST / "results.csv") if int(row["step"]) <= STEPS // 2]
-    assert read_rows(trials / WORST / "results.csv")[: len(half)] == half  # what it saw is the donor's
-    ours, theirs = (rate_of(trials / name / "checkpoints" / "last.ckpt") for name in (WORST, BEST))
-    assert ours == pytest.approx(result.trials[1].values["optimizer.lr"])
-    assert ours != theirs
-    figures(f"{WORST} went on from the weights of {BEST} at step {STEPS // 2}")
-
-
 def test_driver_of_a_sweep_is_killed(videos: Path, tmp_path: Path, figures: Figures) -> None:
     """It goes on with the trials that were left; those that had ended are not touched."""
     more = ("sweep.algorithm=random", "sweep.num_trials=3", "sweep.max_concurrent=1", "sweep.scheduler=none")
@@ -171,16 +146,6 @@ def ended(sweep: Path) -> dict[str, tuple[float, bytes]]:
     files = [sweep / "trials" / "trial_000" / name for name in ("results.csv", "checkpoints/best.ckpt")]
     files += [sweep / "tune" / "trial_000" / "result.json"]
     return {str(path): (path.stat().st_mtime, path.read_bytes()) for path in files}
-
-
-def told(witness: Path, name: str, what: str) -> dict[str, Any]:
-    return json.loads((witness / f"{name}.{what}").read_text())
-
-
-def rate_of(checkpoint: Path) -> float:
-    (optimizer,) = torch.load(checkpoint, weights_only=True)["optimizer_states"]
-    (rate,) = {group["initial_lr"] for group in optimizer["param_groups"]}
-    return rate
 
 
 def placement_groups() -> list[Any]:

@@ -18,10 +18,11 @@ from sam2vt.core.data.writing.sample_data import write_sample_data
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.collect import objectives_of
 from sam2vt.distributed.sweep.launch import run_sweep
-from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult
+from sam2vt.distributed.sweep.results import DONE, JF, STOPPED, SweepResult, trial_number
 from sam2vt.distributed.sweep.search import search_arguments
 from sam2vt.distributed.sweep.trial import OBJECTIVE_KEYS
 from sam2vt.errors import ConfigError, TrainingError
+from tests.compat.trials import Formula as Paused
 from tests.compat.trials import Scored
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -178,6 +179,48 @@ def test_two_objectives_leave_a_front(videos: Path, tmp_path: Path) -> None:
     assert 'id="pareto"' in (tmp_path / "a" / "sweep.html").read_text()
     with (tmp_path / "a" / "trials.csv").open() as file:
         assert all(float(row["seconds_per_step"]) > 1 for row in csv.DictReader(file))
+
+
+class Inheriting(Paused):
+    """A trial whose weights are the number of the trial in which they began; the second is best."""
+
+    def setup(self, config: Mapping[str, Any], job: Any) -> None:  # type: ignore[override]
+        self._folder = Path(job.output_dir)
+        super().setup(config, job)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._weights = trial_number(self.trial_name)  # the process may have been another trial's
+        return super().reset_config(new_config)
+
+    def step(self) -> dict[str, Any]:
+        score = (0.5, 0.1, 0.9)[trial_number(self.trial_name)]
+        return {**super().step(), JF: score, OBJECTIVE_KEYS[0]: score}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        super().save_checkpoint(checkpoint_dir)
+        Path(checkpoint_dir, "weights").write_text(str(self._weights))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        super().load_checkpoint(checkpoint)
+        self._weights = int(Path(checkpoint, "weights").read_text())
+        (self._folder / f"{self.trial_name}.weights").write_text(str(self._weights))
+
+
+def test_the_worst_goes_on_from_the_weights_of_the_best(videos: Path, tmp_path: Path) -> None:
+    """With values near theirs; the others go on from their own. What weights are, is a trial's own test."""
+    folder = tmp_path / "a"
+    asked = ("sweep.scheduler=pbt", "sweep.num_trials=3", "sweep.perturb_every=0.5")
+    sweep = sweep_of(folder, "random", 0, f"dataset.data_path={videos}", *asked)
+    result = run_sweep(sweep, Inheriting)
+    assert [trial.status for trial in result.trials] == [DONE] * 3
+    assert {path.stem: int(path.read_text()) for path in folder.glob("*.weights")} == {
+        "trial_000": 0,
+        "trial_001": 2,
+        "trial_002": 2,
+    }
+    ours, theirs = (dict(result.trials[number].values) for number in (1, 2))
+    assert ours.keys() == theirs.keys()
+    assert ours != theirs
 
 
 def test_a_sweep_that_is_over_is_not_done_again(videos: Path, tmp_path: Path) -> None:
