@@ -5,7 +5,6 @@ Heavy packages are imported where they are used: composing and checking a config
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shlex
@@ -24,6 +23,7 @@ from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.training.loggers import build_loggers
 from sam2vt.core.training.slurm import check_ranks, slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
+from sam2vt.health.devices import has_gpu_driver
 from sam2vt.imports import importing
 from sam2vt.logs import is_first_rank, opening_line, quiet_lightning
 from sam2vt.logs import setup_logging as setup_logging
@@ -106,18 +106,6 @@ def check_gpu(config: Config) -> None:
             f"trainer.accelerator={accelerator!r}: this machine has no driver of a GPU. Give trainer=cpu to "
             f"train without one, or install the driver: nvidia-smi then lists the GPU"
         )
-
-
-def has_gpu_driver() -> bool:
-    """Return False only on Linux without NVIDIA's driver and AMD's: torch finds no GPU there."""
-    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, also below Windows, and AMD's
-    if sys.platform != "linux" or any(map(os.path.exists, devices)):
-        return True
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def with_pinned_weights(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -25,6 +26,18 @@ def devices() -> Iterator[Finding]:
     limited = "" if usable >= all_cpus else f" of {all_cpus}, as this process may use them"
     yield Finding("CPUs", f"{usable:g}{limited}")
     yield from _gpus()
+
+
+def has_gpu_driver() -> bool:
+    """Return False only on Linux without NVIDIA's driver and AMD's: torch finds no GPU there."""
+    devices = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, also below Windows, and AMD's
+    if sys.platform != "linux" or any(map(os.path.exists, devices)):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def usable_cpus(cgroup: Path = _CGROUP) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.drawing import make_clip
 from sam2vt.core.data.clips.sampling import sample_at
 from sam2vt.core.training.callbacks.averaging import TRAINED
+from sam2vt.core.training.callbacks.results_csv import read_rows
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.distributed.cluster.storage import run_storage
 from sam2vt.distributed.source import find_clips
@@ -149,8 +149,8 @@ def final_state(run: Path) -> dict[str, Any]:
 
 def final_rows(run: Path) -> list[dict[str, str]]:
     """The rows of results.csv, without times."""
-    with (run / "results.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    rows = read_rows(run / "results.csv")
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def assert_same_result(state: dict[str, Any], reference: dict[str, Any]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -61,12 +59,3 @@ def crash(job: Any) -> Any:
     default = worker.default_callbacks
     worker.default_callbacks = lambda config: [*default(config), Crash()]  # type: ignore[assignment]
     return entry.train_on_worker(job)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Of a results.csv, without what depends on the clock."""
-    with path.open() as file:
-        return [
-            {name: value for name, value in row.items() if "second" not in name and "wait" not in name}
-            for row in csv.DictReader(file)
-        ]

@@ -14,6 +14,7 @@ import ray
 
 from sam2vt.composing import compose_config
 from sam2vt.configuration.sweep import Sweep, load_sweep
+from sam2vt.core.training.callbacks.results_csv import read_rows
 from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_before
 from sam2vt.distributed.sweep.launch import run_sweep
 from sam2vt.distributed.sweep.results import DONE, FAILED, STOPPED
@@ -27,7 +28,6 @@ from tests.fault.sweeping import (
     STEPS,
     SWEPT,
     FaultyTrial,
-    read_rows,
 )
 from tests.fault.test_driver import REPO, STOP_SECONDS, Driver, is_running
 from tests.fault.trace import wait_until
