@@ -176,7 +176,22 @@ def _adam(kind: type[Adam] | type[AdamW]) -> Callable[[list[dict[str, Any]], Opt
 
 
 def _sgd(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
-    return SGD(groups, lr=config.lr, momentum=config.betas[0], fused=_can_fuse(groups))
+    optimizer = SGD(groups, lr=config.lr, momentum=config.betas[0], fused=_can_fuse(groups))
+    if config.betas[0]:
+        optimizer.register_step_pre_hook(_begin_momentum)
+    return optimizer
+
+
+def _begin_momentum(optimizer: Optimizer, *_: Any) -> None:
+    """Let every momentum begin at 0, which with the first gradient becomes that gradient.
+
+    Some parameters get theirs later than others, as in a part of the network that only some prompts use.
+    PyTorch's fused update fails there. Lightning computes gradients within the step: there are none yet.
+    """
+    for parameter in parameters_of(optimizer):
+        state = optimizer.state[parameter]
+        if state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -279,6 +280,28 @@ def test_fused_updates_equal_plain_ones(kind: str) -> None:
             group["fused"] = fused
         train(optimizer, steps=20, seed=3)
         results.append(weights_and_state(network, optimizer))
+    for a, b in zip(*results):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_parameter_may_get_its_first_gradient_later_than_others(kind: str) -> None:
+    results = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = nn.Linear(5, 3)
+        optimizer = build_optimizer(network, OptimizerConfig(type=kind, lr=0.01, weight_decay=0.0))
+        (group,) = optimizer.param_groups
+        group["fused"] = fused
+
+        def give(*parameters: nn.Parameter) -> None:
+            for parameter in parameters:
+                parameter.grad = torch.ones_like(parameter)
+
+        for parameters in ([network.weight], [network.weight, network.bias], [network.bias]):
+            optimizer.zero_grad()
+            optimizer.step(partial(give, *parameters))  # gradients come within the step, as in Lightning
+        results.append(list(network.parameters()))
     for a, b in zip(*results):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
