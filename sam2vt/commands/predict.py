@@ -258,5 +258,6 @@ def _report(options: argparse.Namespace, videos: Sequence[TrackedVideo], folder:
     if "overlay" in options.formats:  # paths have lines of their own, to be copied
         print(f"  look at\n    {os.path.join(folder, 'overlay', f'{videos[0].name}.mp4')}")
     print("  load in Python\n    from sam2vt.core.prediction.call import load_masks")
-    print(f"    load_masks({str(folder)!r})")
+    print(f"    videos = load_masks({str(folder)!r})")
+    print(f"    frames = videos[{videos[0].video_id!r}].frames()")
     print('  correct by prompts with "correct": true, see docs/masks-on-new-videos.md')
