@@ -93,8 +93,7 @@ def test_driver_is_killed_and_submitted_again(
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        # What reaches the driver alone, as `ray job stop` sends it, is seen where jobs are submitted.
-        (signal.SIGTERM, 143),  # a batch system
+        # SIGTERM, by which jobs are stopped, is seen where they are submitted.
         (signal.SIGINT, 130),  # Ctrl-C in a terminal
         (signal.SIGHUP, 129),  # a closed terminal
     ],
