@@ -67,6 +67,9 @@ def _shares(checkpoints: Sequence[str], weights: Sequence[float] | None) -> Sequ
         raise ConfigError(
             f"{checkpoints[0]}: one checkpoint has no average; name two or more, or give --with-base 0.5"
         )
+    twice = sorted({each for each in checkpoints if checkpoints.count(each) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]}: named more than once; give it a larger share with --weights instead")
     if weights is None:
         return [1 / number] * number
     shown = f"--weights {' '.join(f'{each:g}' for each in weights)}"

@@ -23,10 +23,7 @@ from sam2vt.core.storage.folder import Folder
 from sam2vt.core.training import callbacks
 from tests.fault import storage
 
-STEPS_AN_EPOCH, EPOCHS = 6, 2
-STEPS = STEPS_AN_EPOCH * EPOCHS
-SAVED_EVERY = 4  # steps, and after validations, at epoch ends: 4, 6, 8, 12
-# The point, and the last step that is done there.
+# The point, and the last step that is done there; a run of `tests.fault.runs` saves after 4, 6, 8 and 12.
 POINTS = {
     "first step": 1,
     "mid-epoch": 9,

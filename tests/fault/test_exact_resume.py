@@ -17,7 +17,8 @@ import pytest
 from sam2vt.distributed.launch import fit
 from tests.fault import kill_points, runs
 from tests.fault.conftest import REPO, Reference
-from tests.fault.kill_points import EPOCHS, POINTS, SAVED, SAVED_EVERY, STEPS, STEPS_AN_EPOCH
+from tests.fault.kill_points import POINTS, SAVED
+from tests.fault.runs import EPOCHS, SAVED_EVERY, STEPS, STEPS_AN_EPOCH
 from tests.fault.trace import Log
 
 Run = Callable[..., int]

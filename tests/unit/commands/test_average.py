@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ WRONG = [
     (["A", "B", "--weights", "1.5", "-0.5"], "each must be above 0 and below 1"),
     (["A", "B", "--weights", "nan", "0.5"], "each must be above 0 and below 1"),
     (["A", "B", "--weights", "half", "half"], "invalid float value: 'half'"),
+    (["A", "B", "A"], "A: named more than once"),
     (["A", "--with-base", "1.5"], "--with-base 1.5: must be above 0 and below 1"),
     (["A", "--with-base", "0"], "--with-base 0: must be above 0 and below 1"),
     (["A", "--with-base", "nan"], "--with-base nan: must be above 0 and below 1"),
@@ -55,10 +57,10 @@ def test_shares_are_checked_before_torch_is_loaded() -> None:
 def test_it_says_what_the_mean_is_made_of(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "mean.pt"
-    cli.main(["average", str(checkpoint), str(checkpoint), "--out", str(out), *("--weights", "0.75", "0.25")])
+    out, same = tmp_path / "mean.pt", shutil.copy(checkpoint, tmp_path / "same.ckpt")
+    cli.main(["average", str(checkpoint), str(same), "--out", str(out), *("--weights", "0.75", "0.25")])
     printed = capsys.readouterr().out
-    assert f"0.750 of {checkpoint}\n0.250 of {checkpoint}\nweights: {out}\n" in printed
+    assert f"0.750 of {checkpoint}\n0.250 of {same}\nweights: {out}\n" in printed
     assert f'build_sam2_video_predictor("/{out.with_suffix(".yaml")}", "{out}")' in printed
     before = torch.load(checkpoint, weights_only=True)["state_dict"]
     for name, value in torch.load(out, weights_only=True)["model"].items():
