@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 from difflib import SequenceMatcher, get_close_matches
@@ -47,7 +48,8 @@ def is_text(name: str) -> bool:
 def unknown_name(name: str) -> str | None:
     """Return the fault of an unknown name, with what it may mean; None for a known one."""
     if type_of(name) is not None:
-        return None
+        odd = re.search(r"[^\w.@:$-]", name)  # in a key of a mapping: Hydra's grammar takes no more
+        return f"{name}: {odd[0]!r} cannot be part of a name; letters, digits, _ and - can" if odd else None
     known = name
     while (kind := type_of(known)) is None:  # from the end to the first part that is wrong
         known = known.rpartition(".")[0]

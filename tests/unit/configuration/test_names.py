@@ -60,5 +60,10 @@ def test_every_setting_has_a_type_and_is_nearest_to_itself() -> None:
     assert nearest("model.num_maskmem.x") == "model.num_maskmem"
 
 
+@pytest.mark.parametrize("name", ["valdatasets.a/b.data_path", "ray.worker_resources.my gpu"])
+def test_a_key_that_no_override_can_have(name: str) -> None:
+    assert str(unknown_name(name)).endswith("cannot be part of a name; letters, digits, _ and - can")
+
+
 def test_what_is_allowed_in_its_place_is_listed() -> None:
     assert "allowed here: enabled, type, T_max" in str(unknown_name("scheduler.gama"))
