@@ -46,7 +46,8 @@ picture: $(READY)
 test: $(READY)
 	$(PYTEST) tests --ignore tests/fault -m "not cluster"
 
-# Slow tests: jobs, sweeps and scaling clusters of Ray, a sweep's report in a browser, the pages that are run whole.
+# Slow tests: jobs, sweeps and scaling clusters of Ray, a sweep's report in a browser, the pages that are run whole,
+# and SAM 2 at full size against transformers.
 test-cluster: $(READY)
 	$(PYTEST) tests --ignore tests/fault -m cluster
 

@@ -43,8 +43,9 @@ VERBS = {
     "evaluate": Verb("using", "J and F of a checkpoint on whole videos", "runs/mine my_videos"),
     "predict": Verb("using", "masks on new videos", "runs/mine clip.mp4 --point 480,200"),
     "export": Verb(
-        "using", "a checkpoint that stock SAM 2 loads, and its YAML", "runs/mine/checkpoints/best.ckpt out.pt"
+        "using", "a checkpoint for stock SAM 2, or for transformers", "runs/mine/checkpoints/best.ckpt out.pt"
     ),
+    "push": Verb("using", "an export for transformers, to the Hugging Face hub", "tuned me/tuned"),
     "average": Verb(
         "using", "the mean of several checkpoints, or of one and its start", "runs/a runs/b --out averaged.pt"
     ),

@@ -99,7 +99,9 @@ class ModelConfig:
     """SAM 2's network: where its weights come from, what trains, and its architecture."""
 
     checkpoint_path: Optional[str] = setting(
-        None, "Weights: a local file, s3://..., gs://... or hf://...; null: random weights.", path="input"
+        None,
+        "Weights: a local file, transformers' folder, s3://..., gs://... or hf://...; null: random weights.",
+        path="input",
     )
     config_path: str = setting(
         "configs/sam2.1/sam2.1_hiera_t.yaml",

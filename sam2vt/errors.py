@@ -125,3 +125,8 @@ def own_message(error: Sam2vtError) -> str:
     if not text.startswith(f"Caught {type(error).__name__} in"):
         return text
     return text.rpartition(f"{type(error).__module__}.{type(error).__name__}: ")[2].strip()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters, for our messages."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -67,15 +67,17 @@ def digits(value: float) -> str:
 def opening_line(config: Config, by_ray: bool = False) -> str:
     """Return what a run says before it loads anything: its network, weights, data and folder."""
     model, data, folder = config.model, config.dataset, Path(config.output_dir).absolute()
-    weights = "random weights"
-    if model.checkpoint_path and (found := _WEIGHTS.search(model.checkpoint_path)):
+    weights, network = "random weights", Path(model.config_path)
+    # A folder for transformers names its files, which have the same names everywhere.
+    network_name = network.absolute().parent.name if network.name == "config.json" else network.stem
+    if found := _WEIGHTS.search((model.checkpoint_path or "").removesuffix("/model.safetensors")):
         weights = found[1]
     videos = ", ".join(str(each["data_path"]) for each in data.datasets) or str(data.data_path)
     held_back = f", split={config.split}" if config.split != "none" else ""
     where = _short(folder)
     if by_ray and config.ray.storage_path:
         where = posixpath.join(config.ray.storage_path, config.ray.name or folder.name)
-    return f"training {Path(model.config_path).stem} from {weights} on {videos}{held_back} into {where}"
+    return f"training {network_name} from {weights} on {videos}{held_back} into {where}"
 
 
 def leave_closed_terminal() -> None:

@@ -31,7 +31,8 @@ _SETTINGS = ("data", "prompt", "points", "seed", "all_frames", "resize", "postpr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument(
-        "checkpoint", help="a run's folder, a checkpoint, exported or Meta's weights; path or URI"
+        "checkpoint",
+        help="a run's folder, a checkpoint, an export, transformers' or Meta's weights; path or URI",
     )
     add_data(parser)
     parser.add_argument("--against", metavar="OTHER", help=f"compare with this checkpoint, or {ZERO_SHOT}")

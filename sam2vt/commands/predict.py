@@ -40,7 +40,8 @@ _COMPARED = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument(
-        "checkpoint", help="a run's folder, a checkpoint, exported or Meta's weights; path or URI"
+        "checkpoint",
+        help="a run's folder, a checkpoint, an export, transformers' or Meta's weights; path or URI",
     )
     parser.add_argument("source", help="a video, a folder, a pattern, a URI, a dataset, - or camera:0")
     _add_prompts(parser.add_argument_group("prompts, in pixels of the source"))

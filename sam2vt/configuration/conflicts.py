@@ -103,7 +103,8 @@ def _path_fault(name: str, path: str, kind: str) -> str:
         return "must be a local path: only checkpoints, and packs in data_path, may be a URI; mount the data"
     if not local.exists():
         return f"does not exist (looked in {Path.cwd()})"
-    if name == "model.checkpoint_path" and not local.is_file():
+    in_transformers_form = (local / "config.json").is_file() or (local / "model.safetensors").is_file()
+    if name == "model.checkpoint_path" and not local.is_file() and not in_transformers_form:
         return "is a folder; name the checkpoint file in it"
     return ""
 

@@ -22,6 +22,7 @@ _SAME = {
 # Module -> (the extra that brings it, what is missing without it).
 _OPTIONAL = {
     "huggingface_hub": ("hub", "weights from the Hugging Face hub (hf://...)"),
+    "safetensors": ("hub", "weights in the form of transformers"),
     "wandb": ("wandb", "logging to Weights & Biases (use_wandb=true)"),
 }
 

@@ -21,10 +21,13 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sam2vt.config import Config
+from sam2vt.core.model.export import export_to_transformers
+from sam2vt.core.prediction.weights import open_weights, zero_shot
 from sam2vt.core.training.checkpoints.store import CheckpointStore
 from sam2vt.core.training.trainer import SAM2LightningDataModule, SAM2LightningModule
 from sam2vt.logs import Lines
 from sam2vt.train import train, trainer_kwargs
+from tests.unit.core.model.wide_nano import wide_export
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +113,22 @@ def test_the_commit_of_weights_on_the_hub_is_recorded(tiny_config, tmp_path, mon
     held = torch.load(config.checkpoint_dir / "last.ckpt", weights_only=True)["hyper_parameters"]["config"]
     assert held["model"]["checkpoint_path"] == expected
     assert CheckpointStore(str(config.checkpoint_dir)).newest().config["model"]["checkpoint_path"] == expected
+
+
+def test_a_run_starts_from_a_folder_for_transformers(tiny_config, tmp_path) -> None:
+    pytest.importorskip("safetensors", reason="the extra hub is not installed")
+    config = copy.deepcopy(tiny_config)
+    _, weights = wide_export(tmp_path, config.model.image_size)
+    folder = export_to_transformers(str(weights), tmp_path / "tuned")
+    config.model.checkpoint_path, config.model.config_path = str(folder), str(folder / "config.json")
+    config.output_dir, config.trainer.max_steps = str(tmp_path / "run"), 1
+    train(config)
+    start = OmegaConf.load(f"{config.output_dir}/config.yaml").model.checkpoint_path
+    assert start == f"{folder}/model.safetensors"
+    found = open_weights(config.output_dir, device="cpu")
+    assert zero_shot(found).path == start
+    back = export_to_transformers(found.path, tmp_path / "again")
+    assert (back / "config.json").read_bytes() == (folder / "config.json").read_bytes()
 
 
 def test_tensorboard_has_the_steps_of_the_results_and_the_overlays(fitted) -> None:

@@ -6,6 +6,7 @@ composing through Hydra would give different results under `hydra.main`, in a Ra
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -132,7 +133,7 @@ def network_differences(first: DictConfig, other: DictConfig) -> list[str]:
 
     A field that a YAML leaves out has SAM 2's default.
     """
-    ours, theirs = (dict(_values(_complete(each), "model")) for each in (first, other))
+    ours, theirs = (dict(_values(completed(each), "model")) for each in (first, other))
     missing = "not there"
     return [
         f"{name} is {ours.get(name, missing)}, there {theirs.get(name, missing)}"
@@ -141,14 +142,24 @@ def network_differences(first: DictConfig, other: DictConfig) -> list[str]:
     ]
 
 
-def _complete(network: DictConfig) -> dict[str, Any]:
-    """Return a network's fields, with SAM 2's defaults for those that are left out."""
-    from sam2.modeling.sam2_base import SAM2Base
-
-    arguments = inspect.signature(SAM2Base.__init__).parameters.values()
-    defaults = {each.name: each.default for each in arguments if each.default is not each.empty}
+def completed(network: DictConfig) -> dict[str, Any]:
+    """Return the fields of `network_config`'s result, with SAM 2's defaults for those that are left out."""
     given: Any = OmegaConf.to_container(network.model, resolve=True)
-    return {**defaults, **given}
+    return _with_defaults(given)
+
+
+def _with_defaults(node: Any) -> Any:
+    """Return a network's section, or any value in it, with the defaults of the classes it names."""
+    if isinstance(node, (list, tuple)):
+        return list(node)
+    if not isinstance(node, Mapping):
+        return node
+    defaults: dict[str, Any] = {}
+    if target := node.get("_target_"):
+        file, _, name = target.rpartition(".")
+        arguments = inspect.signature(getattr(importlib.import_module(file), name).__init__).parameters
+        defaults = {n: each.default for n, each in arguments.items() if each.default is not each.empty}
+    return {name: _with_defaults(value) for name, value in {**defaults, **node}.items()}
 
 
 def _values(node: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam2vt.core.model.hf.weights import read_weights
 from sam2vt.core.storage.fetching import (
-    HUB_PREFIX,
     checkpoint_sha256,
     expand_user,
-    first_line,
     local_copy,
 )
-from sam2vt.errors import CheckpointError
+from sam2vt.core.storage.hf_folder import CONFIG, is_weights, weights_of
+from sam2vt.core.storage.hub import HUB_PREFIX
+from sam2vt.errors import CheckpointError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def read_checkpoint(path: str, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint file of plain tensors and containers (`weights_only=True`), on the CPU.
 
     `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
-    hf://<owner>/<repository>[@<revision>][/<file>]. With `mapped`, the values of tensors are not read
-    before they are used, if the file stays on this machine. Raises `CheckpointError`.
+    hf://<owner>/<repository>[@<revision>][/<file>]. Tensors in transformers' form get SAM 2's names. With
+    `mapped`, the values of tensors are not read before they are used, if the file stays on this machine.
+    Raises `CheckpointError`.
     """
     with local_copy(path) as local:
         stays = "://" not in path or path.startswith(HUB_PREFIX)
@@ -49,6 +51,8 @@ def read_hashed(path: str) -> tuple[dict[str, Any], str]:
 
 
 def _read(local: str, path: str, mapped: bool = False) -> dict[str, Any]:
+    if is_weights(local):
+        return {"model": read_weights(Path(local), path)}
     try:
         # PyTorch's format before 1.6 is no zip file, and cannot be mapped.
         mapped = mapped and zipfile.is_zipfile(local)
@@ -181,9 +185,12 @@ def load_weights(
     if number := sum(map(len, kinds)):
         # Some of each kind: all names may differ by a prefix.
         shown = [fault for faults in kinds for fault in faults[:2]]
+        file = weights_of(path)
+        is_folder = "://" not in file and is_weights(file)
+        own_yaml = f"; its own is {Path(file).with_name(CONFIG)}" if is_folder else ""
         raise CheckpointError(
             f"{path}: does not fit the model of model.config_path ({number} differences; is it of another "
-            f"model size?): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
+            f"model size?{own_yaml}): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
         )
     network.load_state_dict(state, strict=True)
 
@@ -206,7 +213,7 @@ BASE = "base"  # its key in a checkpoint: {"path": ..., "sha256": ...}
 
 def describe_base(path: str) -> dict[str, str]:
     """Return how a checkpoint names its base: its place, absolute if local, and its SHA-256."""
-    where = path if "://" in path else str(Path(expand_user(path)).absolute())
+    where = path if "://" in path else str(Path(expand_user(weights_of(path))).absolute())
     return {"path": where, "sha256": checkpoint_sha256(where)}
 
 
@@ -223,6 +230,7 @@ def find_base(content: Mapping[str, Any], path: str, base: str | None = None) ->
         "Give its place with model.checkpoint_path=... (train) or --base (evaluate, export), or put it "
         "beside the checkpoint"
     )
+    base = weights_of(base) if base else None
     found = _first_that_exists([base] if base else [named["path"], _beside(path, named["path"])])
     if found is None:
         raise CheckpointError(

@@ -18,7 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from sam2vt.configuration.reading import configs_dir
-from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, hub_parts
+from sam2vt.core.model.hf.config import TEMPLATE, network_of
+from sam2vt.core.storage.fetching import expand_user
+from sam2vt.core.storage.hf_folder import CONFIG, WEIGHTS, is_weights, read_config
+from sam2vt.core.storage.hub import HUB_PREFIX, download, hub_parts
 from sam2vt.errors import ConfigError
 
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
@@ -50,9 +53,12 @@ def network_yaml(config_path: str) -> Path:
 def yaml_beside(weights: str) -> str | None:
     """Return the network's YAML of a file that holds weights alone; None if it has none.
 
-    It is the one of the same name beside it, as `sam2vt export` writes it, else Meta's by the name of Meta's
-    file.
+    It is the one of the same name beside it, as `sam2vt export` writes it, the config.json of transformers'
+    form, or Meta's by the name of Meta's file.
     """
+    if is_weights(weights):
+        config = f"{weights.removesuffix(WEIGHTS)}{CONFIG}"
+        return download(config) if weights.startswith(HUB_PREFIX) else expand_user(config)
     beside = Path(expand_user(weights)).with_suffix(".yaml")
     if "://" not in weights and beside.is_file():
         return str(beside)
@@ -90,6 +96,8 @@ def read_network(config_path: str) -> DictConfig:
     Raises ConfigError for a file that is no YAML, has no such section, or asks for resolvers.
     """
     path = network_yaml(config_path)
+    if path.suffix == ".json":  # of transformers
+        return network_of(read_config(path), read_network(TEMPLATE), str(path))
     try:
         _check_extent(path)
         config = OmegaConf.load(path)

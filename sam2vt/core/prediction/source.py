@@ -19,10 +19,9 @@ from sam2vt.core.data.frames.reading import iterate_frames, read_frames
 from sam2vt.core.data.frames.video import frame_rate, video_source
 from sam2vt.core.data.writing.folder import frame_stems
 from sam2vt.core.storage.disk import unwritable
-from sam2vt.core.storage.fetching import first_line
 from sam2vt.core.storage.folder import Folder
 from sam2vt.core.types import VideoRecord
-from sam2vt.errors import DataError
+from sam2vt.errors import DataError, first_line
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,11 @@ from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_ha
 from sam2vt.core.model.execution import autocast, require_precision, resolve_device
 from sam2vt.core.model.network_yaml import sizes_of, yaml_beside
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
-from sam2vt.core.storage.fetching import HUB_PREFIX, expand_user, first_line, pinned
+from sam2vt.core.storage.fetching import expand_user, pinned
+from sam2vt.core.storage.hf_folder import is_weights, weights_of
+from sam2vt.core.storage.hub import HUB_PREFIX
 from sam2vt.core.training.checkpoints.store import BEST, CheckpointStore
-from sam2vt.errors import CheckpointError, ConfigError
+from sam2vt.errors import CheckpointError, ConfigError, first_line
 from sam2vt.settings import require
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class Place(NamedTuple):
     name: str  # short, for files and pictures
     sha256: str | None = None  # as its run's manifest has it
     config: Mapping[str, Any] | None = None  # of its training, from the same place
+    score: float | None = None  # J&F of these weights, if their run was validated
 
 
 def open_weights(
@@ -143,7 +146,7 @@ def find_start(
             f"{path}: its training started from random weights, of which there is no file; name another "
             f"checkpoint"
         )
-    if "://" not in start and not Path(expand_user(start)).is_file():
+    if "://" not in start and not Path(expand_user(weights_of(start))).is_file():
         raise CheckpointError(
             f"{path}: its training started from {start}, which is not there; give its present place "
             f"with --base"
@@ -164,11 +167,13 @@ def find_weights(checkpoint: str) -> Place:
     """Return the file that `checkpoint` means: itself, or the best checkpoint of a run's folder.
 
     `checkpoint` is a local path or a URI. A file on the hub gets the current commit of its branch. A folder
-    is that of a run, of its checkpoints, or of a sweep. Raises CheckpointError, which says what to name.
+    is that of a run, of its checkpoints, of a sweep, or in the form of transformers. Raises CheckpointError,
+    which says what to name.
     """
-    if checkpoint.startswith(HUB_PREFIX):
-        return Place(pinned(checkpoint), name_of(checkpoint))
     try:
+        path = pinned(checkpoint)
+        if path != checkpoint or checkpoint.startswith(HUB_PREFIX):
+            return Place(path, name_of(path))
         if not _is_folder(checkpoint):
             return Place(checkpoint, name_of(checkpoint))
         return _best_of(checkpoint)
@@ -181,6 +186,8 @@ def name_of(checkpoint: str) -> str:
     path = checkpoint.rpartition("://")[2]
     parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".", "..")]
     names = [PurePath(parts[-1]).stem] if parts else ["checkpoint"]
+    if len(parts) > 1 and is_weights(path):  # named like its folder, or its repository without the revision
+        names = [parts[-2].partition("@")[0]]
     if len(parts) > 2 and parts[-2] in _PLACES:
         names.insert(0, parts[-3])
     return re.sub(r"[^\w.+-]", "_", "_".join(names))
@@ -206,7 +213,7 @@ def _best_of(folder: str) -> Place:
         store = CheckpointStore(where)
         if files[where] and (best := store.best()) is not None:
             log.info("%s: %s, step %d, J&F %.3f", folder, best.file, best.step, best.score)
-            return Place(store.path(best), name_of(f"{where}/{BEST}"), best.sha256, best.config)
+            return Place(store.path(best), name_of(f"{where}/{BEST}"), best.sha256, best.config, best.score)
         if BEST in files[where]:  # copied without its manifest, or a sweep's
             return Place(f"{where}/{BEST}", name_of(f"{where}/{BEST}"))
     raise CheckpointError(f"{folder}: {_why_none(root, files)}")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote
 
+from sam2vt.core.storage import hub
 from sam2vt.core.storage.disk import file_sha256
-from sam2vt.errors import CheckpointError
-
-log = logging.getLogger(__name__)
-
-HUB_PREFIX = "hf://"
-_HUB = re.compile(r"hf://(?P<owner>[^/@]+)/(?P<name>[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
+from sam2vt.core.storage.hf_folder import is_weights, weights_of
+from sam2vt.core.storage.hub import HUB_PREFIX
+from sam2vt.errors import CheckpointError, first_line
 
 
 def expand_user(path: str) -> str:
@@ -33,7 +28,7 @@ def checkpoint_sha256(path: str) -> str:
     """
     if "://" in path:
         return _sha256_of_remote(path)
-    local = expand_user(path)
+    local = expand_user(weights_of(path))
     status = os.stat(local)
     return _sha256(local, status.st_size, status.st_mtime_ns)
 
@@ -45,8 +40,10 @@ def local_copy(path: str) -> Iterator[str]:
     Files of the hub stay in its own cache. Raises CheckpointError.
     """
     if path.startswith(HUB_PREFIX):
-        yield _download_from_hub(path)
+        yield hub.download(path)
     elif "://" in path:
+        if is_weights(path):
+            raise CheckpointError(f"{path}: copy its folder to this machine, or name the .pt of an export")
         from sam2vt.core.storage.folder import download  # pyarrow is not needed for local files
 
         with TemporaryDirectory(prefix="sam2vt-checkpoint-") as folder:
@@ -57,7 +54,7 @@ def local_copy(path: str) -> Iterator[str]:
                 raise CheckpointError(f"{path}: cannot be read: {first_line(error)}") from error
             yield local
     else:
-        local = expand_user(path)
+        local = expand_user(weights_of(path))
         if os.path.isdir(local):
             raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
         if not os.path.isfile(local):
@@ -65,54 +62,12 @@ def local_copy(path: str) -> Iterator[str]:
         yield local
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, at most 200 characters, for our messages."""
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
 def pinned(path: str) -> str:
-    """Return a hub's file with the current commit of its branch or tag; any other path as it is.
+    """Return the one file that a path means, which does not change: with the commit of a hub's branch.
 
-    The commit is logged. Raises CheckpointError if the hub does not answer.
+    Of a folder in the form of transformers it is that of the weights. Raises CheckpointError.
     """
-    if not path.startswith(HUB_PREFIX):
-        return path
-    repository, file, revision = hub_parts(path)
-    if revision and re.fullmatch("[0-9a-f]{40}", revision):
-        return path
-    # The client's cache has a folder for each commit, .../snapshots/<commit>/<file>.
-    folder = _download_from_hub(path).removesuffix(f"/{file}")
-    if not folder.rpartition("/")[0].endswith("/snapshots"):
-        return path
-    commit = folder.rpartition("/")[2]
-    log.info("%s: revision %s", path, commit)
-    return f"{HUB_PREFIX}{repository}@{commit}/{file}"
-
-
-def _download_from_hub(path: str) -> str:
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` to read from the hub") from error
-    repository, file, revision = hub_parts(path)
-    try:
-        return hf_hub_download(repository, file, revision=revision)
-    except Exception as error:  # the hub's client raises errors of several libraries
-        raise CheckpointError(f"{path}: cannot be fetched from the hub: {first_line(error)}") from error
-
-
-def hub_parts(path: str) -> tuple[str, str, str | None]:
-    """Return (owner/repository, file, revision) of a hub's address. Raises CheckpointError."""
-    found = _HUB.fullmatch(path)
-    if found is None:
-        raise CheckpointError(
-            f"{path}: write hf://<owner>/<repository>[@<revision>][/<file>], such as "
-            f"hf://facebook/sam2.1-hiera-tiny; a / in a revision is written %2F"
-        )
-    # Meta's repositories name their file like themselves, but for the hyphens.
-    file = found["file"] or f"{found['name'].replace('-', '_')}.pt"
-    revision = found["revision"]
-    return f"{found['owner']}/{found['name']}", file, revision and unquote(revision)
+    return hub.pinned(path) if path.startswith(HUB_PREFIX) else weights_of(path)
 
 
 @lru_cache(maxsize=16)

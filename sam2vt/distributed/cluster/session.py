@@ -19,8 +19,7 @@ from ray._common.utils import get_default_system_temp_dir
 from ray._private import services
 
 from sam2vt.config import Config
-from sam2vt.core.storage.fetching import first_line
-from sam2vt.errors import EXIT_CODES, ConfigError
+from sam2vt.errors import EXIT_CODES, ConfigError, first_line
 from sam2vt.health.devices import has_gpu_driver
 from sam2vt.logs import leave_closed_terminal
 

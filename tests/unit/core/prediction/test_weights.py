@@ -82,7 +82,7 @@ def test_a_best_without_its_manifest_counts(run: Path) -> None:
         manifest.unlink()
     assert find_weights(str(run)).path == f"{run}/checkpoints/best.ckpt"
     (run / "checkpoints").rename(run / "best")  # as a sweep has it
-    assert find_weights(str(run)) == (f"{run}/best/best.ckpt", "mine_best", None, None)
+    assert find_weights(str(run)) == (f"{run}/best/best.ckpt", "mine_best", None, None, None)
 
 
 def test_a_damaged_best_is_told(run: Path) -> None:
@@ -219,6 +219,9 @@ def test_autocast_is_the_precisions(tmp_path: Path, states) -> None:
         ("checkpoints/last.ckpt", "last"),
         ("s3://bucket/runs/mine/checkpoints/last.ckpt", "mine_last"),
         ("hf://facebook/sam2.1-hiera-tiny@v1/a b.pt", "a_b"),
+        ("hf://me/sam2.1-tuned@v1/model.safetensors", "sam2.1-tuned"),
+        ("exports/sam2.1-tuned/model.safetensors", "sam2.1-tuned"),
+        ("model.safetensors", "model"),
     ],
 )
 def test_results_are_named_after_the_checkpoint(checkpoint: str, name: str) -> None:
