@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +20,10 @@ from sam2vt.core.model.sam2 import SAM2Model
 from .conftest import prompt
 from .wide_nano import lively_model, wide_export
 
-transformers = pytest.importorskip("transformers", minversion="4.56", reason="transformers is not installed")
+# Where `make setup` installs transformers: in every process that finds it, Lightning imports it.
+APART = Path(sys.prefix) / "oracles"
 NUM_FRAMES = 5
+Pair = tuple[SAM2Model, Any, Path]  # our network, theirs, and its folder
 TINY, BASE_PLUS = (f"configs/sam2.1/sam2.1_hiera_{size}.yaml" for size in ("t", "b+"))
 
 
@@ -28,17 +34,24 @@ def smooth_frames(size: int, number: int) -> torch.Tensor:
     return F.interpolate(small, size=(size, size), mode="bilinear").to(torch.uint8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def transformers() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(APART)])
+        yield pytest.importorskip("transformers", minversion="4.56", reason="transformers is not installed")
+
+
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory) -> tuple[SAM2Model, transformers.Sam2VideoModel, Path]:
+def pair(transformers, tmp_path_factory) -> Pair:
     return _pair(tmp_path_factory.mktemp("hf"), 128)
 
 
-def _pair(folder: Path, size: int) -> tuple[SAM2Model, transformers.Sam2VideoModel, Path]:
+def _pair(folder: Path, size: int) -> Pair:
     ours, path = wide_export(folder, size)
     return ours, *_exported(path, folder)
 
 
-def _pair_of(yaml: str, folder: Path, size: int) -> tuple[SAM2Model, transformers.Sam2VideoModel, Path]:
+def _pair_of(yaml: str, folder: Path, size: int) -> Pair:
     """Return a network of Meta's with random weights, as `_pair`."""
     ours = lively_model(yaml, size)
     with exporting(folder / "start.pt") as write:
@@ -46,7 +59,9 @@ def _pair_of(yaml: str, folder: Path, size: int) -> tuple[SAM2Model, transformer
     return ours, *_exported(folder / "start.pt", folder)
 
 
-def _exported(path: Path, folder: Path) -> tuple[transformers.Sam2VideoModel, Path]:
+def _exported(path: Path, folder: Path) -> tuple[Any, Path]:
+    import transformers
+
     out = export_to_transformers(str(path), folder / "tuned")
     theirs, report = transformers.Sam2VideoModel.from_pretrained(out, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -113,7 +128,7 @@ def test_metas_networks_there_and_back(tmp_path, yaml: str) -> None:
 @pytest.mark.parametrize("yaml", [TINY, BASE_PLUS])
 def test_metas_networks_at_the_sizes_of_use(tmp_path, monkeypatch, yaml: str, size: int) -> None:
     ours, theirs, _ = _pair_of(yaml, tmp_path, size)
-    for kind in ("point", "box"):
+    for kind in ("point", "box") if size == 512 else ("point",):  # one takes a minute at 1024
         assert _compare(ours, theirs, kind, 2)[0] < 1e-4  # the second frame sees the memory of the first
     _remember_as_sam2(theirs, monkeypatch)
     assert _compare(ours, theirs, "mask", 2)[0] < 1e-4
@@ -147,7 +162,7 @@ def _remember_as_sam2(theirs, monkeypatch) -> None:
     monkeypatch.setattr(theirs, "_use_mask_as_output", remember_shown)
 
 
-def test_the_processor_scales_frames_and_clicks_to_the_image_size(pair) -> None:
+def test_the_processor_scales_frames_and_clicks_to_the_image_size(transformers, pair) -> None:
     processor = transformers.Sam2VideoProcessor.from_pretrained(pair[2])
     frames = torch.randint(0, 255, (2, 3, 90, 160), dtype=torch.uint8)
     session = processor.init_video_session(video=list(frames), dtype=torch.float32)
