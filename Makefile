@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 # their folders: sorted by number of tests, those with few long ones would come last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 PAGES := build/pages
+WALK := build/wheel-walk
 DATA ?= runs/sample-data
 OUT ?= runs/$(firstword $(MAKECMDGOALS))-$(shell date +%Y%m%d-%H%M%S)
 
@@ -15,7 +16,7 @@ export SAM2_BUILD_CUDA := 0
 # Bytecode is kept, whatever the environment says: the tests start hundreds of processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo sweep-demo picture test test-cluster test-fault mutate bench check docs format settings clean
+.PHONY: setup demo sweep-demo picture test test-cluster test-fault mutate wheel-walk bench check docs format settings clean
 
 setup: $(READY)
 
@@ -61,6 +62,11 @@ test-fault: $(READY)
 # Puts small faults into modules of a copy, and sees that their tests notice. It takes long.
 mutate: $(READY)
 	$(BIN)/python -m tests.mutation.run --out tests/mutation/RECORD.md
+
+# The wheel and all that it needs in a new environment of several GB, of PYTHON, and a new user's commands there.
+wheel-walk: $(READY)
+	rm -rf $(WALK)
+	$(BIN)/python -m tests.integration.wheel_walk $(WALK) --python $(PYTHON)
 
 # Times and memory of an idle machine, into the records and tables of benchmarks/ and README.
 bench: $(READY)
