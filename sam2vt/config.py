@@ -73,6 +73,16 @@ _FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), 
 # The adapters, each with the parts of the network that it adds parameters to, whatever its settings.
 ADAPTED_PARTS: Dict[str, Tuple[str, ...]] = {"none": ()}
 
+# The loggers, each with the module that it needs, and the extra of sam2vt that installs it; "" for none.
+LOGGER_PACKAGES: Dict[str, Tuple[str, str]] = {
+    "tensorboard": ("tensorboard", ""),
+    "wandb": ("wandb", "wandb"),
+    "mlflow": ("mlflow", "mlflow"),
+    "csv": ("lightning", ""),
+}
+# Loggers that group runs and store files.
+TRACKERS = ("wandb", "mlflow")
+
 
 _ADAPTER = one_of(*ADAPTED_PARTS)._replace(text=f"{', '.join(ADAPTED_PARTS)}, or an adapter that you added")
 
@@ -267,7 +277,7 @@ class TrainerConfig:
     num_sanity_val_steps: int = setting(0, "Validation batches before training; -1: all.", at_least(-1))
     enable_checkpointing: bool = setting(True, "Write checkpoints.")
     enable_progress_bar: bool = setting(True, "Draw a progress bar in a terminal.")
-    logger: bool = setting(True, "Log to TensorBoard, or to W&B with use_wandb.")
+    logger: bool = setting(True, "Log values; loggers says where.")
     log_every_n_steps: int = setting(10, "Steps from one logged row to the next.", at_least(1, "steps"))
     early_stopping_patience: Optional[int] = setting(
         None, "Validations without a better J&F after which the run ends; null: never.", at_least(1)
@@ -374,8 +384,23 @@ class Config:
         "End the run, or leave the clip out of the loss and list it in quarantine.jsonl.",
         one_of("fail", "quarantine"),
     )
+    loggers: List[str] = setting(
+        [],
+        "Loggers, several at once; empty: tensorboard, or wandb with use_wandb.",
+        some_of(*LOGGER_PACKAGES),
+    )
     use_wandb: bool = setting(False, "Log to Weights & Biases.")
     wandb_project: str = setting("sam2vt", "Weights & Biases project.", _NON_EMPTY)
+    mlflow_uri: Optional[str] = setting(
+        None,
+        "MLflow's store, such as http://host:5000; null: MLFLOW_TRACKING_URI, else sqlite:///runs/mlflow.db.",
+        _NON_EMPTY,
+    )
+    mlflow_experiment: str = setting("sam2vt", "MLflow experiment.", _NON_EMPTY)
+    group: Optional[str] = setting(
+        None, "Runs that W&B and MLflow show together; null: the sweep that a trial belongs to.", _NON_EMPTY
+    )
+    log_checkpoint: bool = setting(True, "W&B and MLflow store the best checkpoint of a run, too.")
     output_dir: str = setting("runs/default", "Folder of the run.", _NON_EMPTY, path="output")
     save_dir: str = setting("", "Folder of the checkpoints; empty: output_dir/checkpoints.", path="output")
     log_level: str = setting(
@@ -405,6 +430,12 @@ class Config:
         self.valdataset = follow(self.valdataset, "image_size", size)
 
     @property
+    def chosen_loggers(self) -> List[str]:
+        """Names of the loggers that the run has."""
+        wandb = ["wandb"] if self.use_wandb else []
+        return list(dict.fromkeys([*self.loggers, *wandb])) or ["tensorboard"] if self.trainer.logger else []
+
+    @property
     def checkpoint_dir(self) -> Path:
         """Folder of the checkpoints."""
         return Path(self.save_dir or f"{self.output_dir}/checkpoints")
@@ -429,8 +460,8 @@ NEEDS = {
     "trainer.checkpoint_every_n_steps": "trainer.enable_checkpointing",
     "trainer.keep_best": "trainer.enable_checkpointing",
     "valdatasets": "trainer.limit_val_batches",
+    "loggers": "trainer.logger",
     "use_wandb": "trainer.logger",
-    "wandb_project": "use_wandb",
 }
 
 # Values that trials can be compared by, and which end of them is best.

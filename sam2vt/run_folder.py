@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _TIME = re.compile(r"\$\{now:[^}]*\}")
 _LOCK = ".lock"
 # What Hydra and the first lines of a run write, before anything that is of use.
-_EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard", _LOCK)
+_EARLY = (".hydra", "*.log", "config.yaml", "records", "tensorboard", "csv", "wandb", "loggers.json", _LOCK)
 _held: set[Path] = set()  # folders that this process has reserved
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, field, fields, is_dataclass
 from typing import Any, NamedTuple, TypeVar, get_type_hints
@@ -16,6 +17,12 @@ Section = TypeVar("Section")
 _KEY = "setting"  # of a dataclass field's metadata
 _GIVEN = "_given"  # names of the settings that a section's constructor was given
 _FOLLOWED = "_followed"  # values that were taken over from elsewhere, by the settings' names
+_PASSWORD = re.compile(r"(://[^/@:\s]*:)[^/@\s]+(?=@)|([?&]password=)[^&\s]+")
+_HAS_PASSWORD = (
+    "contains a password, which config.yaml and checkpoints would store; leave it out, and set environment "
+    "variables: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3, MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD for an MLflow server, MLFLOW_TRACKING_URI for a database"
+)
 
 
 class Rule(NamedTuple):
@@ -152,10 +159,15 @@ def value_at(section: Any, name: str) -> Any:
 
 
 def show(value: Any) -> str:
-    """Return a value as YAML writes it, for messages."""
+    """Return a value as YAML writes it, for messages; passwords in addresses are `***`."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return repr(list(value) if isinstance(value, tuple) else value)
+    return without_passwords(repr(list(value) if isinstance(value, tuple) else value))
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with `***` for each password in an address, such as postgresql://user:***@host."""
+    return _PASSWORD.sub(r"\1\2***", text)
 
 
 def default_of(section: Any, name: str) -> Any:
@@ -200,6 +212,8 @@ def wrong_values(section: Any) -> Iterator[tuple[str, Any, str]]:
         is_judged = value is not None or types_of(owner)[name] is Any
         if is_judged and not rule.fits(value):
             yield dotted, value, f"must be {rule.text}"
+        elif _PASSWORD.search(str(value)):
+            yield dotted, value, _HAS_PASSWORD
 
 
 def require(section: type, name: str, value: Any, shown: str = "") -> None:

@@ -20,7 +20,7 @@ from sam2vt.configuration.loading import load_config, to_dict, validate
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.storage.fetching import pinned
-from sam2vt.core.training.loggers import build_loggers
+from sam2vt.core.training.loggers import build_loggers, check_store
 from sam2vt.core.training.slurm import check_ranks, slurm_arguments
 from sam2vt.errors import ConfigError, exit_on_error
 from sam2vt.health.devices import has_gpu_driver
@@ -51,6 +51,7 @@ def train(config: Config | Mapping[str, Any]) -> L.Trainer:
     check_gpu(config)
     if is_first_rank():
         log.info("%s", opening_line(config))
+        check_store(config)
     # DDP's own warning of an option that our batches do need; read when torch is loaded.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with alone_in(config.output_dir):
@@ -177,7 +178,7 @@ def trainer_kwargs(config: Config) -> dict[str, Any]:
     return {
         **settings,
         "gradient_clip_val": config.trainer.gradient_clip_val or None,
-        "logger": build_loggers(config) if config.trainer.logger else False,
+        "logger": build_loggers(config) or False,
         "strategy": _strategy(settings["devices"], config.trainer.accelerator),
         "default_root_dir": config.output_dir,
         "use_distributed_sampler": False,  # our sampler divides the clips itself

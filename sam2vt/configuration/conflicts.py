@@ -11,12 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sam2vt.config import NEEDS, READING, Config, LossConfig
+from sam2vt.config import LOGGER_PACKAGES, NEEDS, READING, TRACKERS, Config, LossConfig
 from sam2vt.configuration.mixture import find_member_faults
 from sam2vt.configuration.model_conflicts import check_model
 from sam2vt.configuration.reading import Fault, configs_dir
 from sam2vt.configuration.report import Report, changed_settings
 from sam2vt.configuration.valdatasets import find_set_faults
+from sam2vt.health.packages import missing
 from sam2vt.settings import settings_of, show, types_of, walk, wrong_values
 
 _SECTIONS = ("dataset", "valdataset")
@@ -25,7 +26,7 @@ _SECTIONS = ("dataset", "valdataset")
 def find_faults(config: Config) -> list[Fault]:
     """Return every rule that the configuration breaks: single values first, then conflicts."""
     report = Report(config)
-    of_training = (check_model, _loss, _optimizer, _scheduler, _trainer, _run)
+    of_training = (check_model, _loss, _optimizer, _scheduler, _trainer, _loggers, _run)
     for check in (_needs, *_OF_DATA, _further_sets, *of_training):
         check(config, report)
     return report.faults
@@ -253,8 +254,20 @@ def _trainer(config: Config, report: Report) -> None:
         report.clash("save_dir", "trainer.enable_checkpointing", "no checkpoints are written")
 
 
+def _loggers(config: Config, report: Report) -> None:
+    chosen = config.chosen_loggers
+    for name in filter(LOGGER_PACKAGES.get, chosen):  # the report names wrong ones
+        if (fault := missing(*LOGGER_PACKAGES[name])) is not None:
+            report.fault("loggers" if name in config.loggers else "use_wandb", fault)
+    # Each setting with the loggers that use it.
+    used_by = {"wandb_project": ("wandb",), "mlflow_uri": ("mlflow",), "mlflow_experiment": ("mlflow",)}
+    for name, users in {**used_by, "group": TRACKERS, "log_checkpoint": TRACKERS}.items():
+        if set(users) & set(chosen) or name not in changed_settings(config):
+            continue
+        other = "loggers" if config.trainer.logger else "trainer.logger"
+        report.clash(name, other, f"is for {' and '.join(users)}; add one to loggers, or leave it out")
+
+
 def _run(config: Config, report: Report) -> None:
-    if config.use_wandb and find_spec("wandb") is None:
-        report.fault("use_wandb", "wandb is not installed; `pip install 'sam2vt[wandb]'`")
     if config.ray.address is not None:
         report.unused("ray.address", "no Ray is started on this machine", "local_cpus")

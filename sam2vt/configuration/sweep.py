@@ -18,8 +18,8 @@ from sam2vt.settings import show, types_of, value_at, wrong_values
 # Folders, devices and logging: the same for every trial, or chosen by the sweep itself.
 _OF_TRAINER = ("accelerator", "devices", "enable_checkpointing", "enable_progress_bar")
 _PLACES = (
-    *("output_dir", "save_dir", "resume", "name", "log_level", "style", "use_wandb", "wandb_project"),
-    "on_bad_sample",
+    *("output_dir", "save_dir", "resume", "name", "log_level", "style", "on_bad_sample"),
+    *("loggers", "use_wandb", "wandb_project", "mlflow_uri", "mlflow_experiment", "group", "log_checkpoint"),
     *(f"trainer.{name}" for name in _OF_TRAINER),
 )
 _DATA = [f"dataset.{name}" for name in ("data_path", "datasets", "image_root", "dataset_type", "identity")]

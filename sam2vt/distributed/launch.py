@@ -24,6 +24,7 @@ from sam2vt.configuration.valdatasets import with_set_paths
 from sam2vt.core.data.frames.feature_cache import cache_root
 from sam2vt.core.training.checkpoints.resume import AUTO, find_checkpoint
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.core.training.loggers import store_of
 from sam2vt.distributed.board import Display, start_board
 from sam2vt.distributed.cluster.capacity import worker_needs
 from sam2vt.distributed.cluster.preflight import check_cluster, check_config
@@ -101,6 +102,7 @@ def with_absolute_paths(config: Config, storage: RunStorage) -> Config:
         output_dir=output_dir,
         save_dir=save_dir,
         resume=config.resume if config.resume == AUTO else _absolute(config.resume),
+        mlflow_uri=store_of(config) if "mlflow" in config.chosen_loggers else config.mlflow_uri,
         model=_with_absolute_model(config.model),
         dataset=_with_absolute_data(config.dataset),
         valdataset=_with_absolute_data(config.valdataset),

@@ -18,12 +18,14 @@ _SHOWN = ("torch", "torchvision", "ray", "lightning", "sam2", "av", "opencv-pyth
 _SAME = {
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
     "sam2": ("SAM-2",),  # Meta's own repository
+    "mlflow": ("mlflow-skinny",),
 }
 # Module -> (the extra that brings it, what is missing without it).
 _OPTIONAL = {
     "huggingface_hub": ("hub", "weights from the Hugging Face hub (hf://...)"),
     "safetensors": ("hub", "weights in the form of transformers"),
-    "wandb": ("wandb", "logging to Weights & Biases (use_wandb=true)"),
+    "wandb": ("wandb", "logging to Weights & Biases (loggers=[wandb])"),
+    "mlflow": ("mlflow", "logging to MLflow (loggers=[mlflow])"),
 }
 
 
@@ -47,10 +49,21 @@ def required() -> Iterator[Finding]:
 def optional() -> Iterator[Finding]:
     """Yield the packages that only some features need."""
     for module, (extra, use) in _OPTIONAL.items():
-        if find_spec(module) is not None:
+        if missing(module) is None:
             yield Finding(module, installed(module) or "found")
         else:
             yield Finding(module, f"missing: {use}", NOTE, f"pip install {_extra(extra)}")
+
+
+def missing(module: str, extra: str = "") -> str | None:
+    """Return the fault of a module that is not installed, with the command that installs it; None if it is.
+
+    `extra` is the one of sam2vt that brings it. A folder of its name, as some packages make here, is none.
+    """
+    spec = find_spec(module)
+    if spec is not None and spec.origin is not None:
+        return None
+    return f"{module} is not installed; `pip install {_extra(extra) if extra else module}`"
 
 
 def installed(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import ray
 import torch
+from mlflow.tracking import MlflowClient
 
 from sam2vt.composing import compose_config
 from sam2vt.config import Config
@@ -24,6 +26,7 @@ from sam2vt.distributed.cluster.session import LOCAL_ENVIRONMENT, sigterm_as_bef
 from sam2vt.distributed.launch import fit
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.run_summary import RunSummary
+from tests.integration import wandb_files
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -31,7 +34,7 @@ STEPS = 8
 
 @pytest.fixture(scope="module")
 def running_ray() -> Iterator[None]:
-    for name, value in LOCAL_ENVIRONMENT.items():
+    for name, value in {**LOCAL_ENVIRONMENT, "WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
         os.environ.setdefault(name, value)
     with sigterm_as_before():
         ray.init(
@@ -50,7 +53,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
     """Epochs of 5 steps, validated after their second and fourth: a run ends within its second epoch,
-    a step after a validation."""
+    a step after a validation. Three loggers, of which MLflow's store is beside the videos."""
     common = [
         "experiment=demo",
         "model.image_size=64",
@@ -68,6 +71,8 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
         "trainer.num_overlay_videos=0",
         "scheduler.warmup_steps=1",
         f"scheduler.T_max={STEPS}",
+        "loggers=[csv,wandb,mlflow]",
+        f"mlflow_uri=sqlite:///{videos.parent}/mlflow.db",
     ]
     return load_config(compose_config([*common, *overrides]))
 
@@ -107,6 +112,29 @@ def test_two_workers_train_validate_and_export(finished: tuple[Path, RunSummary]
         assert each in text
 
 
+def tracked(videos: Path, folder: Path) -> tuple[Any, list[int]]:
+    """MLflow's only run that a folder knows, with the steps of its J&F."""
+    client = MlflowClient(f"sqlite:///{videos.parent}/mlflow.db")
+    ids = json.loads((folder / "loggers.json").read_text())
+    (run,) = [client.get_run(known) for place, known in ids.items() if place.startswith("mlflow ")]
+    return run, sorted({each.step for each in client.get_metric_history(run.info.run_id, "val/JF")})
+
+
+@pytest.mark.cluster
+def test_rank_zero_alone_logs_and_stores_files(finished: tuple[Path, RunSummary], videos: Path) -> None:
+    folder, _ = finished
+    run, steps = tracked(videos, folder)
+    assert (steps, run.info.status) == ([0, 2, 4, 7, STEPS], "FINISHED")
+    stored = Path(
+        MlflowClient(f"sqlite:///{videos.parent}/mlflow.db").download_artifacts(run.info.run_id, "")
+    )
+    assert {each.name for each in stored.iterdir()} == {"checkpoints", "overlays"}
+    assert [each.parent.name for each in folder.glob("csv*/metrics.csv")] == ["csv"]
+    assert len(wandb_files.records(folder, "run")) == len(wandb_files.records(folder, "artifact")) == 1
+    shown = [row["trainer/global_step"] for row in wandb_files.rows(folder) if "val/J&F" in row]
+    assert shown == steps
+
+
 @pytest.mark.cluster
 def test_the_runs_own_store_keeps_the_newest_checkpoint(finished: tuple[Path, RunSummary]) -> None:
     folder, _ = finished
@@ -135,6 +163,8 @@ def test_a_run_that_max_steps_ended_goes_on_to_the_same_bits(
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (finished[0], run)
     )
     assert resumed["SAM2LightningDataModule"] == whole["SAM2LightningDataModule"]
+    assert tracked(videos, run)[1] == [0, 2, 3, 4, 7, STEPS]  # MLflow's run is continued
+    assert len({each.run_id for each in wandb_files.records(run, "run")}) == 1
     different = [k for k, v in whole["state_dict"].items() if not torch.equal(v, resumed["state_dict"][k])]
     assert different == []
 

@@ -249,6 +249,10 @@ WRONG_VALUES = [
     *(("name", each) for each in ("", "../x", "a/b", "/a", "a\\b", "..", ".", " ", "a\nb", "a\0")),
     ("ray.name", ""),
     ("ray.name", "../x"),
+    ("ray.storage_path", "s3://me:secret@bucket/runs"),
+    ("dataset.data_path", "s3://me:secret@bucket/videos"),
+    ("valdatasets", {"davis": {"data_path": "s3://me:secret@bucket/davis"}}),
+    ("mlflow_uri", "http://me:secret@host:5000"),
 ]
 
 
@@ -262,6 +266,7 @@ def test_a_value_that_is_not_allowed_is_one_fault(settings: dict[str, Any], name
     found = faults(change(settings, {name: value}))
     assert len(found) == 1
     assert found[0].startswith(f"  - {name}=")
+    assert "secret" not in found[0]
 
 
 def test_data_at_a_uri_says_where_a_uri_may_be(settings: dict[str, Any]) -> None:
@@ -480,7 +485,12 @@ CONFLICTS = [
         {"use_wandb": True, "trainer.logger": False, "wandb_project": "mine"},
         ("wandb_project", "trainer.logger"),
     ),
-    ({"wandb_project": "mine"}, ("wandb_project", "use_wandb")),
+    ({"wandb_project": "mine"}, ("wandb_project", "loggers")),
+    ({"loggers": ["csv"], "trainer.logger": False}, ("loggers", "trainer.logger")),
+    ({"loggers": ["csv"], "mlflow_uri": "http://host"}, ("mlflow_uri", "loggers")),
+    ({"use_wandb": True, "mlflow_experiment": "mine"}, ("mlflow_experiment", "loggers")),
+    ({"group": "mine"}, ("group", "loggers")),
+    ({"loggers": ["csv"], "log_checkpoint": False}, ("log_checkpoint", "loggers")),
 ]
 
 
@@ -525,7 +535,7 @@ def test_the_parts_that_an_adapter_reaches_train(
 
 
 def test_every_need_is_of_a_setting_and_is_on_by_default(settings: dict[str, Any]) -> None:
-    off = {"use_wandb", "model.compile", "model.num_correction_clicks", "model.ema.decay"}
+    off = {"model.compile", "model.num_correction_clicks", "model.ema.decay"}
     for name, needed in NEEDS.items():
         assert {name, needed} <= set(setting_names())
         assert bool(value_at(Config(), needed)) != (needed in off or needed.endswith("_probability"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from sam2vt.configuration import conflicts
 from sam2vt.configuration.loading import load_config
 from sam2vt.configuration.reading import configs_dir
 from sam2vt.core.data.writing.sample_data import write_sample_data
+from sam2vt.core.training import loggers
 from sam2vt.errors import ConfigError
 from sam2vt.settings import default_of, settings_of, walk
 
@@ -152,8 +152,13 @@ CASES = {
     "valdatasets": Case({"other": {"data_path": "FILES/other"}}, observe=observers.clips),
     "resume": Case("FILES/other", observe=observers.resumed),
     "on_bad_sample": Case("quarantine", observe=observers.trainer),
+    "loggers": Case(["csv"], observe=observers.trainer),
     "use_wandb": Case(True, observe=observers.trainer),
     "wandb_project": Case("mine", {"use_wandb": True}, observers.trainer),
+    "mlflow_uri": Case("http://host:5000", {"loggers": ["mlflow"]}, observers.trainer),
+    "mlflow_experiment": Case("mine", {"loggers": ["mlflow"]}, observers.trainer),
+    "group": Case("mine", {"loggers": ["mlflow"]}, observers.trainer),
+    "log_checkpoint": Case(False, {"loggers": ["mlflow"]}, observers.trainer),
     "output_dir": Case("FILES/run", observe=observers.trainer),
     "save_dir": Case("FILES/kept", observe=observers.trainer),
     "log_level": Case("WARNING", observe=observers.log_level),
@@ -265,14 +270,11 @@ def settings(files: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """W&B in name only: what it would be asked for."""
-
-    class Asked:
-        def __init__(self, **given: Any) -> None:
-            self.given = given
-
-    monkeypatch.setattr(conflicts, "find_spec", lambda name: name == "wandb" or find_spec(name))
-    monkeypatch.setattr("lightning.pytorch.loggers.WandbLogger", Asked)
+    """W&B and MLflow in name only: what they would be asked for."""
+    for where in (conflicts, loggers):
+        monkeypatch.setattr(where, "missing", lambda *_: None)
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
 
 

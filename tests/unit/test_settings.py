@@ -21,6 +21,7 @@ from sam2vt.settings import (
     require,
     setting,
     settings_of,
+    show,
     types_of,
     walk,
     wrong_values,
@@ -57,6 +58,26 @@ def test_every_value_that_is_not_allowed_is_found() -> None:
     ]
     with pytest.raises(ConfigError, match="mode='c': must be one of a, b"):
         require(Outer, "kind", "c", "mode")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:secret@host:5000", "http://me:***@host:5000"),
+        ("postgresql://me:secret@host/base", "postgresql://me:***@host/base"),
+        ("postgresql://host/base?password=secret&port=1", "postgresql://host/base?password=***&port=1"),
+        ("s3://AKIA:secret@bucket/videos", "s3://AKIA:***@bucket/videos"),
+        ("http://host:5000/a@b", "http://host:5000/a@b"),
+        ("postgresql://me@host/base", "postgresql://me@host/base"),
+        ("hf://me/mine@main/a.pt", "hf://me/mine@main/a.pt"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+    ],
+)
+def test_passwords_in_addresses_are_found_and_not_shown(address: str, shown: str) -> None:
+    assert show([address]) == f"['{shown}']"
+    for value in (address, {"data_path": address}):
+        found = ["contains a password" in text for *_, text in wrong_values(Inner([value]))]  # type: ignore[list-item]
+        assert found == ([] if shown == address else [True])
 
 
 @pytest.mark.parametrize("root", [Config, SweepConfig])

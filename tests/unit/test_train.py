@@ -267,25 +267,23 @@ def test_tensorboard_is_the_logger_and_writes_into_the_run_folder(config: Config
     assert Path(logger.log_dir or "") == Path(config.output_dir) / "tensorboard"
 
 
-def test_wandb_without_the_package_is_a_config_error(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning.pytorch import loggers
-
-    def missing(**_: Any) -> None:
-        raise ModuleNotFoundError("No module named 'wandb'")
-
-    monkeypatch.setattr(loggers, "WandbLogger", missing)
+def test_a_logger_without_its_package_is_a_config_error(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2vt.health.packages.find_spec", lambda name: None)
     config.use_wandb = True
-    with pytest.raises(ConfigError, match=r"pip install 'sam2vt\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"wandb is not installed; `pip install .*\[wandb\]'"):
         train.build_trainer(config, [])
 
 
-def test_wandb_gets_project_and_name(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightning.pytorch import loggers
-
-    monkeypatch.setattr(loggers, "WandbLogger", lambda **settings: settings)
-    config.use_wandb, config.wandb_project, config.name = True, "surgery", "first"
-    expected = {"project": "surgery", "name": "first", "save_dir": config.output_dir}
-    assert build_loggers(config) == [expected]
+def test_a_store_that_cannot_be_written_ends_the_run_before_it_begins(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2vt.configuration.conflicts.missing", lambda *_: None)
+    config.loggers, config.mlflow_uri = ["mlflow"], f"sqlite:///{config.dataset.data_path}"
+    with pytest.raises(ConfigError, match="mlflow_uri=sqlite://.*: unable to open database file; give"):
+        train.train(config)
+    assert not Path(config.output_dir).exists()
 
 
 def test_the_resolved_configuration_lies_in_the_run_folder(config: Config) -> None:

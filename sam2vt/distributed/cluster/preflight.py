@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sam2vt.config import Config, RayConfig
 from sam2vt.core.training.checkpoints.store import CheckpointStore
+from sam2vt.core.training.loggers import check_store, sqlite_file, store_of
 from sam2vt.distributed.cluster.capacity import (
     BATCHES_PER_ACTOR,
     INDEX_CPUS,
@@ -25,6 +26,7 @@ from sam2vt.distributed.cluster.capacity import (
 )
 from sam2vt.distributed.cluster.storage import RunStorage, check_writable, find_unshared, has_default_save_dir
 from sam2vt.errors import ConfigError
+from sam2vt.settings import without_passwords
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,9 @@ def check_config(config: Config, storage: RunStorage) -> None:
 
     Raises one ConfigError with all faults.
     """
-    faults = [*_replaced_settings(config, storage), *_earlier_run(config, storage)]
+    faults = [*_replaced_settings(config, storage), *_mlflow(config, storage), *_earlier_run(config, storage)]
     refuse("the configuration does not suit Ray:", faults)
+    check_store(config)
 
 
 def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
@@ -71,6 +74,23 @@ def _replaced_settings(config: Config, storage: RunStorage) -> Iterator[str]:
     if storage.is_remote and not has_default_save_dir(config):
         why = "checkpoints are kept in the run's storage; leave save_dir at its default"
         yield f"{given('save_dir', 'ray.storage_path')}: {why}"
+
+
+def _mlflow(config: Config, storage: RunStorage) -> Iterator[str]:
+    if "mlflow" not in config.chosen_loggers:
+        return
+    store = store_of(config)
+    if storage.is_remote and sqlite_file(store):
+        yield (
+            f"mlflow_uri={store} with ray.storage_path={config.ray.storage_path}: workers may have no folder "
+            "in common; give the address of an MLflow server"
+        )
+    if without_passwords(store) != store:
+        yield (
+            "MLFLOW_TRACKING_URI contains a password, and workers would get it from a stored configuration; "
+            "leave it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for driver and "
+            "workers"
+        )
 
 
 def _earlier_run(config: Config, storage: RunStorage) -> list[str]:
@@ -112,6 +132,9 @@ def check_cluster(config: Config, storage: RunStorage) -> None:
         folders, features = {storage.root, storage.save_dir or storage.root}, config.dataset.feature_cache
         if features and "://" not in features:
             folders.add(features)
+        database = sqlite_file(store_of(config)) if "mlflow" in config.chosen_loggers else None
+        if database is not None:  # on another machine MLflow would begin a new one
+            folders.add(str(database.parent))
         faults += [fault for folder in sorted(folders) for fault in find_unshared(RunStorage(folder))]
     except ConfigError as error:
         faults.append(str(error))

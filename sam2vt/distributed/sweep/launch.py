@@ -10,11 +10,12 @@ import time
 import warnings
 from contextlib import AbstractContextManager
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from sam2vt.config import Config
+from sam2vt.config import TRACKERS, Config
 from sam2vt.configuration.sweep import Sweep
 from sam2vt.configuration.valdatasets import alone, naming
 from sam2vt.distributed.cluster.capacity import cluster_capacity, concurrent_trials
@@ -99,7 +100,7 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
     """Return what all trials have in common, with paths that hold in any process."""
     # A trial's process has a working directory of its own; its run folder follows from the sweep's.
     names = {name for name in path_settings(Config) if "." in name and not name.startswith("ray.")}
-    names |= {"dataset.datasets", "valdataset.datasets", "valdatasets"}
+    names |= {"dataset.datasets", "valdataset.datasets", "valdatasets", "mlflow_uri"}
     paths = {name: attrgetter(name)(absolute) for name in names}
     return TrialJob(
         base=sweep.base.changed(paths),
@@ -107,7 +108,19 @@ def trial_job(sweep: Sweep, absolute: Config, storage: RunStorage) -> TrialJob:
         storage_path=storage.join("trials") if absolute.ray.storage_path else None,
         objectives=objectives_of(sweep),
         passes_weights=sweep.settings.scheduler == "pbt",
+        tracking=_tracking(absolute),
     )
+
+
+def _tracking(absolute: Config) -> dict[str, Any]:
+    """Return the settings by which W&B and MLflow show the trials together; {} without them.
+
+    The checkpoints of trials stay in the sweep's folder, which deletes those that are not kept.
+    """
+    if not set(absolute.chosen_loggers) & set(TRACKERS):
+        return {}
+    folder = Path(absolute.output_dir)
+    return {"group": absolute.group or f"{folder.parent.name}/{folder.name}", "log_checkpoint": False}
 
 
 def check_data(config: Config) -> None:

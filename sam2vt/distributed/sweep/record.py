@@ -22,6 +22,7 @@ RECORD = "sweep.json"  # the settings of the sweep
 # Settings that may differ when a sweep is resumed.
 _FREE = (
     *("ray.", "log_level", "style", "output_dir", "save_dir", "resume"),
+    *("loggers", "use_wandb", "wandb_project", "mlflow_", "group", "log_checkpoint"),
     *("sweep.max_concurrent", "sweep.keep_best"),
 )
 # Module that a sweep's state may name -> module that has the same classes now.

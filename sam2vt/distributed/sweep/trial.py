@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -46,6 +46,7 @@ class TrialJob:
     storage_path: str | None  # above the trials' folders, if not in `output_dir`
     objectives: tuple[Objective, ...]
     passes_weights: bool = False  # each validation leaves a checkpoint that another trial may take over
+    tracking: Mapping[str, Any] = field(default_factory=dict)  # settings of the loggers
 
     def values(self, number: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a trial that differ from the base: the swept values and its places."""
@@ -57,7 +58,7 @@ class TrialJob:
             "ray.name": name if self.storage_path else None,
             "trainer.enable_progress_bar": False,
         }
-        return {**values, **places}
+        return {**values, **places, **self.tracking}
 
     def config(self, number: int, values: Mapping[str, Any]) -> Config:
         """Return the checked configuration of a trial. Raises ConfigError if the values conflict."""

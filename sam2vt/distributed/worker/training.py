@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,14 @@ import ray.train
 import ray.train.lightning
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from sam2vt.config import Config
 from sam2vt.core.data.opening import Records, RunRecords
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.model.sam2 import SAM2Model
-from sam2vt.core.storage.folder import Folder
+from sam2vt.core.storage.folder import Folder, download
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
 from sam2vt.core.training.callbacks.log_lines import LogLines
@@ -27,6 +29,7 @@ from sam2vt.core.training.checkpoints.restoring import resume_kwargs
 from sam2vt.core.training.checkpoints.store import BEST, DATA_STATE, LAST, CheckpointStore
 from sam2vt.core.training.data_module import SAM2LightningDataModule
 from sam2vt.core.training.footprint.out_of_memory import explain_out_of_memory
+from sam2vt.core.training.loggers.runs import IDS
 from sam2vt.core.training.trainer import SAM2LightningModule
 from sam2vt.distributed.board import show_logs
 from sam2vt.distributed.cluster.storage import RunStorage
@@ -66,9 +69,14 @@ def train_loop(
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = SAM2LightningModule(config)
     datamodule = StreamDataModule(config, loader, records)
-    trainer = _worker_trainer(config, loader.division, storage, board)
+    # Loggers continue the runs that they began before this group of workers.
+    _fetch_ids(config, storage)
+    resumed = replace(config, resume=resume or config.resume)
+    trainer = _worker_trainer(resumed, loader.division, storage, board)
     if trainer.is_global_zero:
         write_config(config)
+        # The next group may be on other machines.
+        trainer.callbacks.append(LambdaCallback(on_train_start=lambda *_: _store_ids(config, storage)))  # type: ignore[attr-defined]
     try:
         with explain_out_of_memory(config):
             trainer.fit(module, datamodule=datamodule, **resume_kwargs(resume, trainer))
@@ -81,6 +89,23 @@ def train_loop(
     finally:
         if trainer.is_global_zero:
             _upload(config, storage)
+
+
+def _fetch_ids(config: Config, storage: RunStorage) -> None:
+    path = Path(config.output_dir) / IDS
+    if storage.is_remote and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # of a new run there are none
+            download(storage.join(IDS), path)
+
+
+def _store_ids(config: Config, storage: RunStorage) -> None:
+    path = Path(config.output_dir) / IDS
+    if storage.is_remote and path.exists():
+        try:
+            storage.folder().upload(path, IDS)
+        except OSError as error:
+            log.warning("%s cannot be stored, so a resumed run begins new ones: %s", path, error)
 
 
 def _upload(config: Config, storage: RunStorage) -> None:

@@ -44,7 +44,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(
         packages,
         "find_spec",
-        lambda name: SimpleNamespace(submodule_search_locations=["/x"]) if name in versions else None,
+        lambda name: (
+            SimpleNamespace(submodule_search_locations=["/x"], origin="/x") if name in versions else None
+        ),
     )
     return versions
 
@@ -113,8 +115,23 @@ def test_metas_own_repository_serves(environment: dict[str, str], monkeypatch: p
 
 def test_optional_packages_are_no_fault(environment: dict[str, str]) -> None:
     environment["wandb"] = "0.19"
-    hub, _, wandb = packages.optional()
+    hub, _, wandb, mlflow = packages.optional()
     assert (hub.name, hub.state) == ("huggingface_hub", NOTE)
     assert hub.fix.startswith("pip install ")
     assert hub.fix.endswith("[hub]'")
     assert wandb == Finding("wandb", "0.19")
+    assert (mlflow.name, mlflow.state) == ("mlflow", NOTE)
+
+
+def test_another_distribution_of_mlflow_serves(environment: dict[str, str]) -> None:
+    environment["mlflow-skinny"] = "3.17.2"
+    assert packages.installed("mlflow") == "3.17.2"
+
+
+def test_a_folder_is_no_package(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb_of_nobody").mkdir()  # W&B leaves a folder `wandb` where it is used
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages.missing("wandb_of_nobody") == (
+        "wandb_of_nobody is not installed; `pip install wandb_of_nobody`"
+    )
+    assert packages.missing("json") is None

@@ -13,8 +13,9 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 
-from sam2vt.config import Config
+from sam2vt.config import TRACKERS, Config
 from sam2vt.core.training.callbacks.averaging import AverageWeights
+from sam2vt.core.training.callbacks.best_file import LogBest
 from sam2vt.core.training.callbacks.checkpoints import checkpoint_callbacks
 from sam2vt.core.training.callbacks.log_lines import Bar, LogLines
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
@@ -58,6 +59,11 @@ def _overlays(config: Config) -> list[L.Callback]:
     return [ValidationOverlays(folder, config.trainer.num_overlay_videos, config.style)]
 
 
+def _best_file(config: Config) -> list[L.Callback]:
+    wanted = config.log_checkpoint and set(config.chosen_loggers) & set(TRACKERS)
+    return [LogBest()] if wanted else []
+
+
 def early_stopping(config: Config) -> list[L.Callback]:
     """Return what stops after `early_stopping_patience` validations without a higher J&F."""
     patience = config.trainer.early_stopping_patience
@@ -82,6 +88,7 @@ CALLBACKS: dict[str, Callable[[Config], Sequence[L.Callback]]] = {
     "results": _results,
     "scores": lambda config: [ScoresCsv(Path(config.output_dir) / "val_scores.csv")],
     "overlays": _overlays,
+    "best_file": _best_file,
     "early_stopping": early_stopping,
     "sigterm": lambda config: [SaveOnSigterm()],
     # After those that prepare themselves when training starts: it validates at once.

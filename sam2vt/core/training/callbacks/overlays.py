@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 
 from sam2vt.core.evaluation.overlays import OverlayRecorder
 from sam2vt.core.evaluation.video import evaluate_video
 from sam2vt.core.model.checkpoints import read_checkpoint
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
+from sam2vt.core.training.loggers.files import log_picture
 from sam2vt.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -28,7 +26,7 @@ class ValidationOverlays(L.Callback):
 
     Rank zero draws with the weights of the best checkpoint, else with the last, while the other ranks wait
     for it at the last checkpoint. Keep `num_videos` small where videos are long: a process group gives up
-    after its timeout. TensorBoard gets the grids, too.
+    after its timeout. Loggers that show pictures get the grids, too.
     """
 
     def __init__(self, folder: Path, num_videos: int, style: str = "paper") -> None:
@@ -55,7 +53,8 @@ class ValidationOverlays(L.Callback):
                 result = evaluate_video(pl_module, record, *how, both_ends, on_frame=recorder)
                 note = f"{weights}, step {step} · J&F {result.mean.values['J&F']:.3f}"
                 paths = recorder.save(self.folder, note)
-                _log_images(trainer, f"overlays/{record.video_id}", paths[:1], step)
+                for logger in trainer.loggers if paths else ():
+                    log_picture(logger, f"overlays/{record.video_id}", paths[0], step)
         log.info("overlays of %d videos (%s, step %d): %s", len(records), weights, step, self.folder)
 
 
@@ -88,11 +87,3 @@ def _best_checkpoint(trainer: L.Trainer) -> tuple[int | None, dict[str, Any]]:
         except (OSError, CheckpointError) as error:
             log.warning("overlays are drawn with the last weights, the best cannot be read: %s", error)
     return None, {}
-
-
-def _log_images(trainer: L.Trainer, name: str, paths: list[Path], step: int) -> None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            for path in paths:
-                pixels = np.asarray(Image.open(path).convert("RGB"))
-                logger.experiment.add_image(name, pixels, step, dataformats="HWC")

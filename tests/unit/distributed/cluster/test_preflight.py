@@ -96,6 +96,22 @@ def test_a_limit_of_each_workers_validation_needs_their_number(
         check_config(config, run_storage(config))
 
 
+def test_a_database_of_one_machine_is_no_store_of_a_remote_run(tmp_path: Path) -> None:
+    config = Config(loggers=["mlflow"], mlflow_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    check_config(config, run_storage(config))
+    config.ray.storage_path = f"file://{tmp_path}/remote"
+    with pytest.raises(ConfigError, match="mlflow_uri=sqlite.* with ray.storage_path=.*an MLflow server"):
+        check_config(config, run_storage(config))
+
+
+def test_a_password_in_mlflow_s_variable_reaches_no_worker(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@host:5000")
+    config = Config(loggers=["mlflow"], output_dir=str(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI contains a password.*_USERNAME") as raised:
+        check_config(config, run_storage(config))
+    assert "secret" not in str(raised.value)
+
+
 def test_checkpoints_of_a_remote_run_lie_in_its_storage(tmp_path: Path) -> None:
     config = Config(output_dir=str(tmp_path / "a"), save_dir=str(tmp_path / "kept"))
     check_config(config, run_storage(config))

@@ -160,6 +160,13 @@ def test_all_faults_of_a_cluster_come_in_one_error(checked) -> None:
     assert asked == []  # what this machine cannot write is not asked of the nodes
 
 
+def test_the_folder_of_mlflow_s_database_is_asked_for(checked) -> None:
+    config = Config(loggers=["mlflow"], mlflow_uri="sqlite:////own/mlflow.db")
+    assert checked(config, RunStorage("/a"), capacity({"CPU": 6})) == (["unshared /own"], ["/a", "/own"])
+    config.mlflow_uri = "http://host:5000"
+    assert checked(config, RunStorage("/a"), capacity({"CPU": 6})) == ([], ["/a"])
+
+
 @pytest.mark.parametrize(
     ("save_dir", "features", "asked"),
     [

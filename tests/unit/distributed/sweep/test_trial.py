@@ -51,6 +51,18 @@ def test_a_trial_lies_in_a_folder_of_its_own_and_goes_on_by_itself(sweep_of: Swe
     assert (config.resume, config.optimizer.lr, config.ray.storage_path) == ("auto", 0.5, None)
 
 
+def test_trackers_show_the_trials_of_a_sweep_together(
+    sweep_of: SweepOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2vt.configuration.conflicts.missing", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    config = job_of(sweep_of("loggers=[mlflow,csv]", "mlflow_uri=sqlite:///runs/all.db")).config(3, {})
+    assert config.group == f"{tmp_path.name}/sweep"
+    assert (config.mlflow_uri, config.log_checkpoint) == (f"sqlite:///{tmp_path}/runs/all.db", False)
+    assert job_of(sweep_of("loggers=[wandb]", "group=mine")).config(3, {}).group == "mine"
+    assert job_of(sweep_of("loggers=[csv]")).config(3, {}).group is None
+
+
 def test_a_trial_lies_in_the_sweep_s_storage_where_that_is_elsewhere(
     sweep_of: SweepOf, tmp_path: Path
 ) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sam2vt.config import Config
+from sam2vt.core.training.loggers.runs import IDS
+from sam2vt.distributed.cluster.storage import RunStorage
 from sam2vt.distributed.stream.plan import Division, plan_stream
-from sam2vt.distributed.worker.training import CountRounds, divided_trainer_kwargs
+from sam2vt.distributed.worker.training import CountRounds, _fetch_ids, _store_ids, divided_trainer_kwargs
 from sam2vt.errors import ConfigError
 
 
@@ -74,3 +77,17 @@ def test_a_batch_that_is_not_completed_stays_one(was: int, workers: int, expecte
     }
     CountRounds(division(workers)[1]).on_load_checkpoint(None, None, checkpoint)  # type: ignore[arg-type]
     assert progress["total"] == {name: expected - (name == "completed") for name in counters}
+
+
+def test_the_next_group_of_workers_has_the_ids_of_the_loggers_runs(tmp_path: Path, caplog) -> None:
+    storage = RunStorage(f"file://{tmp_path}/remote")
+    first, second = (Config(output_dir=str(tmp_path / each)) for each in ("first", "second"))
+    _fetch_ids(first, storage)  # nobody has stored any
+    _store_ids(first, storage)
+    (tmp_path / "first" / IDS).write_text("{}")
+    _store_ids(first, storage)
+    _fetch_ids(second, storage)
+    assert (tmp_path / "second" / IDS).read_text() == "{}"
+    (tmp_path / "file").touch()
+    _store_ids(first, RunStorage(f"file://{tmp_path}/file"))
+    assert "cannot be stored" in caplog.text
