@@ -28,9 +28,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision numpy
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation sam2
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
-	# Apart, for its own tests: Lightning's torchmetrics would load it in every process, which takes a second.
+	# Apart, for their own tests: Lightning's torchmetrics would load transformers in every process, which takes a second.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/oracles \
-		'transformers; python_version >= "3.11"' 'tokenizers; python_version >= "3.11"' 'regex; python_version >= "3.11"'
+		'transformers; python_version >= "3.11"' 'tokenizers; python_version >= "3.11"' 'regex; python_version >= "3.11"' \
+		'peft; python_version >= "3.11"' 'accelerate; python_version >= "3.11"'
 	touch $(READY)
 
 # A whole training through Ray with two workers: on generated videos, or on DATA=<folder>.

@@ -55,6 +55,7 @@ _NAME = Rule(
 _SIDE = Rule(lambda v: v > 0 and v % 32 == 0, "a positive multiple of 32", unit="pixels")
 _STRIDE = Rule(lambda v: v == 16, "16, the stride from which masks are decoded", unit="pixels")
 _PARTS = ("memory_attention", "memory_encoder", "mask_decoder")
+_ADAPTED = ("image_encoder", "memory_attention", "mask_decoder")  # by default
 _SEED = Rule(lambda v: 0 <= v < 2**32, "from 0 to 4294967295")  # the seeds that NumPy takes
 _SET_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -103,6 +104,26 @@ class EmaConfig:
     )
 
 
+@dataclass
+class LoraConfig:
+    """Low-rank adapters (LoRA) of linear layers, which train while the layers' own weights stay frozen."""
+
+    rank: Optional[int] = setting(
+        None,
+        "Rank of the adapters, such as 8; null: no adapters.",
+        at_least(1)._replace(text="at least 1, or null for no adapters"),
+    )
+    alpha: float = setting(16.0, "What the adapters add is scaled by alpha / rank.", above(0))
+    dropout: float = setting(
+        0.0, "Dropout of what the adapters read.", _DROPOUT._replace(text="from 0 to below 1")
+    )
+    targets: List[str] = setting(
+        list(_ADAPTED),
+        "Modules whose linear layers get adapters: names or patterns.",
+        Rule(lambda v: len(v) > 0 and all(v), "a list of at least one name or pattern"),
+    )
+
+
 @remember_given
 @dataclass
 class ModelConfig:
@@ -121,7 +142,7 @@ class ModelConfig:
     )
     trainable_modules: List[str] = setting(
         list(_PARTS),
-        'Modules that train: names or patterns such as image_encoder.neck or "*".',
+        'Modules that train: names or patterns such as image_encoder.neck or "*"; norms: norms and biases.',
         Rule(all, "a list of names or patterns"),
     )
     device: str = setting("auto", "Where load() puts the weights outside of Lightning.", DEVICE)
@@ -184,6 +205,7 @@ class ModelConfig:
     )
     adapter: str = setting("none", "Small parameters trained beside frozen weights.", _ADAPTER)
     adapter_settings: Optional[Dict[str, Any]] = setting(None, "The adapter's own settings, a mapping.")
+    lora: LoraConfig = field(default_factory=LoraConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
 
 
@@ -421,6 +443,8 @@ class Config:
         if self.output_dir == default_of(Config, "output_dir"):
             self.output_dir = f"runs/{self.name}"
         self.model = follow(self.model, "max_objects", self.max_objects)
+        if self.model.lora.rank is not None:  # the adapters alone
+            self.model = follow(self.model, "trainable_modules", [])
         given = [
             each.image_size[0] for each in (self.dataset, self.valdataset) if is_given(each, "image_size")
         ]
@@ -450,6 +474,9 @@ NEEDS = {
     "model.multimask_output_for_tracking": "model.multimask_output_in_sam",
     "model.correction_from_gt": "model.num_correction_clicks",
     "model.cuda_graphs": "model.compile",
+    "model.lora.alpha": "model.lora.rank",
+    "model.lora.dropout": "model.lora.rank",
+    "model.lora.targets": "model.lora.rank",
     "model.ema.start_step": "model.ema.decay",
     "dataset.augment.blur_sigma": "dataset.augment.blur_probability",
     "dataset.augment.noise_std": "dataset.augment.noise_probability",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
+# Where `make setup` installs transformers and PEFT: in every process that finds them, Lightning imports them.
+APART = Path(sys.prefix) / "oracles"
 
 # A shell lets its background jobs ignore Ctrl-C, and so would all that these tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,6 +28,15 @@ def shared_data() -> Path:
             pytest.fail(f"real clips are required but {folder} does not exist")
         pytest.skip(f"real clips are not at {folder}; set SAM2VT_TEST_DATA to where they are")
     return folder
+
+
+@pytest.fixture(scope="module")
+def peft() -> Iterator[None]:
+    """Let tests find PEFT; those that need it skip where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(APART)])
+        pytest.importorskip("peft")
+        yield
 
 
 @pytest.fixture

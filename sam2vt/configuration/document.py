@@ -18,6 +18,7 @@ from sam2vt.settings import Setting, default_of, settings_of, show, types_of
 _FILES = {
     "": "config",
     "model": "model/default",
+    "model.lora": "model/lora/none",
     "model.ema": "model/ema/none",
     "dataset": "dataset/auto",
     "valdataset": "valdataset/default",

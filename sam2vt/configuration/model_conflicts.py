@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sam2vt.config import ADAPTED_PARTS, Config
 from sam2vt.configuration.report import Report
+from sam2vt.health.packages import missing
 
 # Trainable parts that only work from the second frame of a clip on.
 _MEMORY_PARTS = (
@@ -21,13 +22,15 @@ _MEMORY_PARTS = (
     "obj_ptr_tpos_proj",
     "no_obj_ptr",
 )
-_TRAINABLE = "model.trainable_modules"
+_TRAINABLE, _TARGETS = "model.trainable_modules", "model.lora.targets"
+# Patterns that reach into every part; they ask for no part alone.
+_EVERYWHERE = {"*", "norms"}
 
 
 def check_model(config: Config, report: Report) -> None:
     """Report the conflicts of the model's settings."""
     speed = (_cached_features, _compiling, _graphs)
-    for check in (_architecture, _trainable, _memory, _encoder, _average, *speed):
+    for check in (_architecture, _trainable, _lora, _memory, _encoder, _average, *speed):
         check(config, report)
 
 
@@ -39,13 +42,21 @@ def trains(config: Config, part: str) -> bool:
 def _chosen_by(config: Config, part: str) -> str | None:
     """Return the setting by which `part`, or something in it, may train."""
     model = config.model
-    chosen = {_TRAINABLE: model.trainable_modules, "model.adapter": _adapted(config)}
+    chosen = {
+        _TRAINABLE: model.trainable_modules,
+        "model.adapter": _adapted(config),
+        _TARGETS: _targets(config),
+    }
     names = (name for name, patterns in chosen.items() if any(_may_match(each, part) for each in patterns))
     return next(names, None)
 
 
 def _adapted(config: Config) -> Sequence[str]:
     return ADAPTED_PARTS.get(config.model.adapter, ())  # a name that is not allowed is a fault of its own
+
+
+def _targets(config: Config) -> Sequence[str]:
+    return config.model.lora.targets if (config.model.lora.rank or 0) > 0 else []
 
 
 def _architecture(config: Config, report: Report) -> None:
@@ -67,7 +78,7 @@ def _trainable(config: Config, report: Report) -> None:
     model = config.model
     if model.adapter == "none":
         report.unused("model.adapter", "there is no adapter", "adapter_settings")
-        if not model.trainable_modules:
+        if not model.trainable_modules and not _targets(config):
             report.fault(_TRAINABLE, "must be at least one name or pattern: nothing trains")
     if model.memory_dropout is not None and not trains(config, "memory_attention"):
         text = "a frozen memory_attention has no dropout; set it to null"
@@ -81,17 +92,32 @@ def _trainable(config: Config, report: Report) -> None:
         report.unused(_TRAINABLE, "image_encoder.trunk does not train", "optimizer.layer_decay")
 
 
+def _lora(config: Config, report: Report) -> None:
+    model, targets = config.model, _targets(config)
+    if not targets:  # no adapters, or wrong ones
+        return
+    if (fault := missing("peft", "lora")) is not None:
+        report.fault("model.lora.rank", fault)
+    if model.adapter != "none":
+        report.clash("model.lora.rank", "model.adapter", "are both adapters; take one")
+    # What patterns match is known once the network is built; this is certain before.
+    whole = [e for e in model.trainable_modules for t in targets if _contains(e, t)]
+    if whole:
+        text = f"{whole[0]} would train as a whole; set {_TRAINABLE}=[] to train the adapters alone"
+        report.clash(_TARGETS, _TRAINABLE, text)
+
+
 def _memory(config: Config, report: Report) -> None:
     """Report clips or gradients that are too short for a memory that is to train."""
     frames, length = config.model.bptt_frames, config.dataset.video_clip_length
-    patterns = [*config.model.trainable_modules, *_adapted(config)]
+    patterns = [*config.model.trainable_modules, *_adapted(config), *_targets(config)]
     if patterns and length == 1 and all(map(_is_memory, patterns)):
         text = "the memory is not used on single frames, so nothing would train; use clips of at least 2"
         report.clash(_TRAINABLE, "dataset.video_clip_length", text)
     if frames is not None and frames >= length:
         report.clash("model.bptt_frames", "dataset.video_clip_length", "never cuts anything; use null")
     # "*" trains what else there is, so it is not asking for the memory encoder alone.
-    elif frames == 1 and any(each != "*" and _may_match(each, "memory_encoder") for each in patterns):
+    elif frames == 1 and any(_may_match(each, "memory_encoder") for each in set(patterns) - _EVERYWHERE):
         text = "cutting after every frame leaves memory_encoder without gradient; use at least 2 or null"
         report.clash("model.bptt_frames", _TRAINABLE, text)
 
@@ -156,10 +182,15 @@ def _graphs(config: Config, report: Report) -> None:
 
 def _may_match(pattern: str, part: str) -> bool:
     """Tell whether a pattern of trainable modules may match `part` of the network or something in it."""
-    start = _literal_start(pattern)
+    start = "" if pattern == "norms" else _literal_start(pattern)
     if start != pattern:
         return f"{part}.".startswith(start) or start.startswith(f"{part}.")
     return f"{pattern}.".startswith(f"{part}.") or part.startswith(f"{pattern}.")
+
+
+def _contains(pattern: str, target: str) -> bool:
+    """Tell whether a pattern of trainable modules surely matches all that `target` names."""
+    return pattern == "*" or f"{target}.".startswith(f"{pattern}.")
 
 
 def _literal_start(pattern: str) -> str:

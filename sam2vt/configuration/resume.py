@@ -43,6 +43,8 @@ _COMPARED = (
     "split",
     "val_fraction",
 )
+# Groups of settings within a section, to which a new version may have added some.
+_GROUPS = ("augment", "ema", "lora")
 _ENDS = ("trainer.max_epochs", "trainer.max_steps")
 _INPUTS = [f"{section}.{name}" for section in ("dataset", "valdataset") for name in _PATHS]
 
@@ -100,7 +102,7 @@ def _changed(
         before, after = (was.get(section, {}), now[section]) if section else (was, now)
         if name not in before or key(before[name]) == key(after[name]):
             continue
-        if name in ("augment", "ema"):  # a group of settings, to which a new version may have added some
+        if name in _GROUPS:
             lines += [f"{field}.{line}" for line in _changed(list(after[name]), before[name], after[name])]
         else:
             lines.append(f"{field} was {show(before[name])}, is {show(after[name])}")

@@ -23,6 +23,7 @@ _SAME = {
 # Module -> (the extra that brings it, what is missing without it).
 _OPTIONAL = {
     "huggingface_hub": ("hub", "weights from the Hugging Face hub (hf://...)"),
+    "peft": ("lora", "training of low-rank adapters (model.lora)"),
     "safetensors": ("hub", "weights in the form of transformers"),
     "wandb": ("wandb", "logging to Weights & Biases (loggers=[wandb])"),
     "mlflow": ("mlflow", "logging to MLflow (loggers=[mlflow])"),

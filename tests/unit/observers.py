@@ -100,6 +100,7 @@ def network(config: Config) -> Any:
     tracked = model.propagate([image[0]] * 2, [{"type": "mask", "mask": mask}], 2)
     return [
         [(type(m).__name__, _numbers(m)) for m in model.train().network.modules()],
+        [str(m.scaling) for m in model.network.modules() if hasattr(m, "scaling")],  # of adapters
         [name for name, p in model.network.named_parameters() if p.requires_grad],
         plain(next(model.network.parameters())),
         [each.args[1:] for each in compiling.mock_calls],

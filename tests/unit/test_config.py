@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sam2vt.config import ADAPTED_PARTS, NEEDS, Config, DatasetConfig, ModelConfig, OptimizerConfig
+from sam2vt.configuration import model_conflicts
 from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
 from sam2vt.configuration.names import setting_names
 from sam2vt.configuration.reading import configs_dir
@@ -112,6 +113,9 @@ WRONG_TYPES = [
     ("dataset.image_size", [512], "a list of 2 integers"),
     ("dataset.image_size", [512.0, 512.0], "a list of 2 integers"),
     ("dataset.data_path", None, "a string"),
+    ("model.lora", 8, "a mapping"),
+    ("model.lora.rank", 8.5, "an integer"),
+    ("model.lora.targets", "image_encoder", "a list"),
     ("model.ema", 0.999, "a mapping"),
     ("model.ema.decay", "0.999", "without quotes"),
     ("model.ema.start_step", 1.5, "an integer"),
@@ -176,6 +180,12 @@ WRONG_VALUES = [
     ("model.trainable_modules", []),
     ("model.trainable_modules", [""]),
     ("model.adapter", "lora"),
+    ("model.lora.rank", 0),
+    ("model.lora.rank", -1),
+    ("model.lora.alpha", 0.0),
+    ("model.lora.dropout", 1.0),
+    ("model.lora.targets", []),
+    ("model.lora.targets", [""]),
     ("model.ema.decay", 0.0),
     ("model.ema.decay", 1.0),
     ("model.ema.decay", 1.5),
@@ -331,6 +341,23 @@ FROZEN_ENCODER = {"model.trainable_modules": ["mask_decoder"]}
 CACHED = {**FROZEN_ENCODER, "dataset.feature_cache": "auto"}
 CONFLICTS = [
     ({"model.adapter_settings": {"rank": 8}}, ("model.adapter_settings", "model.adapter")),
+    ({"model.lora.alpha": 8.0}, ("model.lora.alpha", "model.lora.rank")),
+    (
+        {"model.lora.rank": 8, "model.trainable_modules": ["mask_decoder"]},
+        ("model.lora.targets", "model.trainable_modules"),
+    ),
+    (
+        {"model.lora.rank": 8, "model.trainable_modules": ["*"]},
+        ("model.lora.targets", "model.trainable_modules"),
+    ),
+    (
+        {"model.lora.rank": 8, "model.trainable_modules": [], "dataset.feature_cache": "auto"},
+        ("dataset.feature_cache", "model.lora.targets"),
+    ),
+    (
+        {"model.trainable_modules": ["norms"], "dataset.feature_cache": "auto"},
+        ("dataset.feature_cache", "model.trainable_modules"),
+    ),
     ({"model.ema.start_step": 5}, ("model.ema.start_step", "model.ema.decay")),
     (
         {"model.ema.decay": 0.9, "model.ema.start_step": 5, "trainer.max_steps": 5},
@@ -534,8 +561,34 @@ def test_the_parts_that_an_adapter_reaches_train(
         assert fault.startswith(f"  - {clash} with model.adapter='deep'")
 
 
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The packages that are there, as far as a configuration knows them."""
+    there = {"peft"}
+    fault = "{} is not installed; `pip install it`".format
+    monkeypatch.setattr(model_conflicts, "missing", lambda name, _: None if name in there else fault(name))
+    return there
+
+
+def test_adapters_train_alone_unless_other_modules_are_given(
+    settings: dict[str, Any], installed: set[str]
+) -> None:
+    del settings["model"]["trainable_modules"]
+    assert load_config(change(settings, {"model.lora.rank": 8})).model.trainable_modules == []
+    beside = {"model.trainable_modules": ["norms", "memory_encoder"], "model.lora.rank": 8}
+    assert load_config(change(settings, beside)).model.trainable_modules == ["norms", "memory_encoder"]
+    late = {"model.lora.targets": ["memory_attention"], "model.trainable_modules": ["memory_encoder"]}
+    load_config(change(settings, {**late, "dataset.feature_cache": "auto"}))
+
+
+def test_adapters_need_peft(settings: dict[str, Any], installed: set[str]) -> None:
+    installed.clear()
+    found = faults(change(settings, {"model.lora.rank": 8, "model.trainable_modules": []}))
+    assert found == ["  - model.lora.rank=8: peft is not installed; `pip install it`"]
+
+
 def test_every_need_is_of_a_setting_and_is_on_by_default(settings: dict[str, Any]) -> None:
-    off = {"model.compile", "model.num_correction_clicks", "model.ema.decay"}
+    off = {"model.compile", "model.num_correction_clicks", "model.ema.decay", "model.lora.rank"}
     for name, needed in NEEDS.items():
         assert {name, needed} <= set(setting_names())
         assert bool(value_at(Config(), needed)) != (needed in off or needed.endswith("_probability"))

@@ -119,6 +119,10 @@ CASES = {
     "model.recompute": Case(["memory_attention"]),
     "model.adapter": Case("none of these"),
     "model.adapter_settings": Case({"rank": 4}),
+    "model.lora.rank": Case(4),
+    "model.lora.alpha": Case(4.0, {"model.lora.rank": 4}),
+    "model.lora.dropout": Case(0.1, {"model.lora.rank": 4}),
+    "model.lora.targets": Case(["mask_decoder"], {"model.lora.rank": 4}),
     "model.ema.decay": Case(0.9, observe=observers.trainer),
     "model.ema.start_step": Case(5, {"model.ema.decay": 0.9}, observers.trainer),
     "loss.num_points": Case(16),
@@ -289,7 +293,11 @@ _BEFORE: dict[str, Any] = {}  # what was seen without the change, by what was se
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_setting_has_an_effect_or_is_refused(files: Path, name: str) -> None:
+def test_a_setting_has_an_effect_or_is_refused(
+    files: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    if name.startswith("model.lora."):
+        request.getfixturevalue("peft")
     case = case_of(name)
     before = settings(files, case.beside)
     *parents, own = name.split(".")

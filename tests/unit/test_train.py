@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from sam2vt import train
 from sam2vt.composing import compose_config
-from sam2vt.config import AugmentConfig, Config, EmaConfig
+from sam2vt.config import AugmentConfig, Config, EmaConfig, LoraConfig
 from sam2vt.configuration.loading import from_dict, load_config, to_dict, validate
 from sam2vt.core.training.callbacks import default_callbacks
 from sam2vt.core.training.callbacks.checkpoints import SaveCheckpoints
@@ -350,6 +350,7 @@ OTHER_RUNS = [
     ({"model.config_path": "network/sam2.1_nano.yaml"}, "is 'network/sam2.1_nano.yaml'"),
     ({"model.num_maskmem": 3}, "model.num_maskmem was 7, is 3"),
     ({"model.bptt_frames": 2}, "model.bptt_frames was null, is 2"),
+    ({"model.lora": LoraConfig(rank=8)}, "model.lora.rank was null, is 8"),
     ({"model.ema": EmaConfig(decay=0.9)}, "model.ema.decay was null, is 0.9"),
     ({"model.trainable_modules": ["*"]}, r"model.trainable_modules was \['memory_att.*, is \['\*'\]"),
     (

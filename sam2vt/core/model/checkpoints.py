@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam2vt.core.model.adapter_file import read_adapter
 from sam2vt.core.model.hf.weights import read_weights
+from sam2vt.core.model.lora import is_adapter, merged
+from sam2vt.core.model.trainable import plain_name
+from sam2vt.core.storage.disk import ADAPTER
 from sam2vt.core.storage.fetching import (
     checkpoint_sha256,
     expand_user,
@@ -35,9 +39,9 @@ def read_checkpoint(path: str, mapped: bool = False) -> dict[str, Any]:
     """Load a checkpoint file of plain tensors and containers (`weights_only=True`), on the CPU.
 
     `path` is a local path, a URI that pyarrow.fs reads (s3://, gs://, file://), or
-    hf://<owner>/<repository>[@<revision>][/<file>]. Tensors in transformers' form get SAM 2's names. With
-    `mapped`, the values of tensors are not read before they are used, if the file stays on this machine.
-    Raises `CheckpointError`.
+    hf://<owner>/<repository>[@<revision>][/<file>]. Tensors in transformers' form get SAM 2's names, and an
+    adapter file is read as a checkpoint. With `mapped`, the values of tensors are not read before they are
+    used, if the file stays on this machine. Raises `CheckpointError`.
     """
     with local_copy(path) as local:
         stays = "://" not in path or path.startswith(HUB_PREFIX)
@@ -53,6 +57,8 @@ def read_hashed(path: str) -> tuple[dict[str, Any], str]:
 def _read(local: str, path: str, mapped: bool = False) -> dict[str, Any]:
     if is_weights(local):
         return {"model": read_weights(Path(local), path)}
+    if path.endswith(ADAPTER):
+        return read_adapter(local, path)
     try:
         # PyTorch's format before 1.6 is no zip file, and cannot be mapped.
         mapped = mapped and zipfile.is_zipfile(local)
@@ -83,7 +89,7 @@ def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tens
             for name, value in state.items()
             if name.startswith(TRAINING_PREFIX)
         }
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {plain_name(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors; its keys are {', '.join(map(str, content))[:200]}")
     return tensors
@@ -105,12 +111,14 @@ def whole_state(
     """Return the network's tensors of a checkpoint, completed from its base (at `base` if given).
 
     Names are the stored ones. With `names`, those of the network's own tensors, they are those of
-    `unwrapped`. `content` is that of the file, if it was read before.
+    `unwrapped`. `content` is that of the file, if it was read before. Adapters are merged into the weights.
     """
     content = read_checkpoint(path) if content is None else content
     own, where = network_state(content, path), find_base(content, path, base)
     own = own if names is None else unwrapped(own, names, path)
-    return own if where is None else {**whole_state(where, names=names), **own}
+    state = own if where is None else {**whole_state(where, names=names), **own}
+    config = training_config(content)
+    return merged(state, config["model"].get("lora") if config is not None else None, path)
 
 
 def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) -> dict[str, torch.Tensor]:
@@ -121,7 +129,7 @@ def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) 
     """
 
     def fits(name: str) -> bool:
-        return name in names or name.startswith(_OF_POINTERS)
+        return name in names or name.startswith(_OF_POINTERS) or is_adapter(name)
 
     if all(map(fits, state)):
         return state
@@ -157,10 +165,12 @@ def load_weights(
 ) -> None:
     """Load a checkpoint into the network strictly. Raises CheckpointError, which lists what differs.
 
-    `base` is the new place of the checkpoint's base, if it was moved; `content` is that of the file, if it
-    was read before.
+    The checkpoint's adapters are merged into its weights; those of the network stay as they are. `base` is
+    the new place of the checkpoint's base, if it was moved; `content` is that of the file, if it was read
+    before.
     """
-    own = network.state_dict()
+    known = network.state_dict()
+    own = {plain_name(name): value for name, value in known.items() if not is_adapter(name)}
     state = whole_state(path, base, own, content)
     # Before the comparison: a shorter memory is no fault, nor are object pointers that are switched off.
     _fit_memory_positions(state, own)
@@ -192,7 +202,8 @@ def load_weights(
             f"{path}: does not fit the model of model.config_path ({number} differences; is it of another "
             f"model size?{own_yaml}): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
         )
-    network.load_state_dict(state, strict=True)
+    new = {name: value if is_adapter(name) else state[plain_name(name)] for name, value in known.items()}
+    network.load_state_dict(new, strict=True)
 
 
 def _fit_memory_positions(state: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:

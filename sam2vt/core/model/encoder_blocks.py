@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
 from sam2.modeling.backbones.image_encoder import FpnNeck
 from sam2.modeling.backbones.utils import PatchEmbed, window_partition, window_unpartition
-from torch import Tensor
+from torch import Tensor, nn
 
 from sam2vt.core.model.execution import recomputed
+from sam2vt.core.model.layer_weights import bias_of
 
 
 class UnpaddedBlock(MultiScaleBlock):
@@ -53,7 +54,8 @@ class UnpaddedBlock(MultiScaleBlock):
         hidden = first(x)
         # GELU costs little and its output is the block's largest map: 15% of what a step stores.
         wanted = hidden.requires_grad and not self.recompute and not torch.compiler.is_compiling()
-        return recomputed(wanted, lambda x: second(mlp.act(x)), hidden, draws=False)
+        draws = type(second) is not nn.Linear  # an adapter may have dropout
+        return recomputed(wanted, lambda x: second(mlp.act(x)), hidden, draws=draws)
 
 
 class ContiguousPatches(PatchEmbed):
@@ -87,15 +89,6 @@ class PlainNeck(FpnNeck):
         return self.convs[len(self.convs) - 1 - level](x)
 
 
-def of_padding(attention: Any, x: Tensor) -> Tensor:
-    """Return the attention's projection of a padded place of x [I, H, W, C]: [3 C'].
-
-    It is the bias, but an adapter may wrap the projection: its `weight` and `bias` would be those of the
-    frozen layer. Calling it is right for every layer.
-    """
-    return attention.qkv(x.new_zeros(x.shape[-1]))
-
-
 def _projected_with_padding(attention: Any, x: Tensor, window: int) -> Tensor:
     """Project x [I, H, W, C] and pad the result below and at the right to multiples of the window."""
     projected = attention.qkv(x)
@@ -104,7 +97,7 @@ def _projected_with_padding(attention: Any, x: Tensor, window: int) -> Tensor:
         if missing:
             shape = [*projected.shape]
             shape[axis] = missing
-            filling = of_padding(attention, x).expand(shape)
+            filling = bias_of(attention.qkv, x).expand(shape)
             projected = torch.cat([projected, filling], axis)
     return projected
 

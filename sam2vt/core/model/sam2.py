@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from dataclasses import asdict, fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from sam2vt.config import ModelConfig
+from sam2vt.config import LoraConfig, ModelConfig
 from sam2vt.configuration.names import unknown_key
 from sam2vt.configuration.reading import checked
-from sam2vt.core.model import adapters, batch, build, execution, kept_features, trainable
+from sam2vt.core.model import adapters, batch, build, execution, kept_features, lora, trainable
 from sam2vt.core.model.checkpoints import load_weights
 from sam2vt.core.model.tracking.clips import track_clips
 from sam2vt.core.model.tracking.features import FrameFeatures, encode_images
@@ -66,6 +66,7 @@ class SAM2Model(nn.Module):
         postprocessing: str = "stock",
         adapter: str = adapters.NONE,
         adapter_settings: Mapping[str, Any] | None = None,
+        lora: Mapping[str, Any] | None = None,
         compile: Sequence[str] = (),
         pad_memory: bool = False,
         cuda_graphs: bool = False,
@@ -101,6 +102,7 @@ class SAM2Model(nn.Module):
         self.postprocessing = postprocessing
         self.adapter = adapter
         self.adapter_settings = dict(adapter_settings or {})
+        self.lora = {**asdict(LoraConfig()), **(lora or {})}
         self.compiled_parts = tuple(compile)
         self.pad_memory = pad_memory
         self.cuda_graphs = cuda_graphs
@@ -123,6 +125,8 @@ class SAM2Model(nn.Module):
         if weights:
             self._load_weights()
         self._adapter_parameters = adapters.adapt(self.network, self.adapter, self.adapter_settings)
+        if self.lora["rank"] is not None:
+            self._adapter_parameters += lora.add_adapters(self.network, self.lora)
         if self.trainable_modules is not None:
             self.configure_for_training(self.trainable_modules)
         self.to(target)
@@ -136,8 +140,12 @@ class SAM2Model(nn.Module):
         self.network = build.build_network(config, self.speedups, "encoder_blocks" in self.recompute)
         build.check_architecture(self.network, self.config_path, self.pad_memory)
         self.loaded = True
-        if self.adapter == adapters.NONE:  # a misspelt pattern fails before weights are fetched
+        # A misspelt pattern fails before weights are fetched.
+        if self.adapter == adapters.NONE:
             trainable.matching_parameters(self.network, self.trainable_modules or ())
+        if self.lora["rank"] is not None:
+            patterns = self.trainable_modules or ()
+            lora.check_adapters(self.network, self.lora["targets"], patterns)
 
     def _load_weights(self) -> None:
         if self.checkpoint_path is None:
@@ -371,8 +379,8 @@ def create_sam2_model(
 def build_from_config(config: ModelConfig) -> SAM2Model:
     """Return the configured model, not loaded yet."""
     # max_objects is the data's: the model tracks as many as it is given. An average is the training's.
-    own = [f.name for f in fields(config) if f.name not in ("max_objects", "ema")]
-    return SAM2Model(**{name: getattr(config, name) for name in own})
+    own = [f.name for f in fields(config) if f.name not in ("max_objects", "ema", "lora")]
+    return SAM2Model(**{name: getattr(config, name) for name in own}, lora=asdict(config.lora))
 
 
 def uniform_clicks(masks: Tensor, predictions: Tensor | None) -> tuple[Tensor, Tensor]:

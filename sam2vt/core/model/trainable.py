@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 
 SHORT_NAMES = {"mask_decoder": "sam_mask_decoder", "prompt_encoder": "sam_prompt_encoder"}
 
+ADAPTED = ".base_layer."  # where PEFT puts the own parameters of a layer with an adapter
+NORMS = "norms"  # stands for the parameters of all normalisations, and all biases
+
 # SAM 2 registers these parameters on the network itself. They train with the module that they serve.
 FOLLOWERS = {
     "memory_attention": ("maskmem_tpos_enc", "no_mem_embed", "no_mem_pos_enc"),
@@ -60,12 +63,24 @@ def trainable_table(network: nn.Module) -> str:
     )
 
 
+def plain_name(name: str) -> str:
+    """Return the name that a parameter has in a network without adapters."""
+    return name.replace(ADAPTED, ".")
+
+
+def modules_that_match(network: nn.Module, pattern: str) -> list[str]:
+    """Return the paths of the modules that a name or glob pattern matches."""
+    path = SHORT_NAMES.get(pattern, pattern)
+    return [name for name, _ in network.named_modules() if name and fnmatchcase(name, path)]
+
+
 def _matched(network: nn.Module, pattern: str) -> set[str]:
     path = SHORT_NAMES.get(pattern, pattern)
     parameters = [name for name, _ in network.named_parameters()]
-    modules = [name for name, _ in network.named_modules() if name and fnmatchcase(name, path)]
-    found = {name for name in parameters if fnmatchcase(name, path)}
-    for module in modules:
+    found = {name for name in parameters if fnmatchcase(plain_name(name), path)}
+    if pattern == NORMS:
+        found |= _norms_and_biases(network)
+    for module in modules_that_match(network, pattern):
         found |= {name for name in parameters if name.startswith(f"{module}.")}
         found |= {name for name in FOLLOWERS.get(module, ()) if name in parameters}
     if not found:
@@ -73,7 +88,17 @@ def _matched(network: nn.Module, pattern: str) -> set[str]:
         bare = [name for name in parameters if "." not in name]
         raise ConfigError(
             f"model.trainable_modules: {pattern!r} matches no module of the network; it has "
-            f"{', '.join(parts)}, the short names {', '.join(SHORT_NAMES)}, the bare parameters "
-            f"{', '.join(bare)}; deeper paths and * ? [] work, such as image_encoder.neck or *"
+            f"{', '.join(parts)}, the short names {', '.join(SHORT_NAMES)}, {NORMS} (norms and biases), "
+            f"the bare parameters {', '.join(bare)}; deeper paths and * ? [] work, such as "
+            f"image_encoder.neck or *"
         )
     return found
+
+
+def _norms_and_biases(network: nn.Module) -> set[str]:
+    return {
+        f"{path}.{name}"
+        for path, module in network.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+        if name == "bias" or "Norm" in type(module).__name__  # SAM 2 has a LayerNorm2d of its own
+    }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from sam2vt.config import ModelConfig
+from sam2vt.config import LoraConfig, ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model import adapters
 from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_hashed, training_config
@@ -97,7 +97,8 @@ def open_weights(
     else:
         trained = from_dict(saved).model
         trained = replace(trained, image_size=image_size or trained.image_size, **how)
-        model = build_from_config(replace(trained, checkpoint_path=place.path))
+        # Its low-rank adapters are merged when its weights are read.
+        model = build_from_config(replace(trained, checkpoint_path=place.path, lora=LoraConfig()))
     weights = Weights(model, place.path, place.name, digest, precision, trained, content.get(BASE))
     return _loaded(weights, content, base)
 
@@ -116,9 +117,8 @@ def zero_shot(weights: Weights, base: str | None = None) -> Weights:
     assert weights.trained is not None
     content, digest = read_hashed(place.path)
     # An adapter is part of what trained.
-    config = replace(
-        weights.trained, checkpoint_path=place.path, adapter=adapters.NONE, adapter_settings=None
-    )
+    none: dict[str, Any] = {"adapter": adapters.NONE, "adapter_settings": None, "lora": LoraConfig()}
+    config = replace(weights.trained, checkpoint_path=place.path, **none)
     model = build_from_config(config)
     own = replace(weights, model=model, path=place.path, name=f"zero-shot_{place.name}", digest=digest)
     return _loaded(replace(own, trained=None, base=None), content, None)

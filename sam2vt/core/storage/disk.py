@@ -17,6 +17,7 @@ from uuid import uuid4
 from sam2vt.errors import DataError
 
 UNFINISHED = ".writing"  # ends the name of a file that is still being written
+ADAPTER = ".safetensors"  # ends the name of an adapter file
 CHUNK_BYTES = 1 << 22
 _FORBIDDEN = "allow your user to read it (ls -ld shows who may), or run as one who may"
 _REMEDIES = {errno.EACCES: _FORBIDDEN, errno.EPERM: _FORBIDDEN, errno.ENOENT: "restore it"}

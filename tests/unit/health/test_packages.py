@@ -115,7 +115,7 @@ def test_metas_own_repository_serves(environment: dict[str, str], monkeypatch: p
 
 def test_optional_packages_are_no_fault(environment: dict[str, str]) -> None:
     environment["wandb"] = "0.19"
-    hub, _, wandb, mlflow = packages.optional()
+    hub, *_, wandb, mlflow = packages.optional()
     assert (hub.name, hub.state) == ("huggingface_hub", NOTE)
     assert hub.fix.startswith("pip install ")
     assert hub.fix.endswith("[hub]'")

@@ -90,7 +90,11 @@ def _recipe(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     start = (model.get("checkpoint_path") or "random weights").removesuffix(f"/{WEIGHTS}")
     yield "started from", start if start.startswith(HUB_PREFIX) else PurePath(start).name
     yield "network", PurePath(str(model.get("config_path")).removesuffix(f"/{CONFIG}")).name
-    yield "trained modules", model.get("trainable_modules")
+    yield "trained modules", model.get("trainable_modules") or None
+    lora = model.get("lora") or {}
+    if lora.get("rank"):
+        text = f"of rank {lora['rank']} at {', '.join(lora['targets'])}, merged into the weights"
+        yield "low-rank adapters", text
     if model.get("adapter") not in (None, "none"):
         yield "adapter", f"{model['adapter']}, merged into the weights"
     yield "steps", recipe.step

@@ -11,6 +11,7 @@ from torch import Tensor
 from sam2vt.core.model.hf.names import from_transformers
 from sam2vt.core.storage.hf_folder import CONFIG, read_config
 from sam2vt.errors import CheckpointError, first_line
+from sam2vt.health.packages import missing
 
 
 def read_weights(local: Path, path: str) -> dict[str, Tensor]:
@@ -37,8 +38,8 @@ def write_weights(state: Mapping[str, Tensor], out: Path) -> None:
 
 def safetensors(path: str) -> ModuleType:
     """Return the module that reads and writes tensors. Raises CheckpointError where it is missing."""
-    try:
-        import safetensors.torch as library
-    except ImportError as error:
-        raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` for weights as safetensors") from error
+    if (fault := missing("safetensors", "hub")) is not None:
+        raise CheckpointError(f"{path}: {fault}")
+    import safetensors.torch as library
+
     return library

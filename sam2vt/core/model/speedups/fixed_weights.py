@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from sam2vt.core.model.encoder_blocks import PlainNeck
+from sam2vt.core.model.layer_weights import weight_and_bias
 
 
 class FixedTrunk(Hiera):
@@ -59,9 +60,9 @@ def fix_weights(network: Any) -> None:
         neck.__class__, neck.joined = FixedNeck, [_joined(*pair) for pair in pairs]
 
 
-def _joined(first: Any, second: Any) -> tuple[Tensor, Tensor]:
+def _joined(first: nn.Conv2d, second: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Return weight and bias of the convolution that two of single pixels make."""
-    weight, bias = (each.double() for each in (first.weight, first.bias))
-    outer = second.weight.double().flatten(1)
-    joined = (outer @ weight.flatten(1))[..., None, None], outer @ bias + second.bias.double()
-    return joined[0].to(first.weight.dtype), joined[1].to(first.weight.dtype)
+    weight, bias = weight_and_bias(first, first.in_channels)
+    outer, added = weight_and_bias(second, second.in_channels)
+    dtype = next(first.parameters()).dtype
+    return (outer @ weight)[..., None, None].to(dtype), (outer @ bias + added).to(dtype)

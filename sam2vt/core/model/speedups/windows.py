@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import do_pool
 from torch import Tensor
 
-from sam2vt.core.model.encoder_blocks import UnpaddedBlock, of_padding
+from sam2vt.core.model.encoder_blocks import UnpaddedBlock
+from sam2vt.core.model.layer_weights import bias_of
 
 
 class SharedPaddingBlock(UnpaddedBlock):
@@ -35,7 +36,7 @@ class SharedPaddingBlock(UnpaddedBlock):
             return super().attend(x, size)
         query, key_value = attention.qkv(x).split([self.dim_out, 2 * self.dim_out], -1)
         query = do_pool(query, attention.q_pool)
-        padding = of_padding(attention, x)[self.dim_out :]
+        padding = bias_of(attention.qkv, x)[self.dim_out :]
         return attention.proj(_attend_strips(attention.num_heads, query, key_value, padding, window))
 
 

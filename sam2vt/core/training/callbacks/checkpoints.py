@@ -15,7 +15,9 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from sam2vt.config import Config
 from sam2vt.core.evaluation.jf import MONITOR
-from sam2vt.core.storage.disk import UNFINISHED
+from sam2vt.core.model.adapter_file import write_adapter
+from sam2vt.core.model.checkpoints import BASE, network_state, training_config
+from sam2vt.core.storage.disk import ADAPTER, UNFINISHED
 from sam2vt.core.training.checkpoints.position import (
     ends_the_epoch,
     ends_the_run,
@@ -76,12 +78,12 @@ class SaveCheckpoints(Checkpoint):
         self.wait()
         info = self._info(trainer, checkpoint, reason)
         try:
-            local = self._write(checkpoint, info.step)
+            local, adapter = self._write(checkpoint, info.step)
         except (OSError, RuntimeError) as error:  # torch raises RuntimeError where a disk is full
             self._failed(info.step, error)
             return
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
-        self._pending = self._thread.submit(self._put, local, info)
+        self._pending = self._thread.submit(self._put, local, info, adapter)
 
     def wait(self) -> None:
         """Return once the last save is stored or has failed; at once on ranks other than 0."""
@@ -147,22 +149,25 @@ class SaveCheckpoints(Checkpoint):
             self._thread.shutdown()
         self._thread = None
 
-    def _write(self, checkpoint: dict[str, Any], step: int) -> Path:
-        path = self.staging / f".step_{step:08d}.ckpt{UNFINISHED}"
+    def _write(self, checkpoint: dict[str, Any], step: int) -> tuple[Path, Path | None]:
+        """Write a checkpoint, and its adapter file if it has one."""
+        path, adapter = (self.staging / f".step_{step:08d}{end}{UNFINISHED}" for end in (".ckpt", ADAPTER))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.save(checkpoint, path)
+            return path, adapter if _write_adapter(checkpoint, adapter) else None
         except BaseException:
-            path.unlink(missing_ok=True)  # it may be what fills the disk
+            for each in (path, adapter):
+                each.unlink(missing_ok=True)  # it may be what fills the disk
             raise
-        return path
 
-    def _put(self, local: Path, info: CheckpointInfo) -> None:
-        """Store a file, in the thread."""
+    def _put(self, local: Path, info: CheckpointInfo, adapter: Path | None) -> None:
+        """Store the files, in the thread."""
         try:
-            self._stored, self._failure = self.store.put(local, info), None
+            self._stored, self._failure = self.store.put(local, info, adapter), None
         except Exception as error:
-            local.unlink(missing_ok=True)
+            for each in filter(None, (local, adapter)):
+                each.unlink(missing_ok=True)
             self._failed(info.step, error)
             return
         log.debug("saved %s (%s)", self.store.path(self._stored), info.reason)
@@ -185,6 +190,15 @@ class SaveCheckpoints(Checkpoint):
             position=as_json(checkpoint.get(DATA_STATE)),
             config=as_json(checkpoint.get("hyper_parameters", {}).get("config")),
         )
+
+
+def _write_adapter(checkpoint: dict[str, Any], out: Path) -> bool:
+    """Write the adapter file of a checkpoint of low-rank adapters that names its base; False for others."""
+    config = training_config(checkpoint)
+    if BASE not in checkpoint or config is None or config["model"]["lora"]["rank"] is None:
+        return False
+    write_adapter(out, network_state(checkpoint, "this run"), checkpoint[BASE], config["model"])
+    return True
 
 
 def checkpoint_callbacks(config: Config) -> Sequence[SaveCheckpoints]:

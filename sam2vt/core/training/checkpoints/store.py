@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sam2vt.core.storage.disk import UNFINISHED
+from sam2vt.core.storage.disk import ADAPTER, UNFINISHED
 from sam2vt.core.storage.folder import Folder
 from sam2vt.errors import CheckpointError
 
@@ -24,8 +24,9 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 DATA_STATE = "SAM2LightningDataModule"
 _OURS = re.compile(r"step_\d{8}(-\d+)?\.(ckpt|json)")
 # Callbacks write other unfinished files into the same folder, which are theirs to tidy up.
+_ADAPTERS = re.compile(rf"step_\d{{8}}(-\d+)?{re.escape(ADAPTER)}")
 _OURS_UNFINISHED = re.compile(
-    rf"\.({_OURS.pattern}|{re.escape(BEST)}|{re.escape(LAST)}){re.escape(UNFINISHED)}"
+    rf"\.({_OURS.pattern}|{_ADAPTERS.pattern}|(best|last)(\.ckpt|{re.escape(ADAPTER)})){re.escape(UNFINISHED)}"
 )
 
 Result = TypeVar("Result")
@@ -64,6 +65,8 @@ class CheckpointManifest(CheckpointInfo):
 class CheckpointStore:
     """Stores `step_00000120.ckpt` and its manifest `step_00000120.json` per checkpoint.
 
+    A checkpoint of adapters has an adapter file `step_00000120.safetensors` too.
+
     `root` is a local path or a URI; `filesystem` replaces that of `root`. The store keeps the `keep_newest`
     newest checkpoints and the `keep_best` with the highest score. `last.ckpt` and `best.ckpt` are permanent
     names of the newest and the best. Steps only grow: storing a checkpoint deletes those of later steps,
@@ -88,13 +91,17 @@ class CheckpointStore:
         self._pauses = pauses
         self._best_alias = ""  # file that best.ckpt was made of by this process
 
-    def put(self, local: Path, info: CheckpointInfo) -> CheckpointManifest:
+    def put(self, local: Path, info: CheckpointInfo, adapter: Path | None = None) -> CheckpointManifest:
         """Move a local checkpoint file into the store and return its manifest, which is written last.
+
+        `adapter` is its adapter file, if it has one.
 
         Raises OSError if it cannot be stored; earlier checkpoints then stay as they were.
         """
         file = self._free_name(info.step)
         size = local.stat().st_size
+        if adapter is not None:
+            self._try(lambda: self._folder.put(adapter, _adapter_of(file)))
         digest = self._try(lambda: self._folder.put(local, file))
         written = datetime.now(timezone.utc).isoformat(timespec="seconds")
         manifest = CheckpointManifest(**asdict(info), file=file, size=size, sha256=digest, written=written)
@@ -183,7 +190,7 @@ class CheckpointStore:
 
     def discard_after(self, step: int) -> None:
         """Delete the checkpoints of later steps, which a run that resumes from `step` abandons."""
-        names = [name for name in self._try(self._folder.sizes) if _OURS.fullmatch(name)]
+        names = [name for name in self._try(self._folder.sizes) if _is_ours(name)]
         self._delete(name for name in names if _order(name)[0] > step)
 
     def path(self, manifest: CheckpointManifest) -> str:
@@ -192,17 +199,23 @@ class CheckpointStore:
 
     def _tidy(self, newest: CheckpointManifest) -> None:
         self.discard_after(newest.step)
-        self._try(lambda: self._folder.alias(newest.file, LAST))
+        self._alias(newest.file, LAST)
         manifests = [m for m in self.manifests() if m.step < newest.step] + [newest]
         best = _by_score(manifests)[: self.keep_best]
         if best and best[0].file != self._best_alias:
-            self._try(lambda: self._folder.alias(best[0].file, BEST))
+            self._alias(best[0].file, BEST)
             self._best_alias = best[0].file
         kept = [*manifests[-self.keep_newest :], *best]
-        names = {name for manifest in kept for name in (manifest.file, manifest.name)}
+        names = {name for m in kept for name in (m.file, m.name, _adapter_of(m.file))}
         sizes = self._try(self._folder.sizes)
-        old = [name for name in sizes if _OURS.fullmatch(name) and name not in names]
+        old = [name for name in sizes if _is_ours(name) and name not in names]
         self._delete(old + [name for name in sizes if _OURS_UNFINISHED.fullmatch(name)])
+
+    def _alias(self, file: str, alias: str) -> None:
+        """Give a checkpoint, and its adapter file if it has one, a permanent name."""
+        self._try(lambda: self._folder.alias(file, alias))
+        if self._try(lambda: self._folder.has(_adapter_of(file))):
+            self._try(lambda: self._folder.alias(_adapter_of(file), _adapter_of(alias)))
 
     def _delete(self, names: Iterable[str]) -> None:
         """Delete manifests first, so that a checkpoint that is half deleted does not count."""
@@ -269,6 +282,14 @@ def _by_score(manifests: Iterable[CheckpointManifest]) -> list[CheckpointManifes
 
 def _is_manifest(name: str) -> bool:
     return name.endswith(".json") and _OURS.fullmatch(name) is not None
+
+
+def _is_ours(name: str) -> bool:
+    return (_OURS.fullmatch(name) or _ADAPTERS.fullmatch(name)) is not None
+
+
+def _adapter_of(file: str) -> str:
+    return file.removesuffix(".ckpt") + ADAPTER
 
 
 def _manifest_of(file: str) -> str:

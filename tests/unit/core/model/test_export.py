@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sam2vt.config import ModelConfig
+from sam2vt.config import LoraConfig, ModelConfig
 from sam2vt.core.model.export import export_checkpoint
 from sam2vt.core.model.sam2 import SAM2Model
 from sam2vt.core.training.loss import SAM2TrainingLoss
 from sam2vt.errors import CheckpointError
 
-from .conftest import NANO, SIZE, nano_model, prompt
+from .conftest import SIZE, nano_model, prompt
 from .stock import set_up_hydra
 
 NUM_FRAMES = 12
@@ -30,11 +30,12 @@ def hydra_for_sam2():
 def write_training_checkpoint(path, model: SAM2Model) -> None:
     """A checkpoint as a training run writes it: the module's state and its plain configuration."""
     config = ModelConfig(
-        config_path=NANO,
-        image_size=SIZE,
+        config_path=model.config_path,
+        image_size=model.image_size,
         device="cpu",
         adapter=model.adapter,
         adapter_settings=model.adapter_settings,
+        lora=LoraConfig(**model.lora),
         **model.architecture,
     )
     torch.save(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from sam2vt.config import Config
+from sam2vt.config import Config, LoraConfig
 from sam2vt.core.model.hf.card import Recipe, model_card
 
 
@@ -46,6 +46,13 @@ def test_a_card_does_not_tell_where_files_are() -> None:
         assert "secret-project" not in card
         assert "| started from | start.pt |" in card
         assert "merged into the weights" in card
+
+
+def test_adapters_are_told() -> None:
+    card = model_card("tuned", 512, Recipe(settings(lora=LoraConfig(rank=4), trainable_modules=[]), 3))
+    expected = "of rank 4 at image_encoder, memory_attention, mask_decoder, merged into the weights"
+    assert f"| low-rank adapters | {expected} |" in card
+    assert "trained modules" not in card
 
 
 def test_unknown_starts_have_no_licence_of_ours() -> None:

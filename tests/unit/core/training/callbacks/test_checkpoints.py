@@ -163,17 +163,17 @@ class Failing(CheckpointStore):
         super().__init__(str(folder), pauses=())
         self.full_from = full_from
 
-    def put(self, local, info):
+    def put(self, local, info, adapter=None):
         if info.step >= self.full_from:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return super().put(local, info)
+        return super().put(local, info, adapter)
 
 
 def test_training_goes_on_where_a_save_fails(fit, one_weight, tmp_path, caplog) -> None:
     class FullForAWhile(Failing):
-        def put(self, local, info):
+        def put(self, local, info, adapter=None):
             self.full_from = 3 if info.step < 6 else 100
-            return super().put(local, info)
+            return super().put(local, info, adapter)
 
     store = FullForAWhile(tmp_path / "checkpoints", 3)
     with caplog.at_level(logging.WARNING, "sam2vt"):

@@ -50,6 +50,23 @@ def test_keeps_the_two_newest_and_the_best(store, tmp_path) -> None:
     assert store.path(newest).endswith("/checkpoints/step_00000010.ckpt")
 
 
+def test_an_adapter_file_stays_and_goes_with_its_checkpoint(store, tmp_path) -> None:
+    folder = tmp_path / "checkpoints"
+    for step, score in ((2, 0.9), (4, None), (6, None), (8, None)):
+        (tmp_path / "adapter").write_text(f"adapter of step {step}")
+        (tmp_path / "state").write_text("state")
+        info = CheckpointInfo(step, 0, 2 * step, 1, "validation", score)
+        store.put(tmp_path / "state", info, tmp_path / "adapter")
+    kept = [f"step_{step:08d}.{end}" for step in (2, 6, 8) for end in ("ckpt", "json", "safetensors")]
+    aliases = [f"{alias}.{end}" for alias in ("best", "last") for end in ("ckpt", "safetensors")]
+    assert names(folder) == sorted([*aliases, *kept])
+    assert (folder / "best.safetensors").read_text() == "adapter of step 2"
+    assert (folder / "last.safetensors").read_text() == "adapter of step 8"
+    assert store.newest().step == 8
+    store.discard_after(6)
+    assert not list(folder.glob("step_00000008*"))
+
+
 def test_the_best_is_the_earliest_of_the_highest_score(store, tmp_path) -> None:
     assert store.best() is None
     put(store, tmp_path, 1)

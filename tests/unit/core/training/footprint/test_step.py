@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from sam2vt.config import LoraConfig
 from sam2vt.core.model.sam2 import build_from_config
 from sam2vt.core.model.tracking.heads import DecoderStep
 from sam2vt.core.training.footprint.estimate import estimate
@@ -61,6 +62,20 @@ def test_an_average_takes_as_much_as_the_weights_that_train(config) -> None:
     found = estimate(config, libraries=0.0)
     assert found.on_device["averaged weights"] == found.on_device["gradients"] > 0
     assert found.device_bytes == sum(found.on_device.values())
+
+
+@pytest.mark.usefixtures("peft")
+def test_of_adapters_only_their_own_gradients_and_moments_are_counted(config) -> None:
+    config.model.trainable_modules = ["image_encoder", "memory_attention", "mask_decoder"]
+    full = simulate_step(config, "cuda")
+    config.model.trainable_modules, config.model.lora = [], LoraConfig(rank=8)
+    found = simulate_step(config, "cuda")
+    adapters = found.weights - full.weights
+    assert 0 < adapters < 0.2 * full.weights
+    assert found.gradients == adapters
+    assert found.optimizer == pytest.approx(2 * adapters, rel=0.01)
+    config.model.trainable_modules, config.model.lora = ["norms"], LoraConfig()
+    assert 0 < simulate_step(config, "cuda").gradients < 0.1 * full.weights
 
 
 def test_memory_grows_with_frames_and_objects_and_shrinks_by_recompute(config) -> None:
