@@ -22,11 +22,6 @@ from .stock import set_up_hydra
 NUM_FRAMES = 12
 
 
-@pytest.fixture(autouse=True)
-def hydra_for_sam2():
-    set_up_hydra()
-
-
 def write_training_checkpoint(path, model: SAM2Model) -> None:
     """A checkpoint as a training run writes it: the module's state and its plain configuration."""
     config = ModelConfig(
@@ -80,6 +75,7 @@ def stock_masks(yaml, checkpoint, images, mask, folder) -> torch.Tensor:
     """Masks bool [T, H, W] of SAM 2's own video predictor, post-processing off."""
     from sam2.build_sam import build_sam2_video_predictor
 
+    set_up_hydra()
     predictor = build_sam2_video_predictor(
         f"//{yaml}", str(checkpoint), device="cpu", apply_postprocessing=False
     )
@@ -117,6 +113,7 @@ def test_the_stock_predictor_agrees_on_a_real_clip(shared_data, tmp_path):
 def test_the_export_loads_strictly_with_the_trained_architecture(tmp_path):
     from sam2.build_sam import build_sam2
 
+    set_up_hydra()
     model = nano_model(seed=3, num_maskmem=4)
     write_training_checkpoint(tmp_path / "last.ckpt", model)
     yaml = export_checkpoint(tmp_path / "last.ckpt", tmp_path / "out" / "sam2.pt")
