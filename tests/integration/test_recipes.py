@@ -7,19 +7,18 @@ import shlex
 from pathlib import Path
 
 import pytest
-import torch
 
 from sam2vt import cli
 from sam2vt.composing import load_overrides
-from sam2vt.configuration.reading import configs_dir
 from sam2vt.core.data.writing.sample_data import write_sample_data
-from sam2vt.core.model.sam2 import create_sam2_model
 from sam2vt.train import train
+from tests.unit.core.model.wide_nano import wide_export
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
 WEIGHTS = "weights/sam2.1_hiera_base_plus.pt"  # as the page names them, with the small network's content
 NANO = ["model=nano", "model.image_size=64", "debug=fast", "trainer.num_overlay_videos=0"]
-NANO += [f"model.checkpoint_path={WEIGHTS}"]
+# Of a width that transformers can express, too.
+NANO += [f"model.checkpoint_path={WEIGHTS}", "model.config_path=wide.yaml"]
 SMALLER = {
     "model=base_plus": NANO,
     "experiment=card_8gb": NANO,
@@ -27,6 +26,7 @@ SMALLER = {
     "trainer=gpu": ["trainer=cpu"],
     "hf://facebook/sam2.1-hiera-base-plus": ["runs/mine/checkpoints/last.ckpt"],
     "new_video.mp4": ["my_videos/JPEGImages/sample_00"],
+    "clip.mp4": ["my_videos/JPEGImages/sample_00"],
     "480,200": ["20,20"],
 }
 # Tools of others, and estimates, which other tests make.
@@ -47,10 +47,8 @@ def test_the_recipes_run(
     for name in ("my_videos", "my_test_videos", "other_videos"):
         write_sample_data(Path(name), num_videos=2, num_frames=15, size=(48, 64))
     Path(WEIGHTS).parent.mkdir()
-    nano = create_sam2_model(
-        None, configs_dir() / "network" / "sam2.1_nano.yaml", device="cpu", image_size=64
-    )
-    torch.save({"model": nano.network.state_dict()}, WEIGHTS)
+    _, weights = wide_export(tmp_path, 64)
+    weights.rename(WEIGHTS)
     assert len(recipes()) >= 8
     for program, verb, *words in recipes():
         assert program == "sam2vt"

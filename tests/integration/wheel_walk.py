@@ -23,7 +23,7 @@ _SMALL = (
 )
 # What a new user does, in an empty folder.
 COMMANDS = (
-    ("doctor",),
+    ("doctor", "--json"),
     ("sample-data", "videos", "--videos", "2", "--frames", "6"),
     ("train", *_SMALL, "dataset.data_path=videos", "output_dir=run"),
     ("evaluate", "run", "videos"),
