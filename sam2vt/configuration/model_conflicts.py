@@ -78,7 +78,7 @@ def _trainable(config: Config, report: Report) -> None:
     model = config.model
     if model.adapter == "none":
         report.unused("model.adapter", "there is no adapter", "adapter_settings")
-        if not model.trainable_modules and not _targets(config):
+        if not model.trainable_modules and model.lora.rank is None:
             report.fault(_TRAINABLE, "must be at least one name or pattern: nothing trains")
     if model.memory_dropout is not None and not trains(config, "memory_attention"):
         text = "a frozen memory_attention has no dropout; set it to null"

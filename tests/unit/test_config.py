@@ -581,6 +581,14 @@ def test_adapters_train_alone_unless_other_modules_are_given(
     load_config(change(settings, {**late, "dataset.feature_cache": "auto"}))
 
 
+def test_wrong_adapters_that_train_alone_are_one_fault(settings: dict[str, Any], installed: set[str]) -> None:
+    settings["model"]["trainable_modules"] = []
+    (found,) = faults(change(settings, {"model.lora.rank": 0}))
+    assert found == "  - model.lora.rank=0: must be at least 1, or null for no adapters"
+    (found,) = faults(change(settings, {"model.lora.rank": 8, "model.lora.targets": []}))
+    assert found.startswith("  - model.lora.targets=[]: must be a list of at least one")
+
+
 def test_adapters_need_peft(settings: dict[str, Any], installed: set[str]) -> None:
     installed.clear()
     found = faults(change(settings, {"model.lora.rank": 8, "model.trainable_modules": []}))
