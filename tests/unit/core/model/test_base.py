@@ -14,7 +14,7 @@ from sam2vt.core.prediction.weights import load_model
 from sam2vt.errors import CheckpointError
 
 from .conftest import NANO, SIZE, nano_model
-from .test_export import hydra_for_sam2, write_training_checkpoint  # noqa: F401
+from .test_export import write_training_checkpoint
 
 TRAINED = "memory_encoder."
 
