@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision numpy
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation sam2
 	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
-	# Apart, for their own tests: Lightning's torchmetrics would load transformers in every process, which takes a second.
+	# Apart, for their own tests: Lightning's torchmetrics would load transformers in every process.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/oracles \
 		'transformers; python_version >= "3.11"' 'tokenizers; python_version >= "3.11"' 'regex; python_version >= "3.11"' \
 		'peft; python_version >= "3.11"' 'accelerate; python_version >= "3.11"'

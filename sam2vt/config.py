@@ -74,12 +74,15 @@ _FRAMES, _STEPS, _CPUS = at_least(1, "frames"), at_least(1, "optimizer steps"), 
 # The adapters, each with the parts of the network that it adds parameters to, whatever its settings.
 ADAPTED_PARTS: Dict[str, Tuple[str, ...]] = {"none": ()}
 
-# The loggers, each with the module that it needs, and the extra of sam2vt that installs it; "" for none.
-LOGGER_PACKAGES: Dict[str, Tuple[str, str]] = {
-    "tensorboard": ("tensorboard", ""),
-    "wandb": ("wandb", "wandb"),
-    "mlflow": ("mlflow", "mlflow"),
-    "csv": ("lightning", ""),
+# The files of a folder in the form of transformers that make a checkpoint: its network and its weights.
+HF_CONFIG, HF_WEIGHTS = HF_FILES = ("config.json", "model.safetensors")
+
+# The loggers, each with the module that it needs.
+LOGGER_PACKAGES: Dict[str, str] = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "csv": "lightning",
 }
 # Loggers that group runs and store files.
 TRACKERS = ("wandb", "mlflow")

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sam2vt.config import Config
+from sam2vt.config import HF_CONFIG, HF_WEIGHTS, Config
 from sam2vt.settings import require
 
 _TIME = "%H:%M:%S"
@@ -69,8 +69,8 @@ def opening_line(config: Config, by_ray: bool = False) -> str:
     model, data, folder = config.model, config.dataset, Path(config.output_dir).absolute()
     weights, network = "random weights", Path(model.config_path)
     # A folder for transformers names its files, which have the same names everywhere.
-    network_name = network.absolute().parent.name if network.name == "config.json" else network.stem
-    if found := _WEIGHTS.search((model.checkpoint_path or "").removesuffix("/model.safetensors")):
+    network_name = network.absolute().parent.name if network.name == HF_CONFIG else network.stem
+    if found := _WEIGHTS.search((model.checkpoint_path or "").removesuffix(f"/{HF_WEIGHTS}")):
         weights = found[1]
     videos = ", ".join(str(each["data_path"]) for each in data.datasets) or str(data.data_path)
     held_back = f", split={config.split}" if config.split != "none" else ""

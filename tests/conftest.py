@@ -31,12 +31,17 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="module")
-def peft() -> Iterator[None]:
-    """Let tests find PEFT; those that need it skip where it is not installed."""
+def apart() -> Iterator[None]:
+    """Let tests find transformers and PEFT."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(APART)])
-        pytest.importorskip("peft")
         yield
+
+
+@pytest.fixture(scope="module")
+def peft(apart: None) -> None:
+    """Tests that need PEFT skip where it is not installed."""
+    pytest.importorskip("peft")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sam2vt.config import LOGGER_PACKAGES, NEEDS, READING, TRACKERS, Config, LossConfig
+from sam2vt.config import HF_FILES, LOGGER_PACKAGES, NEEDS, READING, TRACKERS, Config, LossConfig
 from sam2vt.configuration.mixture import find_member_faults
 from sam2vt.configuration.model_conflicts import check_model
 from sam2vt.configuration.reading import Fault, configs_dir
@@ -49,15 +49,15 @@ def _needs(config: Config, report: Report) -> None:
     """Report what is set, or on by default, although the setting that it needs is off."""
     for name, needed in NEEDS.items():
         section, _, own_name = name.rpartition(".")
-        value, missing = report.value(name), _missing(report, needed)
+        value, off = report.value(name), _off(report, needed)
         is_set = value if isinstance(value, bool) else own_name in changed_settings(report.value(section))
-        if missing and is_set:
-            report.clash(name, missing, f"{own_name} needs {missing}, which is off; change one of them")
+        if off and is_set:
+            report.clash(name, off, f"{own_name} needs {off}, which is off; change one of them")
 
 
-def _missing(report: Report, needed: str) -> str | None:
+def _off(report: Report, needed: str) -> str | None:
     """Return `needed` if it is off, or what is off of all that it needs itself."""
-    beyond = _missing(report, NEEDS[needed]) if needed in NEEDS else None
+    beyond = _off(report, NEEDS[needed]) if needed in NEEDS else None
     return beyond or (None if report.value(needed) else needed)
 
 
@@ -104,8 +104,8 @@ def _path_fault(name: str, path: str, kind: str) -> str:
         return "must be a local path: only checkpoints, and packs in data_path, may be a URI; mount the data"
     if not local.exists():
         return f"does not exist (looked in {Path.cwd()})"
-    in_transformers_form = (local / "config.json").is_file() or (local / "model.safetensors").is_file()
-    if name == "model.checkpoint_path" and not local.is_file() and not in_transformers_form:
+    is_hf_folder = any((local / each).is_file() for each in HF_FILES)
+    if name == "model.checkpoint_path" and not local.is_file() and not is_hf_folder:
         return "is a folder; name the checkpoint file in it"
     return ""
 
@@ -257,7 +257,7 @@ def _trainer(config: Config, report: Report) -> None:
 def _loggers(config: Config, report: Report) -> None:
     chosen = config.chosen_loggers
     for name in filter(LOGGER_PACKAGES.get, chosen):  # the report names wrong ones
-        if (fault := missing(*LOGGER_PACKAGES[name])) is not None:
+        if (fault := missing(LOGGER_PACKAGES[name])) is not None:
             report.fault("loggers" if name in config.loggers else "use_wandb", fault)
     # Each setting with the loggers that use it.
     used_by = {"wandb_project": ("wandb",), "mlflow_uri": ("mlflow",), "mlflow_experiment": ("mlflow",)}

@@ -96,7 +96,7 @@ def _lora(config: Config, report: Report) -> None:
     model, targets = config.model, _targets(config)
     if not targets:  # no adapters, or wrong ones
         return
-    if (fault := missing("peft", "lora")) is not None:
+    if (fault := missing("peft")) is not None:
         report.fault("model.lora.rank", fault)
     if model.adapter != "none":
         report.clash("model.lora.rank", "model.adapter", "are both adapters; take one")

@@ -56,15 +56,16 @@ def optional() -> Iterator[Finding]:
             yield Finding(module, f"missing: {use}", NOTE, f"pip install {_extra(extra)}")
 
 
-def missing(module: str, extra: str = "") -> str | None:
+def missing(module: str) -> str | None:
     """Return the fault of a module that is not installed, with the command that installs it; None if it is.
 
-    `extra` is the one of sam2vt that brings it. A folder of its name, as some packages make here, is none.
+    A folder of its name, as some packages make here, is none.
     """
     spec = find_spec(module)
     if spec is not None and spec.origin is not None:
         return None
-    return f"{module} is not installed; `pip install {_extra(extra) if extra else module}`"
+    name = _extra(_OPTIONAL[module][0]) if module in _OPTIONAL else module
+    return f"{module} is not installed; `pip install {name}`"
 
 
 def installed(name: str) -> str | None:

@@ -566,7 +566,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The packages that are there, as far as a configuration knows them."""
     there = {"peft"}
     fault = "{} is not installed; `pip install it`".format
-    monkeypatch.setattr(model_conflicts, "missing", lambda name, _: None if name in there else fault(name))
+    monkeypatch.setattr(model_conflicts, "missing", lambda name: None if name in there else fault(name))
     return there
 
 

@@ -35,7 +35,7 @@ def read_adapter(local: str, path: str) -> dict[str, Any]:
 
     Raises CheckpointError for a file that sam2vt did not write, or that cannot be read.
     """
-    if (fault := missing("safetensors", "lora")) is not None:
+    if (fault := missing("safetensors")) is not None:
         raise CheckpointError(f"{path}: {fault}")
     from safetensors import safe_open
 

@@ -58,7 +58,7 @@ def check_adapters(network: nn.Module, targets: Sequence[str], trainable_modules
                 f"model.trainable_modules: {pattern!r} matches {both[0]}, to which model.lora.targets add an "
                 f"adapter; set model.trainable_modules=[] to train the adapters alone"
             )
-    if (fault := missing("peft", "lora")) is not None:
+    if (fault := missing("peft")) is not None:
         raise ConfigError(f"model.lora: {fault}")
 
 

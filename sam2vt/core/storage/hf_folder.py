@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sam2vt.config import HF_FILES
 from sam2vt.errors import CheckpointError
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+CONFIG, WEIGHTS = HF_FILES
+CARD = "README.md"
 # The files of an export; the last three are the processor's.
 FILES = (
     CARD,
@@ -32,9 +34,7 @@ def weights_of(path: str) -> str:
     Raises CheckpointError for such a folder without weights, or of another model.
     """
     folder = Path(path).expanduser()
-    if "://" in path or not folder.is_dir():
-        return path
-    if not any((folder / name).exists() for name in (CONFIG, WEIGHTS)):
+    if "://" in path or not any((folder / name).is_file() for name in HF_FILES):
         return path
     if not (folder / WEIGHTS).is_file():
         in_parts = any(folder.glob("model-*.safetensors"))

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from sam2vt.core.storage.hf_folder import CONFIG, FILES, WEIGHTS, read_config, weights_of
 from sam2vt.errors import CheckpointError, ConfigError, first_line
+from sam2vt.health.packages import missing
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def upload(folder: str, repository: str, *, public: bool = False) -> str:
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise CheckpointError(f"{repository}: `pip install 'sam2vt[hub]'` to upload to the hub") from error
+        raise CheckpointError(f"{repository}: {missing('huggingface_hub') or error}") from error
     api = HfApi()
     try:
         api.create_repo(repository, private=not public, exist_ok=True)
@@ -167,7 +168,7 @@ def _fetch(path: str, file: str, **how: Any) -> str:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise CheckpointError(f"{path}: `pip install 'sam2vt[hub]'` to read from the hub") from error
+        raise CheckpointError(f"{path}: {missing('huggingface_hub') or error}") from error
     repository, _, revision = hub_parts(path)
     return hf_hub_download(repository, file, revision=revision, **how)
 

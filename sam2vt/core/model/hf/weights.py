@@ -38,7 +38,7 @@ def write_weights(state: Mapping[str, Tensor], out: Path) -> None:
 
 def safetensors(path: str) -> ModuleType:
     """Return the module that reads and writes tensors. Raises CheckpointError where it is missing."""
-    if (fault := missing("safetensors", "hub")) is not None:
+    if (fault := missing("safetensors")) is not None:
         raise CheckpointError(f"{path}: {fault}")
     import safetensors.torch as library
 

@@ -77,7 +77,7 @@ def build_loggers(config: Config) -> list[Logger]:
 
 
 def _built(name: str, config: Config) -> Logger:
-    if (fault := missing(*LOGGER_PACKAGES[name])) is not None:
+    if (fault := missing(LOGGER_PACKAGES[name])) is not None:
         raise ConfigError(f"loggers: {fault}, or leave {name} out")
     return LOGGERS[name](config)
 

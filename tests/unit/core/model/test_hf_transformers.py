@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +18,6 @@ from sam2vt.core.model.sam2 import SAM2Model
 from .conftest import prompt
 from .wide_nano import lively_model, wide_export
 
-# Where `make setup` installs transformers: in every process that finds it, Lightning imports it.
-APART = Path(sys.prefix) / "oracles"
 NUM_FRAMES = 5
 Pair = tuple[SAM2Model, Any, Path]  # our network, theirs, and its folder
 TINY, BASE_PLUS = (f"configs/sam2.1/sam2.1_hiera_{size}.yaml" for size in ("t", "b+"))
@@ -35,10 +31,8 @@ def smooth_frames(size: int, number: int) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def transformers() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path, str(APART)])
-        yield pytest.importorskip("transformers", minversion="4.56", reason="transformers is not installed")
+def transformers(apart: None) -> ModuleType:
+    return pytest.importorskip("transformers", minversion="4.56", reason="transformers is not installed")
 
 
 @pytest.fixture(scope="module")

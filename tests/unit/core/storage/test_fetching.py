@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from sam2vt.core.storage.fetching import checkpoint_sha256, local_copy, pinned
 from sam2vt.errors import CheckpointError
+
+from .hub_cache import fetched, use_client
 
 COMMIT, OLDER = "a" * 40, "b" * 40
 TINY = "facebook/sam2.1-hiera-tiny"
@@ -28,17 +28,13 @@ class Hub:
         self.asked.append((repository, file, revision))
         if revision not in self.commits:
             raise ValueError(f"404: no revision {revision}")
-        path = self.folder / "snapshots" / self.commits[revision] / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.commits[revision])
-        return str(path)
+        return fetched(self.folder, self.commits[revision], file, self.commits[revision])
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     fake = Hub(tmp_path)
-    module = SimpleNamespace(hf_hub_download=fake.hf_hub_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    use_client(monkeypatch, fake.hf_hub_download)
     return fake
 
 

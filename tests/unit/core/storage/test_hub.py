@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +11,8 @@ from sam2vt.core.model.network_yaml import yaml_beside
 from sam2vt.core.storage.fetching import pinned
 from sam2vt.core.storage.hub import download
 from sam2vt.errors import CheckpointError
+
+from .hub_cache import fetched, use_client
 
 COMMIT = "a" * 40
 VIDEO = json.dumps({"model_type": "sam2_video"})
@@ -48,19 +48,13 @@ class Hub:
             raise RevisionNotFoundError("404")
         if file not in self.files:
             raise EntryNotFoundError(f"404: {file}")
-        path = self.folder / "snapshots" / COMMIT / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.files[file])
-        return str(path)
+        return fetched(self.folder, COMMIT, file, self.files[file])
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     fake = Hub(tmp_path)
-    module = SimpleNamespace(hf_hub_download=fake.hf_hub_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-    constants = SimpleNamespace(HF_HUB_CACHE="/cache/hub")
-    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
+    use_client(monkeypatch, fake.hf_hub_download)
     return fake
 
 
