@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	# SAM 2 builds against the torch that is installed, so torch comes first.
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch torchvision numpy
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation sam2
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable '.[dev,docs,hub,wandb,mlflow]'
 	# Apart, for their own tests: Lightning's torchmetrics would load transformers in every process.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target $(VENV)/oracles \
 		'transformers; python_version >= "3.11"' 'tokenizers; python_version >= "3.11"' 'regex; python_version >= "3.11"' \

@@ -116,7 +116,6 @@ def test_the_commit_of_weights_on_the_hub_is_recorded(tiny_config, tmp_path, mon
 
 
 def test_a_run_starts_from_a_folder_for_transformers(tiny_config, tmp_path) -> None:
-    pytest.importorskip("safetensors", reason="the extra hub is not installed")
     config = copy.deepcopy(tiny_config)
     _, weights = wide_export(tmp_path, config.model.image_size)
     folder = export_to_transformers(str(weights), tmp_path / "tuned")

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("safetensors")
-
 from safetensors.torch import save_file
 
 from sam2vt.core.model.adapter_file import read_adapter, write_adapter

@@ -22,8 +22,6 @@ from .conftest import NANO, make_clips, nano_model, prompt
 from .test_export import stock_masks, write_training_checkpoint
 from .wide_nano import wide_export
 
-safetensors = pytest.importorskip("safetensors.torch", reason="the extra hub is not installed")
-
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> tuple[SAM2Model, Path]:

@@ -12,7 +12,6 @@ import pytest
 
 from .hub_server import COMMIT, HubServer, hub_server
 
-pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 TOKEN = "hf_" + "y" * 30
 FETCH = """
 import sys
