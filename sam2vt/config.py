@@ -197,8 +197,8 @@ class ModelConfig:
     )
     speedups: str = setting(
         "auto",
-        "auto: faster on CPUs; dropout has the same distribution but a different random stream. "
-        "none: SAM 2's own modules.",
+        "auto: faster on CPUs; dropout has the same distribution but a different random stream, "
+        "and freed memory stays with the process. none: SAM 2's own modules.",
         one_of("auto", "none"),
     )
     postprocessing: str = setting(

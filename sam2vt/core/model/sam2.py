@@ -19,6 +19,7 @@ from sam2vt.configuration.names import unknown_key
 from sam2vt.configuration.reading import checked
 from sam2vt.core.model import adapters, batch, build, execution, kept_features, lora, trainable
 from sam2vt.core.model.checkpoints import load_weights
+from sam2vt.core.model.speedups.heap import keep_freed_memory
 from sam2vt.core.model.tracking.clips import track_clips
 from sam2vt.core.model.tracking.features import FrameFeatures, encode_images
 from sam2vt.core.model.tracking.frame_call import ClickSampler, TrackingRules, TrackingRun
@@ -121,6 +122,8 @@ class SAM2Model(nn.Module):
         Raises ConfigError for settings that do not fit the network, CheckpointError for weights.
         """
         target = execution.resolve_device(str(device or self.device))
+        if target.type == "cpu" and self.speedups == "auto":
+            keep_freed_memory()
         self._build()
         if weights:
             self._load_weights()

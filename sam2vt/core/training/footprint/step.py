@@ -27,6 +27,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.model.execution import autocast
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
+from sam2vt.core.model.speedups.heap import keeps_freed_memory
 from sam2vt.core.training.loss import SAM2TrainingLoss, batch_loss
 from sam2vt.core.training.loss_terms.mask_sums import PIXELS_AT_ONCE
 from sam2vt.core.training.optim import build_optimizer, freeze_unreached_heads
@@ -67,7 +68,8 @@ def simulate_step(config: Config, device: str) -> StepFootprint:
         _make_fake(model, fake, on)
         batch = _full_batch(config, model, on)
         optimizer = build_optimizer(model.network, config.optimizer)
-        live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)])
+        keeps = config.model.speedups == "auto" and keeps_freed_memory()
+        live = LiveBytes([*model.parameters(), *model.buffers(), *tree_leaves(batch)], Heap(keeps))
         criterion = SAM2TrainingLoss(**to_dict(config.loss))
         with live:
             # First the optimizer's state, so that the peak includes it. On a CPU by a whole step: what a
@@ -99,9 +101,9 @@ class LiveBytes(TorchDispatchMode):
     value, as checks of user input do, gives 1 or True.
     """
 
-    def __init__(self, known: list[Any]) -> None:
+    def __init__(self, known: list[Any], heap: Heap | None = None) -> None:
         super().__init__()
-        self.now, self.peak, self.heap = 0, 0, Heap()
+        self.now, self.peak, self.heap = 0, 0, heap or Heap()
         self._held = [each.untyped_storage() for each in known if isinstance(each, Tensor)]
         self._alive: dict[int, tuple[int, tuple[int, int]]] = {
             id(storage): (0, (0, 0)) for storage in self._held
@@ -138,11 +140,13 @@ class Heap:
     A freed block stays with the process and is reused if a new one fits, so a process takes more than its
     live tensors. Addresses are chosen by best fit; freed neighbours are joined, and a free top is returned.
     Blocks above a threshold are mapped outside the heap and returned at once; freeing one raises the
-    threshold to its size, at most to 32 MiB. `peak` is the highest sum of both, in bytes.
+    threshold to its size, at most to 32 MiB. If it `keeps` memory, none is mapped outside and none returned.
+    `peak` is the highest sum of both, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keeps: bool = False) -> None:
         self.peak = 0
+        self._keeps = keeps
         self._top = 0
         self._mapped = 0
         self._threshold = 128 << 10
@@ -153,7 +157,7 @@ class Heap:
     def allocate(self, size: int) -> tuple[int, int]:
         """Return (start, end) of a new block; start is -1 outside the heap."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        if size >= self._threshold:
+        if size >= self._threshold and not self._keeps:
             self._mapped += size
             block = (-1, size)
         else:
@@ -173,7 +177,7 @@ class Heap:
             start = self._take(self._free_ends[start])[0]
         if end in self._free:
             end = self._take(end)[1]
-        if end == self._top and end - start > 2 * self._threshold:
+        if end == self._top and end - start > 2 * self._threshold and not self._keeps:
             self._top = start
         elif end > start:
             self._keep(start, end)

@@ -306,6 +306,14 @@ def test_a_parameter_may_get_its_first_gradient_later_than_others(kind: str) -> 
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_without_momentum_no_state_is_kept() -> None:
+    network = nn.Linear(2, 1)
+    optimizer = build_optimizer(network, OptimizerConfig(type="sgd", betas=(0.0, 0.999)))
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert not any(state.get("momentum_buffer") is not None for state in optimizer.state.values())
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_lightning_clips_the_gradients_of_a_fused_optimizer(precision: str, tmp_path) -> None:
     import lightning as L

@@ -183,3 +183,12 @@ def test_huge_blocks_never_stay() -> None:
         heap.release(heap.allocate(huge))
     assert heap.peak == huge
     assert heap.allocate(huge)[0] == -1
+
+
+def test_a_process_that_keeps_its_memory_uses_huge_blocks_again() -> None:
+    heap = Heap(keeps=True)
+    huge = 2 * MAX_MMAP_THRESHOLD
+    heap.release(heap.allocate(huge))
+    assert heap.allocate(huge - TO_SPARE) == (0, huge - TO_SPARE)
+    heap.allocate(huge)
+    assert heap.peak == 2 * huge - TO_SPARE
