@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam2vt.config import Config
-from sam2vt.core.evaluation.jf import METRICS, MONITOR, mean_score
+from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
+from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.errors import DataError
 from sam2vt.logs import digits
@@ -23,7 +25,7 @@ split=time, or give valdataset.data_path."""
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Scores are mappings with step, J, F and J&F; None if there was no validation.
+    """Scores are mappings with step, J, F, J&F and perhaps a swap rate; None if there was no validation.
 
     As text, a table of them, the paths of the results and what to do next.
     """
@@ -86,7 +88,7 @@ def end_of_run(
         next_commands=commands,
         steps=trainer.global_step,
         clips_per_second=clips_per_second(trainer),
-        hold_first=mean_score(module.hold_first_scores).values if module.hold_first_scores else None,
+        hold_first=_mean(module.hold_first_scores) if module.hold_first_scores else None,
     )
 
 
@@ -159,7 +161,13 @@ def _on_further(
 
 
 def _scores(row: Mapping[str, Any], prefix: str = "val/") -> dict[str, float]:
-    return {"step": float(row["step"]), **{name: float(row[f"{prefix}{name}"]) for name in METRICS}}
+    swaps = [SWAP_RATE] if f"{prefix}{SWAP_RATE}" in row else []
+    return {"step": float(row["step"])} | {name: float(row[f"{prefix}{name}"]) for name in (*METRICS, *swaps)}
+
+
+def _mean(scores: Sequence[ObjectScore]) -> dict[str, float]:
+    swapped = swap_rate(each.swaps for each in scores)
+    return mean_score(scores).values | ({} if math.isnan(swapped) else {SWAP_RATE: swapped})
 
 
 _ROWS = {
@@ -171,10 +179,14 @@ _ROWS = {
 
 
 def _table(heading: str, found: Mapping[str, Mapping[str, float] | None]) -> list[str]:
-    rows = {name: found[key] for name, key in _ROWS.items()}
-    lines = [f"{heading:<18}{'J':>7}{'F':>7}{'J&F':>7}"]
+    rows = {name: scores for name, key in _ROWS.items() if (scores := found[key]) is not None}
+    columns = {"J": "J", "F": "F", "J&F": "J&F"}
+    if any(SWAP_RATE in scores for scores in rows.values()):
+        columns["swaps"] = SWAP_RATE
+    lines = [f"{heading:<18}" + "".join(f"{title:>7}" for title in columns)]
     for name, scores in rows.items():
-        if scores is not None:
-            step = f"   step {scores['step']:.0f}" if "step" in scores else ""
-            lines.append(f"{name:<18}" + "".join(f"{scores[key]:7.3f}" for key in ("J", "F", "J&F")) + step)
-    return [*lines, ""] if len(lines) > 1 else []
+        cells = [f"{scores[key]:7.3f}" if key in scores else " " * 7 for key in columns.values()]
+        step = f"   step {scores['step']:.0f}" if "step" in scores else ""
+        lines.append(f"{name:<18}{''.join(cells)}{step}".rstrip())
+    legend = [f"swaps: {SWAP_RATE_MEANING}"] if "swaps" in columns else []
+    return [*lines, *legend, ""] if rows else []

@@ -44,6 +44,18 @@ def test_says_what_came_of_it_and_where_it_lies() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_swaps_are_a_column_where_objects_could_be_mistaken() -> None:
+    rows = [ROWS[0], *(row | {"val/swap_rate": 0.25} for row in ROWS[1:3])]
+    text = summary(Config(split="video"), rows, hold_first={**GIVEN["hold_first"], "swap_rate": 0.5})
+    table = text.splitlines()
+    assert table[0].split() == ["J", "F", "J&F", "swaps"]
+    assert table[1] == "before training     0.020  0.010  0.015          step 0"
+    assert table[2] == "after (best)        0.700  0.600  0.650  0.250   step 20"
+    assert table[4] == "first mask held     0.410  0.300  0.355  0.500"
+    assert table[5] == "swaps: frames on another object, of those on any where several are visible"
+    assert "swaps" not in summary(Config(split="video"))
+
+
 @pytest.mark.parametrize(
     "config", [Config(split="video"), Config(split="none", valdataset=ValDatasetConfig(data_path="other"))]
 )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from sam2vt.core.evaluation.presence import Presence
 from sam2vt.core.evaluation.swaps import Swaps, count_swap
 from sam2vt.errors import DataError
 
@@ -74,6 +75,7 @@ class ObjectScore(NamedTuple):
     num_frames: int
     name: str = ""  # of the object, where its dataset has one
     swaps: Swaps = Swaps()  # over the same frames
+    presence: Presence = Presence()  # likewise
 
 
 class MeanScore(NamedTuple):
@@ -166,9 +168,11 @@ class VideoScore:
             score = _score(pred, gt, void)
             if score is not None:
                 swaps = Swaps() if pred is None else count_swap(object_id, pred, ground_truth, void)
-                self._newest[object_id] = score._replace(swaps=swaps)
+                presence = Presence.of_frame(pred is not None and bool(pred.any()), score.in_ground_truth)
+                self._newest[object_id] = score._replace(swaps=swaps, presence=presence)
             elif object_id in self._sums:
-                self._newest[object_id] = _Sum(dict.fromkeys(_OF_MASKS, 1.0), 1, False)
+                nothing = Presence.of_frame(False, False)
+                self._newest[object_id] = _Sum(dict.fromkeys(_OF_MASKS, 1.0), 1, False, presence=nothing)
 
     def result(self) -> list[ObjectScore]:
         """Return one score per object of the ground truth, by object id; may be called at any time."""
@@ -180,6 +184,7 @@ class VideoScore:
                 _means(total.values, total.num_frames),
                 total.num_frames,
                 swaps=total.swaps,
+                presence=total.presence,
             )
             for object_id, total in sorted(sums.items())
             if total.in_ground_truth
@@ -193,6 +198,7 @@ class _Sum(NamedTuple):
     num_frames: int
     in_ground_truth: bool  # on one of these frames the ground truth shows the object
     swaps: Swaps = Swaps()
+    presence: Presence = Presence()
 
 
 def _joined(sums: Mapping[int, _Sum], newest: Mapping[int, _Sum]) -> dict[int, _Sum]:
@@ -201,7 +207,8 @@ def _joined(sums: Mapping[int, _Sum], newest: Mapping[int, _Sum]) -> dict[int, _
         old = sums.get(object_id, _Sum(dict.fromkeys(_OF_MASKS, 0.0), 0, False))
         values = {name: old.values[name] + new.values[name] for name in _OF_MASKS}
         seen = old.in_ground_truth or new.in_ground_truth
-        joined[object_id] = _Sum(values, old.num_frames + new.num_frames, seen, old.swaps.plus(new.swaps))
+        swaps, presence = old.swaps.plus(new.swaps), old.presence.followed_by(new.presence)
+        joined[object_id] = _Sum(values, old.num_frames + new.num_frames, seen, swaps, presence)
     return joined
 
 

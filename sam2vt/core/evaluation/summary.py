@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
-from sam2vt.core.evaluation.tables import aligned, cells, means_of, shown_columns
+from sam2vt.core.evaluation.presence import presence_accuracy
+from sam2vt.core.evaluation.tables import aligned, cells, in_width, means_of, shown_columns
 from sam2vt.core.storage.disk import write_whole
 
 UNNAMED = "(no name)"
@@ -111,8 +112,12 @@ def format_summary(
     objects = [each.values["J&F"] for each in scores if each.num_frames]
     videos = [mean_score(group).values["J&F"] for group in by_video(scores).values()]
     text.append(f"standard deviation of J&F: {_spread(objects, 'object')}, {_spread(videos, 'video')}")
+    if returned := [each.presence for each in scores if each.presence.returned]:
+        frames = sum(each.num_frames for each in returned)
+        share = f"{presence_accuracy(returned):.1%} of {frames} frames right"
+        text.append(f"presence: {share}, of {len(returned)} objects that leave and return")
     if others:
-        text.append(f"J&F minus that of {against}: {paired_differences(scores, others, seed)['J&F']}")
+        text += in_width("J&F minus that of ", against, str(paired_differences(scores, others, seed)["J&F"]))
     return "\n".join(text)
 
 

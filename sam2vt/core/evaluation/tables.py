@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
+from sam2vt.core.evaluation.presence import PRESENCE, presence_accuracy
 from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.storage.disk import write_whole
 
@@ -46,7 +47,7 @@ def means_of(
     """Return a function from objects to the means of all columns over scored objects; NaN if there are none.
 
     `baseline` holds the scores of `hold_first_mask`, `others` those of another model. The swap rate is there
-    where an object could be mistaken for another one.
+    where an object could be mistaken for another one, the presence accuracy where an object returns.
     """
     sides = {"": scores, HELD: baseline, AGAINST: others}
     found = {
@@ -54,6 +55,7 @@ def means_of(
     }
 
     contested = any(each.swaps.contested for each in scores)
+    returned = any(each.presence.returned for each in scores)
 
     def means(keys: Collection[Key]) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -63,6 +65,8 @@ def means_of(
             values |= {f"{name}{end}": mean.values[name] for name in METRICS}
             if contested:
                 values[f"{SWAP_RATE}{end}"] = swap_rate(each.swaps for each in chosen)
+            if returned:
+                values[f"{PRESENCE}{end}"] = presence_accuracy(each.presence for each in chosen)
         if others:
             values |= {f"{name}{DIFFERENCE}": values[name] - values[f"{name}{AGAINST}"] for name in METRICS}
         return values
@@ -167,6 +171,13 @@ def write_scores_csv(
             own: list[Any] = [row.video, row.object, "" if row.num_frames is None else row.num_frames]
             values = ("" if math.isnan(value) else repr(float(value)) for value in row.values.values())
             writer.writerow([*own, *values, *([row.name] if names else []), *labels.values()])
+
+
+def in_width(before: str, name: str, told: str) -> list[str]:
+    """Return what is told of a name as a line of at most 80 columns, or as two."""
+    if len(before) + len(name) + len(told) + 2 <= WIDTH:
+        return [f"{before}{name}: {told}"]
+    return [f"{before}{_shortened(name, WIDTH - len(before) - 1)}:", f"  {told}"]
 
 
 def _shortened(text: str, width: int) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 from sam2vt.core.model.adapter_file import read_adapter
 from sam2vt.core.model.hf.weights import read_weights
 from sam2vt.core.model.lora import is_adapter, merged
+from sam2vt.core.model.relatives import recognised
 from sam2vt.core.model.trainable import plain_name
 from sam2vt.core.storage.disk import ADAPTER
 from sam2vt.core.storage.fetching import (
@@ -198,9 +199,11 @@ def load_weights(
         file = weights_of(path)
         is_folder = "://" not in file and is_weights(file)
         own_yaml = f"; its own is {Path(file).with_name(CONFIG)}" if is_folder else ""
+        kind = recognised(state)
+        told = f"its tensors are those of {kind}" if kind else "is it of another model size?"
         raise CheckpointError(
-            f"{path}: does not fit the model of model.config_path ({number} differences; is it of another "
-            f"model size?{own_yaml}): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
+            f"{path}: does not fit the model of model.config_path ({number} differences; {told}"
+            f"{own_yaml}): {'; '.join(shown)}{' ...' if number > len(shown) else ''}"
         )
     new = {name: value if is_adapter(name) else state[plain_name(name)] for name, value in known.items()}
     network.load_state_dict(new, strict=True)

@@ -63,10 +63,13 @@ def yaml_beside(weights: str) -> str | None:
     if "://" not in weights and beside.is_file():
         return str(beside)
     name = hub_parts(weights)[1] if weights.startswith(HUB_PREFIX) else weights
-    if meta := _META.fullmatch(name.rpartition("/")[2]):
-        version = meta["version"]
-        return f"configs/{version}/{version}_hiera_{_META_SIZES[meta['size']]}.yaml"
-    return None
+    meta = _META.fullmatch(name.rpartition("/")[2])
+    return meta_yaml(meta["version"], meta["size"]) if meta else None
+
+
+def meta_yaml(version: str, size: str) -> str:
+    """Return Meta's YAML of a version (sam2, sam2.1) and a size (tiny, small, base_plus, large)."""
+    return f"configs/{version}/{version}_hiera_{_META_SIZES[size]}.yaml"
 
 
 def sizes_of(config_path: str) -> tuple[int, int]:

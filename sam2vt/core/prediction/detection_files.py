@@ -172,6 +172,12 @@ def _read_results(path: str, images: _Images) -> _Found:
         if frame and detection:
             grouped[frame[0]].setdefault(frame[1], []).append(detection)
     faults.check()
+    for (
+        video,
+        count,
+    ) in images.counts.items():  # a listed image without a result: nothing found
+        for frame in range(min(grouped[video], default=count), count):
+            grouped[video].setdefault(frame, [])
     return {
         video: {frame: tuple(each) for frame, each in frames.items()} for video, frames in grouped.items()
     }

@@ -13,9 +13,17 @@ from typing import Any, NamedTuple
 from sam2vt.config import LoraConfig, ModelConfig
 from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model import adapters
-from sam2vt.core.model.checkpoints import BASE, find_base, load_weights, read_hashed, training_config
+from sam2vt.core.model.checkpoints import (
+    BASE,
+    find_base,
+    load_weights,
+    network_state,
+    read_hashed,
+    training_config,
+)
 from sam2vt.core.model.execution import autocast, require_precision, resolve_device
 from sam2vt.core.model.network_yaml import sizes_of, yaml_beside
+from sam2vt.core.model.relatives import recognised
 from sam2vt.core.model.sam2 import SAM2Model, build_from_config
 from sam2vt.core.storage.fetching import expand_user, pinned
 from sam2vt.core.storage.hf_folder import is_weights, weights_of
@@ -75,7 +83,7 @@ def open_weights(
     """Return the model that `find_weights` finds at `checkpoint`, in eval mode, with its names.
 
     A training checkpoint knows its network. Files with weights only take `config_path`, else the YAML of the
-    same name beside them, as `sam2vt export` writes it, else Meta's YAML by the name of Meta's file.
+    same name beside them, as `sam2vt export` writes it, else Meta's by the file's name or by its tensors.
     `image_size` replaces the size that the model was made for. `base` is the new place of the checkpoint that
     the training started from, if it was moved. `postprocessing` is that of `ModelConfig`, `precision` that of
     `TrainerConfig`. Raises ConfigError for invalid settings and a precision that the device lacks,
@@ -93,7 +101,7 @@ def open_weights(
     how: dict[str, Any] = {"device": device, "postprocessing": postprocessing}
     trained = None
     if saved is None:
-        model = _model_of_weights(place.path, config_path, image_size, **how)
+        model = _model_of_weights(place.path, content, config_path, image_size, **how)
     else:
         trained = from_dict(saved).model
         trained = replace(trained, image_size=image_size or trained.image_size, **how)
@@ -239,15 +247,25 @@ def _why_none(root: str, files: Mapping[str, list[str]]) -> str:
 
 
 def _model_of_weights(
-    path: str, config_path: str | None, image_size: int | None, device: str, postprocessing: str
+    path: str,
+    content: Mapping[str, Any],
+    config_path: str | None,
+    image_size: int | None,
+    device: str,
+    postprocessing: str,
 ) -> SAM2Model:
     """Return the model, without weights, of a file that does not know its network."""
     yaml = config_path or yaml_beside(path)
     if yaml is None:
-        raise ConfigError(
-            f"{path} holds weights alone, without {PurePath(path).stem}.yaml beside it: name the network's "
-            f"YAML with --network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
-        )
+        kind = recognised(network_state(content, path))
+        if kind is None or kind.config_path is None:
+            told = f"weights alone, those of {kind}" if kind else "weights alone"
+            raise ConfigError(
+                f"{path} holds {told}, without {PurePath(path).stem}.yaml beside it: name the network's YAML "
+                f"with --network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
+            )
+        log.info("%s: its tensors are those of %s", path, kind)
+        yaml = kind.config_path
     made_for, num_maskmem = sizes_of(yaml)
     how: dict[str, Any] = {"device": device, "image_size": image_size or made_for, "num_maskmem": num_maskmem}
     return SAM2Model(path, yaml, postprocessing=postprocessing, **how)

@@ -13,6 +13,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.valdatasets import naming
 from sam2vt.core.data.clips.prompts import PromptGenerator
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, MONITOR, ObjectScore, mean_score
+from sam2vt.core.evaluation.presence import PRESENCE, presence_accuracy
 from sam2vt.core.evaluation.swaps import SWAP_RATE, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
@@ -126,8 +127,11 @@ class ValidationSet:
             values |= mean.values
             held = mean_score(self.hold_first).values
             values |= {f"{name}{HELD}": held[name] for name in METRICS}
-            swapped = swap_rate(each.swaps for each in rows.scores)
-            values |= {} if math.isnan(swapped) else {SWAP_RATE: swapped}
+            rates = {
+                SWAP_RATE: swap_rate(each.swaps for each in rows.scores),
+                PRESENCE: presence_accuracy(each.presence for each in rows.scores),
+            }
+            values |= {name: rate for name, rate in rates.items() if not math.isnan(rate)}
         return {f"{self.prefix}{name}": value for name, value in values.items()}
 
 

@@ -18,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from sam2vt.core.evaluation.jf import METRICS, MONITOR
 from sam2vt.core.evaluation.palette import COLOURS, LOOKS, as_hex, chart_style, colour_of
+from sam2vt.core.evaluation.swaps import SWAP_RATE
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import logs_this_step
@@ -183,6 +184,17 @@ def _draw_scores(axes: Axes, curves: dict[str, Curve]) -> None:
     _legend_below(axes)
 
 
+def _draw_swaps(axes: Axes, curves: dict[str, Curve]) -> None:
+    axes.set(title="swap rate: masks that lie on another object", ylabel="share of frames, 0 to 1")
+    for name, (steps, values) in curves.items():
+        _line(axes, name, (steps, values), label=_quantity(name), linewidth=1.5)
+        if steps[0] == 0 and len(steps) > 1:
+            axes.axhline(values[0], color=_colour(_quantity(name)), linestyle="-.", linewidth=1)
+            _key(axes, "before training", linestyle="-.", linewidth=1)
+    axes.set_ylim(0, 1.05)
+    _legend_below(axes)
+
+
 def _draw_further_sets(axes: Axes, curves: dict[str, Curve]) -> None:
     axes.set(title="J&F on further validation sets", ylabel="score, 0 to 1")
     has_start = False
@@ -222,6 +234,7 @@ _PANELS: tuple[tuple[Callable[[str], bool], Callable[[Axes, dict[str, Curve]], N
     (lambda name: name in (f"{TRAIN}loss", f"{VAL}loss"), _draw_loss),
     (lambda name: name.startswith((TRAIN, VAL)) and _quantity(name) in TERMS, _draw_parts),
     (lambda name: name.startswith(VAL) and _quantity(name).split("_")[0] in METRICS, _draw_scores),
+    (lambda name: name == f"{VAL}{SWAP_RATE}", _draw_swaps),
     (_is_of_further_set, _draw_further_sets),
     (_is_rate, _draw_rates),
 )

@@ -48,6 +48,15 @@ def test_a_comparison_is_named() -> None:
     ]
 
 
+def test_a_comparison_fits_80_columns() -> None:
+    name = "a-run-with-a-long-name_" * 4 + "best@0123456789ab"
+    *_, named, told = format_summary(SCORES, (), OTHERS, against=name).splitlines()
+    assert named.startswith("J&F minus that of a-run-with")
+    assert named.endswith("best@0123456789ab:")
+    assert told.startswith("  +0.312, 95% interval")
+    assert max(len(named), len(told)) <= 80
+
+
 def test_without_names_there_are_no_classes() -> None:
     plain = [each._replace(name="") for each in SCORES]
     assert by_class(plain) == {}

@@ -86,8 +86,11 @@ def test_coco_results_with_their_images(tmp_path, named):
     results = [{**RESULT, "image_id": "30", "category_id": "7"}, {**RESULT, "image_id": 11}]
     ids = ["bear", "duck"] if named else ["1", "2"]
     found = read_detections(write(tmp_path, results), ids, path)
-    assert found.for_video(ids[1], HEIGHT, WIDTH, 3)[2][0].name == "cup"
-    assert list(found.for_video(ids[0], HEIGHT, WIDTH, 3)) == [0]
+    duck = found.for_video(ids[1], HEIGHT, WIDTH, 3)
+    assert list(duck) == [2]
+    assert duck[2][0].name == "cup"
+    bear = found.for_video(ids[0], HEIGHT, WIDTH, 3)
+    assert {frame: len(each) for frame, each in bear.items()} == {0: 1, 1: 0, 2: 0}  # nothing was found later
     with pytest.raises(DataError, match=r"lists 3 images of it, but it has 4 frames.*list every frame"):
         found.for_video(ids[0], HEIGHT, WIDTH, 4)
 

@@ -141,11 +141,29 @@ def test_other_names_have_no_network(path: str) -> None:
     assert yaml_beside(path) is None
 
 
-def test_weights_without_a_network_are_refused(tmp_path: Path, states) -> None:
-    torch.save({"model": states[1.0]}, tmp_path / "tuned.pt")
+def test_weights_without_a_network_are_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"weight": torch.ones(1)}}, tmp_path / "tuned.pt")
     named = r"without tuned\.yaml beside it.*--network, such as configs/sam2.1/sam2.1_hiera_t.yaml"
     with pytest.raises(ConfigError, match=named):
         load_model(str(tmp_path / "tuned.pt"), device="cpu")
+
+
+def test_weights_of_any_name_are_opened(tmp_path: Path, states) -> None:
+    torch.save({"module." + name: value for name, value in states[1.0].items()}, tmp_path / "tuned.pt")
+    model = load_model(str(tmp_path / "tuned.pt"), device="cpu")
+    assert model.config_path == "network/sam2.1_nano.yaml"
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, states[1.0][name])
+
+
+def test_a_file_that_cannot_be_read_says_what_it_is(tmp_path: Path, states) -> None:
+    torch.save({"model": {"image_encoder.pos_embed": torch.ones(1)}}, tmp_path / "sam.pt")
+    with pytest.raises(ConfigError, match="those of a SAM without memory, of before SAM 2, without"):
+        load_model(str(tmp_path / "sam.pt"), device="cpu")
+    torch.save({"model": states[1.0]}, tmp_path / "sam2.1_hiera_tiny.pt")
+    told = r"its tensors are those of model=nano, whose YAML is network/sam2\.1_nano\.yaml"
+    with pytest.raises(CheckpointError, match=told):
+        load_model(str(tmp_path / "sam2.1_hiera_tiny.pt"), device="cpu", image_size=64)
 
 
 def test_another_network_is_refused(tmp_path: Path, states) -> None:

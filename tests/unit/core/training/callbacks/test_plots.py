@@ -74,6 +74,15 @@ def test_panels_without_values_are_left_out(tmp_path):
     assert Image.open(png).size[0] < 800
 
 
+def test_swap_rates_have_a_panel_with_their_start(tmp_path):
+    rows = [{**row, "val/swap_rate": 0.8 - 0.2 * i} for i, row in enumerate(run_rows())]
+    plot_results(write(tmp_path / "results.csv", rows), tmp_path / "results.svg")
+    drawn = texts(tmp_path / "results.svg")
+    assert "swap rate: masks that lie on another object" in drawn
+    plot_results(write(tmp_path / "others.csv", run_rows()), tmp_path / "others.svg")
+    assert "swap rate" not in texts(tmp_path / "others.svg")
+
+
 def test_first_row_alone(tmp_path):
     plot_results(write(tmp_path / "results.csv", run_rows(1)), tmp_path / "results.png")
     assert has_colour(tmp_path / "results.png", "loss")
