@@ -132,10 +132,15 @@ def speed(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
     return lines, f"{flops}, {spans(ratios)} x their frames per second"
 
 
+def real_clips() -> list[Path]:
+    clips = [Path(os.environ.get("SAM2VT_TEST_DATA", ""), name) for name in CLIPS]
+    if missing := [str(clip) for clip in clips if not clip.is_dir()]:
+        sys.exit(f"agreement needs the clips in SAM2VT_TEST_DATA; missing: {', '.join(missing)}")
+    return clips
+
+
 def agreement(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
-    data = os.environ.get("SAM2VT_TEST_DATA", "")
-    clips = [Path(data, name) for name in CLIPS if Path(data, name).is_dir()]
-    rows, lowest = [], 1.0
+    clips, rows, lowest = real_clips(), [], 1.0
     for name, network in NETWORKS.items():
         weights = write_weights(root / f"{name}.pt", *network)
         for clip in clips:
@@ -152,7 +157,7 @@ def agreement(root: Path, options: argparse.Namespace) -> tuple[list[str], str]:
         "## Agreement with SAM 2's predictor",
         "",
         "IoU per frame and object, mean (lowest), with random weights. "
-        f"Goal: {IOU_GOAL} at least with `resize` stock: {reached(bool(rows) and lowest >= IOU_GOAL)}.",
+        f"Goal: {IOU_GOAL} at least with `resize` stock: {reached(lowest >= IOU_GOAL)}.",
         "",
         "| clip | `resize` stock | `resize` area | masks cover |",
         "|---|---:|---:|---:|",
@@ -192,6 +197,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--speed-frames", type=int, default=200, help="(default: %(default)s)")
     options = parser.parse_args()
+    if "agreement" in options.only:
+        real_clips()  # before the long part
     write_parts("Masks on new videos against SAM 2's predictor", PARTS, options)
 
 

@@ -186,7 +186,9 @@ def test_an_object_stays_scored_after_it_leaves():
     score.add(0, {1: square(0)}, {1: square(0)})
     score.add(1, {}, {})
     score.add(2, {1: square(0)}, {})
-    assert score.result() == [ObjectScore("", 1, {"J": 2 / 3, "F": 2 / 3, "J&F": 2 / 3}, 3)]
+    (found,) = score.result()
+    assert (found.values, found.num_frames) == ({"J": 2 / 3, "F": 2 / 3, "J&F": 2 / 3}, 3)
+    assert (found.presence.right, found.presence.left, found.presence.returned) == (2, True, False)
 
 
 def test_result_may_be_asked_for_early_and_often():
