@@ -91,10 +91,20 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             settings = [each for each in overrides if each[0] != "-" and ("=" in each or each[0] == "~")]
             return compose("config", overrides=settings)
     except HydraException as error:
-        text = str(error).partition("\n")[0]
-        raise ConfigError(f"the overrides do not fit together: {text}") from error
+        raise ConfigError(_misfit(str(error).partition("\n")[0])) from error
     finally:
         GlobalHydra.instance().hydra = before
+
+
+def _misfit(text: str) -> str:
+    """Return what is wrong with overrides that Hydra cannot put together; `text` begins its error."""
+    found = re.fullmatch(r"Error merging override \+\+(?P<given>[^=]+=(?P<value>.*))", text)
+    if found is None:
+        return f"the overrides do not fit together: {text}"
+    # It merges all but a list into a mapping, or a mapping into a list.
+    is_list = found["value"].startswith("[")
+    needed = "a mapping, such as {name: value}" if is_list else "a list, such as [a, b]"
+    return f"{found['given']}: must be {needed}"
 
 
 @contextmanager

@@ -214,6 +214,9 @@ def test_what_an_override_may_have_wrong(override: str, said: str) -> None:
         (["hydra.run.dir=x"], "hydra.run.dir=x: is Hydra's; only `sam2vt train` takes it"),
         (["hydra.foo=x"], "hydra.foo=x: is Hydra's; only `sam2vt train` takes it"),
         (["~dataset"], "valdataset.image_size: cannot be resolved"),
+        (["valdatasets=[a]"], "valdatasets=[a]: must be a mapping, such as {name: value}"),
+        (["model.lora=[4]"], "model.lora=[4]: must be a mapping, such as {name: value}"),
+        (["dataset.datasets={a: 1}"], "dataset.datasets={a: 1}: must be a list, such as [a, b]"),
     ],
 )
 def test_what_a_value_may_have_wrong(overrides: list[str], said: str) -> None:
