@@ -28,6 +28,8 @@ NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
 # What a YAML may name at its top: `SAM2Base` is built instead of all of them.
 _PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
 _MOST_NODES = 20_000  # SAM 2's networks have about 200
+_LAYERS = re.compile(r".*\.(num_layers|depth|stages(\[\d+\])?)")
+_MOST_LAYERS = 1_000  # SAM 2's networks have up to 36 in a stage; millions would be built for hours
 # Meta's names of its files and of its YAMLs differ in the size only.
 _META = re.compile(r"(?P<version>sam2(\.1)?)_hiera_(?P<size>tiny|small|base_plus|large)\.pt")
 _META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
@@ -143,6 +145,9 @@ def checked_network(model: DictConfig, config_path: str) -> DictConfig:
         plain: Any = OmegaConf.to_container(OmegaConf.create({"model": model}), resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{config_path}: cannot be resolved: {error}") from error
+    for place, number in _leaves(plain["model"], "model"):
+        if _LAYERS.fullmatch(place) and isinstance(number, int) and number > _MOST_LAYERS:
+            raise ConfigError(f"{config_path}: {place} is {number}; allowed are up to {_MOST_LAYERS} layers")
     for place, text in _texts(plain["model"], "model"):
         # It was escaped, and would be resolved when the network is built.
         if "${" in text:
@@ -155,10 +160,15 @@ def checked_network(model: DictConfig, config_path: str) -> DictConfig:
 
 def _texts(node: Any, place: str) -> Iterator[tuple[str, str]]:
     """Yield (place, text) of every string of nested containers."""
-    if isinstance(node, str):
+    yield from ((name, each) for name, each in _leaves(node, place) if isinstance(each, str))
+
+
+def _leaves(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield (place, value) of every value of nested containers that is none itself."""
+    if not isinstance(node, (dict, list)):
         yield place, node
     for name, each in _children(node, place):
-        yield from _texts(each, name)
+        yield from _leaves(each, name)
 
 
 def _children(node: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -65,6 +65,11 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a relative name": (targets(".os.system"), ".os.system"),
     "a class nobody has": (targets("sam2.modeling.memory_encoder.Nothing"), "Nothing"),
     "no text": (at_fuser(_target_=["os.system"]), r"\['os.system'\]"),
+    "layers without end": (at_fuser(num_layers=10**9), r"fuser\.num_layers is 1000000000; allowed are up to"),
+    "blocks without end": (
+        lambda c: c["model"]["image_encoder"]["trunk"].update(stages=[1, 10**9, 1, 1]),
+        r"trunk\.stages\[1\] is 1000000000; allowed are up to 1000 layers",
+    ),
     "at the top": (lambda c: c["model"].update(_target_="os.system"), "model._target_ is 'os.system'"),
     "in a list": (at_fuser(extra=[1, [SYSTEM]]), r"fuser\.extra\[1\]\[0\]\._target_"),
     "in _args_": (at_fuser(_args_=[SYSTEM]), r"fuser\._args_\[0\]\._target_"),
