@@ -128,6 +128,7 @@ def test_nothing_of_a_hostile_yaml_is_called(kind: str, tmp_path: Path, monkeypa
             "more than 20000 values",
         ),
         ("model: [", "cannot be read as YAML"),
+        ("model: " + "[" * 100_000, "nested more than 100 levels"),
         ("model: text\n", "no top-level key 'model'"),
         ("- model\n", "no top-level key 'model'"),
         ("model: {a: 1}\n", "is no YAML of SAM 2's"),
