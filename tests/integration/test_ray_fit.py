@@ -193,8 +193,9 @@ def test_workers_accumulate_as_one_large_batch(running_ray: None, videos: Path, 
     # Nothing is drawn but clips and prompts, and an update is the gradient itself.
     plain = (
         *("model.memory_dropout=0", "optimizer.type=sgd", "optimizer.betas=[0.0,0.999]", "optimizer.lr=0.1"),
-        *("scheduler.enabled=false", "scheduler.warmup_steps=0", "trainer.gradient_clip_val=0"),
-        *("trainer.limit_val_batches=0", "loggers=[csv]", "resume=auto"),
+        *("scheduler.enabled=false", "scheduler.warmup_steps=0", "scheduler.T_max=null"),
+        *("trainer.gradient_clip_val=0", "trainer.limit_val_batches=1", "resume=auto"),
+        *("loggers=[csv]", "mlflow_uri=null"),
     )
 
     def weights(name: str, *division: str) -> dict[str, torch.Tensor]:
