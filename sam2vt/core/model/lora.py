@@ -106,8 +106,12 @@ def merged(state: Mapping[str, Tensor], settings: Mapping[str, Any] | None, wher
     for layer in layers:
         down, up = state.get(f"{layer}{_DOWN}"), state.get(f"{layer}{_UP}")
         weight = plain.get(f"{layer}.weight")
-        shapes = [None if each is None else tuple(each.shape) for each in (weight, up, down)]
-        if weight is None or shapes[1:] != [(len(weight), rank), (rank, *weight.shape[1:])]:
+        if (
+            down is None
+            or up is None
+            or weight is None
+            or (down.shape, up.shape) != ((rank, *weight.shape[1:]), (len(weight), rank))
+        ):
             raise CheckpointError(
                 f"{where}: its adapters do not fit the weights that they are to be added to, as at {layer}; "
                 f"they are of another base"
