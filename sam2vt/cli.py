@@ -84,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(verb: str, rest: Sequence[str]) -> None:
+    with exit_on_error():
+        _check_working_directory()
     module = _module_of(verb)
     if not hasattr(module, "add_arguments"):  # train: the rest is Hydra's, its options too
         return module.run(rest)
@@ -170,6 +172,15 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
     if rest:  # overrides after an option, which argparse does not take together
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:  # Hydra would show a traceback, and PyTorch's libraries could not be loaded
+        raise ConfigError(
+            "the working directory was removed; change to one that exists, as by cd ~"
+        ) from error
 
 
 def _check_text(arguments: Sequence[str]) -> None:

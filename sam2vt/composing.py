@@ -15,6 +15,7 @@ from sam2vt.config import Config
 from sam2vt.configuration.loading import load_config
 from sam2vt.configuration.names import is_text, unknown_name
 from sam2vt.configuration.reading import configs_dir
+from sam2vt.configuration.yaml_files import experiment_fault
 from sam2vt.errors import ConfigError
 from sam2vt.settings import path_settings
 
@@ -59,7 +60,10 @@ def load_overrides(
             change(composed)
             found = load(composed)
         except ConfigError as error:
-            faults += error.faults or [str(error)]
+            # What a file would have given is not missing.
+            is_lost = any(each.startswith("experiment=") for each in faults)
+            found_too = error.faults or [str(error)]
+            faults += [each for each in found_too if not (is_lost and "has to be given" in each)]
     if faults:
         raise ConfigError.listing("the configuration", faults)
     return found
@@ -91,10 +95,20 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
             settings = [each for each in overrides if each[0] != "-" and ("=" in each or each[0] == "~")]
             return compose("config", overrides=settings)
     except HydraException as error:
-        text = str(error).partition("\n")[0]
-        raise ConfigError(f"the overrides do not fit together: {text}") from error
+        raise ConfigError(_misfit(str(error).partition("\n")[0])) from error
     finally:
         GlobalHydra.instance().hydra = before
+
+
+def _misfit(text: str) -> str:
+    """Return what is wrong with overrides that Hydra cannot put together; `text` begins its error."""
+    found = re.fullmatch(r"Error merging override \+\+(?P<given>[^=]+=(?P<value>.*))", text)
+    if found is None:
+        return f"the overrides do not fit together: {text}"
+    # It merges all but a list into a mapping, or a mapping into a list.
+    is_list = found["value"].startswith("[")
+    needed = "a mapping, such as {name: value}" if is_list else "a list, such as [a, b]"
+    return f"{found['given']}: must be {needed}"
 
 
 @contextmanager
@@ -234,11 +248,8 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
     file = Path(path).expanduser()
     if not file.is_file():
         return [], f"experiment={file}: there is no such file (looked in {Path.cwd()})"
-    if _sets_hydra(file):
-        return (
-            [],
-            f"experiment={file}: has settings of Hydra's, which can run code; take them out of the file",
-        )
+    if (fault := experiment_fault(file)) is not None:
+        return [], f"experiment={file}: {fault}"
     (Path(folder) / "experiment").mkdir(exist_ok=True)
     # Under a name of its own: that of the file may be one that Hydra's grammar does not take.
     copy = Path(folder) / "experiment" / "given.yaml"
@@ -248,18 +259,3 @@ def _experiment_file(path: str, folder: str) -> tuple[list[str], str | None]:
         text = re.sub(r"(?m)^(output_dir: (.*)\n)save_dir: \2/checkpoints\n", r"\1", file.read_text())
         copy.write_text(f"# @package _global_\n{text}")
     return ["experiment=given", f"hydra.searchpath=['file://{folder}']"], None
-
-
-def _sets_hydra(file: Path) -> bool:
-    """Return whether an experiment's file could set Hydra's own options, which can name functions."""
-    import yaml
-
-    text = file.read_text(errors="replace")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return False  # Hydra says what is wrong
-    packages = re.findall(r"^\s*#\s*@package\s+(\S+)", text, re.MULTILINE)
-    defaults = content.get("defaults") if isinstance(content, dict) else None
-    own = isinstance(content, dict) and "hydra" in content
-    return own or "hydra" in f"{packages}{defaults}"

@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
     # Before the data is opened, which may take minutes: everything else that can be wrong.
     check_weights(options)
+    _check_out(options.out)
     generator = PromptGenerator([options.prompt], num_of_pos_points=options.points)
     if "://" not in options.data and not Path(options.data).expanduser().exists():
         records_of(options)  # raises, and nobody waited for a checkpoint
@@ -82,6 +83,13 @@ def run(options: argparse.Namespace) -> None:
             raise ConfigError(text) from error
         scores = _score_videos(weights, other, records_of(options), generator, options, folder)
         _report(scores, weights, other, options, folder)
+
+
+def _check_out(out: str | None) -> None:
+    """Raise ConfigError if the folder has results: some of their files would stay among the new ones."""
+    names = ("scores.csv", "scores.json", "overlays", "masks")
+    if out and (earlier := next((each for each in names if (Path(out) / each).exists()), None)):
+        raise ConfigError(f"--out {out}: already has {earlier}; name another folder")
 
 
 def _open_both(options: argparse.Namespace) -> tuple[Weights, Weights | None]:

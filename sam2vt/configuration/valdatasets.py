@@ -14,6 +14,8 @@ from sam2vt.configuration.reading import Fault, read, untuple
 from sam2vt.errors import ConfigError, DataError
 
 _DATA = ("data_path", "datasets")  # a set that names one of them has data of its own
+# A setting of the training set in a message of whoever reads a dataset, which is not a part of a path.
+_OF_TRAINING = re.compile(r"(?<![\w./\\-])dataset\.(?=[a-z_]+(=| \())")
 # What `val/` is followed by in the names of metrics, besides the terms of the loss.
 _METRICS = ("loss", "j", "f", "j_hold_first", "f_hold_first", "swap_rate")
 
@@ -72,9 +74,14 @@ def naming(name: str) -> Iterator[None]:
         yield
     except (ConfigError, DataError) as error:
         if name:
-            text, where = renamed(str(error), name), f"valdatasets.{name}"
+            text, where = renamed(of_validation(str(error)), name), f"valdatasets.{name}"
             raise type(error)(text if where in text else f"{where}: {text}") from error
         raise
+
+
+def of_validation(text: str) -> str:
+    """Return a message about a dataset with the settings of `valdataset` for those of `dataset`."""
+    return _OF_TRAINING.sub("valdataset.", text)
 
 
 def renamed(text: str, name: str) -> str:

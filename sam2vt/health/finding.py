@@ -37,7 +37,7 @@ def as_text(groups: Mapping[str, Sequence[Finding]]) -> str:
 
 
 def _lines(finding: Finding) -> Iterator[str]:
-    head = f"{_MARKS[finding.state]} {finding.name:<{_NAMES}}"
+    head = f"{_MARKS[finding.state]} {finding.name:<{_NAMES - 1}} "
     yield from _wrapped(head, finding.value)
     if finding.fix:
         yield from _wrapped(" " * len(head), f"fix: {finding.fix}")

@@ -156,17 +156,63 @@ def stopped(running_ray: None, videos: Path, tmp_path_factory: pytest.TempPathFa
 def test_a_run_that_max_steps_ended_goes_on_to_the_same_bits(
     finished: tuple[Path, RunSummary], stopped: Path, videos: Path, tmp_path: Path
 ) -> None:
+    """Ended within an epoch, on a step that is validated anyway, and at an epoch's end."""
     run = tmp_path / "run"
     shutil.copytree(stopped, run)
-    assert fit(config_of(videos, run, "resume=auto")).steps == STEPS
+    for max_steps in (4, 5, STEPS):
+        assert fit(config_of(videos, run, "resume=auto", f"trainer.max_steps={max_steps}")).steps == max_steps
     whole, resumed = (
         torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (finished[0], run)
     )
     assert resumed["SAM2LightningDataModule"] == whole["SAM2LightningDataModule"]
-    assert tracked(videos, run)[1] == [0, 2, 3, 4, 7, STEPS]  # MLflow's run is continued
+    assert tracked(videos, run)[1] == [0, 2, 3, 4, 5, 7, STEPS]  # MLflow's run is continued
     assert len({each.run_id for each in wandb_files.records(run, "run")}) == 1
+    assert resumed["state_dict"].keys() == whole["state_dict"].keys()
     different = [k for k, v in whole["state_dict"].items() if not torch.equal(v, resumed["state_dict"][k])]
     assert different == []
+    assert_equal(resumed["optimizer_states"], whole["optimizer_states"])
+
+
+def assert_equal(left: Any, right: Any) -> None:
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        assert_equal(list(left.values()), [right[key] for key in left])
+    elif isinstance(left, list):
+        assert len(left) == len(right)
+        for ours, theirs in zip(left, right):
+            assert_equal(ours, theirs)
+    else:
+        assert left == right
+
+
+@pytest.mark.cluster
+def test_workers_accumulate_as_one_large_batch(running_ray: None, videos: Path, tmp_path: Path) -> None:
+    """Updates of two workers with two clips each, and of a worker with all four; the former stop between."""
+    # Nothing is drawn but clips and prompts, and an update is the gradient itself.
+    plain = (
+        *("model.memory_dropout=0", "optimizer.type=sgd", "optimizer.betas=[0.0,0.999]", "optimizer.lr=0.1"),
+        *("scheduler.enabled=false", "scheduler.warmup_steps=0", "scheduler.T_max=null"),
+        *("trainer.gradient_clip_val=0", "trainer.limit_val_batches=1", "resume=auto"),
+        *("loggers=[csv]", "mlflow_uri=null"),
+    )
+
+    def weights(name: str, *division: str) -> dict[str, torch.Tensor]:
+        fit(config_of(videos, tmp_path / name, *plain, *division))
+        last = torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["SAM2LightningDataModule"]["samples_seen"] == 4 * last["global_step"]
+        return last["state_dict"]
+
+    divided = ("dataset.batch_size=1", "trainer.accumulate_grad_batches=2")
+    before = weights("several", "trainer.max_steps=1", *divided)
+    several = weights("several", "trainer.max_steps=2", *divided)
+    one = weights("one", "trainer.max_steps=2", "dataset.batch_size=4", "ray.num_workers=1")
+    assert several.keys() == one.keys() == before.keys()
+    largest = max(float((several[name] - value).abs().max()) for name, value in before.items())
+    assert largest > 1e-4
+    for name, value in one.items():
+        assert float((several[name] - value).abs().max()) <= 1e-6, name
 
 
 def noting(who: str, log: Path, load: Callable[..., Any]) -> Callable[..., Any]:

@@ -161,3 +161,15 @@ def test_errors_end_with_their_code_and_message(
 def test_names_that_are_not_utf8_are_refused(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(verb, "data", "caf\udce9") == 2
     assert "caf\\udce9: is not UTF-8 text; allowed are names in UTF-8: rename it" in capsys.readouterr().err
+
+
+def test_a_removed_working_directory_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert exit_code("train", "model=nano", f"dataset.data_path={tmp_path}") == 2
+    said = "error: the working directory was removed; change to one that exists, as by cd ~\n"
+    assert capsys.readouterr().err == said

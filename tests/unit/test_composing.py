@@ -121,6 +121,35 @@ def test_an_experiment_s_file_cannot_have_hydra_call_functions(tmp_path: Path, t
         load_overrides([f"experiment={file}", f"dataset.data_path={tmp_path}"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"model: [", "cannot be read as YAML: line 2: "),
+        (b"- a", "holds a list; needed is a mapping of settings"),
+        (b"name: \xff", "is not UTF-8 text"),
+        (b"\x00", "cannot be read as YAML: "),
+        (b"a: !!python/object/apply:os.mkdir [evil]", "could not determine a constructor"),
+        (b"[" * 100_000, "nested more than 100 levels deep"),
+        (
+            b"a0: &a0 [x]\n"
+            + b"".join(
+                b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 9)
+            ),
+            "more than 20000 values",
+        ),
+    ],
+)
+def test_a_damaged_run_or_experiment_is_one_fault(tmp_path: Path, content: bytes, said: str) -> None:
+    """And not that its data was not given; a file with aliases of aliases would be read without end."""
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_overrides([f"resume={tmp_path}"])
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"experiment={file}: ")
+    assert said in fault
+
+
 def test_unknown_keys_of_an_experiment_s_file_are_explained(tmp_path: Path) -> None:
     file = tmp_path / "best.yaml"
     file.write_text("# @package _global_\noptimizer:\n  lrr: 0.5\n")
@@ -214,6 +243,9 @@ def test_what_an_override_may_have_wrong(override: str, said: str) -> None:
         (["hydra.run.dir=x"], "hydra.run.dir=x: is Hydra's; only `sam2vt train` takes it"),
         (["hydra.foo=x"], "hydra.foo=x: is Hydra's; only `sam2vt train` takes it"),
         (["~dataset"], "valdataset.image_size: cannot be resolved"),
+        (["valdatasets=[a]"], "valdatasets=[a]: must be a mapping, such as {name: value}"),
+        (["model.lora=[4]"], "model.lora=[4]: must be a mapping, such as {name: value}"),
+        (["dataset.datasets={a: 1}"], "dataset.datasets={a: 1}: must be a list, such as [a, b]"),
     ],
 )
 def test_what_a_value_may_have_wrong(overrides: list[str], said: str) -> None:

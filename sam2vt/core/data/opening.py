@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sam2vt.config import READING, Config, DatasetConfig
 from sam2vt.configuration.mixture import members
-from sam2vt.configuration.valdatasets import each_alone, naming
+from sam2vt.configuration.valdatasets import each_alone, naming, of_validation
 from sam2vt.core.data.formats import load_records
 from sam2vt.core.data.formats.listing import check_text
 from sam2vt.core.data.formats.packed import open_packed, pack_at
@@ -63,7 +63,10 @@ def open_train_val(config: Config) -> tuple[Records, Records]:
     """
     records = open_records(config.dataset)
     if config.valdataset.is_given:
-        return records, open_records(config.valdataset)
+        try:
+            return records, open_records(config.valdataset)
+        except DataError as error:  # the same settings of the training set would change nothing
+            raise DataError(of_validation(str(error)), **error.place) from error
     split = (config.split, config.val_fraction, config.seed)
     if not isinstance(records, Mixture):
         return split_records(records, *split)

@@ -47,7 +47,7 @@ def read_adapter(local: str, path: str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read, it may be cut off: {first_line(error)}") from error
     try:
         base, model = (json.loads(known[key]) for key in _KEYS)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: does not name its base and its model, so sam2vt did not write it; give the adapter "
             f"file of a run, such as checkpoints/best{ADAPTER}"

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sam2vt.config import ModelConfig
+from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model.adapter_file import read_adapter
 from sam2vt.core.model.hf.weights import read_weights
 from sam2vt.core.model.lora import is_adapter, merged
@@ -26,7 +28,7 @@ from sam2vt.core.storage.fetching import (
 )
 from sam2vt.core.storage.hf_folder import CONFIG, is_weights, weights_of
 from sam2vt.core.storage.hub import HUB_PREFIX
-from sam2vt.errors import CheckpointError, first_line
+from sam2vt.errors import CheckpointError, ConfigError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +83,10 @@ def _read(local: str, path: str, mapped: bool = False) -> dict[str, Any]:
 
 def network_state(content: Mapping[str, Any], path: str) -> dict[str, torch.Tensor]:
     """Return the network's tensors in Meta's layout ({"model": ...}), Lightning's or a bare state dict's."""
-    state = content.get("model", content.get("state_dict", content))
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"{path}: key 'model' holds a {type(state).__name__}, not tensors by name")
+    found = content.get("model", content.get("state_dict", content))
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path}: key 'model' holds a {type(found).__name__}, not tensors by name")
+    state = {name: value for name, value in found.items() if isinstance(name, str)}
     if any(name.startswith(TRAINING_PREFIX) for name in state):
         state = {
             name.removeprefix(TRAINING_PREFIX): value
@@ -100,7 +103,21 @@ def training_config(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the configuration in a training checkpoint; None for weights alone."""
     known = content.get("hyper_parameters")
     config = known.get("config") if isinstance(known, Mapping) else None
-    return config if isinstance(config, Mapping) and "model" in config else None
+    return config if isinstance(config, Mapping) and isinstance(config.get("model"), Mapping) else None
+
+
+def trained_model(config: Mapping[str, Any], path: str) -> ModelConfig:
+    """Return the settings of the model in `training_config` of the checkpoint at `path`.
+
+    Raises CheckpointError for a configuration that this version cannot read.
+    """
+    try:
+        return from_dict(config).model
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{path}: its configuration cannot be read: {'; '.join(error.faults)}. Use the version of sam2vt "
+            f"that wrote it"
+        ) from error
 
 
 def whole_state(
@@ -118,8 +135,8 @@ def whole_state(
     own, where = network_state(content, path), find_base(content, path, base)
     own = own if names is None else unwrapped(own, names, path)
     state = own if where is None else {**whole_state(where, names=names), **own}
-    config = training_config(content)
-    return merged(state, config["model"].get("lora") if config is not None else None, path)
+    config = training_config(content) if any(map(is_adapter, state)) else None
+    return merged(state, None if config is None else vars(trained_model(config, path).lora), path)
 
 
 def unwrapped(state: dict[str, torch.Tensor], names: Container[str], path: str) -> dict[str, torch.Tensor]:
@@ -187,6 +204,13 @@ def load_weights(
             if name in state and state[name].shape != own[name].shape
         ],
     )
+    for name in (name for name in own if name in state):
+        value = state[name]
+        if value.layout != torch.strided or value.is_floating_point() != own[name].is_floating_point():
+            raise CheckpointError(
+                f"{path}: {name} is a {value.dtype} tensor ({value.layout}); needed are dense tensors of "
+                f"floating-point numbers: save the weights as they were before they were quantised or packed"
+            )
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(
@@ -240,6 +264,11 @@ def find_base(content: Mapping[str, Any], path: str, base: str | None = None) ->
     named = content.get(BASE)
     if named is None:
         return None
+    if not isinstance(named, Mapping) or not all(isinstance(named.get(n), str) for n in ("path", "sha256")):
+        raise CheckpointError(
+            f"{path}: {BASE!r} in it must be the path and sha256 of the weights that it started from; it is "
+            f"damaged, or sam2vt did not write it"
+        )
     remedy = (
         "Give its place with model.checkpoint_path=... (train) or --base (evaluate, export), or put it "
         "beside the checkpoint"

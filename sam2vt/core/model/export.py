@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sam2vt.core.model import adapters, build
-from sam2vt.core.model.checkpoints import load_weights, read_checkpoint, training_config
+from sam2vt.core.model.checkpoints import load_weights, read_checkpoint, trained_model, training_config
 from sam2vt.core.model.hf.card import Recipe, model_card
 from sam2vt.core.model.hf.config import TEMPLATE, config_of, network_of
 from sam2vt.core.model.hf.names import to_transformers
@@ -131,11 +131,10 @@ def find_source(
         content = read_checkpoint(path, mapped=True)
         config = training_config(content)
     if config is not None:
-        model = config["model"]
-        size = image_size or model["image_size"]
-        network = build.network_config(model["config_path"], size, architecture_of(model))
-        adapter = (model.get("adapter", adapters.NONE), model.get("adapter_settings") or {})
-        return Source(path, network, *adapter, base, content)
+        model = trained_model(config, path)
+        fields = architecture_of(vars(model))
+        network = build.network_config(model.config_path, image_size or model.image_size, fields)
+        return Source(path, network, model.adapter, model.adapter_settings or {}, base, content)
     yaml = yaml_beside(path)
     if yaml is None:
         raise CheckpointError(

@@ -97,7 +97,8 @@ def merged(state: Mapping[str, Tensor], settings: Mapping[str, Any] | None, wher
     layers = _layers(state)
     if not layers:
         return plain
-    if not settings or settings["rank"] is None:
+    rank = settings["rank"] if settings else None
+    if not settings or not rank:
         raise CheckpointError(
             f"{where}: holds adapters ({layers[0]}, ...) and no configuration that says how to scale them; "
             f"give a file that sam2vt wrote"
@@ -105,12 +106,17 @@ def merged(state: Mapping[str, Tensor], settings: Mapping[str, Any] | None, wher
     for layer in layers:
         down, up = state.get(f"{layer}{_DOWN}"), state.get(f"{layer}{_UP}")
         weight = plain.get(f"{layer}.weight")
-        if down is None or up is None or weight is None or (len(up), down.shape[1]) != weight.shape:
+        if (
+            down is None
+            or up is None
+            or weight is None
+            or (down.shape, up.shape) != ((rank, *weight.shape[1:]), (len(weight), rank))
+        ):
             raise CheckpointError(
                 f"{where}: its adapters do not fit the weights that they are to be added to, as at {layer}; "
                 f"they are of another base"
             )
-        change = up.double() @ down.double() * (settings["alpha"] / settings["rank"])
+        change = up.double() @ down.double() * (settings["alpha"] / rank)
         plain[f"{layer}.weight"] = (weight.double() + change).to(weight.dtype)
     return plain
 

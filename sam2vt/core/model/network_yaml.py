@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from sam2vt.configuration.reading import configs_dir
+from sam2vt.configuration.yaml_files import check_extent
 from sam2vt.core.model.hf.config import TEMPLATE, network_of
 from sam2vt.core.storage.fetching import expand_user
 from sam2vt.core.storage.hf_folder import CONFIG, WEIGHTS, is_weights, read_config
@@ -27,7 +28,8 @@ from sam2vt.errors import ConfigError
 NETWORK_CLASS = "sam2.modeling.sam2_base.SAM2Base"
 # What a YAML may name at its top: `SAM2Base` is built instead of all of them.
 _PREDICTORS = ("SAM2VideoPredictor", "SAM2VideoPredictorVOS")
-_MOST_NODES = 20_000  # SAM 2's networks have about 200
+_LAYERS = re.compile(r".*\.(num_layers|depth|stages(\[\d+\])?)")
+_MOST_LAYERS = 1_000  # SAM 2's networks have up to 36 in a stage; millions would be built for hours
 # Meta's names of its files and of its YAMLs differ in the size only.
 _META = re.compile(r"(?P<version>sam2(\.1)?)_hiera_(?P<size>tiny|small|base_plus|large)\.pt")
 _META_SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
@@ -102,7 +104,7 @@ def read_network(config_path: str) -> DictConfig:
     if path.suffix == ".json":  # of transformers
         return network_of(read_config(path), read_network(TEMPLATE), str(path))
     try:
-        _check_extent(path)
+        check_extent(path.read_bytes())
         config = OmegaConf.load(path)
         plain = OmegaConf.to_container(config)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError, RecursionError) as error:
@@ -121,18 +123,6 @@ def read_network(config_path: str) -> DictConfig:
     return config.model
 
 
-def _check_extent(path: Path) -> None:
-    """Raise ValueError for a YAML with more nodes than a network has; aliases of aliases grow without end."""
-    waiting, count = [yaml.compose(path.read_bytes(), Loader=yaml.CSafeLoader)], 0
-    while waiting:
-        node, count = waiting.pop(), count + 1
-        if count > _MOST_NODES:
-            raise ValueError(f"it has more than {_MOST_NODES} values, once its aliases are written out")
-        if isinstance(node, yaml.CollectionNode):
-            pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
-            waiting += [each for pair in pairs for each in pair]
-
-
 def checked_network(model: DictConfig, config_path: str) -> DictConfig:
     """Return {"model": `model`} with all interpolations replaced by their values.
 
@@ -143,6 +133,9 @@ def checked_network(model: DictConfig, config_path: str) -> DictConfig:
         plain: Any = OmegaConf.to_container(OmegaConf.create({"model": model}), resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{config_path}: cannot be resolved: {error}") from error
+    for place, number in _leaves(plain["model"], "model"):
+        if _LAYERS.fullmatch(place) and isinstance(number, int) and number > _MOST_LAYERS:
+            raise ConfigError(f"{config_path}: {place} is {number}; allowed are up to {_MOST_LAYERS} layers")
     for place, text in _texts(plain["model"], "model"):
         # It was escaped, and would be resolved when the network is built.
         if "${" in text:
@@ -155,10 +148,15 @@ def checked_network(model: DictConfig, config_path: str) -> DictConfig:
 
 def _texts(node: Any, place: str) -> Iterator[tuple[str, str]]:
     """Yield (place, text) of every string of nested containers."""
-    if isinstance(node, str):
+    yield from ((name, each) for name, each in _leaves(node, place) if isinstance(each, str))
+
+
+def _leaves(node: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield (place, value) of every value of nested containers that is none itself."""
+    if not isinstance(node, (dict, list)):
         yield place, node
     for name, each in _children(node, place):
-        yield from _texts(each, name)
+        yield from _leaves(each, name)
 
 
 def _children(node: Any, place: str) -> Iterator[tuple[str, Any]]:

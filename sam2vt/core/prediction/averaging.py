@@ -7,9 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model.build import network_differences
-from sam2vt.core.model.checkpoints import BASE, read_checkpoint, training_config
+from sam2vt.core.model.checkpoints import BASE, read_checkpoint, trained_model, training_config
 from sam2vt.core.model.export import Source, exporting, find_source
 from sam2vt.core.prediction.weights import Place, find_start, find_weights, require_digest
 from sam2vt.core.storage.fetching import checkpoint_sha256
@@ -46,7 +45,7 @@ def mix_with_start(checkpoint: str, out: str | Path, share: float, *, base: str 
     place = find_weights(checkpoint)
     content = read_checkpoint(place.path, mapped=True)
     config = training_config(content)
-    trained = None if config is None else from_dict(config).model
+    trained = None if config is None else trained_model(config, place.path)
     start = find_start(place.path, trained, content.get(BASE), base)
     tuned = find_source(place.path, base=base, config=config)
     # The same network, without an adapter: that is part of what trained.

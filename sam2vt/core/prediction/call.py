@@ -199,6 +199,6 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
         reason = "it is no object"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise DataError(f"{path}: cannot be read: {reason}; begin anew in another folder", file=str(path))

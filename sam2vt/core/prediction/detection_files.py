@@ -51,7 +51,7 @@ def read_detections(
     if not 0 <= min_score <= 1:
         raise DataError(f"--min-score: is {min_score}; allowed is a number from 0 to 1")
     images = _Images({}, {}, {})
-    if isinstance(load_json(path), list):
+    if is_coco := isinstance(load_json(path), list):
         images = _read_images(images_path, video_ids) if images_path else _of_only_video(path, video_ids)
         found = _read_results(path, images)
     elif images_path is not None:
@@ -63,7 +63,7 @@ def read_detections(
     else:
         found = _read_own(path)
     check_videos(path, found, video_ids)
-    return Detections(path, _scoring(path, found, min_score), images.counts)
+    return Detections(path, _scoring(path, found, min_score), images.counts, is_coco)
 
 
 def _scoring(path: str, found: _Found, least: float) -> _Found:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sam2vt.core.data.masks.rle import segmentation_to_mask
 from sam2vt.core.prediction.entries import Faults, at
+from sam2vt.core.prediction.prompt_rules import are_shares
 from sam2vt.errors import DataError
 
 
@@ -38,6 +39,7 @@ class Detections:
     path: str
     videos: Mapping[str | None, Mapping[int, tuple[Detection, ...]]]  # the key None: of the only video
     num_images: Mapping[str | None, int]  # of a video, where a COCO JSON tells; as many as it has frames
+    has_sizes: bool = False  # the file gives boxes as x, y, width, height
 
     def for_video(
         self, video_id: str, height: int, width: int, num_frames: int | None = None
@@ -52,6 +54,7 @@ class Detections:
             raise DataError(f"{self.path}: does not list the video {video_id}; add it", video=video_id)
         faults = Faults(self.path)
         self._check_frames(faults, key, f"video {video_id}", num_frames)
+        self._check_boxes(faults, key, f"video {video_id}", (width, height))
         fitted = {
             frame: tuple(_fit(faults, each, height, width) for each in detections)
             for frame, detections in sorted(self.videos[key].items())
@@ -71,6 +74,29 @@ class Detections:
             for frame in (each for each in self.videos[key] if each >= num_frames):
                 text = f"is not in the video, which has {num_frames} frames; allowed is 0 to {num_frames - 1}"
                 faults.add(at(where, f"frame {frame}"), text)
+
+    def _check_boxes(self, faults: Faults, key: str | None, where: str, size: tuple[int, int]) -> None:
+        """Add a fault if all boxes seem to be in shares of the frame, or corners in place of sizes."""
+        frames = self.videos[key].values()
+        boxes = [each.box for detections in frames for each in detections if each.box is not None]
+        if are_shares([value for box in boxes for value in box]):
+            text = (
+                "are between 0 and 1, as in shares of the frame; allowed are pixels: multiply x by the width"
+            )
+            faults.add(where, f"its boxes {text}, {size[0]}, and y by the height, {size[1]}")
+        elif self.has_sizes and (out := next((box for box in boxes if _sticks_out(box, size)), None)):
+            given = [(*box[:2], *(box[axis + 2] - box[axis] for axis in (0, 1))) for box in boxes]
+            if all(box[axis] < box[axis + 2] <= size[axis] for box in given for axis in (0, 1)):
+                shown = ", ".join(f"{each:g}" for each in given[boxes.index(out)])
+                text = (
+                    f"such as ({shown}), fit the frame of {size[0]}x{size[1]} as x0, y0, x1, y1 and stick out"
+                )
+                faults.add(where, f"its boxes, {text} as COCO's x, y, width, height: write width and height")
+
+
+def _sticks_out(box: tuple[float, ...], size: tuple[int, int]) -> bool:
+    """Return whether a box ends beyond the frame by more than a tenth of it, as no detector draws it."""
+    return any(box[axis + 2] > 1.1 * size[axis] for axis in (0, 1))
 
 
 def _fit(faults: Faults, detection: Detection, height: int, width: int) -> Detection:

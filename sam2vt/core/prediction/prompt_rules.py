@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from sam2vt.core.prediction.types import ObjectPrompt
 
@@ -24,6 +24,11 @@ _RULES: tuple[tuple[Callable[[ObjectPrompt], bool], str], ...] = (
     (
         lambda each: each.box is not None and not (each.box[0] < each.box[2] and each.box[1] < each.box[3]),
         "box: {0.box} has no area; allowed is x0, y0, x1, y1 with x0 < x1 and y0 < y1",
+    ),
+    (
+        lambda each: are_shares([*(v for click in each.clicks for v in click[:2]), *(each.box or ())]),
+        "is between 0 and 1 in all its numbers, as in shares of the frame; allowed are pixels: multiply x by "
+        "the frame's width, and y by its height",
     ),
     (
         lambda each: bool(_pixels(each, True) & _pixels(each, False)),
@@ -83,6 +88,11 @@ def frame_faults(prompt: ObjectPrompt, height: int, width: int, num_frames: int 
     if prompt.mask is not None and prompt.mask.shape != (height, width):
         own = f"{prompt.mask.shape[1]}x{prompt.mask.shape[0]}"
         yield f"mask: is {own} (width x height), its frame is {width}x{height}; draw it on these"
+
+
+def are_shares(values: Collection[float]) -> bool:
+    """Return whether coordinates seem to be in shares of the frame: as pixels, all were in its first one."""
+    return bool(values) and all(0 <= each <= 1 for each in values) and any(each % 1 for each in values)
 
 
 def _pixels(prompt: ObjectPrompt, is_positive: bool) -> set[tuple[int, int]]:

@@ -12,6 +12,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
+from sam2vt.core.data.formats.listing import IMAGE_EXTENSIONS, names_in
 from sam2vt.core.data.masks.loading import iterate_first_masks
 from sam2vt.core.evaluation.jf import ObjectScore
 from sam2vt.core.types import VideoRecord
@@ -28,9 +29,9 @@ def suggest_prediction(
 ) -> str | None:
     """Return a `sam2vt predict` command for the object that scored best.
 
-    The prompt is a click or a box, whichever of the `kinds` was trained. If only masks were, the command
-    takes the whole `dataset`, whose first masks are the prompts. None for a video that is not a file, as in a
-    pack. Raises DataError for masks that cannot be read.
+    The prompt is a click or a box, whichever of the `kinds` was trained. If only masks were, or if no pattern
+    names the frames alone, the command takes the whole `dataset`, whose first masks are the prompts. None for
+    a video that is not a file, as in a pack. Raises DataError for masks that cannot be read.
     """
     best = max(scores, key=lambda each: np.nan_to_num(each.values["J&F"]), default=None)
     # A table may have a million videos, each of which is read when it is asked for.
@@ -44,12 +45,23 @@ def suggest_prediction(
     masks = list(iterate_first_masks(record))
     frame, _, mask = next((each for each in masks if best and each[1] == best.object_id), masks[0])
     how = next((show(mask) for kind, show in _SHOWN.items() if kind in kinds), None)
-    if how is None:
+    if how is None or _has_other_images(record):
         return shlex.join([*program(), "predict", checkpoint, dataset])
     # A pattern never means a dataset, whose own masks would be the prompts.
     files = os.path.join(source, "*") if record.frame_paths is not None else source
     at = ["--frame", str(frame)] if frame else []
     return shlex.join([*program(), "predict", checkpoint, files, *how, *at])
+
+
+def _has_other_images(record: VideoRecord) -> bool:
+    """Return whether other images are beside the frames, such as masks, or frames of other videos."""
+    if record.frame_paths is None:
+        return False
+    frames = {os.path.basename(each) for each in record.frame_paths}
+    names = names_in(os.path.dirname(record.frame_paths[0]))
+    # The pattern leaves hidden ones out.
+    others = (each for each in names if each[0] != "." and each not in frames)
+    return any(each.lower().endswith(IMAGE_EXTENSIONS) for each in others)
 
 
 def program() -> list[str]:

@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from sam2vt.config import LoraConfig, ModelConfig
-from sam2vt.configuration.loading import from_dict
 from sam2vt.core.model import adapters
 from sam2vt.core.model.checkpoints import (
     BASE,
@@ -19,6 +18,7 @@ from sam2vt.core.model.checkpoints import (
     load_weights,
     network_state,
     read_hashed,
+    trained_model,
     training_config,
 )
 from sam2vt.core.model.execution import autocast, require_precision, resolve_device
@@ -103,7 +103,7 @@ def open_weights(
     if saved is None:
         model = _model_of_weights(place.path, content, config_path, image_size, **how)
     else:
-        trained = from_dict(saved).model
+        trained = trained_model(saved, place.path)
         trained = replace(trained, image_size=image_size or trained.image_size, **how)
         # Its low-rank adapters are merged when its weights are read.
         model = build_from_config(replace(trained, checkpoint_path=place.path, lora=LoraConfig()))

@@ -110,7 +110,7 @@ def locked(path: Path, taken: Exception) -> Iterator[None]:
 
 def _lock(path: Path, taken: Exception) -> BinaryIO:
     while True:
-        file = path.open("wb", buffering=0)
+        file = path.open("ab", buffering=0)  # not emptied: in a folder of another user it may be a link
         try:  # the system takes the lock back when the process ends, however it ends
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -54,7 +54,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         text = f"is missing; {WEIGHTS} needs it beside it, to know its network"
         raise CheckpointError(f"{path}: {text}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read as transformers' configuration: {error}") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != MODEL_TYPE:

@@ -109,9 +109,11 @@ def upload(folder: str, repository: str, *, public: bool = False) -> str:
             return str(commit.commit_url)
     except Exception as error:  # the hub's client raises errors of several libraries
         text = _TOKEN.sub("hf_***", first_line(error)).rstrip(".")
+        remedy = "Log in with `hf auth login`, as somebody who may write there"
+        if _is(error, *_NO_ANSWER):
+            remedy = "See that this machine reaches the hub, or upload the folder from another one"
         raise CheckpointError(
-            f"{repository}: cannot be uploaded to the hub: {text}. Log in with `hf auth login`, as "
-            f"somebody who may write there"
+            f"{repository}: cannot be uploaded to the hub: {text}. {remedy}"
         ) from None  # its text, too, may show how it was asked
     raise CheckpointError(f"{repository}: is public on the hub; upload with --public, or name another one")
 

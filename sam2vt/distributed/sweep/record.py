@@ -86,7 +86,7 @@ def read_record(storage: RunStorage) -> dict[str, Any] | None:
         if not folder.has(RECORD):
             return None
         was = json.loads(folder.read(RECORD))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{where} cannot be read: {error}. Give a ray.storage_path (or output_dir) that can be reached; "
             "a sweep whose file is damaged cannot be resumed: give another output_dir"

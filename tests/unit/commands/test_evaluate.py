@@ -240,3 +240,16 @@ def test_each_call_has_a_folder_of_its_own(
     folders = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("runs/evaluate/*"))
     assert folders == ["runs/evaluate/last", "runs/evaluate/last_2", "runs/evaluate/mine_best"]
     assert all(read_scores(tmp_path / folder) for folder in folders)
+
+
+def test_results_of_an_earlier_call_are_not_mixed_with_new_ones(
+    sample: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    exit_code: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "overlays").mkdir()
+    assert exit_code("evaluate", str(checkpoint), str(sample), "--out", str(tmp_path)) == 2
+    assert f"--out {tmp_path}: already has overlays; name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "scores.csv").exists()

@@ -31,3 +31,8 @@ def test_the_report_marks_what_is_wrong_and_fits_80_columns() -> None:
 
 def test_nothing_is_wrong() -> None:
     assert as_text({"packages": [Finding("torch", "2.6")]}).splitlines()[-1] == "nothing is missing"
+
+
+def test_a_long_name_is_apart_from_what_is_said_of_it() -> None:
+    text = as_text({"optional": [Finding("optional packages", "missing", NOTE)]})
+    assert "! optional packages missing" in text

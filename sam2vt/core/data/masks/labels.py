@@ -58,7 +58,7 @@ def read_indices(path: str) -> Labels:
             raise DataError(
                 f"{path}: the mask is a {image.mode} image; allowed are palette (P) and gray (L, 1, I;16) "
                 "images whose pixel values are object ids: save the ids, not their colours, or say with "
-                "dataset.colours (--colours) which colour is which class"
+                "dataset.colours (--colours; of a validation set: valdataset.colours) which is which class"
             )
         pixels = read_pixels(image, path, "mask")  # first: a palette is known when the file has been read
         palette = palette_of(image) if image.mode == "P" else b""

@@ -17,8 +17,8 @@ from sam2vt.errors import DataError
 _BLACK = b"\0\0\0"
 _VOID = 255  # an index
 _WAY_OUT = (
-    f"read the masks by colour with dataset.colours={BY_COLOUR} (--colours {BY_COLOUR}), or save them with "
-    "one palette for the video whose index 0 is the ground"
+    f"read the masks by colour with dataset.colours={BY_COLOUR} (--colours {BY_COLOUR}; of a validation set: "
+    f"valdataset.colours), or save them with one palette for the video whose index 0 is the ground"
 )
 
 

@@ -106,7 +106,7 @@ def _read(folder: Folder, name: str, where: str) -> dict[str, Any]:
     content = folder.read(name)
     try:
         fields = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: is no JSON: {error}; {_REMEDY}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise DataError(f"{where}: is not of a pack: its format is not {FORMAT}; choose another folder")

@@ -231,7 +231,7 @@ class CheckpointStore:
                 field.name: values[field.name] if field.default is MISSING else values.get(field.name)
                 for field in fields(CheckpointManifest)
             }
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _TornError("its manifest is damaged") from error
         return CheckpointManifest(**known)
 

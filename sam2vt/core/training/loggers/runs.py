@@ -218,6 +218,7 @@ def _note_id(config: Config, place: str, run_id: str) -> None:
 
 def _ids(config: Config) -> dict[str, str]:
     try:
-        return json.loads((Path(config.output_dir) / IDS).read_text())
-    except (OSError, ValueError):
+        found = json.loads((Path(config.output_dir) / IDS).read_text())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}

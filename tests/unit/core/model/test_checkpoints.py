@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,3 +118,34 @@ def test_names_that_fit_are_left_alone(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.INFO, "sam2vt"):
         load_weights(network, str(tmp_path / "weights.pt"))
     assert not caplog.messages
+
+
+def each_as(change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: change(value) for name, value in SMALL.state_dict().items()}
+
+
+ODD: dict[str, tuple[dict[str, Any], str]] = {
+    "a base that is a text": ({"base": "start.pt"}, "'base' in it must be the path and sha256"),
+    "a base without its sha256": ({"base": {"path": "start.pt"}}, "'base' in it must be the path and sha256"),
+    "a base at a number": ({"base": {"path": 5, "sha256": ""}}, "'base' in it must be the path and sha256"),
+    "numbers as names": ({"model": {5: torch.ones(1)}}, "holds no tensors"),
+    "quantised": ({"model": each_as(lambda each: each.to(torch.int8))}, "0.weight is a torch.int8 tensor"),
+    "complex": ({"model": each_as(lambda each: each.to(torch.complex64))}, "0.weight is a torch.complex64"),
+    "sparse": ({"model": each_as(torch.Tensor.to_sparse)}, r"0.weight is a .* \(torch.sparse_coo\)"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_no_training_writes_is_one_message(tmp_path: Path, kind: str) -> None:
+    """Numbers of another type would be taken as they are, and the network would draw anything."""
+    content, message = ODD[kind]
+    torch.save({"model": SMALL.state_dict(), **content}, tmp_path / "weights.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(small(), str(tmp_path / "weights.pt"))
+
+
+def test_weights_of_another_precision_are_read(tmp_path: Path) -> None:
+    torch.save({"model": each_as(torch.Tensor.bfloat16)}, tmp_path / "weights.pt")
+    network = small()
+    load_weights(network, str(tmp_path / "weights.pt"))
+    assert torch.equal(network[0].weight, SMALL[0].weight.bfloat16().float())

@@ -178,3 +178,23 @@ def test_outputs_that_would_destroy_something_are_refused(tmp_path):
         with pytest.raises(CheckpointError, match=message):
             export_checkpoint(checkpoint, out)
     assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ([1], "carries no configuration"),
+        (
+            {"config_path": 7},
+            r"odd\.ckpt: its configuration cannot be read: model.config_path=7: must be a str",
+        ),
+        ({"image_size": "x"}, r"odd\.ckpt: its configuration cannot be read: model.image_size='x'"),
+        ({"of_the_future": 1}, r"model.of_the_future: unknown key.*version of sam2vt that wrote it"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_one_message(tmp_path, model, message):
+    checkpoint, out = tmp_path / "odd.ckpt", tmp_path / "sam2.pt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"config": {"model": model}}}, checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        export_checkpoint(checkpoint, out)
+    assert not out.exists()

@@ -139,6 +139,9 @@ def test_files_are_merged_without_peft() -> None:
         ({"a.weight": torch.ones(4, 3)}, {"rank": 2, "alpha": 6.0}, "do not fit .* as at a; .* another base"),
         ({"a.weight": None}, {"rank": 2, "alpha": 6.0}, "another base"),
         ({"a.lora_A.default.weight": None}, {"rank": 2, "alpha": 6.0}, "another base"),
+        ({}, {"rank": 3, "alpha": 6.0}, "another base"),
+        ({"a.lora_A.default.weight": torch.ones(1, 3)}, {"rank": 2, "alpha": 6.0}, "another base"),
+        ({}, {"rank": 0, "alpha": 6.0}, "no configuration"),
     ],
 )
 def test_adapters_that_do_not_fit_are_refused(

@@ -63,6 +63,15 @@ def test_boxes_are_cut_at_the_edges(tmp_path):
     assert read_detections(path, ["x"]).for_video("x", HEIGHT, WIDTH)[0][0].box == (0, 2, 16, 12)
 
 
+def test_boxes_that_stick_out_as_sizes_alone_are_cut(tmp_path):
+    """As corners the second one has no area, so that sizes are meant; and the first pixel is no share."""
+    results = [{**RESULT, "bbox": [8, 6, 15, 11]}, {**RESULT, "bbox": [6, 2, 5, 6]}]
+    found = read_detections(write(tmp_path, results), ["clip"]).for_video("clip", HEIGHT, WIDTH, 4)
+    assert [each.box for each in found[3]] == [(8, 6, 16, 12), (6, 2, 11, 8)]
+    first = write(tmp_path, frames({"frame": 0, "detections": [{**CUP, "box": [0, 0, 1, 1]}]}))
+    assert read_detections(first, ["x"]).for_video("x", HEIGHT, WIDTH)[0][0].box == (0, 0, 1, 1)
+
+
 def test_coco_results_of_a_single_video(tmp_path):
     results = [RESULT, {**RESULT, "image_id": 0, "segmentation": rle_of(), "id": 5}]
     found = read_detections(write(tmp_path, results), ["clip"]).for_video("clip", HEIGHT, WIDTH, 4)
@@ -203,6 +212,18 @@ def test_what_options_do_not_allow(tmp_path):
 BAD_FOR_VIDEO = {
     "frame": (frames({"frame": 10, "detections": [CUP]}), ["video bear, frame 10", "10 frames", "0 to 9"]),
     "box": (detected(box=[16, 2, 20, 6]), ["frame 4, detections[0]", "(16, 2, 20, 6) is outside", "16x12"]),
+    "shares": (
+        detected(box=[0.2, 0.25, 0.5, 0.75]),
+        ["video bear: its boxes are between 0 and 1", "multiply x by the width, 16, and y by the height, 12"],
+    ),
+    "shares of COCO": (
+        [{**RESULT, "image_id": frame, "bbox": [0.2, 0.3, 0.1, 0.2]} for frame in (1, 2)],
+        ["video bear: its boxes are between 0 and 1"],
+    ),
+    "corners for sizes": (
+        [{**RESULT, "bbox": [1, 2, 5, 6]}, {**RESULT, "bbox": [8, 6, 15, 11]}],
+        ["its boxes, such as (8, 6, 15, 11), fit the frame of 16x12 as x0, y0, x1, y1", "write width and"],
+    ),
     "mask": (
         frames({"frame": 4, "detections": [{"class": "cup", "mask": rle_of(MASK.T)}]}),
         ["frame 4, detections[0]: the mask is 12x16", "its frame is 16x12"],

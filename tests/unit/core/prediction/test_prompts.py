@@ -31,12 +31,19 @@ def test_options_are_one_object():
         ({"points": ["1,1"], "frame": -1}, r"--frame: is '-1'"),
         ({}, r"shows nothing; give points"),
         ({"negatives": ["1,1"]}, r"all are negative"),
+        ({"points": ["0.4,0.25"]}, r"frame 0: is between 0 and 1.*multiply x by the frame's width"),
+        ({"box": "0.1,0.2,0.5,1"}, r"frame 0: is between 0 and 1"),
         ({"points": ["1,1"], "negatives": ["1.2,1"]}, r"on one pixel"),
     ],
 )
 def test_options_that_say_nothing_or_too_much(options, message):
     with pytest.raises(DataError, match=message):
         prompts_from_options(**options)
+
+
+def test_the_first_pixel_is_no_share_of_the_frame():
+    (prompt,) = prompts_from_options(["0,1"], box="0,0,1,8").for_video("clip", 12, 16, 4).prompts
+    assert prompt.box == (0, 0, 1, 8)
 
 
 def test_options_outside_the_video():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,20 @@ def test_a_video_file_of_a_dataset_is_a_video(videos: Sequence[VideoRecord]) -> 
 
 def test_a_model_that_was_trained_with_masks_gets_masks(videos: Sequence[VideoRecord]) -> None:
     assert suggest(videos, [], ["mask"]) == ["runs/mine", "my data"]
+
+
+def test_masks_beside_the_frames_are_not_taken_for_frames(
+    videos: Sequence[VideoRecord], tmp_path: Path
+) -> None:
+    """A pattern would track them as every second frame."""
+    assert videos[0].frame_paths is not None
+    images = Path(videos[0].frame_paths[0]).parent
+    masks = images.parents[1] / "Annotations" / images.name
+    for folder, ending in ((images, ""), (masks, "_mask")):
+        for file in folder.iterdir():
+            shutil.copy(file, tmp_path / f"{file.stem}{ending}{file.suffix}")
+    (video,) = load_records("auto", tmp_path)
+    assert suggest([video], [score(video, 1, 0.5)], ["point"]) == ["runs/mine", "my data"]
 
 
 def test_a_program_that_is_not_on_the_path_is_named_by_its_place(

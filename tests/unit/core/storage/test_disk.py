@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2vt.core.storage.disk import file_sha256, unreadable, unwritable, write_whole
+from sam2vt.core.storage.disk import file_sha256, locked, unreadable, unwritable, write_whole
 
 
 @pytest.mark.parametrize("options", [{}, {"private": True}, {"keep_suffix": True}, {"sync": True}])
@@ -88,3 +88,20 @@ def test_what_cannot_be_written_comes_with_a_remedy(tmp_path: Path) -> None:
     assert "may write to" in str(unwritable(tmp_path, OSError(errno.EACCES, "denied")))
     full = str(unwritable(tmp_path / "not" / "there", OSError(errno.ENOSPC, "No space left")))
     assert "bytes are left on its disk: free some space there" in full
+
+
+def test_a_lock_empties_no_file_that_it_is_a_link_to(tmp_path: Path) -> None:
+    """As in a run's folder that somebody else has written."""
+    own = tmp_path / "own"
+    own.write_text("mine")
+    lock = tmp_path / "run" / ".lock"
+    lock.parent.mkdir()
+    lock.symlink_to(own)
+    with (
+        locked(lock, RuntimeError("taken")),
+        pytest.raises(RuntimeError, match="taken"),
+        locked(lock, RuntimeError("taken")),
+    ):
+        pass
+    assert own.read_text() == "mine"
+    assert not lock.exists()

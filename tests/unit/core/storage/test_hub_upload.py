@@ -20,11 +20,12 @@ class Api:
         self.private: bool | None = None
         self.asked: list[dict] = []
         self.fails = ""
+        self.error: type[Exception] = ValueError
 
     def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> None:
         assert exist_ok
         if self.fails:
-            raise ValueError(self.fails)
+            raise self.error(self.fails)
         if self.private is None:
             self.private = private
 
@@ -98,6 +99,17 @@ def test_a_token_is_never_shown(api: Api, folder: Path, capsys, monkeypatch) -> 
     error = refused(capsys, folder, "me/tuned", "--yes")
     assert "cannot be uploaded to the hub: 401 for Bearer hf_***: not allowed" in error
     assert TOKEN not in error
+
+
+class ConnectError(Exception):
+    """Of the client's library, by its name."""
+
+
+def test_a_hub_that_does_not_answer_is_no_matter_of_rights(api: Api, folder: Path, capsys) -> None:
+    api.fails, api.error = "Name or service not known", ConnectError
+    error = refused(capsys, folder, "me/tuned", "--yes")
+    assert "Name or service not known. See that this machine reaches the hub" in error
+    assert "hf auth login" not in error
 
 
 @pytest.mark.parametrize("repository", ["tuned", "hf://me/tuned", "me/tuned/x", "me/..", "https://hub/me"])

@@ -133,6 +133,11 @@ DEFECTS = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), ["no manifest.json"], COPY),
     "interrupted": (interrupted, ["no manifest.json", "interrupted"], "run the same command again"),
     "manifest cut": (truncated("manifest.json", 200), ["manifest.json", "is no JSON"], COPY),
+    "manifest of brackets": (
+        lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+        ["manifest.json", "is no JSON"],
+        COPY,
+    ),
     "manifest of a later version": (
         set_to(version=2),
         ["is of version 2", "version 1"],

@@ -93,6 +93,7 @@ def test_what_sam2_cannot_have_is_refused_by_name(tmp_path: Path, config: dict, 
         ('{"model_type": "vit"}', "model_type is 'vit'"),
         ("[]", "model_type is None"),
         ("{", "cannot be read as transformers' configuration"),
+        ("[" * 100_000, "cannot be read as transformers' configuration"),
     ],
 )
 def test_other_models_are_refused(tmp_path: Path, text: str, words: str) -> None:

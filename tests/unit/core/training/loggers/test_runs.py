@@ -209,9 +209,10 @@ def test_wandb_that_refuses_is_one_message(wandb: Config, monkeypatch) -> None:
     logger.finalize("failed")
 
 
-def test_a_file_of_ids_that_is_damaged_gives_a_new_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_a_file_of_ids_that_is_damaged_gives_a_new_run(tmp_path: Path, content: str) -> None:
     from sam2vt.core.training.loggers import runs
 
-    (tmp_path / IDS).write_text("{")
+    (tmp_path / IDS).write_text(content)
     config = SimpleNamespace(resume="auto", output_dir=str(tmp_path))
     assert runs._known_id(config, "wandb a") is None  # type: ignore[arg-type]
