@@ -17,7 +17,7 @@ _DATA = ("data_path", "datasets")  # a set that names one of them has data of it
 # A setting of the training set in a message of whoever reads a dataset, which is not a part of a path.
 _OF_TRAINING = re.compile(r"(?<![\w./\\-])dataset\.(?=[a-z_]+(=| \())")
 # What `val/` is followed by in the names of metrics, besides the terms of the loss.
-_METRICS = ("loss", "j", "f", "j_hold_first", "f_hold_first", "swap_rate")
+_METRICS = ("loss", "j", "f", "j_hold_first", "f_hold_first", "swap_rate", "presence_accuracy")
 
 
 def alone(config: Config, name: str) -> Config:
