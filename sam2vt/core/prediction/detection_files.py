@@ -176,8 +176,8 @@ def _read_results(path: str, images: _Images) -> _Found:
         video,
         count,
     ) in images.counts.items():  # a listed image without a result: nothing found
-        for frame in range(min(grouped[video], default=count), count):
-            grouped[video].setdefault(frame, [])
+        for place in range(min(grouped[video], default=count), count):
+            grouped[video].setdefault(place, [])
     return {
         video: {frame: tuple(each) for frame, each in frames.items()} for video, frames in grouped.items()
     }
