@@ -103,7 +103,7 @@ def test_one_number_sets_the_image_size_everywhere(tmp_path: Path) -> None:
     assert config.dataset.image_size == config.valdataset.image_size == (256, 256)
 
 
-def test_the_demo_teaches_identity(tmp_path: Path) -> None:
+def test_the_demo_s_recipe(tmp_path: Path) -> None:
     """Memory holds the prompted frame alone, and one object of several is the right one."""
     config = load(tmp_path, "experiment=demo")
     assert (config.model.max_objects, config.model.multimask_output_for_tracking) == (1, False)
