@@ -25,6 +25,7 @@ from typing import Any
 
 import lightning as L
 from machine import argument_parser, in_short, machine, spread, versions, write_record
+from trainings import FOUR_FRAMES
 
 from sam2vt.composing import compose_config
 from sam2vt.config import Config
@@ -63,9 +64,10 @@ class Stamp(L.Callback):
 
 
 def configuration(data: str, folder: str, steps: int) -> Config:
-    """The demo's training with one worker and no validation."""
+    """The demo's network with one worker and no validation."""
     overrides = [
         *("experiment=demo", f"dataset.data_path={data}", f"output_dir={folder}"),
+        *FOUR_FRAMES,
         *("trainer.limit_val_batches=0", "trainer.val_check_interval=1.0", "trainer.num_overlay_videos=0"),
         *(f"trainer.max_steps={steps}", "trainer.enable_progress_bar=false"),
         *("scheduler.warmup_steps=1", "ray.num_workers=1", "ray.local_cpus=3"),

@@ -21,6 +21,11 @@ ALWAYS = (
     "dataset.prompt_types=[mask]",
     "dataset.clips_per_video=1000",
 )
+# One clip of four frames per step, in place of the demo's recipe.
+FOUR_FRAMES = (
+    *("max_objects=3", "dataset.batch_size=1", "dataset.video_clip_length=4"),
+    *("dataset.max_frame_stride=null", "dataset.prompt_types=[mask,point]"),
+)
 NANO = ("model=nano",)
 TINY = ("model=tiny", "model.checkpoint_path=null", "model.image_size=256")
 

@@ -22,6 +22,7 @@ from datetime import date
 from typing import Any
 
 from machine import argument_parser, in_short, machine, spread, versions, write_record
+from trainings import FOUR_FRAMES
 
 from sam2vt.composing import compose_config
 from sam2vt.core.data.writing.sample_data import write_sample_data
@@ -32,9 +33,10 @@ GOAL, LEAST_SECONDS = 1.05, 60.0
 
 
 def overrides(data: str, folder: str, steps: int) -> list[str]:
-    """The demo with one worker, two validations and no pictures."""
+    """The demo's network with one worker, two validations and no pictures."""
     return [
         *("experiment=demo", f"dataset.data_path={data}", f"output_dir={folder}", "ray.num_workers=1"),
+        *(*FOUR_FRAMES, "scheduler.warmup_steps=20"),
         *(f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps // 2}", "ray.local_cpus=3"),
         *("trainer.num_overlay_videos=0", "trainer.enable_progress_bar=false"),
     ]

@@ -46,7 +46,10 @@ def made_with() -> dict[str, str]:
 def sweep_of(name: str, *overrides: str) -> Sweep:
     places = [f"dataset.data_path={HERE}/videos", f"output_dir={HERE}/sweeps/{name}"]
     common = ["experiment=sweep_demo", "sweep=demo", *places, "ray.local_cpus=null"]
-    common.append("dataset.prompt_types=[mask]")  # the experiment's own, when these sweeps were begun
+    # The experiment's own, when these sweeps were begun.
+    common += ["max_objects=3", "dataset.batch_size=1", "dataset.video_clip_length=4"]
+    common += ["dataset.max_frame_stride=null", "dataset.prompt_types=[mask]", "scheduler.warmup_steps=20"]
+    common += ["trainer.max_steps=60", "trainer.val_check_interval=20"]
     settings = [f"sweep.num_trials={NUM_TRIALS}", "sweep.max_concurrent=1", *SWEEPS[name], *overrides]
     given = [each for each in [*common, *settings] if not (each == "sweep=demo" and "sweep=pbt" in settings)]
     last = {each.partition("=")[0]: each for each in given}

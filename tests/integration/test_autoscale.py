@@ -14,6 +14,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE
 from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.writing.sample_data import write_sample_data
+from tests.integration.one_clip import ONE_CLIP
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -22,6 +23,7 @@ STEPS, RUN_SECONDS, SHRINK_SECONDS = 6, 300, 180
 STORE = {"object_store_memory": 200 * 2**20}
 COMMANDS = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
 SMALL = (
+    *ONE_CLIP,
     *("dataset.video_clip_length=2", "scheduler.warmup_steps=1", "trainer.num_overlay_videos=0"),
     *(f"trainer.max_steps={STEPS}", "ray.local_cpus=null"),
     *("ray.worker_resources={trainer_slot: 1}", "ray.decode_labels={pool: data}"),

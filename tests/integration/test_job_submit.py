@@ -16,6 +16,7 @@ from ray.dashboard.modules.job.pydantic_models import JobDetails
 from ray.job_submission import JobSubmissionClient
 
 from sam2vt.core.data.writing.sample_data import write_sample_data
+from tests.integration.one_clip import ONE_CLIP
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]  # several jobs, on a machine that may be busy
 
@@ -23,6 +24,7 @@ REPO = Path(__file__).resolve().parents[2]
 STEPS = 60  # of a run that is stopped after its first ones and submitted again
 START_SECONDS, RUN_SECONDS = 300, 300  # a loaded machine takes several times as long as an idle one
 SMALL = (
+    *ONE_CLIP,
     *("dataset.video_clip_length=2", "scheduler.warmup_steps=1", "trainer.num_overlay_videos=0"),
     *("trainer.val_check_interval=50", "trainer.log_every_n_steps=1", "ray.local_cpus=null"),
     "ray.num_workers=1",

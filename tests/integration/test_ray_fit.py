@@ -27,6 +27,7 @@ from sam2vt.distributed.launch import fit
 from sam2vt.distributed.worker.entry import Job, train_on_worker
 from sam2vt.run_summary import RunSummary
 from tests.integration import wandb_files
+from tests.integration.one_clip import ONE_CLIP
 
 REPO = Path(__file__).resolve().parents[2]
 STEPS = 8
@@ -56,6 +57,7 @@ def config_of(videos: Path, output_dir: Path, *overrides: str) -> Config:
     a step after a validation. Three loggers, of which MLflow's store is beside the videos."""
     common = [
         "experiment=demo",
+        *ONE_CLIP,
         "model.image_size=64",
         "dataset.image_size=[64,64]",
         "valdataset.image_size=[64,64]",

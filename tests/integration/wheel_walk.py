@@ -13,10 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.integration.one_clip import ONE_CLIP
+
 REPO = Path(__file__).resolve().parents[2]
 _CONSTRAINTS = ("-q", "-c", str(REPO / "constraints.txt"))
 _SMALL = (
-    *("experiment=demo", "model.image_size=64", "dataset.image_size=[64,64]"),
+    *("experiment=demo", *ONE_CLIP, "model.image_size=64", "dataset.image_size=[64,64]"),
     *("valdataset.image_size=[64,64]", "dataset.num_workers=0", "valdataset.num_workers=0"),
     *("dataset.video_clip_length=2", "trainer.max_steps=2", "trainer.val_check_interval=2"),
     "scheduler.warmup_steps=1",

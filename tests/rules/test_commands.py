@@ -5,8 +5,10 @@ A block of commands is marked `bash`. Commands in running text count where they 
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +77,29 @@ def test_commands_can_be_typed(
     program, *rest = words
     assert program in CHECKS or program in FOREIGN, f"{program}: no check knows it"
     CHECKS.get(program, files_exist)(rest)
+
+
+@pytest.mark.parametrize("goal", ["demo", "demo DATA=clip", "sweep-demo"])
+def test_the_demos_commands_can_be_typed(goal: str) -> None:
+    """Each trains on some videos and is judged on others."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "OUT", "DATA")
+    }
+    command = ["make", "--dry-run", "--always-make", *goal.split()]
+    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=True)
+    lines = [
+        shlex.split(line)
+        for line in done.stdout.splitlines()
+        if re.match(r"\.venv/bin/(sam2vt|python) [^-]", line)
+    ]
+    assert any(word in ("split=video", "split=time") for words in lines for word in words)
+    for program, *rest in lines:
+        CHECKS[Path(program).name](rest)
+    written, read = (
+        {words[place] for words in lines if words[1] == verb}
+        for verb, place in (("sample-data", 2), ("predict", 3))
+    )
+    assert read <= written
 
 
 def sam2vt(words: list[str]) -> None:

@@ -103,6 +103,22 @@ def test_one_number_sets_the_image_size_everywhere(tmp_path: Path) -> None:
     assert config.dataset.image_size == config.valdataset.image_size == (256, 256)
 
 
+def test_the_demo_s_recipe(tmp_path: Path) -> None:
+    """Memory holds the prompted frame alone, and one object of several is the right one."""
+    config = load(tmp_path, "experiment=demo")
+    assert (config.model.max_objects, config.model.multimask_output_for_tracking) == (1, False)
+    assert config.dataset.prompt_types == ["mask"]
+    data = config.dataset
+    assert (data.video_clip_length, data.max_frame_stride, data.batch_size) == (2, 2, 4)
+    assert config.ray.num_workers * data.batch_size == 8
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.scheduler.warmup_steps) == (
+        1e-3,
+        0.01,
+        50,
+    )
+    assert (config.trainer.max_steps, config.trainer.gradient_clip_val) == (400, 1.0)
+
+
 def test_the_published_recipe(tmp_path: Path) -> None:
     config = load(tmp_path, "experiment=mose_like")
     assert (config.model.image_size, config.dataset.video_clip_length, config.max_objects) == (1024, 8, 3)

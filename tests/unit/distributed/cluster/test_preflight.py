@@ -239,6 +239,7 @@ def test_memory_alone_on_single_frames_is_refused_before_ray_is_loaded(tmp_path:
                 "experiment=demo",
                 f"dataset.data_path={tmp_path}",
                 "dataset.video_clip_length=1",
+                "dataset.max_frame_stride=null",
                 "valdataset.video_clip_length=1",
                 "dataset.prompt_types=[point]",
                 "model.trainable_modules=[memory_attention,memory_encoder]",
