@@ -172,10 +172,8 @@ def _read_results(path: str, images: _Images) -> _Found:
         if frame and detection:
             grouped[frame[0]].setdefault(frame[1], []).append(detection)
     faults.check()
-    for (
-        video,
-        count,
-    ) in images.counts.items():  # a listed image without a result: nothing found
+    # On a listed image without a result nothing was found.
+    for video, count in images.counts.items():
         for place in range(min(grouped[video], default=count), count):
             grouped[video].setdefault(place, [])
     return {
@@ -226,7 +224,18 @@ def _read_images(path: str, video_ids: Collection[str]) -> _Images:
             key = None  # nothing tells its name
         counts[key] = len(each)
         frames |= {image["id"]: (key, i) for i, image in enumerate(in_order(each, path))}
-    return _Images(frames, counts, category_names(path, data))
+    return _Images(frames, counts, _classes(path, data))
+
+
+def _classes(path: str, data: dict[str, Any]) -> dict[Any, Any]:
+    faults, titles = Faults(path), category_names(path, data)
+    for key, title in titles.items():
+        try:
+            name(title)
+        except ValueError as error:
+            faults.add(f"category {key}, name", str(error))
+    faults.check()
+    return titles
 
 
 def _video_names(path: str, data: dict[str, Any]) -> dict[Any, Any]:

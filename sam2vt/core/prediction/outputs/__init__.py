@@ -38,7 +38,8 @@ def check_outputs(formats: Sequence[str], plans: Iterable[Plan] = ()) -> None:
     Call it before anything is tracked. Objects that come from detections are checked when they are written.
     """
     unknown = [name for name in formats if name not in OUTPUTS]
-    faults = [f"there is no format {name}; allowed are {', '.join(OUTPUTS)}" for name in unknown]
+    hint = "; write spaces between formats" if any("," in name for name in unknown) else ""
+    faults = [f"there is no format {name}; allowed are {', '.join(OUTPUTS)}{hint}" for name in unknown]
     known = [name for name in dict.fromkeys(formats) if name in OUTPUTS]
     filled = Counter(OUTPUTS[name].fills for name in known if OUTPUTS[name].fills)
     for place, count in filled.items():

@@ -104,6 +104,13 @@ def test_coco_results_with_their_images(tmp_path, named):
         found.for_video(ids[0], HEIGHT, WIDTH, 4)
 
 
+def test_a_class_named_like_a_path_is_refused(tmp_path):
+    listed = {"images": [{"id": 3, "file_name": "3.jpg"}], "categories": [{"id": 1, "name": "../cup"}]}
+    path = write(tmp_path, listed, "images.json")
+    with pytest.raises(DataError, match=r"images\.json: category 1, name: is '\.\./cup', a path; allowed is"):
+        read_detections(write(tmp_path, [RESULT]), ["clip"], path)
+
+
 @pytest.mark.parametrize("source", ["bear", "anything"])
 def test_images_without_videos_are_those_of_the_only_one(tmp_path, source):
     images = [{"id": n, "file_name": f"frames/bear/{n}.jpg"} for n in range(3)]

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from sam2vt.core.model import sam2
+from sam2vt.core.model.speedups import heap
 from sam2vt.core.model.speedups.heap import keeps_freed_memory
 
 MEGABYTES = 96  # above glibc's largest block of the heap
@@ -63,3 +65,17 @@ def test_a_user_of_glibcs_own_settings_keeps_them(monkeypatch, name: str, value:
         monkeypatch.delenv(each)
     monkeypatch.setenv(name, value)
     assert keeps_freed_memory() == is_kept
+
+
+def test_a_libc_without_the_switch_keeps_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: object())  # as musl's
+    assert not heap.keeps_freed_memory()
+    heap.keep_freed_memory()
+
+
+@pytest.mark.parametrize(("speedups", "calls"), [("auto", 1), ("none", 0)])
+def test_a_model_on_a_cpu_asks_for_it(monkeypatch, speedups: str, calls: int) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(sam2, "keep_freed_memory", lambda: asked.append(True))
+    sam2.SAM2Model(None, "network/sam2.1_nano.yaml", speedups=speedups, device="cpu", image_size=64).load()
+    assert len(asked) == calls
