@@ -13,8 +13,9 @@ _DEEPEST = 100
 
 
 def check_extent(content: bytes) -> None:
-    """Raise ValueError for a YAML that is nested too deeply, or has too many nodes: aliases of aliases grow
-    without end. Raises yaml.YAMLError for what is no YAML.
+    """Raise ValueError for a YAML that is nested too deeply, has too many nodes, or has a key twice.
+
+    Aliases of aliases grow without end. Raises yaml.YAMLError for what is no YAML.
     """
     depth = 0
     for event in yaml.parse(content, Loader=yaml.CSafeLoader):  # the composer would overflow the C stack
@@ -26,9 +27,20 @@ def check_extent(content: bytes) -> None:
         node, count = waiting.pop(), count + 1
         if count > _MOST_NODES:
             raise ValueError(f"it has more than {_MOST_NODES} values, once its aliases are written out")
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
         if isinstance(node, yaml.CollectionNode):
             pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
             waiting += [each for pair in pairs for each in pair]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            if key.value in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(key.value)
 
 
 def experiment_fault(file: Path) -> str | None:

@@ -127,6 +127,7 @@ def test_an_experiment_s_file_cannot_have_hydra_call_functions(tmp_path: Path, t
         (b"model: [", "cannot be read as YAML: line 2: "),
         (b"- a", "holds a list; needed is a mapping of settings"),
         (b"name: \xff", "is not UTF-8 text"),
+        (b"loss:\n  smooth: 1\n  smooth: 2", "cannot be read as YAML: line 3: smooth is given twice"),
         (b"\x00", "cannot be read as YAML: "),
         (b"a: !!python/object/apply:os.mkdir [evil]", "could not determine a constructor"),
         (b"[" * 100_000, "nested more than 100 levels deep"),
