@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sam2vt.config import Config
+from sam2vt.core.evaluation.identity import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.evaluation.jf import METRICS, MONITOR, ObjectScore, mean_score
-from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.errors import DataError
 from sam2vt.logs import digits

@@ -52,7 +52,7 @@ MODULES = {
         "distributed/cluster/test_preflight.py",
     ),
     TRAINING + "loss.py": (TRAINING + "test_loss_by_hand.py", TRAINING + "test_loss.py"),
-    "core/evaluation/jf.py": ("core/evaluation/test_jf.py", "core/evaluation/test_swaps.py"),
+    "core/evaluation/jf.py": ("core/evaluation/test_jf.py", "core/evaluation/test_identity.py"),
     "distributed/stream/plan.py": ("distributed/stream/test_plan.py",),
     TRAINING + "checkpoints/store.py": (
         TRAINING + "checkpoints/test_store_choices.py",

@@ -60,7 +60,7 @@ GOALS = (
     Goal("files under 60 lines", 43, 2, 15),
     Goal("modules with a single importer", 61, 31, 45),
     # The rooms were built within 19,000; each feature since then raises the bound by what it needs.
-    Goal("code lines", 19_816, 18_895, 29_450),
+    Goal("code lines", 19_816, 18_895, 29_500),
     Goal("function length, p90", 19, 19, 20),
     Goal("function length, longest", 92, 53, 80),
     Goal("comments per 100 code lines", 3.9, 5.8, 5, is_maximum=False),

@@ -16,8 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from sam2vt.core.evaluation.presence import Presence
-from sam2vt.core.evaluation.swaps import Swaps, count_swap
+from sam2vt.core.evaluation.identity import Presence, Swaps, count_swap
 from sam2vt.errors import DataError
 
 BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sam2vt.core.evaluation.identity import presence_accuracy
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
-from sam2vt.core.evaluation.presence import presence_accuracy
 from sam2vt.core.evaluation.tables import aligned, cells, in_width, means_of, shown_columns
 from sam2vt.core.storage.disk import write_whole
 

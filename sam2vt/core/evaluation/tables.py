@@ -9,9 +9,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sam2vt.core.evaluation.identity import (
+    PRESENCE,
+    SWAP_RATE,
+    SWAP_RATE_MEANING,
+    presence_accuracy,
+    swap_rate,
+)
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, ObjectScore, mean_score
-from sam2vt.core.evaluation.presence import PRESENCE, presence_accuracy
-from sam2vt.core.evaluation.swaps import SWAP_RATE, SWAP_RATE_MEANING, swap_rate
 from sam2vt.core.storage.disk import write_whole
 
 COLUMNS = ("video", "object", "frames", *METRICS)

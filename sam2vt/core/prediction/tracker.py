@@ -191,9 +191,9 @@ class Tracker:
 
         `source` is a single video, in any form that `sam2vt predict` takes. "backward" yields frames in
         reverse, from the last prompt to the start. "both" first goes forward from the first prompt, then
-        back: frames before the prompt of a later object come once more, with that object. Raises DataError
-        for frames that cannot be read and prompts that do not fit, ConfigError for a direction that a live
-        source does not have.
+        back. On the way back, frames before the prompt of a later object come once more, with that object.
+        Raises DataError for frames that cannot be read and prompts that do not fit, ConfigError for a
+        direction that a live source does not have.
         """
         with self._opened(source) as video:
             for each in self._prompts:

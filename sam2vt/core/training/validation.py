@@ -12,9 +12,8 @@ import lightning as L
 from sam2vt.config import Config
 from sam2vt.configuration.valdatasets import naming
 from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.evaluation.identity import PRESENCE, SWAP_RATE, presence_accuracy, swap_rate
 from sam2vt.core.evaluation.jf import BY_OBJECT, METRICS, MONITOR, ObjectScore, mean_score
-from sam2vt.core.evaluation.presence import PRESENCE, presence_accuracy
-from sam2vt.core.evaluation.swaps import SWAP_RATE, swap_rate
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.training.loss_terms.terms import TERMS
 from sam2vt.core.training.preflight import unscorable

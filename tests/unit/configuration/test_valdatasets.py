@@ -11,8 +11,8 @@ from sam2vt.composing import load_overrides
 from sam2vt.config import Config, LossConfig, ValDatasetConfig
 from sam2vt.configuration.loading import load_config, to_dict
 from sam2vt.configuration.valdatasets import alone, each_alone, naming, with_set_paths
+from sam2vt.core.evaluation.identity import SWAP_RATE
 from sam2vt.core.evaluation.jf import METRICS
-from sam2vt.core.evaluation.swaps import SWAP_RATE
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.errors import ConfigError, DataError
 

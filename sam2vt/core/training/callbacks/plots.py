@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from sam2vt.core.evaluation.identity import SWAP_RATE
 from sam2vt.core.evaluation.jf import METRICS, MONITOR
 from sam2vt.core.evaluation.palette import COLOURS, LOOKS, as_hex, chart_style, colour_of
-from sam2vt.core.evaluation.swaps import SWAP_RATE
 from sam2vt.core.evaluation.tables import HELD
 from sam2vt.core.storage.disk import write_whole
 from sam2vt.core.training.checkpoints.position import logs_this_step

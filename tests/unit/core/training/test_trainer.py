@@ -11,8 +11,8 @@ from sam2vt.config import LossConfig
 from sam2vt.configuration.loading import to_dict
 from sam2vt.core.data.clips.collate import collate_fn
 from sam2vt.core.data.clips.prompts import PromptGenerator
+from sam2vt.core.evaluation.identity import Swaps
 from sam2vt.core.evaluation.jf import mean_score
-from sam2vt.core.evaluation.swaps import Swaps
 from sam2vt.core.evaluation.video import evaluate_video, hold_first_mask
 from sam2vt.core.training.callbacks.non_finite import StopOnNonFinite
 from sam2vt.core.training.optim import gradient_norm

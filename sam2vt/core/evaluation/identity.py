@@ -1,4 +1,4 @@
-"""Whether a tracker keeps objects apart: the swap rate."""
+"""Whether a tracker keeps objects apart, and knows when one is away: counts of frames beside J and F."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 SWAP_RATE = "swap_rate"  # name of the column in tables and CSV files; "val/swap_rate" in logs
+PRESENCE = "presence_accuracy"  # name of the column in tables and CSV files; after "val/" in logs
 SWAP_RATE_MEANING = "frames on another object, of those on any where several are visible"
 
 
@@ -46,3 +47,32 @@ def count_swap(
     own = overlaps.pop(object_id, 0)
     most = max(overlaps.values(), default=0)
     return Swaps(int(max(own, most) > 0), int(most > own))
+
+
+class Presence(NamedTuple):
+    """Counts of one object over frames in order."""
+
+    num_frames: int = 0
+    right: int = 0  # of these: prediction and ground truth both have a mask, or neither has
+    there: bool = False  # visible on the last of these frames
+    left: bool = False  # was visible, and then was not
+    returned: bool = False  # and then was visible again
+
+    @classmethod
+    def of_frame(cls, is_predicted: bool, is_visible: bool) -> Presence:
+        """Return the counts of a single frame."""
+        return cls(1, int(is_predicted == is_visible), is_visible)
+
+    def followed_by(self, later: Presence) -> Presence:
+        """Return the counts over these frames and a later one."""
+        left = self.left or (self.there and not later.there)
+        returned = self.returned or (self.left and later.there)
+        right = self.right + later.right
+        return Presence(self.num_frames + later.num_frames, right, later.there, left, returned)
+
+
+def presence_accuracy(counts: Iterable[Presence]) -> float:
+    """Return the share of right frames over all objects that leave and return; NaN if none does."""
+    chosen = [each for each in counts if each.returned]
+    frames = sum(each.num_frames for each in chosen)
+    return sum(each.right for each in chosen) / frames if frames else math.nan
