@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 SWAP_RATE = "swap_rate"  # name of the column in tables and CSV files; "val/swap_rate" in logs
-PRESENCE = "presence_accuracy"  # name of the column in tables and CSV files; after "val/" in logs
 SWAP_RATE_MEANING = "frames on another object, of those on any where several are visible"
+PRESENCE = "presence_accuracy"  # likewise
 
 
 class Swaps(NamedTuple):

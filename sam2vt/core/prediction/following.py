@@ -31,7 +31,7 @@ DIRECTIONS = ("forward", "backward", "both")
 MOST_SHOWN = 4
 _CHUNK_BYTES = 1 << 26  # of frames that are decoded forward to be tracked backward
 # Frames of a stored video that are encoded together: small ones alone leave a processor waiting for memory.
-# More pixels take memory (30 MB for each 256 x 256) and gain little.
+# More pixels take more memory and gain little.
 _TOGETHER, _PIXELS_TOGETHER = 4, 3 * 256 * 256
 
 _Frame = tuple[int, np.ndarray]
